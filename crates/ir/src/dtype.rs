@@ -1,0 +1,75 @@
+//! Element types.
+
+/// The element type of a tensor, as in ONNX's `TensorProto.DataType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum DType {
+    F32,
+    F64,
+    F16,
+    BF16,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bool,
+    Str,
+    /// Anything else (8-bit floats, 4-bit integers, sequences, ...): carried, never computed with.
+    Opaque,
+}
+
+const NAMES: [(DType, &str, usize); 15] = [
+    (DType::F32, "f32", 4),
+    (DType::F64, "f64", 8),
+    (DType::F16, "f16", 2),
+    (DType::BF16, "bf16", 2),
+    (DType::I8, "i8", 1),
+    (DType::I16, "i16", 2),
+    (DType::I32, "i32", 4),
+    (DType::I64, "i64", 8),
+    (DType::U8, "u8", 1),
+    (DType::U16, "u16", 2),
+    (DType::U32, "u32", 4),
+    (DType::U64, "u64", 8),
+    (DType::Bool, "bool", 1),
+    (DType::Str, "str", 0),
+    (DType::Opaque, "opaque", 0),
+];
+
+impl DType {
+    /// Bytes of one element; 0 where elements have no fixed size.
+    pub fn size(self) -> usize {
+        NAMES.iter().find(|n| n.0 == self).map_or(0, |n| n.2)
+    }
+
+    /// Whether gradients can flow through values of this type.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
+    }
+
+    /// Signed or unsigned integers, not booleans.
+    pub fn is_int(self) -> bool {
+        use DType::*;
+        matches!(self, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
+    }
+
+    /// The name used by the text form: `f32`, `i64`, ...
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|n| n.0 == self).map_or("opaque", |n| n.1)
+    }
+
+    /// The type called `name`, as [`DType::name`] writes it.
+    pub fn from_name(name: &str) -> Option<DType> {
+        NAMES.iter().find(|n| n.1 == name).map(|n| n.0)
+    }
+}
+
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

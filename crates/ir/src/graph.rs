@@ -1,0 +1,342 @@
+//! The graph: tables of nodes, values and tensors.
+
+use crate::{Attr, Attrs, DType, Fact, NodeId, Tensor, TensorId, ValueId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+/// An operator's domain and name. The standard domain is the empty string.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpName {
+    /// `""` for the ONNX standard, else `com.microsoft` and the like.
+    pub domain: Arc<str>,
+    /// `MatMul`, `FastGelu`, ...
+    pub name: Arc<str>,
+}
+
+impl OpName {
+    /// The operator `name` of `domain`.
+    pub fn new(domain: &str, name: &str) -> OpName {
+        let domain = if domain == "ai.onnx" { "" } else { domain };
+        OpName { domain: domain.into(), name: name.into() }
+    }
+}
+
+impl From<&str> for OpName {
+    /// Splits at the last dot: `com.microsoft.FastGelu`.
+    fn from(text: &str) -> OpName {
+        let (domain, name) = text.rsplit_once('.').unwrap_or(("", text));
+        OpName::new(domain, name)
+    }
+}
+
+impl fmt::Display for OpName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.domain.is_empty() { f.write_str(&self.name) } else { write!(f, "{}.{}", self.domain, self.name) }
+    }
+}
+
+impl fmt::Debug for OpName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who made a node: the pass, and the node of the user's model that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The pass; empty for nodes of the source model.
+    pub pass: Arc<str>,
+    /// Name of the node in the source model; empty where there is none.
+    pub source: Arc<str>,
+}
+
+/// One application of an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What it computes.
+    pub op: OpName,
+    /// Operands by position; `None` for an absent optional one.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Results by position.
+    pub outputs: Vec<ValueId>,
+    /// Attributes.
+    pub attrs: Attrs,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Node {
+    /// The operand at `slot`, if present.
+    pub fn input(&self, slot: usize) -> Option<ValueId> {
+        self.inputs.get(slot).copied().flatten()
+    }
+
+    /// An integer attribute, or `default`.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        match self.attrs.get(name) {
+            Some(Attr::Int(n)) => *n,
+            _ => default,
+        }
+    }
+
+    /// A float attribute, or `default`.
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        match self.attrs.get(name) {
+            Some(Attr::Float(x)) => *x,
+            _ => default,
+        }
+    }
+
+    /// A list of integers, if present.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.attrs.get(name) {
+            Some(Attr::Ints(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// A string attribute, if present.
+    pub fn str(&self, name: &str) -> Option<&str> {
+        match self.attrs.get(name) {
+            Some(Attr::Str(s)) => Some(s),
+            _ => None,
+        }
+    }
+}
+
+/// How a value comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Def {
+    /// Fed at run time.
+    Input,
+    /// A constant of the model.
+    Weight(TensorId),
+    /// The given output of a node.
+    Output(NodeId, usize),
+}
+
+/// One reading of a value: a node and the position among its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Use {
+    /// The reading node.
+    pub node: NodeId,
+    /// The position among its inputs.
+    pub slot: usize,
+}
+
+/// A value: a graph input, a weight or a node's output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// Unique in the graph.
+    pub name: Arc<str>,
+    /// What is known of it.
+    pub fact: Fact,
+    /// How it comes to be.
+    pub def: Def,
+    // Invariant: sorted by (node, slot).
+    pub(crate) uses: Vec<Use>,
+}
+
+impl Value {
+    /// Every reading of the value, sorted.
+    pub fn uses(&self) -> &[Use] {
+        &self.uses
+    }
+}
+
+/// Why something cannot be added to a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Two values of one name.
+    #[error("the name '{0}' is defined twice")]
+    DuplicateName(Arc<str>),
+    /// A node reads a value that does not exist.
+    #[error("{0} does not exist")]
+    NoSuchValue(ValueId),
+}
+
+/// A computation: nodes over values. Nodes are kept in the order in which they were added.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The graph's name.
+    pub name: String,
+    /// Operator set versions by domain; the standard domain is `""`.
+    pub opsets: BTreeMap<Arc<str>, i64>,
+    pub(crate) nodes: Vec<Option<Node>>,
+    pub(crate) values: Vec<Option<Value>>,
+    pub(crate) tensors: Vec<Option<Tensor>>,
+    pub(crate) names: HashMap<Arc<str>, ValueId>,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// An empty graph of the given version of the standard operator set.
+    pub fn new(name: &str, opset: i64) -> Graph {
+        Graph { name: name.to_string(), opsets: BTreeMap::from([("".into(), opset)]), ..Graph::default() }
+    }
+
+    /// The version of the standard operator set; 1 where none is declared.
+    pub fn opset(&self) -> i64 {
+        self.opsets.get("").copied().unwrap_or(1)
+    }
+
+    /// The node, unless it was removed.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.index())?.as_ref()
+    }
+
+    /// The value, unless it was removed.
+    pub fn value(&self, id: ValueId) -> Option<&Value> {
+        self.values.get(id.index())?.as_ref()
+    }
+
+    /// The tensor, unless it was removed.
+    pub fn tensor(&self, id: TensorId) -> Option<&Tensor> {
+        self.tensors.get(id.index())?.as_ref()
+    }
+
+    /// The tensor behind a weight; `None` for other values.
+    pub fn weight(&self, id: ValueId) -> Option<&Tensor> {
+        match self.value(id)?.def {
+            Def::Weight(t) => self.tensor(t),
+            _ => None,
+        }
+    }
+
+    /// The value called `name`.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.names.get(name).copied()
+    }
+
+    /// The name of a value, or its id where the value is gone.
+    pub fn name_of(&self, id: ValueId) -> String {
+        self.value(id).map_or_else(|| id.to_string(), |v| v.name.to_string())
+    }
+
+    /// The fact of a value; an opaque one where the value is gone.
+    pub fn fact(&self, id: ValueId) -> Fact {
+        self.value(id).map_or(Fact::unranked(DType::Opaque), |v| v.fact.clone())
+    }
+
+    /// The node that computes a value.
+    pub fn producer(&self, id: ValueId) -> Option<(NodeId, &Node)> {
+        match self.value(id)?.def {
+            Def::Output(n, _) => Some((n, self.node(n)?)),
+            _ => None,
+        }
+    }
+
+    /// Live nodes, in the order of their ids.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
+        let numbered = self.nodes.iter().enumerate();
+        numbered.filter_map(|(i, n)| Some((NodeId(i as u32), n.as_ref()?)))
+    }
+
+    /// Live values, in the order of their ids.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = (ValueId, &Value)> {
+        let numbered = self.values.iter().enumerate();
+        numbered.filter_map(|(i, v)| Some((ValueId(i as u32), v.as_ref()?)))
+    }
+
+    /// Live weights with their tensors, in the order of their ids.
+    pub fn weights(&self) -> impl Iterator<Item = (ValueId, &Value, &Tensor)> {
+        self.values().filter_map(|(id, v)| match v.def {
+            Def::Weight(t) => Some((id, v, self.tensor(t)?)),
+            _ => None,
+        })
+    }
+
+    /// What is fed at run time.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// What the graph computes.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// Number of live nodes.
+    pub fn node_count(&self) -> usize {
+        self.nodes.iter().flatten().count()
+    }
+
+    /// The id that the next node would get; ids below it are, or were, in use.
+    pub fn node_bound(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The id that the next value would get; ids below it are, or were, in use.
+    pub fn value_bound(&self) -> usize {
+        self.values.len()
+    }
+
+    fn add_value(&mut self, name: &str, fact: Fact, def: Def) -> Result<ValueId, GraphError> {
+        let id = ValueId(self.values.len() as u32);
+        let name: Arc<str> = if name.is_empty() { id.to_string().into() } else { name.into() };
+        if self.names.insert(name.clone(), id).is_some() {
+            return Err(GraphError::DuplicateName(name));
+        }
+        self.values.push(Some(Value { name, fact, def, uses: Vec::new() }));
+        Ok(id)
+    }
+
+    /// Adds a graph input.
+    pub fn add_input(&mut self, name: &str, fact: Fact) -> Result<ValueId, GraphError> {
+        let id = self.add_value(name, fact, Def::Input)?;
+        self.inputs.push(id);
+        Ok(id)
+    }
+
+    /// Adds a weight.
+    pub fn add_weight(&mut self, name: &str, tensor: Tensor) -> Result<ValueId, GraphError> {
+        let def = Def::Weight(TensorId(self.tensors.len() as u32));
+        let id = self.add_value(name, tensor.fact(), def)?;
+        self.tensors.push(Some(tensor));
+        Ok(id)
+    }
+
+    /// Adds a node whose outputs have the given names (empty: made up) and facts.
+    pub fn add_node(
+        &mut self,
+        op: OpName,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        outputs: Vec<(&str, Fact)>,
+        origin: Origin,
+    ) -> Result<Vec<ValueId>, GraphError> {
+        let id = NodeId(self.nodes.len() as u32);
+        if let Some(gone) = inputs.iter().flatten().find(|v| self.value(**v).is_none()) {
+            return Err(GraphError::NoSuchValue(*gone));
+        }
+        let mut made = Vec::with_capacity(outputs.len());
+        for (slot, (name, fact)) in outputs.into_iter().enumerate() {
+            made.push(self.add_value(name, fact, Def::Output(id, slot))?);
+        }
+        for (slot, v) in inputs.iter().enumerate() {
+            if let Some(value) = v.and_then(|v| self.values[v.index()].as_mut()) {
+                value.uses.push(Use { node: id, slot });
+            }
+        }
+        self.nodes.push(Some(Node { op, inputs, outputs: made.clone(), attrs, origin }));
+        Ok(made)
+    }
+
+    /// Declares what the graph computes.
+    pub fn set_outputs(&mut self, outputs: Vec<ValueId>) -> Result<(), GraphError> {
+        if let Some(gone) = outputs.iter().find(|v| self.value(**v).is_none()) {
+            return Err(GraphError::NoSuchValue(*gone));
+        }
+        self.outputs = outputs;
+        Ok(())
+    }
+
+    /// Replaces what is known of a value. Nothing but inference should call this.
+    pub fn set_fact(&mut self, id: ValueId, fact: Fact) {
+        if let Some(value) = self.values.get_mut(id.index()).and_then(Option::as_mut) {
+            value.fact = fact;
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Edits of a graph, built beside it and applied all at once or not at all.
+
+use crate::view::find_cycle;
+use crate::{Attrs, Def, Fact, Graph, Node, NodeId, OpName, Origin, Tensor, TensorId, Use, Value, ValueId};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// An edit: new values and nodes, uses redirected, nodes removed, outputs declared.
+///
+/// New ids follow those of the graph the patch was made for, so facts and names can be asked of the patch as of the
+/// graph. Redirections move the uses that the *graph* has; nodes of the patch itself read what they were given.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pass: Arc<str>,
+    base: (usize, usize, usize),
+    nodes: Vec<Node>,
+    values: Vec<Value>,
+    tensors: Vec<Tensor>,
+    inputs: Vec<ValueId>,
+    dropped_inputs: Vec<ValueId>,
+    redirects: Vec<(ValueId, ValueId)>,
+    removed: BTreeSet<NodeId>,
+    outputs: Option<Vec<ValueId>>,
+}
+
+/// Why a patch does not fit its graph. The graph is untouched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The graph has changed since the patch was begun.
+    #[error("the graph has changed since the patch was begun")]
+    Stale,
+    /// A redirection between values of different type or shape.
+    #[error("cannot redirect {old} to {new}: {old_fact} is not {new_fact}")]
+    FactMismatch {
+        /// Value to be replaced.
+        old: ValueId,
+        /// Its replacement.
+        new: ValueId,
+        /// Fact of the old one.
+        old_fact: Fact,
+        /// Fact of the new one.
+        new_fact: Fact,
+    },
+    /// A value that neither the graph nor the patch has.
+    #[error("{0} does not exist")]
+    NoSuchValue(ValueId),
+    /// A node that the graph does not have.
+    #[error("{0} does not exist")]
+    NoSuchNode(NodeId),
+    /// A removed node is still read by another one or by the caller of the graph.
+    #[error("{node} cannot be removed: {value} is still used")]
+    StillUsed {
+        /// Node to be removed.
+        node: NodeId,
+        /// Its output that is still read.
+        value: ValueId,
+    },
+    /// A name that the graph or the patch has already.
+    #[error("the name '{0}' is taken")]
+    DuplicateName(Arc<str>),
+    /// The edit would make the graph cyclic.
+    #[error("the patch closes a cycle through {0}")]
+    Cycle(NodeId),
+}
+
+impl Patch {
+    /// An empty patch of `graph`, made by `pass`.
+    pub fn new(graph: &Graph, pass: &str) -> Patch {
+        Patch {
+            pass: pass.into(),
+            base: (graph.nodes.len(), graph.values.len(), graph.tensors.len()),
+            nodes: Vec::new(),
+            values: Vec::new(),
+            tensors: Vec::new(),
+            inputs: Vec::new(),
+            dropped_inputs: Vec::new(),
+            redirects: Vec::new(),
+            removed: BTreeSet::new(),
+            outputs: None,
+        }
+    }
+
+    fn value_id(&self) -> ValueId {
+        ValueId((self.base.1 + self.values.len()) as u32)
+    }
+
+    fn push_value(&mut self, name: &str, fact: Fact, def: Def) -> ValueId {
+        let id = self.value_id();
+        let name: Arc<str> = if name.is_empty() { id.to_string().into() } else { name.into() };
+        self.values.push(Value { name, fact, def, uses: Vec::new() });
+        id
+    }
+
+    /// Adds a graph input.
+    pub fn input(&mut self, name: &str, fact: Fact) -> ValueId {
+        let id = self.push_value(name, fact, Def::Input);
+        self.inputs.push(id);
+        id
+    }
+
+    /// Adds a weight; an empty name is made up.
+    pub fn weight(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        let def = Def::Weight(TensorId((self.base.2 + self.tensors.len()) as u32));
+        let id = self.push_value(name, tensor.fact(), def);
+        self.tensors.push(tensor);
+        id
+    }
+
+    /// Adds a node with outputs of the given facts; `name` is the first output's name, empty for a made-up one.
+    /// `source` names the node of the user's model that it stands for.
+    pub fn node(
+        &mut self,
+        op: OpName,
+        name: &str,
+        inputs: Vec<Option<ValueId>>,
+        attrs: Attrs,
+        facts: Vec<Fact>,
+        source: &Arc<str>,
+    ) -> Vec<ValueId> {
+        let id = NodeId((self.base.0 + self.nodes.len()) as u32);
+        let mut outputs = Vec::with_capacity(facts.len());
+        for (slot, fact) in facts.into_iter().enumerate() {
+            let name = if slot == 0 { name } else { "" };
+            outputs.push(self.push_value(name, fact, Def::Output(id, slot)));
+        }
+        let origin = Origin { pass: self.pass.clone(), source: source.clone() };
+        self.nodes.push(Node { op, inputs, outputs: outputs.clone(), attrs, origin });
+        outputs
+    }
+
+    /// Lets every use that the graph has of `old`, its outputs included, read `new`. Facts must be equal.
+    /// A redirected graph output keeps its name: `new` takes it, `old` gets a made-up one.
+    pub fn redirect(&mut self, old: ValueId, new: ValueId) {
+        self.redirects.push((old, new));
+    }
+
+    /// Removes a node; none of its outputs may be used once the patch is applied.
+    pub fn remove(&mut self, node: NodeId) {
+        self.removed.insert(node);
+    }
+
+    /// Declares what the graph computes, instead of what it computed.
+    pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
+        self.outputs = Some(outputs);
+    }
+
+    /// Takes an unused input away from the graph's signature.
+    pub fn drop_input(&mut self, input: ValueId) {
+        self.dropped_inputs.push(input);
+    }
+
+    /// The value, of the patch or of `graph`.
+    pub fn value<'a>(&'a self, graph: &'a Graph, id: ValueId) -> Option<&'a Value> {
+        match id.index().checked_sub(self.base.1) {
+            Some(i) => self.values.get(i),
+            None => graph.value(id),
+        }
+    }
+
+    /// The tensor of a weight, of the patch or of `graph`.
+    pub fn tensor<'a>(&'a self, graph: &'a Graph, id: ValueId) -> Option<&'a Tensor> {
+        match self.value(graph, id)?.def {
+            Def::Weight(t) => match t.index().checked_sub(self.base.2) {
+                Some(i) => self.tensors.get(i),
+                None => graph.tensor(t),
+            },
+            _ => None,
+        }
+    }
+
+    /// The node that computes a value, of the patch or of `graph`.
+    pub fn producer<'a>(&'a self, graph: &'a Graph, id: ValueId) -> Option<&'a Node> {
+        match self.value(graph, id)?.def {
+            Def::Output(n, _) => match n.index().checked_sub(self.base.0) {
+                Some(i) => self.nodes.get(i),
+                None => graph.node(n),
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the patch changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+            && self.values.is_empty()
+            && self.redirects.is_empty()
+            && self.removed.is_empty()
+            && self.dropped_inputs.is_empty()
+            && self.outputs.is_none()
+    }
+
+    /// Number of nodes that the patch adds.
+    pub fn added(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn check(&self, graph: &Graph) -> Result<(), PatchError> {
+        if self.base != (graph.nodes.len(), graph.values.len(), graph.tensors.len()) {
+            return Err(PatchError::Stale);
+        }
+        let known = |v: ValueId| self.value(graph, v).map(|_| ()).ok_or(PatchError::NoSuchValue(v));
+        let mut names = HashSet::new();
+        for value in &self.values {
+            if graph.names.contains_key(&value.name) || !names.insert(&value.name) {
+                return Err(PatchError::DuplicateName(value.name.clone()));
+            }
+        }
+        for node in &self.nodes {
+            node.inputs.iter().flatten().try_for_each(|v| known(*v))?;
+        }
+        self.outputs.iter().flatten().try_for_each(|v| known(*v))?;
+        self.dropped_inputs.iter().try_for_each(|v| known(*v))?;
+        for &(old, new) in &self.redirects {
+            known(old)?;
+            known(new)?;
+            let fact = |v| self.value(graph, v).map(|v| v.fact.clone());
+            if let (Some(old_fact), Some(new_fact)) = (fact(old), fact(new))
+                && old_fact != new_fact
+            {
+                return Err(PatchError::FactMismatch { old, new, old_fact, new_fact });
+            }
+        }
+        match self.removed.iter().find(|n| graph.node(**n).is_none()) {
+            Some(gone) => Err(PatchError::NoSuchNode(*gone)),
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the patch to the graph it was begun on.
+    ///
+    /// # Errors
+    /// A patch that does not fit leaves the graph untouched.
+    pub fn apply(self, graph: &mut Graph) -> Result<(), PatchError> {
+        self.check(graph)?;
+        let mut next = graph.clone();
+        let (nodes_before, values_before) = (self.base.0, self.base.1);
+        let to: HashMap<ValueId, ValueId> = self.redirects.iter().copied().collect();
+        for node in next.nodes.iter_mut().flatten() {
+            for slot in node.inputs.iter_mut().flatten() {
+                *slot = to.get(slot).copied().unwrap_or(*slot);
+            }
+        }
+        for value in &self.values {
+            next.names.insert(value.name.clone(), ValueId(next.values.len() as u32));
+            next.values.push(Some(value.clone()));
+        }
+        for (old, new) in &self.redirects {
+            for slot in next.outputs.iter_mut().filter(|v| *v == old) {
+                *slot = *new;
+                swap_names(&mut next.values, &mut next.names, *old, *new);
+            }
+        }
+        next.nodes.extend(self.nodes.iter().cloned().map(Some));
+        next.tensors.extend(self.tensors.iter().cloned().map(Some));
+        next.inputs.extend(&self.inputs);
+        next.inputs.retain(|v| !self.dropped_inputs.contains(v));
+        if let Some(outputs) = &self.outputs {
+            next.outputs = outputs.clone();
+        }
+        rebuild_uses(&mut next, &self.removed);
+        let mut gone = self.dropped_inputs.clone();
+        for id in &self.removed {
+            let outputs = next.node(*id).map(|n| n.outputs.clone()).unwrap_or_default();
+            for value in &outputs {
+                let used = next.value(*value).is_some_and(|v| !v.uses.is_empty());
+                if used || next.outputs.contains(value) {
+                    return Err(PatchError::StillUsed { node: *id, value: *value });
+                }
+            }
+            gone.extend(outputs);
+            next.nodes[id.index()] = None;
+        }
+        for id in gone {
+            if let Some(value) = next.values[id.index()].take() {
+                next.names.remove(&value.name);
+            }
+        }
+        // Only an old node that reads a new value can close a cycle.
+        if self.redirects.iter().any(|(_, new)| new.index() >= values_before)
+            && let Some(node) = find_cycle(&next)
+        {
+            return Err(PatchError::Cycle(node));
+        }
+        debug_assert!(next.nodes.len() >= nodes_before);
+        *graph = next;
+        Ok(())
+    }
+}
+
+fn swap_names(values: &mut [Option<Value>], names: &mut HashMap<Arc<str>, ValueId>, a: ValueId, b: ValueId) {
+    let name = |values: &[Option<Value>], v: ValueId| values[v.index()].as_ref().map(|v| v.name.clone());
+    if let (Some(name_a), Some(name_b)) = (name(values, a), name(values, b)) {
+        for (id, name) in [(a, name_b), (b, name_a)] {
+            if let Some(value) = &mut values[id.index()] {
+                value.name = name.clone();
+            }
+            names.insert(name, id);
+        }
+    }
+}
+
+fn rebuild_uses(graph: &mut Graph, removed: &BTreeSet<NodeId>) {
+    for value in graph.values.iter_mut().flatten() {
+        value.uses.clear();
+    }
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let id = NodeId(i as u32);
+        let Some(node) = node.as_ref().filter(|_| !removed.contains(&id)) else {
+            continue;
+        };
+        for (slot, input) in node.inputs.iter().enumerate() {
+            if let Some(value) = input.and_then(|v| graph.values[v.index()].as_mut()) {
+                value.uses.push(Use { node: id, slot });
+            }
+        }
+    }
+}
+
+impl fmt::Display for Patch {
+    /// One line an edit: `+ %12 = MatMul(%3, %4)`, `- n7`, `%5 -> %12`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for node in &self.nodes {
+            let list = |ids: Vec<String>| ids.join(", ");
+            let outs = list(node.outputs.iter().map(|v| v.to_string()).collect());
+            let ins = list(node.inputs.iter().map(|v| v.map_or("_".into(), |v| v.to_string())).collect());
+            writeln!(f, "+ {outs} = {}({ins})", node.op)?;
+        }
+        for node in &self.removed {
+            writeln!(f, "- {node}")?;
+        }
+        for (old, new) in &self.redirects {
+            writeln!(f, "{old} -> {new}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{parse, print, verify};
+
+    fn graph() -> Graph {
+        parse("graph g(%x: f32[N,4]) -> %z { %y = Relu(%x) : f32[N,4]\n %z = Tanh(%y) : f32[N,4] }").expect("parses")
+    }
+
+    fn add(patch: &mut Patch, graph: &Graph, op: &str, input: ValueId) -> ValueId {
+        let fact = patch.value(graph, input).map(|v| v.fact.clone()).expect("exists");
+        patch.node(op.into(), "", vec![Some(input)], Attrs::new(), vec![fact], &"".into())[0]
+    }
+
+    #[test]
+    fn redirect_moves_old_uses_and_keeps_output_names() {
+        let mut g = graph();
+        let z = g.find("z").expect("z");
+        let mut p = Patch::new(&g, "test");
+        let neg = add(&mut p, &g, "Neg", z);
+        p.redirect(z, neg);
+        p.apply(&mut g).expect("fits");
+        assert_eq!(verify(&g), []);
+        let out = g.outputs()[0];
+        assert_eq!((&*g.name_of(out), out), ("z", neg));
+        assert_eq!(g.producer(out).map(|(_, n)| n.inputs.clone()), Some(vec![Some(z)]));
+    }
+
+    #[test]
+    fn a_patch_that_does_not_fit_changes_nothing() {
+        let mut g = graph();
+        let before = print(&g);
+        let (x, y) = (g.find("x").expect("x"), g.find("y").expect("y"));
+        let relu = g.producer(y).expect("relu").0;
+
+        let mut p = Patch::new(&g, "test");
+        p.remove(relu);
+        assert_eq!(p.apply(&mut g), Err(PatchError::StillUsed { node: relu, value: y }));
+
+        let mut p = Patch::new(&g, "test");
+        let wide = p.weight("w", Tensor::vector(&[1.0f32]));
+        p.redirect(y, wide);
+        assert!(matches!(p.apply(&mut g), Err(PatchError::FactMismatch { .. })));
+
+        let mut p = Patch::new(&g, "test");
+        p.weight("y", Tensor::scalar(1.0f32));
+        assert_eq!(p.apply(&mut g), Err(PatchError::DuplicateName("y".into())));
+
+        let mut p = Patch::new(&g, "test");
+        let z = g.find("z").expect("z");
+        let neg = add(&mut p, &g, "Neg", z);
+        p.redirect(y, neg);
+        assert!(matches!(p.apply(&mut g), Err(PatchError::Cycle(_))));
+
+        let stale = Patch::new(&g, "test");
+        let mut p = Patch::new(&g, "test");
+        add(&mut p, &g, "Neg", x);
+        assert_eq!(print(&g), before);
+        p.apply(&mut g).expect("fits");
+        assert_eq!(stale.apply(&mut g), Err(PatchError::Stale));
+    }
+
+    #[test]
+    fn removal_frees_the_name_but_not_the_id() {
+        let mut g = graph();
+        let (x, y) = (g.find("x").expect("x"), g.find("y").expect("y"));
+        let relu = g.producer(y).expect("relu").0;
+        let mut p = Patch::new(&g, "test");
+        p.redirect(y, x);
+        p.remove(relu);
+        p.apply(&mut g).expect("fits");
+        assert_eq!(verify(&g), []);
+        assert_eq!(g.find("y"), None);
+        assert!(g.value(y).is_none() && g.node(relu).is_none());
+        assert_eq!(Patch::new(&g, "test").weight("y", Tensor::scalar(0i64)).index(), g.value_bound());
+    }
+}

@@ -1,0 +1,149 @@
+//! The verifier. It reports every violation, not the first.
+//!
+//! A graph is well formed when
+//! 1. every input, output and operand is a live value;
+//! 2. a node's output knows the node and the slot that define it, and nobody else claims it;
+//! 3. `uses` of a value is exactly the set of operands that name it, sorted;
+//! 4. names are unique and the name table agrees with the values;
+//! 5. a weight has a tensor, whose fact is the value's fact;
+//! 6. no dimension of a fact is a negative number;
+//! 7. the nodes form no cycle.
+
+use crate::view::find_cycle;
+use crate::{Def, Dim, Fact, Graph, NodeId, Use, ValueId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Invariant 1, of a node.
+    #[error("{node} reads {value}, which does not exist")]
+    DanglingOperand {
+        /// The reading node.
+        node: NodeId,
+        /// The missing value.
+        value: ValueId,
+    },
+    /// Invariant 1, of the graph's signature.
+    #[error("the graph's signature names {0}, which does not exist")]
+    DanglingSignature(ValueId),
+    /// Invariant 2.
+    #[error("{value} is not defined by {node}")]
+    WrongDefinition {
+        /// The node that lists it.
+        node: NodeId,
+        /// The value.
+        value: ValueId,
+    },
+    /// Invariant 3.
+    #[error("{0} does not know its uses")]
+    WrongUses(ValueId),
+    /// Invariant 4.
+    #[error("{0} is not what its name stands for")]
+    WrongName(ValueId),
+    /// Invariant 5.
+    #[error("{value} is {want}, its tensor is {got:?}")]
+    WrongTensor {
+        /// The weight.
+        value: ValueId,
+        /// Its fact.
+        want: Fact,
+        /// Its tensor's fact, if there is a tensor.
+        got: Option<Fact>,
+    },
+    /// Invariant 6.
+    #[error("{0} has a negative dimension")]
+    NegativeDim(ValueId),
+    /// Invariant 7.
+    #[error("{0} depends on itself")]
+    Cycle(NodeId),
+}
+
+/// Every violation of the invariants at the top of this file.
+pub fn verify(graph: &Graph) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut uses: HashMap<ValueId, Vec<Use>> = HashMap::new();
+    for (id, node) in graph.nodes() {
+        for (slot, value) in node.inputs.iter().enumerate() {
+            let Some(value) = *value else { continue };
+            uses.entry(value).or_default().push(Use { node: id, slot });
+            if graph.value(value).is_none() {
+                found.push(Violation::DanglingOperand { node: id, value });
+            }
+        }
+        for (slot, &value) in node.outputs.iter().enumerate() {
+            if graph.value(value).map(|v| v.def) != Some(Def::Output(id, slot)) {
+                found.push(Violation::WrongDefinition { node: id, value });
+            }
+        }
+    }
+    for &value in graph.inputs().iter().chain(graph.outputs()) {
+        if graph.value(value).is_none() {
+            found.push(Violation::DanglingSignature(value));
+        }
+    }
+    let mut names: HashMap<&Arc<str>, ValueId> = HashMap::new();
+    for (id, value) in graph.values() {
+        if uses.remove(&id).unwrap_or_default() != value.uses {
+            found.push(Violation::WrongUses(id));
+        }
+        if names.insert(&value.name, id).is_some() || graph.find(&value.name) != Some(id) {
+            found.push(Violation::WrongName(id));
+        }
+        match value.def {
+            Def::Output(node, slot) => {
+                let outputs = graph.node(node).map(|n| n.outputs.as_slice()).unwrap_or_default();
+                if outputs.get(slot) != Some(&id) {
+                    found.push(Violation::WrongDefinition { node, value: id });
+                }
+            }
+            Def::Weight(t) => {
+                let got = graph.tensor(t).map(|t| t.fact());
+                if got.as_ref() != Some(&value.fact) {
+                    found.push(Violation::WrongTensor { value: id, want: value.fact.clone(), got });
+                }
+            }
+            Def::Input => {}
+        }
+        if value.fact.dims().is_some_and(|dims| dims.iter().any(|d| matches!(d, Dim::Known(n) if *n < 0))) {
+            found.push(Violation::NegativeDim(id));
+        }
+    }
+    found.extend(find_cycle(graph).map(Violation::Cycle));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    #[test]
+    fn collects_all_violations() {
+        let text = "graph g(%x: f32[4]) -> %y { %w = weight \"w\" f32[4]\n %y = Add(%x, %w) : f32[4] }";
+        let mut g = parse(text).expect("parses");
+        assert_eq!(verify(&g), []);
+        let (x, w) = (g.find("x").expect("x"), g.find("w").expect("w"));
+        g.values[x.index()].as_mut().expect("x").uses.clear();
+        g.set_fact(w, Fact::new(crate::DType::F32, [-5i64]));
+        g.outputs.push(ValueId(99));
+        let found = verify(&g);
+        assert!(found.contains(&Violation::WrongUses(x)));
+        assert!(found.contains(&Violation::NegativeDim(w)));
+        assert!(found.contains(&Violation::DanglingSignature(ValueId(99))));
+        assert!(found.iter().any(|v| matches!(v, Violation::WrongTensor { .. })));
+        assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn a_cycle_is_found() {
+        let text = "graph g(%x: f32[4]) -> %z { %y = Relu(%x) : f32[4]\n %z = Relu(%y) : f32[4] }";
+        let mut g = parse(text).expect("parses");
+        let z = g.find("z").expect("z");
+        let y = g.find("y").expect("y");
+        let first = g.producer(y).expect("relu").0;
+        g.nodes[first.index()].as_mut().expect("relu").inputs[0] = Some(z);
+        assert!(verify(&g).iter().any(|v| matches!(v, Violation::Cycle(_))));
+    }
+}
