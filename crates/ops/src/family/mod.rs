@@ -1,0 +1,119 @@
+//! The families of operators, and what they share.
+
+use crate::eval::zip;
+use crate::infer::broadcast;
+use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Known, Op};
+use lorac_ir::{DType, Dim, Fact};
+
+mod activation;
+mod arithmetic;
+mod attention;
+mod constant;
+mod index;
+mod logic;
+mod matmul;
+mod norm;
+mod reduce;
+mod shape;
+mod slice;
+mod unary;
+
+pub(crate) use constant::code as cast_code;
+
+/// Every operator, by family.
+pub static TABLE: &[&[Op]] = &[
+    activation::OPS,
+    arithmetic::OPS,
+    attention::OPS,
+    constant::OPS,
+    index::OPS,
+    logic::OPS,
+    matmul::OPS,
+    norm::OPS,
+    reduce::OPS,
+    shape::OPS,
+    slice::OPS,
+    unary::OPS,
+];
+
+type Inferred = Result<Vec<Known>, InferError>;
+type Evaluated = Result<Vec<Array>, EvalError>;
+
+/// One result like the first operand, one operation an element.
+const UNARY: Op = Op {
+    domain: "",
+    name: "",
+    since: 13,
+    inputs: (1, 1),
+    outputs: (1, 1),
+    infer: like_first,
+    eval: |_| Err(EvalError::Unknown(String::new())),
+    flops: elementwise,
+    grad: Grad::Unsupported("no rule"),
+};
+
+/// Two operands that broadcast.
+const BINARY: Op = Op { inputs: (2, 2), infer: |c| pair(c, c.dtype()), ..UNARY };
+
+/// An operator that only moves elements.
+const MOVES: Op = Op { flops: |_, _| Dim::Known(0), ..UNARY };
+
+fn one(fact: Fact) -> Inferred {
+    Ok(vec![fact.into()])
+}
+
+fn known(fact: Fact, content: Option<Vec<Dim>>) -> Inferred {
+    Ok(vec![Known { fact, content }])
+}
+
+fn like_first(c: &Ctx) -> Inferred {
+    one(c.fact(0))
+}
+
+fn pair(c: &Ctx, dtype: DType) -> Inferred {
+    let shape = broadcast(&c.fact(0), &c.fact(1))?;
+    one(Fact { dtype, shape })
+}
+
+/// All operands broadcast to one shape.
+fn all(c: &Ctx) -> Inferred {
+    let mut fact = c.fact(0);
+    for slot in 1..c.inputs.len() {
+        fact.shape = broadcast(&fact, &c.fact(slot))?;
+    }
+    one(fact)
+}
+
+/// One operation an element of the first result.
+fn elementwise(_: &Ctx, known: &[Known]) -> Dim {
+    known.first().map_or(Dim::Unknown, |k| k.fact.volume())
+}
+
+fn map(a: &Args, f: impl Fn(f64) -> f64) -> Evaluated {
+    Ok(vec![a.x(0)?.mapv(f)])
+}
+
+fn zip2(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
+    Ok(vec![zip(a.x(0)?, a.x(1)?, f)?])
+}
+
+fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
+    Err(EvalError::Misfit(what.into()))
+}
+
+/// Contents combined elementwise; a scalar stretches.
+fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim) -> Option<Vec<Dim>> {
+    match (a?, b?) {
+        ([x], b) => Some(b.iter().map(|y| f(*x, *y)).collect()),
+        (a, [y]) => Some(a.iter().map(|x| f(*x, *y)).collect()),
+        (a, b) if a.len() == b.len() => Some(a.iter().zip(b).map(|(x, y)| f(*x, *y)).collect()),
+        _ => None,
+    }
+}
+
+/// A result of `pair` with the contents combined.
+fn pair_content(c: &Ctx, dtype: DType, f: impl Fn(Dim, Dim) -> Dim) -> Inferred {
+    let mut known = pair(c, dtype)?;
+    known[0].content = zip_content(c.content(0), c.content(1), f);
+    Ok(known)
+}

@@ -1,0 +1,292 @@
+//! The same elements in another shape: Concat Expand Flatten Reshape Squeeze Transpose Unsqueeze.
+
+use super::*;
+use crate::Attribute::{Int, Ints as List};
+use crate::Operand::{Any, Ints};
+use crate::eval::reshape;
+use crate::{Backward, Val, case};
+use ndarray::Axis;
+
+pub(super) const OPS: &[Op] = &[CONCAT, EXPAND, FLATTEN, RESHAPE, SQUEEZE, TRANSPOSE, UNSQUEEZE];
+
+const CONCAT: Op = Op {
+    name: "Concat",
+    inputs: (1, usize::MAX),
+    infer: |c| {
+        let mut fact = c.fact(0);
+        let Some(rank) = fact.rank() else { return one(fact) };
+        let axis = c.axis(0, rank)?;
+        let mut total = Dim::Known(0);
+        for slot in 0..c.inputs.len() {
+            let other = c.fact(slot);
+            let Some(dims) = other.dims() else { return one(Fact::unranked(fact.dtype)) };
+            if dims.len() != rank {
+                return Err(InferError::Mismatch(fact, other));
+            }
+            total = total + dims[axis];
+        }
+        let parts = (0..c.inputs.len()).map(|slot| c.content(slot));
+        let content = parts.collect::<Option<Vec<_>>>().filter(|_| rank == 1).map(|p| p.concat());
+        if let Some(dims) = &mut fact.shape {
+            dims[axis] = total;
+        }
+        known(fact, content)
+    },
+    eval: |a| {
+        let parts = (0..a.inputs.len()).map(|slot| a.x(slot).map(|x| x.view())).collect::<Result<Vec<_>, _>>()?;
+        let axis = a.axis(0, a.x(0)?.ndim())?;
+        Ok(vec![ndarray::concatenate(Axis(axis), &parts)?])
+    },
+    grad: Grad::rule(
+        |b| {
+            let axis = b.node.int("axis", 0);
+            let rank = b.y.rank() as i64;
+            let at = (if axis < 0 { axis + rank } else { axis }) as usize;
+            let lens: Option<Vec<i64>> = b.x.iter().map(|x| x.fact().dims()?.get(at)?.known()).collect();
+            let split = match lens {
+                Some(lens) => b.emit.ints(&lens),
+                None => {
+                    let ends = [("start", (at as i64).into()), ("end", (at as i64 + 1).into())];
+                    let lens: Vec<Val> = b.x.iter().map(|x| b.emit.op("Shape", &[*x], &ends)).collect();
+                    b.emit.op("Concat", &lens, &[("axis", 0i64.into())])
+                }
+            };
+            let parts = b.emit.ops("Split", &[b.gy, split], &[("axis", axis.into())], b.x.len());
+            parts.into_iter().map(Some).collect()
+        },
+        &[
+            case(&[Any(&[2, 3]), Any(&[2, 1]), Any(&[2, 2])]).with(&[("axis", Int(-1))]),
+            case(&[Any(&[1, 3]), Any(&[2, 3])]).with(&[("axis", Int(0))]),
+        ],
+    ),
+    ..MOVES
+};
+
+const EXPAND: Op = Op {
+    name: "Expand",
+    inputs: (2, 2),
+    infer: |c| match (c.content(1), c.dims(1)) {
+        (Some(target), _) => {
+            let shape = broadcast(&c.fact(0), &Fact::new(c.dtype(), target.iter().copied()))?;
+            let content = match (shape.as_deref(), c.content(0)) {
+                (Some([Dim::Known(n)]), Some([x])) if *n <= 64 => Some(vec![*x; *n as usize]),
+                (_, Some(v)) if shape == c.fact(0).shape => Some(v.to_vec()),
+                _ => None,
+            };
+            known(Fact { dtype: c.dtype(), shape }, content)
+        }
+        (None, Some([Dim::Known(rank)])) => {
+            let rank = c.fact(0).rank().map(|r| r.max(*rank as usize));
+            one(Fact { dtype: c.dtype(), shape: rank.map(|r| vec![Dim::Unknown; r]) })
+        }
+        _ => one(Fact::unranked(c.dtype())),
+    },
+    eval: |a| {
+        let target: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
+        let dims = crate::eval::broadcast(a.x(0)?.shape(), &target)?;
+        match a.x(0)?.broadcast(dims) {
+            Some(y) => Ok(vec![y.to_owned()]),
+            None => misfit(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
+        }
+    },
+    // The driver sums what was broadcast.
+    grad: Grad::rule(
+        |b| vec![Some(b.gy), None],
+        &[case(&[Any(&[3, 1]), Ints(&[3], &[2, 1, 4])]), case(&[Any(&[2, 3]), Ints(&[1], &[1])])],
+    ),
+    ..MOVES
+};
+
+const FLATTEN: Op = Op {
+    name: "Flatten",
+    infer: |c| {
+        let fact = c.fact(0);
+        let Some(dims) = fact.dims() else { return one(Fact::new(fact.dtype, [Dim::Unknown; 2])) };
+        let axis = flatten_axis(c.node.int("axis", 1), dims.len());
+        let volume = |d: &[Dim]| d.iter().fold(Dim::Known(1), |p, d| p * *d);
+        one(Fact::new(fact.dtype, [volume(&dims[..axis]), volume(&dims[axis..])]))
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let axis = flatten_axis(a.node.int("axis", 1), x.ndim());
+        let (rows, cols) = x.shape().split_at(axis);
+        Ok(vec![reshape(x, &[rows.iter().product(), cols.iter().product()])?])
+    },
+    grad: Grad::rule(back, &[case(&[Any(&[2, 3, 2])]), case(&[Any(&[2, 3, 2])]).with(&[("axis", Int(-1))])]),
+    ..MOVES
+};
+
+/// Unlike other axes, this one may equal the rank.
+fn flatten_axis(axis: i64, rank: usize) -> usize {
+    (if axis < 0 { axis + rank as i64 } else { axis }).clamp(0, rank as i64) as usize
+}
+
+/// The gradient in the operand's shape.
+fn back<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
+    vec![Some(b.gy.reshape_like(b.x[0])), None]
+}
+
+const RESHAPE: Op = Op {
+    name: "Reshape",
+    inputs: (2, 2),
+    infer: |c| {
+        let fact = c.fact(0);
+        let target = match (c.content(1), c.dims(1)) {
+            (Some(target), _) => target.to_vec(),
+            (None, Some([Dim::Known(rank)])) => vec![Dim::Unknown; *rank as usize],
+            _ => return one(Fact::unranked(fact.dtype)),
+        };
+        let copies = c.node.int("allowzero", 0) == 0;
+        let mut dims = Vec::with_capacity(target.len());
+        for (i, d) in target.iter().enumerate() {
+            dims.push(match d {
+                Dim::Known(0) if copies => {
+                    fact.dims().map_or(Some(Dim::Unknown), |f| f.get(i).copied()).ok_or(InferError::Operand {
+                        slot: 1,
+                        got: c.fact(1),
+                        want: format!("no 0 at {i}: {fact} has no such axis"),
+                    })?
+                }
+                d => *d,
+            });
+        }
+        if let Some(open) = dims.iter().position(|d| *d == Dim::Known(-1)) {
+            let rest = dims.iter().enumerate().filter(|(i, _)| *i != open).fold(Dim::Known(1), |p, (_, d)| p * *d);
+            let volume = fact.volume();
+            let fits = volume.div_exact(rest);
+            if let (Some(v), Some(r), None) = (volume.known(), rest.known(), fits)
+                && r > 0
+            {
+                let want = format!("a target that divides {v} elements, {r} do not");
+                return Err(InferError::Operand { slot: 1, got: c.fact(1), want });
+            }
+            dims[open] = fits.unwrap_or(Dim::Unknown);
+        }
+        let y = Fact { dtype: fact.dtype, shape: Some(dims) };
+        if let (Some(m), Some(n)) = (fact.volume().known(), y.volume().known())
+            && m != n
+        {
+            return Err(InferError::Mismatch(fact, y));
+        }
+        let content = c.content(0).filter(|_| y.rank().is_some_and(|r| r < 2)).map(<[Dim]>::to_vec);
+        known(y, content)
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let mut dims = a.ints(1)?;
+        let copies = a.node.int("allowzero", 0) == 0;
+        for (i, d) in dims.iter_mut().enumerate() {
+            if *d == 0 && copies {
+                *d = x.shape().get(i).copied().unwrap_or(0) as i64;
+            }
+        }
+        if let Some(open) = dims.iter().position(|d| *d == -1) {
+            let rest: i64 = dims.iter().filter(|d| **d != -1).product();
+            dims[open] = (x.len() as i64).checked_div(rest).unwrap_or(0);
+        }
+        let dims: Vec<usize> = dims.iter().map(|d| (*d).max(0) as usize).collect();
+        Ok(vec![reshape(x, &dims)?])
+    },
+    grad: Grad::rule(back, &[case(&[Any(&[2, 6]), Ints(&[3], &[0, -1, 3])])]),
+    ..MOVES
+};
+
+const SQUEEZE: Op = Op {
+    name: "Squeeze",
+    inputs: (1, 2),
+    infer: |c| {
+        let fact = c.fact(0);
+        let Some(dims) = fact.dims() else { return one(fact) };
+        let Some(axes) = c.axes(1, dims.len())? else { return one(Fact::unranked(fact.dtype)) };
+        let given = !axes.is_empty();
+        if !given && dims.iter().any(|d| d.known().is_none()) {
+            return one(Fact::unranked(fact.dtype));
+        }
+        let gone = |i: usize, d: &Dim| if given { axes.contains(&i) } else { *d == Dim::Known(1) };
+        if let Some(i) = axes.iter().find(|i| dims[**i].known().is_some_and(|n| n != 1)) {
+            return Err(InferError::Operand { slot: 0, got: fact.clone(), want: format!("length 1 at axis {i}") });
+        }
+        let kept: Vec<Dim> = dims.iter().enumerate().filter(|(i, d)| !gone(*i, d)).map(|(_, d)| *d).collect();
+        let content = c.content(0).filter(|v| kept.len() == 1 || v.len() == 1).map(<[Dim]>::to_vec);
+        known(Fact::new(fact.dtype, kept), content)
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let axes = a.axes(1, x.ndim())?;
+        let gone = |i: usize, n: usize| if axes.is_empty() { n == 1 } else { axes.contains(&i) };
+        let dims: Vec<usize> = x.shape().iter().enumerate().filter(|(i, n)| !gone(*i, **n)).map(|(_, n)| *n).collect();
+        Ok(vec![reshape(x, &dims)?])
+    },
+    grad: Grad::rule(back, &[case(&[Any(&[2, 1, 3]), Ints(&[1], &[1])]), case(&[Any(&[1, 3, 1])])]),
+    ..MOVES
+};
+
+const TRANSPOSE: Op = Op {
+    name: "Transpose",
+    infer: |c| {
+        let fact = c.fact(0);
+        let Some(dims) = fact.dims() else { return one(fact) };
+        let perm = permutation(c.node, dims.len()).ok_or_else(|| InferError::Attribute {
+            name: "perm",
+            got: format!("{:?}", c.node.ints("perm").unwrap_or_default()),
+            want: format!("a permutation of {} axes", dims.len()),
+        })?;
+        one(Fact::new(fact.dtype, perm.iter().map(|p| dims[*p])))
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        match permutation(a.node, x.ndim()) {
+            Some(perm) => Ok(vec![x.view().permuted_axes(perm).as_standard_layout().into_owned()]),
+            None => misfit("perm is no permutation"),
+        }
+    },
+    grad: Grad::rule(
+        |b| {
+            let perm = permutation(b.node, b.x[0].rank()).unwrap_or_default();
+            let mut inverse = vec![0; perm.len()];
+            perm.iter().enumerate().for_each(|(i, p)| inverse[*p] = i);
+            vec![Some(b.gy.transpose(&inverse))]
+        },
+        &[case(&[Any(&[2, 3])]), case(&[Any(&[2, 3, 4])]).with(&[("perm", List(&[1, 2, 0]))])],
+    ),
+    ..MOVES
+};
+
+/// The attribute `perm`, or the axes reversed; `None` if it is no permutation of `rank` axes.
+fn permutation(node: &lorac_ir::Node, rank: usize) -> Option<Vec<usize>> {
+    let Some(perm) = node.ints("perm") else { return Some((0..rank).rev().collect()) };
+    let perm: Vec<usize> = perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<_>>()?;
+    let mut sorted = perm.clone();
+    sorted.sort_unstable();
+    (sorted == (0..rank).collect::<Vec<_>>()).then_some(perm)
+}
+
+const UNSQUEEZE: Op = Op {
+    name: "Unsqueeze",
+    inputs: (2, 2),
+    infer: |c| {
+        let fact = c.fact(0);
+        let (Some(dims), Some(count)) = (fact.dims(), c.content(1).map(<[Dim]>::len)) else {
+            return one(Fact::unranked(fact.dtype));
+        };
+        let rank = dims.len() + count;
+        let Some(axes) = c.axes(1, rank)? else { return one(Fact::new(fact.dtype, vec![Dim::Unknown; rank])) };
+        let content = c.content(0).filter(|_| rank == 1).map(<[Dim]>::to_vec);
+        let shape = interleave(dims, &axes, rank, Dim::Known(1));
+        known(Fact::new(fact.dtype, shape), content)
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let rank = x.ndim() + a.x(1)?.len();
+        let axes = a.axes(1, rank)?;
+        Ok(vec![reshape(x, &interleave(x.shape(), &axes, rank, 1))?])
+    },
+    grad: Grad::rule(back, &[case(&[Any(&[2, 3]), Ints(&[2], &[0, -1])])]),
+    ..MOVES
+};
+
+/// `dims` with `one` put in at `axes` of the result.
+fn interleave<T: Copy>(dims: &[T], axes: &[usize], rank: usize, one: T) -> Vec<T> {
+    let mut rest = dims.iter().copied();
+    (0..rank).map(|i| if axes.contains(&i) { one } else { rest.next().unwrap_or(one) }).collect()
+}
