@@ -1,0 +1,189 @@
+//! What can be wrong with a data set, a tokenizer file or a request, as facts.
+
+use crate::filter::FilterError;
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+
+/// Everything this crate refuses. A `row` counts data records from 1, a header excluded; in JSON lines it is the line.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // Of the fields: the messages say what they are.
+#[non_exhaustive]
+pub enum DataError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+
+    /// A row, or with `row` 0 the header, is in another encoding. `line` counts from 1.
+    #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", path.display())]
+    NotUtf8 { path: PathBuf, row: usize, line: u64 },
+
+    /// A CSV row with more or fewer cells than the header.
+    #[error(
+        "{}: row {row} (line {line}) has {have} cells, the header has {want}; is a quote or a comma astray?",
+        path.display()
+    )]
+    Ragged { path: PathBuf, row: usize, line: u64, want: u64, have: u64 },
+
+    /// A line that is not one JSON object.
+    #[error("{}: row {row} is not a JSON object: {what}", path.display())]
+    BadJson { path: PathBuf, row: usize, what: String },
+
+    /// The CSV header lacks a column that the text, the label or the filter needs.
+    #[error("{}: has no column `{column}`{}; it has {}", path.display(), Nearest(nearest), List(have))]
+    MissingColumn { path: PathBuf, column: String, have: Vec<String>, nearest: Vec<String> },
+
+    /// A needed column is there more than once.
+    #[error("{}: more than one column is named `{column}`", path.display())]
+    DuplicateColumn { path: PathBuf, column: String },
+
+    /// A JSON line lacks a field that the text, the label or the filter needs.
+    #[error("{}: row {row} has no field `{field}`{}; it has {}", path.display(), Nearest(nearest), List(have))]
+    MissingField { path: PathBuf, row: usize, field: String, have: Vec<String>, nearest: Vec<String> },
+
+    /// A JSON field of a type that cannot be meant.
+    #[error("{}: row {row}: `{field}` should be {want}, but is {have}", path.display())]
+    WrongType { path: PathBuf, row: usize, field: String, want: &'static str, have: &'static str },
+
+    /// A value that is neither mapped, nor a label, nor the index of one.
+    #[error(
+        "{}: row {row} has the unknown label `{}`{}; the labels are {}",
+        path.display(), Short(value), Nearest(nearest), List(known)
+    )]
+    UnknownLabel { path: PathBuf, row: usize, value: String, known: Vec<String>, nearest: Vec<String> },
+
+    /// A label map that leads to no label.
+    #[error(
+        "the label map sends `{value}` to `{to}`, which is no label{}; the labels are {}",
+        Nearest(nearest),
+        List(known)
+    )]
+    UnknownMapping { value: String, to: String, known: Vec<String>, nearest: Vec<String> },
+
+    /// Two labels of one name.
+    #[error("the label `{label}` is listed twice")]
+    DuplicateLabel { label: String },
+
+    /// No row was read, or none kept.
+    #[error("{}: none of its {read} rows is left{}", path.display(), if *read > 0 { " by the filter" } else { "" })]
+    Empty { path: PathBuf, read: usize, kept: usize },
+
+    /// An expression that is no filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+
+    /// A cut that leaves nothing.
+    #[error("nothing is left of {have} examples after skipping {skip}{}", Taking(take))]
+    EmptySelection { have: usize, skip: usize, take: Option<usize> },
+
+    /// A split with an empty side.
+    #[error("{holdout} of {examples} examples leaves no training or no evaluation set")]
+    BadSplit { examples: usize, holdout: crate::split::Holdout },
+
+    /// An epoch without a batch.
+    #[error("{examples} examples in batches of {batch}{} make no batch", if *drop_last { ", short ones dropped," } else { "" })]
+    NoBatch { examples: usize, batch: usize, drop_last: bool },
+
+    /// A file that is no `tokenizer.json`, or one this version cannot read.
+    #[error("{}: not a usable tokenizer: {what}", path.display())]
+    BadTokenizer { path: PathBuf, what: String },
+
+    /// Special tokens alone reach the maximum length.
+    #[error("a maximum length of {max_length} leaves no room for text beside {special} special tokens")]
+    MaxLengthTooSmall { max_length: usize, special: usize },
+
+    /// The tokenizer refused a text.
+    #[error("cannot tokenize: {what}")]
+    Encode { what: String },
+
+    /// A row beyond the maximum length; `row` counts from 0.
+    #[error("row {row} of the batch has {have} tokens, the most is {max}")]
+    TooLong { row: usize, have: usize, max: usize },
+
+    /// Two lists that belong together are not equally long.
+    #[error("{what}: {have} given, {want} wanted")]
+    LengthMismatch { what: &'static str, want: usize, have: usize },
+
+    /// A label index that is no class.
+    #[error("label {label} is not within 0..{classes}")]
+    LabelOutOfRange { label: i64, classes: usize },
+}
+
+struct List<'a>(&'a [String]);
+
+impl Display for List<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 12;
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (i, name) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}`{}`", if i > 0 { ", " } else { "" }, Short(name))?;
+        }
+        if self.0.len() > SHOWN {
+            write!(f, ", ... ({} in all)", self.0.len())?;
+        }
+        Ok(())
+    }
+}
+
+struct Nearest<'a>(&'a [String]);
+
+impl Display for Nearest<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " (nearest: {})", List(self.0)) }
+    }
+}
+
+struct Taking<'a>(&'a Option<usize>);
+
+impl Display for Taking<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |take| write!(f, " and taking {take}"))
+    }
+}
+
+struct Short<'a>(&'a str);
+
+impl Display for Short<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 60;
+        match self.0.char_indices().nth(SHOWN) {
+            Some((end, _)) => write!(f, "{}...", self.0[..end].escape_debug()),
+            None => write!(f, "{}", self.0.escape_debug()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_fault_and_the_way_out() {
+        let error = DataError::UnknownLabel {
+            path: "a.csv".into(),
+            row: 3,
+            value: "postive".into(),
+            known: vec!["negative".into(), "positive".into()],
+            nearest: vec!["positive".into()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "a.csv: row 3 has the unknown label `postive` (nearest: `positive`); the labels are `negative`, `positive`"
+        );
+    }
+
+    #[test]
+    fn long_values_and_lists_are_cut() {
+        let error = DataError::UnknownLabel {
+            path: "a.csv".into(),
+            row: 1,
+            value: "é".repeat(1000),
+            known: (0..150).map(|i| i.to_string()).collect(),
+            nearest: vec![],
+        };
+        let text = error.to_string();
+        assert!(text.len() < 300, "{text}");
+        assert!(text.ends_with("(150 in all)"), "{text}");
+    }
+}

@@ -1,0 +1,232 @@
+//! From texts to token ids, by a `tokenizer.json`.
+
+use crate::error::DataError;
+use std::path::Path;
+use tokenizers::models::ModelWrapper;
+use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+
+/// Tokens that pad when a file does not say which does, first found first.
+const PAD_TOKENS: [&str; 3] = ["[PAD]", "<pad>", "<|endoftext|>"];
+
+/// A tokenizer in the format of Hugging Face's `tokenizers`, special tokens included, texts cut to a length.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pad_id: i64,
+    vocab_size: usize,
+    max_length: usize,
+}
+
+/// One text as tokens, without padding. Both lists are equally long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids.
+    pub ids: Vec<i64>,
+    /// Segment ids, which BERT calls token types.
+    pub type_ids: Vec<i64>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`. Texts will be cut to `max_length` tokens, special ones included, on the side the file
+    /// cuts. The file's own length, padding and random segmentation (BPE dropout, unigram sampling) are put aside.
+    ///
+    /// # Errors
+    /// `Io`, `BadTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
+    pub fn from_file(path: &Path, max_length: usize) -> Result<Self, DataError> {
+        let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        let bad = |error: tokenizers::Error| DataError::BadTokenizer { path: path.to_owned(), what: error.to_string() };
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(bad)?;
+
+        let pad_id = match inner.get_padding() {
+            Some(padding) => padding.pad_id,
+            None => PAD_TOKENS.iter().find_map(|token| inner.token_to_id(token)).unwrap_or(0),
+        };
+        let vocab_size = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        // Also keeps with_truncation from subtracting below zero.
+        if max_length <= special {
+            return Err(DataError::MaxLengthTooSmall { max_length, special });
+        }
+        let direction = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        let truncation =
+            TruncationParams { max_length, direction, stride: 0, strategy: TruncationStrategy::LongestFirst };
+        inner.with_padding(None).with_truncation(Some(truncation)).map_err(bad)?;
+        stop_sampling(&mut inner);
+        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length })
+    }
+
+    /// Tokenizes every text, on all cores; the result does not depend on how many there are.
+    ///
+    /// A text of which nothing is left, and to which no special token is added, becomes one padding token: a model
+    /// that has nothing to attend to gives NaN.
+    ///
+    /// # Errors
+    /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
+    pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Encoded>, DataError> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let encodings =
+            self.inner.encode_batch_fast(texts, true).map_err(|error| DataError::Encode { what: error.to_string() })?;
+        let widen = |ids: &[u32]| ids.iter().map(|id| i64::from(*id)).collect();
+        Ok(encodings
+            .iter()
+            .map(|encoding| match encoding.get_ids() {
+                [] => Encoded { ids: vec![self.pad_id], type_ids: vec![0] },
+                ids => Encoded { ids: widen(ids), type_ids: widen(encoding.get_type_ids()) },
+            })
+            .collect())
+    }
+
+    /// The id that pads: from the file's padding section, else that of `[PAD]`, `<pad>` or `<|endoftext|>`, else 0.
+    #[must_use]
+    pub fn pad_id(&self) -> i64 {
+        self.pad_id
+    }
+
+    /// One more than the largest id, added tokens included: the rows an embedding needs at least.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The most tokens a text becomes.
+    #[must_use]
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+}
+
+/// Makes a model that segments at random segment one way.
+fn stop_sampling(inner: &mut tokenizers::Tokenizer) {
+    match inner.get_model() {
+        ModelWrapper::BPE(bpe) if bpe.dropout.is_some() => {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            inner.with_model(bpe);
+        }
+        ModelWrapper::Unigram(unigram) if unigram.alpha.is_some() || unigram.nbest_size.is_some() => {
+            let mut unigram = unigram.clone();
+            (unigram.alpha, unigram.nbest_size) = (None, None);
+            inner.with_model(unigram);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A word-level tokenizer over a few words, with BERT's special tokens.
+    fn bert() -> Value {
+        json!({
+            "version": "1.0",
+            "truncation": { "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 },
+            "padding": null,
+            "added_tokens": [
+                { "id": 3, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true },
+                { "id": 7, "content": "[EXTRA]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }
+            ],
+            "normalizer": { "type": "Lowercase" },
+            "pre_tokenizer": { "type": "Whitespace" },
+            "post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1] },
+            "decoder": null,
+            "model": {
+                "type": "WordLevel",
+                "vocab": { "[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "good": 4, "bad": 5, "film": 6 },
+                "unk_token": "[UNK]"
+            }
+        })
+    }
+
+    fn load(file: &Value, max_length: usize) -> Result<Tokenizer, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        Tokenizer::from_file(&path, max_length)
+    }
+
+    fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
+        tokenizer.encode(&[text]).unwrap().remove(0).ids
+    }
+
+    #[test]
+    fn texts_become_ids_with_special_tokens() {
+        let tokenizer = load(&bert(), 16).unwrap();
+        assert_eq!(ids(&tokenizer, "Good film, bad film"), [1, 4, 6, 0, 5, 6, 2]);
+        assert_eq!(ids(&tokenizer, ""), [1, 2]);
+        assert_eq!(tokenizer.encode(&["good"]).unwrap()[0].type_ids, [0, 0, 0]);
+    }
+
+    #[test]
+    fn our_length_replaces_the_files_and_nothing_is_padded() {
+        let mut file = bert();
+        file["padding"] = json!({
+            "strategy": { "Fixed": 12 }, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 6, "pad_type_id": 0, "pad_token": "film"
+        });
+        let tokenizer = load(&file, 5).unwrap();
+        assert_eq!(ids(&tokenizer, "good good bad bad bad"), [1, 4, 4, 5, 2]);
+        assert_eq!(ids(&tokenizer, "good"), [1, 4, 2]);
+        assert_eq!(tokenizer.pad_id(), 6, "the padding section comes first");
+        file["truncation"]["direction"] = json!("Left");
+        assert_eq!(ids(&load(&file, 4).unwrap(), "good good bad film"), [1, 5, 6, 2]);
+    }
+
+    #[test]
+    fn padding_token_and_vocabulary_are_found() {
+        let tokenizer = load(&bert(), 8).unwrap();
+        assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size(), tokenizer.max_length()), (3, 8, 8));
+        let mut file = bert();
+        file["model"]["vocab"]["film"] = json!(40);
+        assert_eq!(load(&file, 8).unwrap().vocab_size(), 41, "ids may have gaps");
+        file["added_tokens"] = json!([]);
+        file["model"]["vocab"] = json!({ "[UNK]": 0, "a": 1, "<|endoftext|>": 2 });
+        file["post_processor"] = Value::Null;
+        assert_eq!(load(&file, 8).unwrap().pad_id(), 2);
+        file["model"]["vocab"] = json!({ "[UNK]": 0, "a": 1 });
+        assert_eq!(load(&file, 8).unwrap().pad_id(), 0);
+    }
+
+    #[test]
+    fn a_text_of_no_tokens_becomes_one() {
+        let mut file = bert();
+        file["post_processor"] = Value::Null;
+        assert_eq!(ids(&load(&file, 8).unwrap(), "  "), [3]);
+    }
+
+    #[test]
+    fn room_for_special_tokens_alone_is_refused() {
+        for max_length in [0, 1, 2] {
+            assert!(matches!(load(&bert(), max_length), Err(DataError::MaxLengthTooSmall { special: 2, .. })));
+        }
+        assert_eq!(ids(&load(&bert(), 3).unwrap(), "good bad"), [1, 4, 2]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_refused() {
+        assert!(matches!(load(&json!({ "a": 1 }), 8), Err(DataError::BadTokenizer { .. })));
+        assert!(matches!(Tokenizer::from_file(Path::new("no/such.json"), 8), Err(DataError::Io { .. })));
+    }
+
+    #[test]
+    fn dropout_in_the_file_does_not_make_the_result_random() {
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": {
+                "type": "BPE", "dropout": 0.5, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                "vocab": { "a": 0, "b": 1, "ab": 2 }, "merges": ["a b"]
+            }
+        });
+        assert_eq!(ids(&load(&file, 64).unwrap(), &"ab".repeat(20)), [2; 20]);
+    }
+
+    #[test]
+    fn many_texts_keep_their_order() {
+        let texts: Vec<String> = (0..2000).map(|i| "good ".repeat(i % 7)).collect();
+        let encoded = load(&bert(), 16).unwrap().encode(&texts).unwrap();
+        assert!(encoded.iter().enumerate().all(|(i, one)| one.ids.len() == i % 7 + 2));
+    }
+}
