@@ -1,1 +1,51 @@
-//! lorac-passes.
+//! Graph to graph, one file a pass, each a function that reads well alone.
+//!
+//! A pass never sees a file or a session. It reads a graph, applies one patch to it, and leaves it verified and with
+//! its facts inferred.
+//!
+//! ```
+//! use lorac_passes::{differentiate, mean_squared_error};
+//! let text = "graph g(%x: f32[N,2], %w: f32[2,2], %t: f32[N,2]) -> %y { %y = MatMul(%x, %w) : f32[..] }";
+//! let mut graph = lorac_ir::parse(text)?;
+//! let (w, y, t) = (graph.find("w").unwrap(), graph.find("y").unwrap(), graph.find("t").unwrap());
+//! let loss = mean_squared_error(&mut graph, y, t)?;
+//! let grads = differentiate(&mut graph, loss, &[w])?;
+//! assert_eq!(graph.fact(grads[0]).to_string(), "f32[2,2]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod arena;
+mod dead;
+mod differentiate;
+mod error;
+mod fold;
+mod fold_constants;
+mod full;
+mod head;
+mod lora;
+mod loss;
+mod lower;
+mod matrix;
+mod optimizer;
+mod role;
+mod rewrite;
+mod select;
+mod statistics;
+
+pub use arena::{Arena, Slot, pack};
+pub use dead::remove_dead;
+pub use differentiate::differentiate;
+pub use error::PassError;
+pub use fold::{FoldError, fold_lora};
+pub use fold_constants::fold_constants;
+pub use full::train_in_full;
+pub use head::{Head, Pool, attach_head, hidden_states};
+pub use lora::{Branch, Lora, insert_lora};
+pub use loss::{cross_entropy, mean_squared_error};
+pub use lower::lower;
+pub use matrix::{Matrix, matrices};
+pub use optimizer::{AdamW, Update, adamw};
+pub use role::{Role, roles};
+pub use rewrite::rewrite;
+pub use select::{NoMatch, Target, select};
+pub use statistics::expose_statistics;

@@ -1,0 +1,107 @@
+//! Reverse-mode differentiation: the gradient of a scalar, written as plain nodes into the same graph.
+
+use crate::{PassError, rewrite};
+use lorac_ir::{Graph, NodeId, ValueId, topological_order};
+use lorac_ops::{Emit, Grad, Val, apply_rule, find};
+use std::collections::{HashMap, HashSet};
+
+/// Adds the gradient of `loss` with respect to each of `wrt` (inputs or weights). Returns the gradients, in order;
+/// nothing that no trained value reaches is differentiated.
+///
+/// # Errors
+/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that nothing reaches.
+pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+    rewrite(graph, "differentiate", |e| {
+        let fact = e.graph().fact(loss);
+        if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
+            return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
+        }
+        let moving = moving(e.graph(), wrt);
+        let path = path(e.graph(), loss, &moving);
+        check(e.graph(), &path, &moving)?;
+        let mut grads: HashMap<ValueId, Val> = HashMap::new();
+        grads.insert(loss, one(e, loss));
+        for id in path.iter().rev() {
+            let Some(node) = e.graph().node(*id) else { continue };
+            let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
+            if gys.iter().all(Option::is_none) {
+                continue;
+            }
+            let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
+            let Some(gxs) = apply_rule(e, node, gys, wants) else { continue };
+            for (value, g) in node.inputs.iter().zip(gxs) {
+                let (Some(value), Some(g)) = (*value, g) else { continue };
+                let sum = grads.get(&value).map_or(g, |old| *old + g);
+                grads.insert(value, sum);
+            }
+        }
+        let unreached: Vec<String> =
+            wrt.iter().filter(|v| !grads.contains_key(v)).map(|v| e.graph().name_of(*v)).collect();
+        if !unreached.is_empty() {
+            return Err(PassError::Unreached(unreached));
+        }
+        Ok(wrt.iter().filter_map(|v| grads.get(v).map(|g| g.id())).collect())
+    })
+}
+
+/// The gradient of the loss with respect to itself.
+fn one<'e, 'g>(e: &'e Emit<'g>, loss: ValueId) -> Val<'e, 'g> {
+    let fact = e.graph().fact(loss);
+    let one = lorac_ir::Tensor::from_f64(fact.dtype, &fact.known_dims().unwrap_or_default(), &[1.0]);
+    one.map_or(e.absent(), |t| e.weight("", t))
+}
+
+/// Float values that change when any of `wrt` does.
+fn moving(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
+    let mut moving: HashSet<ValueId> = wrt.iter().copied().collect();
+    for id in topological_order(graph) {
+        let Some(node) = graph.node(id) else { continue };
+        let zero = matches!(find(&node.op).map(|op| &op.grad), Some(Grad::Zero(_)));
+        if !zero && node.inputs.iter().flatten().any(|v| moving.contains(v)) {
+            let floats = node.outputs.iter().filter(|v| {
+                let dtype = graph.fact(**v).dtype;
+                dtype.is_float() || dtype == lorac_ir::DType::Opaque
+            });
+            moving.extend(floats);
+        }
+    }
+    moving
+}
+
+/// Nodes between what moves and the loss, producers first.
+fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> {
+    let (mut on, mut todo) = (HashSet::new(), vec![loss]);
+    while let Some(value) = todo.pop() {
+        let Some((id, node)) = graph.producer(value).filter(|_| moving.contains(&value)) else { continue };
+        if on.insert(id) {
+            todo.extend(node.inputs.iter().flatten());
+        }
+    }
+    topological_order(graph).into_iter().filter(|id| on.contains(id)).collect()
+}
+
+/// Names every node on the path that cannot be differentiated.
+fn check(graph: &Graph, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
+    let mut wrong = Vec::new();
+    for node in path.iter().filter_map(|id| graph.node(*id)) {
+        let why = match find(&node.op).map(|op| &op.grad) {
+            None => "the operator is unknown".to_string(),
+            Some(Grad::Unsupported(why)) => why.to_string(),
+            Some(Grad::Lower { .. }) => "the operator is not taken apart yet: run the pass `lower` first".to_string(),
+            Some(Grad::Zero(_)) => continue,
+            Some(Grad::Rule { outputs, .. }) => {
+                let read = |v: &ValueId| moving.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());
+                match node.outputs.iter().skip(*outputs).position(read) {
+                    Some(i) => format!("a gradient reaches its output {}", outputs + i),
+                    None => continue,
+                }
+            }
+        };
+        let name = match &*node.origin.source {
+            "" => node.outputs.first().map_or_else(String::new, |v| graph.name_of(*v)),
+            name => name.to_string(),
+        };
+        wrong.push(format!("'{name}' ({}): {why}", node.op));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong)) }
+}

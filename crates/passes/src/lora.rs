@@ -1,0 +1,96 @@
+//! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
+
+use crate::{PassError, Target, rewrite};
+use lorac_ir::{DType, Fact, Graph, NodeId, ValueId};
+use lorac_ops::{Emit, Val};
+use std::collections::HashMap;
+
+/// Rank and scale of the branches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lora {
+    /// r: rows of A and columns of B.
+    pub rank: usize,
+    /// alpha: the branch is scaled by alpha / r.
+    pub alpha: f64,
+    /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA, Kalajdzievski 2023).
+    pub rslora: bool,
+}
+
+impl Lora {
+    /// s: what the branch is multiplied by.
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+}
+
+/// A branch that was inserted. A and B are inputs of the graph, of f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Branch {
+    /// The matrix that it adapts.
+    pub target: Target,
+    /// A: `[r, in]`.
+    pub a: ValueId,
+    /// B: `[out, r]`.
+    pub b: ValueId,
+    /// s.
+    pub scale: f64,
+}
+
+/// Gives every product of every target the branch `y += s (x A^T) B^T`.
+///
+/// Requires: targets from [`crate::select`] of this graph. Ensures: with B = 0 every output is what it was.
+pub fn insert_lora(graph: &mut Graph, targets: &[Target], lora: &Lora) -> Result<Vec<Branch>, PassError> {
+    rewrite(graph, "lora", |e| {
+        let mut flat = HashMap::new();
+        targets.iter().map(|target| branch(e, target, lora, &mut flat)).collect()
+    })
+}
+
+fn branch<'e, 'g>(
+    e: &'e Emit<'g>,
+    target: &Target,
+    lora: &Lora,
+    flat: &mut HashMap<ValueId, Val<'e, 'g>>,
+) -> Result<Branch, PassError> {
+    let m = &target.matrix;
+    if lora.rank == 0 || lora.rank > m.rows.min(m.cols) {
+        let why = format!("rank {} of '{}', a {} x {} matrix", lora.rank, m.name, m.rows, m.cols);
+        return Err(PassError::Unsuitable(format!("{why}: the rank lies between 1 and the smaller side")));
+    }
+    let a = e.input(&format!("{}.lora_A", m.name), Fact::new(DType::F32, [lora.rank, m.rows]));
+    let b = e.input(&format!("{}.lora_B", m.name), Fact::new(DType::F32, [m.cols, lora.rank]));
+    for product in &m.products {
+        let Some(node) = e.graph().node(*product) else { continue };
+        let (Some(x), y) = (node.input(0), after_bias(e.graph(), *product)) else { continue };
+        e.set_source(&node.origin.source);
+        let rows = *flat.entry(x).or_insert_with(|| {
+            let x = e.val(x);
+            let x = if x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
+            x.cast(DType::F32)
+        });
+        let y = e.val(y);
+        let low = e.op("Gemm", &[rows, a], &[("transB", 1i64.into())]);
+        let attrs = [("transB", 1i64.into()), ("alpha", (lora.scale() as f32).into())];
+        // The old result is the Gemm's C: one pass over it instead of two.
+        let wide = if y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
+        let sum = e.op("Gemm", &[low, b, wide.cast(DType::F32)], &attrs).cast(y.fact().dtype);
+        let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
+        e.edit(|p| p.redirect(y.id(), sum.id()));
+    }
+    Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), scale: lora.scale() })
+}
+
+/// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,
+/// so that a runtime that fuses it computes the same bits as before.
+fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
+    let y = graph.node(product).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX));
+    let Some([only]) = graph.value(y).map(|v| v.uses()) else { return y };
+    match graph.node(only.node) {
+        Some(n) if &*n.op.name == "Add" && !graph.outputs().contains(&y) => {
+            let bias = n.inputs.iter().flatten().any(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1));
+            n.outputs.first().copied().filter(|_| bias).unwrap_or(y)
+        }
+        _ => y,
+    }
+}

@@ -1,0 +1,24 @@
+//! Fused operators taken apart, on the training copy.
+
+use crate::{PassError, rewrite};
+use lorac_ir::Graph;
+use lorac_ops::{Grad, Val, find};
+
+/// Replaces every operator that differentiates through its meaning by that meaning. Returns how many there were.
+pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
+    rewrite(graph, "lower", |e| {
+        let mut count = 0;
+        for (id, node) in e.graph().nodes() {
+            let Some(Grad::Lower { lower, .. }) = find(&node.op).map(|op| &op.grad) else { continue };
+            e.set_source(&node.origin.source);
+            let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
+            let made = lower(e, node, &x);
+            for (old, new) in node.outputs.iter().zip(made) {
+                e.edit(|p| p.redirect(*old, new.id()));
+            }
+            e.edit(|p| p.remove(id));
+            count += 1;
+        }
+        Ok(count)
+    })
+}

@@ -1,0 +1,234 @@
+//! What a matrix does, read off the graph's structure and not off its names, which exporters lose.
+//!
+//! An attention is found at its softmax (or its `Attention` node): two products of activations, one before and one
+//! after. The matrices upstream of their operands are query, key and value; the one downstream is output. Of the rest,
+//! a matrix that widens and the one that narrows again after an activation are up and down; two that meet in a product
+//! are gate and up; one that nothing follows is the head.
+
+use crate::{Matrix, matrices};
+use lorac_ir::{Graph, Node, NodeId, ValueId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What a matrix does in a transformer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Role {
+    Query,
+    Key,
+    Value,
+    Output,
+    Up,
+    Gate,
+    Down,
+    Head,
+}
+
+/// Every role with its name in pipelines.
+pub(crate) const ROLES: [(&str, Role); 8] = [
+    ("query", Role::Query),
+    ("key", Role::Key),
+    ("value", Role::Value),
+    ("output", Role::Output),
+    ("up", Role::Up),
+    ("gate", Role::Gate),
+    ("down", Role::Down),
+    ("head", Role::Head),
+];
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(ROLES.iter().find(|r| r.1 == *self).map_or("", |r| r.0))
+    }
+}
+
+/// The roles of every matrix that has any. A fused matrix has several.
+pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
+    let finder = Finder::new(graph);
+    let mut found: BTreeMap<ValueId, BTreeSet<Role>> = BTreeMap::new();
+    let mut add = |weights: Vec<ValueId>, role: Role| {
+        for weight in weights {
+            found.entry(weight).or_default().insert(role);
+        }
+    };
+    for (_, node) in graph.nodes() {
+        if let Some((operands, result)) = finder.attention(node) {
+            for (operand, role) in operands.into_iter().zip([Role::Query, Role::Key, Role::Value]) {
+                add(finder.upstream(operand), role);
+            }
+            add(finder.downstream(result).0, Role::Output);
+        }
+    }
+    let attention: HashSet<ValueId> = found.keys().copied().collect();
+    let rest: Vec<&Matrix> = finder.matrices.iter().filter(|m| !attention.contains(&m.weight)).collect();
+    for matrix in &rest {
+        let mut reached = BTreeSet::new();
+        let mut gated = false;
+        let mut ends = true;
+        for product in &matrix.products {
+            for y in graph.node(*product).map(|n| n.outputs.clone()).unwrap_or_default() {
+                let (next, mixed) = finder.downstream(y);
+                ends &= next.is_empty() && finder.reaches_output(y);
+                gated |= mixed;
+                reached.extend(next);
+            }
+        }
+        let narrows = |w: &ValueId| {
+            let next = rest.iter().find(|m| m.weight == *w);
+            next.filter(|m| m.rows == matrix.cols && m.cols == matrix.rows && matrix.cols > matrix.rows).copied()
+        };
+        if let Some(down) = reached.iter().find_map(narrows) {
+            let role = if gated && finder.activated(matrix) { Role::Gate } else { Role::Up };
+            found.entry(matrix.weight).or_default().insert(role);
+            found.entry(down.weight).or_default().insert(Role::Down);
+        } else if ends {
+            found.entry(matrix.weight).or_default().insert(Role::Head);
+        }
+    }
+    found
+}
+
+struct Finder<'g> {
+    graph: &'g Graph,
+    matrices: Vec<Matrix>,
+    by_product: HashMap<NodeId, ValueId>,
+}
+
+/// Operators that pass a projection on without mixing positions.
+const CARRIERS: [&str; 38] = [
+    "Add", "Sub", "Mul", "Div", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Slice", "Split", "Concat",
+    "Identity", "Cast", "Dropout", "Neg", "Where", "Sqrt", "Clip", "Flatten", "Gelu", "Relu", "Erf", "Tanh", "Sigmoid",
+    "Pow", "FastGelu", "QuickGelu", "BiasGelu", "Exp", "Reciprocal", "RotaryEmbedding", "Gather", "Min", "Max", "Abs",
+    "HardSwish", "Softplus",
+];
+
+const ACTIVATIONS: [&str; 9] =
+    ["Gelu", "Relu", "Erf", "Tanh", "Sigmoid", "FastGelu", "QuickGelu", "BiasGelu", "Softplus"];
+
+impl<'g> Finder<'g> {
+    fn new(graph: &'g Graph) -> Finder<'g> {
+        let matrices = matrices(graph);
+        let by_product = matrices.iter().flat_map(|m| m.products.iter().map(|p| (*p, m.weight))).collect();
+        Finder { graph, matrices, by_product }
+    }
+
+    fn is_product_of_activations(&self, id: NodeId, node: &Node) -> bool {
+        &*node.op.name == "MatMul" && !self.by_product.contains_key(&id)
+    }
+
+    /// The operands and the result of an attention whose softmax, or whole, the node is.
+    fn attention(&self, node: &Node) -> Option<([ValueId; 3], ValueId)> {
+        match &*node.op.name {
+            "Attention" if node.op.domain.is_empty() => {
+                Some(([node.input(0)?, node.input(1)?, node.input(2)?], *node.outputs.first()?))
+            }
+            "Softmax" => {
+                let (_, scores) = self.find_up(node.input(0)?)?;
+                let weights = *node.outputs.first()?;
+                let (_, mix) = self.find_down(weights)?;
+                Some(([scores.input(0)?, scores.input(1)?, mix.input(1)?], *mix.outputs.first()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The product of two activations that a score comes from.
+    fn find_up(&self, from: ValueId) -> Option<(NodeId, &'g Node)> {
+        self.walk_up(from, |id, node| self.is_product_of_activations(id, node)).into_iter().next()
+    }
+
+    /// The product of two activations that attention weights go to, as its left operand.
+    fn find_down(&self, from: ValueId) -> Option<(NodeId, &'g Node)> {
+        let mut at = from;
+        for _ in 0..8 {
+            let uses = self.graph.value(at)?.uses();
+            let nodes = || uses.iter().filter_map(|u| Some((u, self.graph.node(u.node)?)));
+            if let Some((u, n)) = nodes().find(|(u, n)| u.slot == 0 && self.is_product_of_activations(u.node, n)) {
+                return Some((u.node, n));
+            }
+            at = *nodes().find(|(_, n)| CARRIERS.contains(&&*n.op.name))?.1.outputs.first()?;
+        }
+        None
+    }
+
+    /// The nearest nodes upstream that satisfy `stop`, through carriers only.
+    fn walk_up(&self, from: ValueId, stop: impl Fn(NodeId, &Node) -> bool) -> Vec<(NodeId, &'g Node)> {
+        let (mut found, mut seen, mut todo) = (Vec::new(), HashSet::new(), vec![from]);
+        while let Some(value) = todo.pop() {
+            let Some((id, node)) = self.graph.producer(value) else { continue };
+            if !seen.insert(id) {
+                continue;
+            }
+            if stop(id, node) {
+                found.push((id, node));
+            } else if CARRIERS.contains(&&*node.op.name) || node.op.name.contains("Normalization") {
+                todo.extend(node.inputs.iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// The nearest matrices upstream.
+    fn upstream(&self, from: ValueId) -> Vec<ValueId> {
+        let found = self.walk_up(from, |id, _| self.by_product.contains_key(&id));
+        found.iter().map(|(id, _)| self.by_product[id]).collect()
+    }
+
+    /// The nearest matrices downstream through carriers, and whether a product with another activation lies between.
+    fn downstream(&self, from: ValueId) -> (Vec<ValueId>, bool) {
+        let (mut found, mut gated) = (Vec::new(), false);
+        let (mut seen, mut todo) = (HashSet::new(), vec![from]);
+        while let Some(value) = todo.pop() {
+            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
+                let Some(node) = self.graph.node(u.node) else { continue };
+                if !seen.insert(u.node) {
+                    continue;
+                }
+                if let Some(weight) = self.by_product.get(&u.node) {
+                    found.push(*weight);
+                } else if CARRIERS.contains(&&*node.op.name) {
+                    gated |= &*node.op.name == "Mul" && self.meets_another_matrix(node, value);
+                    todo.extend(&node.outputs);
+                }
+            }
+        }
+        (found, gated)
+    }
+
+    /// Whether the other operand of a product comes from a matrix of its own.
+    fn meets_another_matrix(&self, node: &Node, value: ValueId) -> bool {
+        let here = self.upstream(value);
+        let others = node.inputs.iter().flatten().filter(|v| **v != value);
+        others.into_iter().any(|v| self.upstream(*v).iter().any(|w| !here.contains(w)))
+    }
+
+    /// Whether an activation follows a matrix before its product with another one.
+    fn activated(&self, matrix: &Matrix) -> bool {
+        let outputs = matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first());
+        let mut todo: Vec<ValueId> = outputs.copied().collect();
+        for _ in 0..4 {
+            let uses = todo.iter().filter_map(|v| self.graph.value(*v)).flat_map(|v| v.uses());
+            let nodes: Vec<&Node> = uses.filter_map(|u| self.graph.node(u.node)).collect();
+            if nodes.iter().any(|n| ACTIVATIONS.contains(&&*n.op.name)) {
+                return true;
+            }
+            let next = nodes.iter().filter(|n| ["Add", "Reshape"].contains(&&*n.op.name));
+            todo = next.flat_map(|n| n.outputs.clone()).collect();
+        }
+        false
+    }
+
+    fn reaches_output(&self, from: ValueId) -> bool {
+        let (mut seen, mut todo) = (HashSet::new(), vec![from]);
+        while let Some(value) = todo.pop() {
+            if self.graph.outputs().contains(&value) {
+                return true;
+            }
+            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
+                if seen.insert(u.node) {
+                    todo.extend(self.graph.node(u.node).map(|n| n.outputs.clone()).unwrap_or_default());
+                }
+            }
+        }
+        false
+    }
+}
