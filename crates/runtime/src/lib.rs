@@ -29,7 +29,7 @@ mod onnxruntime;
 mod ports;
 mod wire;
 
-pub use backend::{Backend, Options, Optimization, Program, Provider, Source, StateSlot};
+pub use backend::{Backend, Optimization, Options, Program, Provider, Source, StateSlot};
 pub use discover::{Candidate, Engine, Found, Opened, Search, discover, open, open_first};
 #[cfg(feature = "embedded")]
 pub use embedded::embedded;

@@ -24,10 +24,11 @@ pub(crate) struct Manifest {
 }
 
 // Field numbers of onnx.proto3.
-const MODEL_GRAPH: u64 = 7;
-const GRAPH_INITIALIZER: u64 = 5;
+pub(crate) const MODEL_GRAPH: u64 = 7;
+pub(crate) const GRAPH_INITIALIZER: u64 = 5;
 const GRAPH_INPUT: u64 = 11;
 const GRAPH_OUTPUT: u64 = 12;
+pub(crate) const TENSOR_NAME: u64 = 8;
 const EXTERNAL: i64 = 1;
 
 /// Reads a `ModelProto`; `None` where the bytes are no such message or hold no graph.
@@ -59,7 +60,7 @@ fn initializer(tensor: Wire) -> Option<Initializer> {
         match field? {
             (1, d) => dims.extend(d.numbers()?),
             (2, t) => dtype = dtype_of(t.number()),
-            (8, n) => name = n.text(),
+            (TENSOR_NAME, n) => name = n.text(),
             (13, entry) => {
                 let (mut key, mut value) = (String::new(), String::new());
                 for field in entry.fields() {
@@ -170,7 +171,8 @@ mod tests {
         let manifest = read_manifest(&[first, second].concat()).expect("a model");
         assert_eq!(manifest.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["x"]);
         assert_eq!(manifest.outputs.len(), 1);
-        let want = Initializer { name: "w".into(), fact: Fact::new(DType::F32, [3i64]), location: Some("w.bin".into()) };
+        let want =
+            Initializer { name: "w".into(), fact: Fact::new(DType::F32, [3i64]), location: Some("w.bin".into()) };
         assert_eq!(manifest.initializers, [want]);
     }
 

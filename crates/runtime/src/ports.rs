@@ -76,9 +76,7 @@ impl Ports {
             }
         }
         match fetch.iter().find(|name| find(&self.fetches, name).is_none()) {
-            Some(name) => {
-                Err(RuntimeError::NoSuchOutput { name: name.to_string(), have: names(&self.fetches) })
-            }
+            Some(name) => Err(RuntimeError::NoSuchOutput { name: name.to_string(), have: names(&self.fetches) }),
             None => Ok(()),
         }
     }
@@ -109,10 +107,8 @@ fn check_weights(manifest: &Manifest, weights: &[(String, Tensor)]) -> Result<()
 fn check_slots(manifest: &Manifest, state: &[StateSlot]) -> Result<(), RuntimeError> {
     let (mut reads, mut writes) = (HashSet::new(), HashSet::new());
     for slot in state {
-        let input = find(&manifest.inputs, &slot.input).ok_or_else(|| RuntimeError::NoSuchInput {
-            name: slot.input.clone(),
-            have: names(&manifest.inputs),
-        })?;
+        let input = find(&manifest.inputs, &slot.input)
+            .ok_or_else(|| RuntimeError::NoSuchInput { name: slot.input.clone(), have: names(&manifest.inputs) })?;
         fit(input, &slot.init)?;
         if !reads.insert(&slot.input) {
             return Err(RuntimeError::Feed { name: slot.input.clone(), times: 2 });
@@ -120,9 +116,9 @@ fn check_slots(manifest: &Manifest, state: &[StateSlot]) -> Result<(), RuntimeEr
         if slot.output.is_empty() {
             continue;
         }
-        let output = find(&manifest.outputs, &slot.output).filter(|_| writes.insert(&slot.output)).ok_or_else(|| {
-            RuntimeError::NoSuchOutput { name: slot.output.clone(), have: names(&manifest.outputs) }
-        })?;
+        let output = find(&manifest.outputs, &slot.output)
+            .filter(|_| writes.insert(&slot.output))
+            .ok_or_else(|| RuntimeError::NoSuchOutput { name: slot.output.clone(), have: names(&manifest.outputs) })?;
         fit(output, &slot.init)?;
     }
     Ok(())

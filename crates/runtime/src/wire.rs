@@ -93,6 +93,30 @@ impl<'a> Fields<'a> {
     }
 }
 
+impl<'a> Fields<'a> {
+    /// The fields with the bytes that each is written in, tag included.
+    pub(crate) fn written(mut self) -> impl Iterator<Item = Option<(u64, Wire<'a>, &'a [u8])>> {
+        std::iter::from_fn(move || {
+            let before = self.rest;
+            let field = self.next()?;
+            let length = before.len() - self.rest.len();
+            Some(field.and_then(|(number, wire)| Some((number, wire, before.get(..length)?))))
+        })
+    }
+}
+
+/// Appends a field of bytes.
+pub(crate) fn write_bytes(out: &mut Vec<u8>, number: u64, content: &[u8]) {
+    for mut value in [number << 3 | 2, content.len() as u64] {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+    out.extend_from_slice(content);
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = Option<(u64, Wire<'a>)>;
 

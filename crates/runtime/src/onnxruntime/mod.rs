@@ -1,0 +1,97 @@
+//! ONNX Runtime, loaded from a library file at run time.
+
+mod copy;
+mod foreign;
+mod inline;
+mod load;
+mod program;
+mod session;
+
+pub use load::take_log;
+
+use crate::gpu::{check_gpu, preload};
+use crate::ports::Ports;
+use crate::{Backend, Options, Program, Provider, RuntimeError, Source};
+use load::Loaded;
+use ort::ep::{ArenaExtendStrategy, CUDA, ExecutionProvider, ExecutionProviderDispatch};
+use ort::session::Session;
+use std::path::Path;
+
+/// Opens an ONNX Runtime library file. A process can hold one library: the same file may be opened again, with other
+/// options, another file is an error.
+pub fn open_onnxruntime(library: &Path, options: &Options) -> Result<Box<dyn Backend>, RuntimeError> {
+    if options.provider == Provider::Tract {
+        let backend = format!("the library {}", library.display());
+        return Err(RuntimeError::WrongProvider { backend, provider: options.provider });
+    }
+    let loaded = load::load(library)?;
+    let (provider, reason) = match options.provider {
+        Provider::Cuda => {
+            check_cuda(&loaded, options)?;
+            (Provider::Cuda, "asked for".to_string())
+        }
+        Provider::Auto => match check_cuda(&loaded, options) {
+            Ok(()) => (Provider::Cuda, "the library offers CUDA and a GPU is present".to_string()),
+            Err(RuntimeError::NoGpu { why, .. }) => (Provider::Cpu, format!("no GPU: {why}")),
+            Err(why) => (Provider::Cpu, format!("no GPU: {why}")),
+        },
+        Provider::Cpu | Provider::Tract => (Provider::Cpu, "asked for".to_string()),
+    };
+    Ok(Box::new(OnnxRuntime { loaded, options: options.clone(), provider, reason }))
+}
+
+struct OnnxRuntime {
+    loaded: Loaded,
+    options: Options,
+    provider: Provider,
+    reason: String,
+}
+
+/// The CUDA provider as lorac configures it. Registration fails rather than falling back silently.
+pub(crate) fn cuda(options: &Options) -> ExecutionProviderDispatch {
+    CUDA::default()
+        .with_device_id(i32::try_from(options.device).unwrap_or(i32::MAX))
+        .with_tf32(options.tf32)
+        // Doubling the arena wastes up to half of the GPU's memory on a model that fits otherwise.
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .build()
+        .error_on_failure()
+}
+
+fn check_cuda(loaded: &Loaded, options: &Options) -> Result<(), RuntimeError> {
+    let fail = |why: String, help: &str| RuntimeError::NoGpu { why, help: help.to_string() };
+    if !CUDA::is_available().unwrap_or(false) {
+        return Err(fail(
+            format!("{} is a build without CUDA", loaded.path.display()),
+            "use the package onnxruntime-gpu, or choose `provider: cpu`",
+        ));
+    }
+    check_gpu()?;
+    let unloaded = preload(&options.cuda_libraries);
+    let builder = Session::builder(&loaded.environment).map_err(|e| fail(e.to_string(), "choose `provider: cpu`"))?;
+    builder.with_execution_providers([cuda(options)]).map(drop).map_err(|e| {
+        let why = [vec![e.message().to_string()], unloaded].concat().join("; ");
+        fail(why, "install the CUDA libraries that this onnxruntime-gpu is built for, or choose `provider: cpu`")
+    })
+}
+
+impl Backend for OnnxRuntime {
+    fn name(&self) -> String {
+        format!("onnxruntime {}", self.loaded.version)
+    }
+
+    fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    fn compile(&self, source: Source) -> Result<Box<dyn Program>, RuntimeError> {
+        let name = self.name();
+        let ports = Ports::of(&name, &source)?;
+        let compiled = session::compile(self, &ports, &source)?;
+        Ok(Box::new(program::OrtProgram::new(self, name, ports, compiled, source.state)?))
+    }
+}

@@ -1,0 +1,130 @@
+//! Loading ONNX Runtime, and choosing where it runs.
+
+mod support;
+
+use lorac_ir::Tensor;
+use lorac_runtime::{
+    Candidate, Engine, Found, Options, Provider, RuntimeError, Search, Source, StateSlot, discover, open, open_first,
+    open_onnxruntime, take_log,
+};
+use std::path::Path;
+use support::{descent, floats, library};
+
+fn options(provider: Provider) -> Options {
+    Options { provider, threads: Some(2), ..Options::default() }
+}
+
+#[test]
+fn no_library_is_a_clean_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let garbage = folder.path().join("libonnxruntime.so");
+    std::fs::write(&garbage, "not a library").expect("writes");
+    let loaded_before = library();
+    for path in [Path::new("/no/such/libonnxruntime.so"), &garbage, folder.path()] {
+        let error = open_onnxruntime(path, &options(Provider::Cpu)).expect_err("must be refused");
+        // Once the test beside this one has loaded the real library, a second file is refused as such.
+        let refused = matches!(error, RuntimeError::NotALibrary { .. } | RuntimeError::AnotherLibrary { .. });
+        assert!(refused, "{}: {error}", path.display());
+    }
+    let engine = open_onnxruntime(&loaded_before, &options(Provider::Cpu)).expect("opens all the same");
+    assert_eq!((engine.name().as_str(), engine.provider()), ("onnxruntime 1.31.1", Provider::Cpu));
+    open_onnxruntime(&loaded_before, &options(Provider::Cpu)).expect("the same library opens again");
+    let copy = folder.path().join("libonnxruntime.so.9");
+    std::fs::copy(&loaded_before, &copy).expect("copies");
+    let error = open_onnxruntime(&copy, &options(Provider::Cpu)).expect_err("another file");
+    assert!(matches!(error, RuntimeError::AnotherLibrary { .. }), "{error}");
+}
+
+#[test]
+fn the_library_does_not_run_on_tract() {
+    let error = open_onnxruntime(&library(), &options(Provider::Tract)).expect_err("must be refused");
+    assert!(matches!(error, RuntimeError::WrongProvider { provider: Provider::Tract, .. }), "{error}");
+}
+
+#[test]
+fn auto_falls_back_to_the_cpu_and_says_why() {
+    let engine = open_onnxruntime(&library(), &options(Provider::Auto)).expect("opens");
+    // The package without CUDA never runs on a GPU, whatever the machine.
+    assert_eq!(engine.provider(), Provider::Cpu);
+    assert!(engine.reason().contains("build without CUDA"), "{}", engine.reason());
+    let error = open_onnxruntime(&library(), &options(Provider::Cuda)).expect_err("no CUDA in this package");
+    let text = error.to_string();
+    assert!(matches!(error, RuntimeError::NoGpu { .. }) && text.contains("onnxruntime-gpu"), "{text}");
+}
+
+/// Runs where `ORT_DYLIB_PATH` names a build with CUDA and there is a GPU. A process holds one library, so the work is
+/// done by a copy of this test that loads that one first.
+#[test]
+fn a_gpu_keeps_the_state_between_steps() {
+    const CHILD: &str = "LORAC_TEST_GPU_CHILD";
+    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty());
+    let Some(named) = named else {
+        println!("skipped: ORT_DYLIB_PATH names no build with CUDA");
+        return;
+    };
+    if std::env::var_os(CHILD).is_none() {
+        let this = std::env::current_exe().expect("a test knows itself");
+        let name = "a_gpu_keeps_the_state_between_steps";
+        let status = std::process::Command::new(this).args(["--exact", name]).env(CHILD, "1").status().expect("starts");
+        assert!(status.success());
+        return;
+    }
+    let folders = std::env::var_os("LORAC_CUDA_LIBRARIES").unwrap_or_default();
+    let cuda_libraries = std::env::split_paths(&folders).collect();
+    let engine = match open_onnxruntime(Path::new(&named), &Options { cuda_libraries, ..options(Provider::Cuda) }) {
+        Err(RuntimeError::NoGpu { why, .. }) => return println!("skipped: {why}"),
+        engine => engine.expect("opens"),
+    };
+    let state =
+        vec![StateSlot { input: "theta".into(), output: "theta.next".into(), init: Tensor::vector(&[1.0f32; 4]) }];
+    let mut program = engine.compile(Source { model: descent(4).bytes(), weights: vec![], state }).expect("compiles");
+    let (x, lr) = (Tensor::vector(&[1.0f32; 4]), Tensor::scalar(0.25f32));
+    for step in 1..=8 {
+        let norm = program.run(&[("x", &x), ("lr", &lr)], &["norm"]).expect("runs");
+        let want = 1.0 - step as f32 * 0.25;
+        assert_eq!(floats(&norm[0]), [4.0 * want * want], "step {step}");
+        assert_eq!(floats(&program.state("theta").expect("is a slot")), [want; 4], "step {step}");
+    }
+    program.set_state("theta", &Tensor::vector(&[5.0f32; 4])).expect("fits");
+    assert_eq!(floats(&program.state("theta").expect("is a slot")), [5.0; 4]);
+}
+
+#[test]
+fn what_the_library_says_is_kept_for_the_asker() {
+    let engine = open_onnxruntime(&library(), &options(Provider::Cpu)).expect("opens");
+    let model = support::Model::default()
+        .input("x", lorac_ir::DType::F32, &[support::D::S("N")])
+        .constant("at", &Tensor::vector(&[9i64]))
+        .node("Gather", "x at", "y", &[])
+        .output("y", lorac_ir::DType::F32, &[support::D::N(1)]);
+    let source = Source { model: model.bytes(), weights: vec![], state: vec![] };
+    let mut program = engine.compile(source).expect("compiles");
+    let error = program.run(&[("x", &Tensor::vector(&[1.0f32]))], &["y"]).expect_err("out of range");
+    match &error {
+        RuntimeError::Run { node, .. } => assert_eq!(node.as_deref(), Some("Gather_y"), "{error}"),
+        other => panic!("{other}"),
+    }
+    assert!(take_log().iter().any(|line| line.contains("Gather_y")), "nothing was logged");
+}
+
+#[test]
+fn discovery_lists_the_cache_and_ends_with_the_embedded_engine() {
+    let cache = library().ancestors().nth(4).expect("deep in the cache").to_path_buf();
+    let found = discover(&Search { caches: vec![cache] });
+    assert!(found.iter().any(|c| c.found == Found::Cache && c.engine == Engine::OnnxRuntime(library())), "{found:?}");
+    let last = found.last().expect("not empty");
+    assert_eq!(*last, Candidate { engine: Engine::Embedded, found: Found::Embedded });
+    let error = open(last, &options(Provider::Cuda)).expect_err("tract has no GPU");
+    assert!(matches!(error, RuntimeError::WrongProvider { .. }), "{error}");
+}
+
+#[test]
+fn the_first_that_works_is_taken_and_the_refused_are_named() {
+    let none = Candidate { engine: Engine::OnnxRuntime("/no/such/libonnxruntime.so".into()), found: Found::System };
+    let embedded = Candidate { engine: Engine::Embedded, found: Found::Embedded };
+    let opened = open_first(&[none.clone(), embedded.clone()], &Options::default()).expect("the second works");
+    assert_eq!((opened.candidate, opened.backend.provider()), (embedded, Provider::Tract));
+    assert_eq!(opened.refused.len(), 1);
+    let error = open_first(&[none], &Options::default()).expect_err("nothing works");
+    assert!(error.to_string().contains("/no/such/libonnxruntime.so"), "{error}");
+}
