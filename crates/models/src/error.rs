@@ -1,0 +1,120 @@
+//! Why a folder is no model.
+
+use lorac_ir::{Fact, PatchError};
+use lorac_ops::InferError;
+use safetensors::SafeTensorError;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a folder is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The configuration is not a JSON object.
+    #[error("{} is not a JSON object: {source}", file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// Where it stops being one.
+        source: serde_json::Error,
+    },
+    /// No builder knows the model type.
+    #[error("{}: model_type '{got}' is not known{}; known: {}", file.display(), hint(nearest), known.join(", "))]
+    UnknownType {
+        /// The configuration.
+        file: PathBuf,
+        /// Its model type.
+        got: String,
+        /// The known type with the nearest name, if one is near.
+        nearest: Option<String>,
+        /// All known types.
+        known: Vec<String>,
+    },
+    /// Fields of the configuration are missing, have the wrong type or contradict each other.
+    #[error("{}: {}", file.display(), list(faults))]
+    Config {
+        /// The configuration.
+        file: PathBuf,
+        /// All that is wrong.
+        faults: Vec<Fault>,
+    },
+    /// The weight file is truncated or malformed.
+    #[error("{} is not a safetensors file: {source}", file.display())]
+    Safetensors {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: SafeTensorError,
+    },
+    /// Tensors are missing or do not have the shape that the configuration asks for.
+    #[error("{}: {}", file.display(), tensors(missing, wrong))]
+    Tensors {
+        /// The weight file.
+        file: PathBuf,
+        /// Every tensor that it lacks.
+        missing: Vec<String>,
+        /// Every tensor that does not fit.
+        wrong: Vec<Misfit>,
+    },
+    /// A node of the model contradicts its operands.
+    #[error("the model's graph is inconsistent: {0}")]
+    Node(#[from] InferError),
+    /// Two values of the model have one name.
+    #[error("the model's graph is inconsistent: {0}")]
+    Graph(#[from] PatchError),
+}
+
+/// A field of the configuration that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its name.
+    pub field: String,
+    /// What fits.
+    pub want: String,
+    /// Its value.
+    pub got: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, wanted {}", self.field, self.got, self.want)
+    }
+}
+
+/// A tensor of the wrong shape or element type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its name.
+    pub tensor: String,
+    /// What fits.
+    pub want: Fact,
+    /// What the file has.
+    pub got: Fact,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, wanted {}", self.tensor, self.got, self.want)
+    }
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!(", nearest is '{name}'"))
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn tensors(missing: &[String], wrong: &[Misfit]) -> String {
+    let absent = (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")));
+    let misfits = (!wrong.is_empty()).then(|| list(wrong));
+    absent.into_iter().chain(misfits).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,111 @@
+//! The model types that are known: one row each. Types of the BERT family differ by what their [`Layout`] says.
+
+use crate::encoder::{Head, Layout, Positions, TokenTypes, encoder};
+use crate::weights::Weights;
+use crate::{Built, Config, Fault, ModelError};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Builds a model of one type.
+pub(crate) type Build = fn(Config, &Weights) -> Result<Built, ModelError>;
+
+pub(crate) const ARCHITECTURES: &[(&str, Build)] = &[
+    ("bert", |config, weights| encoder(&BERT, config, weights)),
+    ("camembert", |config, weights| encoder(&CAMEMBERT, config, weights)),
+    ("distilbert", |config, weights| encoder(&DISTILBERT, config, weights)),
+    ("roberta", |config, weights| encoder(&ROBERTA, config, weights)),
+    ("xlm-roberta", |config, weights| encoder(&XLM_ROBERTA, config, weights)),
+];
+
+const BERT: Layout = Layout {
+    class: "Bert",
+    prefix: "bert",
+    layers: "encoder.layer",
+    attention: "attention.self",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attention_out: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    norm: "output.LayerNorm",
+    positions: Positions::FromZero,
+    token_types: TokenTypes::Input,
+    head: Head { in_base: true, dense: "pooler.dense", activation: "Tanh", out: "classifier" },
+};
+
+const ROBERTA: Layout = Layout {
+    class: "Roberta",
+    prefix: "roberta",
+    positions: Positions::AfterPad { default: 1 },
+    token_types: TokenTypes::First,
+    head: Head { in_base: false, dense: "classifier.dense", activation: "Tanh", out: "classifier.out_proj" },
+    ..BERT
+};
+
+const CAMEMBERT: Layout = Layout { class: "Camembert", ..ROBERTA };
+
+const XLM_ROBERTA: Layout = Layout { class: "XLMRoberta", ..ROBERTA };
+
+const DISTILBERT: Layout = Layout {
+    class: "DistilBert",
+    prefix: "distilbert",
+    layers: "transformer.layer",
+    attention: "attention",
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    attention_out: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    norm: "output_layer_norm",
+    positions: Positions::FromZero,
+    token_types: TokenTypes::None,
+    head: Head { in_base: false, dense: "pre_classifier", activation: "Relu", out: "classifier" },
+};
+
+/// The values of `model_type` that [`crate::build`] knows, sorted.
+pub fn model_types() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(name, _)| *name)
+}
+
+/// The builder of the model type that `fields` name.
+pub(crate) fn builder(file: &Path, fields: &Map<String, Value>) -> Result<Build, ModelError> {
+    let Some(got) = fields.get("model_type").and_then(Value::as_str) else {
+        let got = fields.get("model_type").map_or_else(|| "absent".into(), Value::to_string);
+        let want = format!("one of {}", model_types().collect::<Vec<_>>().join(", "));
+        let faults = vec![Fault { field: "model_type".into(), want, got }];
+        return Err(ModelError::Config { file: file.into(), faults });
+    };
+    let found = ARCHITECTURES.iter().find(|(name, _)| *name == got);
+    found.map(|(_, build)| *build).ok_or_else(|| ModelError::UnknownType {
+        file: file.into(),
+        got: got.into(),
+        nearest: nearest(got).map(str::to_string),
+        known: model_types().map(str::to_string).collect(),
+    })
+}
+
+fn nearest(got: &str) -> Option<&'static str> {
+    let likeness = |name: &str| strsim::jaro_winkler(got, name);
+    let best = model_types().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    best.filter(|name| likeness(name) > 0.7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_type_is_named() {
+        let fields = Map::from_iter([("model_type".to_string(), Value::from("robberta"))]);
+        let wrong = builder(Path::new("config.json"), &fields).expect_err("unknown");
+        let want = "config.json: model_type 'robberta' is not known, nearest is 'roberta'; \
+                    known: bert, camembert, distilbert, roberta, xlm-roberta";
+        assert_eq!(wrong.to_string(), want);
+        assert_eq!(nearest("gpt2"), None);
+        assert!(model_types().is_sorted());
+    }
+}

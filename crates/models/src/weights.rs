@@ -1,0 +1,208 @@
+//! A mapped `model.safetensors` and its tensors as f32.
+
+use crate::{Misfit, ModelError};
+use bytes::Bytes;
+use lorac_ir::{DType, Fact, Tensor};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A mapped weight file.
+pub(crate) struct Weights {
+    pub(crate) file: PathBuf,
+    metadata: Metadata,
+    data: Bytes,
+}
+
+/// Why a tensor cannot be had.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Lack {
+    Missing,
+    Wrong(Misfit),
+}
+
+/// How a tensor is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As the file has it.
+    Stored,
+    /// A matrix with its axes swapped.
+    Transposed,
+}
+
+/// Maps the weight file `file`.
+///
+/// # Errors
+/// It cannot be read, or its header does not describe it.
+pub(crate) fn open(file: &Path) -> Result<Weights, ModelError> {
+    let bytes = map(file).map_err(|source| ModelError::Read { file: file.into(), source })?;
+    let bad = |source| ModelError::Safetensors { file: file.into(), source };
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+    let data = bytes.slice(size_of::<u64>() + header..);
+    Ok(Weights { file: file.into(), metadata, data })
+}
+
+fn map(file: &Path) -> std::io::Result<Bytes> {
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let file = File::open(file)?;
+    // SAFETY: the map is private and only read. Another process that writes to the file can change the bytes, and one
+    // that shortens it ends this process; no length is taken from the bytes unchecked.
+    Ok(Bytes::from_owner(unsafe { memmap2::Mmap::map(&file)? }))
+}
+
+impl Weights {
+    /// Number of tensors.
+    pub(crate) fn len(&self) -> usize {
+        self.metadata.offset_keys().len()
+    }
+
+    /// Whether any tensor's name begins with `prefix`.
+    pub(crate) fn any(&self, prefix: &str) -> bool {
+        self.metadata.offset_keys().iter().any(|name| name.starts_with(prefix))
+    }
+
+    /// The dimensions of a tensor, if it is there.
+    pub(crate) fn dims(&self, name: &str) -> Option<&[usize]> {
+        self.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// The first converted checkpoints call a normalisation's weight and bias gamma and beta.
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        let older = |new: &str, old: &str| Some(format!("{}{old}", name.strip_suffix(new)?));
+        let named = |name: String| self.metadata.info(&name);
+        let info = self.metadata.info(name);
+        info.or_else(|| older(".weight", ".gamma").or_else(|| older(".bias", ".beta")).and_then(named))
+    }
+
+    /// The tensor `name`, stored with the dimensions `dims`, as f32: a range of the file where no byte has to change.
+    pub(crate) fn tensor(&self, name: &str, dims: &[usize], order: Order) -> Result<Tensor, Lack> {
+        let info = self.info(name).ok_or(Lack::Missing)?;
+        let got = dtype(info.dtype);
+        let stored = self.data.slice(info.data_offsets.0..info.data_offsets.1);
+        let misfit = || {
+            let dtype = if got == DType::Opaque { DType::F32 } else { got };
+            let fact = |d, dims: &[usize]| Fact::new(d, dims.iter().copied());
+            let want = if dtype.is_float() { dtype } else { DType::F32 };
+            Lack::Wrong(Misfit { tensor: name.into(), want: fact(want, dims), got: fact(got, &info.shape) })
+        };
+        if info.shape != dims {
+            return Err(misfit());
+        }
+        let widened = match got {
+            DType::F32 => None,
+            DType::F16 => Some(widen(&stored, |b| half::f16::from_le_bytes(b).to_f32())),
+            DType::BF16 => Some(widen(&stored, |b| half::bf16::from_le_bytes(b).to_f32())),
+            _ => return Err(misfit()),
+        };
+        let (dims, bytes) = match (order, dims, widened) {
+            (Order::Transposed, [rows, cols], None) => {
+                (vec![*cols, *rows], transpose(stored.as_chunks().0, *rows, *cols).into())
+            }
+            (Order::Transposed, [rows, cols], Some(wide)) => {
+                (vec![*cols, *rows], transpose(&wide, *rows, *cols).into())
+            }
+            (_, dims, None) => (dims.to_vec(), stored),
+            (_, dims, Some(wide)) => (dims.to_vec(), wide.into_flattened().into()),
+        };
+        Tensor::new(DType::F32, dims, bytes).map_err(|_| misfit())
+    }
+}
+
+fn dtype(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F64 => DType::F64,
+        Dtype::I64 => DType::I64,
+        Dtype::I32 => DType::I32,
+        Dtype::I8 => DType::I8,
+        Dtype::U8 => DType::U8,
+        Dtype::BOOL => DType::Bool,
+        _ => DType::Opaque,
+    }
+}
+
+fn widen(halves: &[u8], f: impl Fn([u8; 2]) -> f32) -> Vec<[u8; 4]> {
+    halves.as_chunks::<2>().0.iter().map(|b| f(*b).to_le_bytes()).collect()
+}
+
+/// Side of a square that is transposed at once: two of them fit the first-level cache.
+const SIDE: usize = 32;
+
+/// The bytes of a `rows` by `cols` matrix with its axes swapped.
+fn transpose(x: &[[u8; 4]], rows: usize, cols: usize) -> Vec<u8> {
+    let mut y = vec![0u8; x.len() * 4];
+    let (out, _) = y.as_chunks_mut::<4>();
+    for top in (0..rows).step_by(SIDE) {
+        let bottom = rows.min(top + SIDE);
+        for left in (0..cols).step_by(SIDE) {
+            for col in left..cols.min(left + SIDE) {
+                let line = &mut out[col * rows + top..col * rows + bottom];
+                let column = x[top * cols + col..].iter().step_by(cols);
+                line.iter_mut().zip(column).for_each(|(to, from)| *to = *from);
+            }
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    fn file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> (tempfile::TempDir, Weights) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("model.safetensors");
+        let views = tensors.iter().map(|t| (t.0, TensorView::new(t.1, t.2.to_vec(), &t.3).expect("fits")));
+        std::fs::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
+        let weights = open(&path).expect("opens");
+        (dir, weights)
+    }
+
+    fn bytes<const N: usize, T>(n: usize, f: impl Fn(f32) -> T, raw: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+        (0..n).flat_map(|i| raw(f(i as f32))).collect()
+    }
+
+    #[test]
+    fn transposes_whole_and_partial_squares() {
+        for (rows, cols) in [(1, 1), (3, 70), (64, 32), (33, 65)] {
+            let x: Vec<[u8; 4]> = (0..(rows * cols) as u32).map(u32::to_le_bytes).collect();
+            let y = transpose(&x, rows, cols);
+            let (y, _) = y.as_chunks::<4>();
+            for (i, from) in x.iter().enumerate() {
+                assert_eq!(y[(i % cols) * rows + i / cols], *from, "{rows} by {cols}, element {i}");
+            }
+        }
+        assert!(transpose(&[], 5, 0).is_empty() && transpose(&[], 0, 5).is_empty());
+    }
+
+    #[test]
+    fn halves_become_singles() {
+        let f16 = bytes(6, half::f16::from_f32, half::f16::to_le_bytes);
+        let bf16 = bytes(6, half::bf16::from_f32, half::bf16::to_le_bytes);
+        let (_dir, w) = file(&[("a", Dtype::F16, &[2, 3], f16), ("b", Dtype::BF16, &[2, 3], bf16)]);
+        let elements = |name, order| w.tensor(name, &[2, 3], order).map(|t| (t.dims().to_vec(), t.to_vec::<f32>()));
+        for name in ["a", "b"] {
+            let stored = (vec![2, 3], Ok(vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]));
+            assert_eq!(elements(name, Order::Stored), Ok(stored));
+            let transposed = (vec![3, 2], Ok(vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0]));
+            assert_eq!(elements(name, Order::Transposed), Ok(transposed));
+        }
+    }
+
+    #[test]
+    fn what_need_not_change_is_a_range_of_the_file() {
+        let (_dir, w) = file(&[("n.gamma", Dtype::F32, &[4], bytes(4, |x| x, f32::to_le_bytes))]);
+        let tensor = w.tensor("n.weight", &[4], Order::Stored).expect("the older name");
+        assert_eq!(tensor.bytes().as_ptr(), w.data.as_ptr());
+        assert_eq!(w.tensor("n.bias", &[4], Order::Stored), Err(Lack::Missing));
+        let Err(Lack::Wrong(misfit)) = w.tensor("n.weight", &[2, 2], Order::Stored) else { panic!("accepted") };
+        assert_eq!(misfit.to_string(), "n.weight is f32[4], wanted f32[2,2]");
+    }
+}

@@ -1,0 +1,132 @@
+//! Writing a model: modules by their Hugging Face paths, weights by their names.
+
+use crate::weights::{Lack, Order, Weights};
+use crate::{Misfit, ModelError};
+use lorac_ir::{Attr, Graph};
+use lorac_ops::{Contents, Emit, Val};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const OPSET: i64 = 20;
+
+/// The graph that `body` writes; `body` returns its outputs.
+///
+/// # Errors
+/// Every tensor that was asked for and is missing or misshapen, else the first node that could not be written.
+pub(crate) fn write(
+    name: &str,
+    weights: &Weights,
+    body: impl for<'e, 'g> FnOnce(&Write<'e, 'g>) -> Vec<Val<'e, 'g>>,
+) -> Result<Graph, ModelError> {
+    let mut graph = Graph::new(name, OPSET);
+    // The empty pass: these nodes are the user's model.
+    let emit = Emit::new(&graph, &Contents::default(), "");
+    let write = Write { emit: &emit, weights, state: RefCell::default() };
+    let outputs = body(&write).iter().map(|v| v.id()).collect();
+    let State { missing, wrong, .. } = write.state.into_inner();
+    if !missing.is_empty() || !wrong.is_empty() {
+        return Err(ModelError::Tensors { file: weights.file.clone(), missing, wrong });
+    }
+    emit.edit(|patch| patch.set_outputs(outputs));
+    emit.finish()?.apply(&mut graph)?;
+    Ok(graph)
+}
+
+/// Writes nodes and asks for weights. A weight that cannot be had is absent, and kept for the error.
+pub(crate) struct Write<'e, 'g> {
+    pub(crate) emit: &'e Emit<'g>,
+    pub(crate) weights: &'e Weights,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    missing: Vec<String>,
+    wrong: Vec<Misfit>,
+    taken: HashMap<String, usize>,
+}
+
+impl<'e, 'g> Write<'e, 'g> {
+    /// The result of an operator of `module`, called `/module/Op`, or `/module/Op_1` and so on after the first.
+    pub(crate) fn op(&self, module: &str, op: &str, inputs: &[Val<'e, 'g>], attrs: &[(&str, Attr)]) -> Val<'e, 'g> {
+        self.op_as("", module, op, inputs, attrs)
+    }
+
+    /// The result of an operator of `module`, called `name`.
+    fn op_as(&self, name: &str, module: &str, op: &str, inputs: &[Val<'e, 'g>], attrs: &[(&str, Attr)]) -> Val<'e, 'g> {
+        let path = self.unique(format!("{}/{op}", slashed(module)));
+        self.emit.set_source(&Arc::from(path.as_str()));
+        let name = if name.is_empty() { &path } else { name };
+        self.emit.named(name, op, inputs, attrs, 1).first().copied().unwrap_or_else(|| self.emit.absent())
+    }
+
+    fn unique(&self, path: String) -> String {
+        let mut state = self.state.borrow_mut();
+        let count = state.taken.entry(path.clone()).or_default();
+        *count += 1;
+        if *count == 1 { path } else { format!("{path}_{}", *count - 1) }
+    }
+
+    /// The weight `name`, stored with the dimensions `dims`.
+    pub(crate) fn weight(&self, name: &str, dims: &[usize], order: Order) -> Val<'e, 'g> {
+        match self.weights.tensor(name, dims, order) {
+            Ok(tensor) => return self.emit.weight(name, tensor),
+            Err(Lack::Missing) => self.state.borrow_mut().missing.push(name.into()),
+            Err(Lack::Wrong(misfit)) => self.state.borrow_mut().wrong.push(misfit),
+        }
+        self.emit.absent()
+    }
+
+    /// The table of an embedding.
+    pub(crate) fn table(&self, module: &str, rows: usize, width: usize) -> Val<'e, 'g> {
+        self.weight(&format!("{module}.weight"), &[rows, width], Order::Stored)
+    }
+
+    /// `x W^T + b` of the module; `dims` are input and output width.
+    pub(crate) fn linear(&self, module: &str, x: Val<'e, 'g>, dims: (usize, usize)) -> Val<'e, 'g> {
+        self.linear_as("", module, x, dims)
+    }
+
+    /// [`Write::linear`] with a name for its result.
+    pub(crate) fn linear_as(
+        &self,
+        name: &str,
+        module: &str,
+        x: Val<'e, 'g>,
+        (input, output): (usize, usize),
+    ) -> Val<'e, 'g> {
+        let weight = self.weight(&format!("{module}.weight"), &[output, input], Order::Transposed);
+        let bias = self.weight(&format!("{module}.bias"), &[output], Order::Stored);
+        let product = self.op(module, "MatMul", &[x, weight], &[]);
+        self.op_as(name, module, "Add", &[product, bias], &[])
+    }
+
+    /// The layer normalisation of the module over the last axis. An empty name is made up.
+    pub(crate) fn norm_as(&self, name: &str, module: &str, x: Val<'e, 'g>, width: usize, epsilon: f32) -> Val<'e, 'g> {
+        let scale = self.weight(&format!("{module}.weight"), &[width], Order::Stored);
+        let bias = self.weight(&format!("{module}.bias"), &[width], Order::Stored);
+        let attrs: [(&str, Attr); 2] = [("axis", (-1i64).into()), ("epsilon", epsilon.into())];
+        self.op_as(name, module, "LayerNormalization", &[x, scale, bias], &attrs)
+    }
+}
+
+/// `bert.encoder.layer.0.output` as `/bert/encoder/layer.0/output`: a number stays with what it counts.
+fn slashed(module: &str) -> String {
+    let parts = module.split('.').map(|part| {
+        let counts = part.starts_with(|c: char| c.is_ascii_digit());
+        format!("{}{part}", if counts { '.' } else { '/' })
+    });
+    parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_reads_as_a_path() {
+        assert_eq!(slashed("bert.encoder.layer.10.output"), "/bert/encoder/layer.10/output");
+        assert_eq!(slashed("logits"), "/logits");
+    }
+}
