@@ -1,0 +1,73 @@
+//! Nodes that are added to a model by adding bytes to its file.
+
+use crate::body::{Taken, body};
+use crate::layout::{layout, opset};
+use crate::proto::{GraphProto, ModelProto};
+use crate::wire::fields;
+use crate::{Model, OnnxError, Problem};
+use bytes::Bytes;
+use lorac_ir::Graph;
+use std::collections::HashSet;
+
+/// New nodes with their weights and outputs, such as a classifier's head. The inputs of `graph` name values of the model
+/// that it is appended to; its outputs join those of the model.
+#[derive(Debug, Clone)]
+pub struct Appendix {
+    /// What is added.
+    pub graph: Graph,
+}
+
+/// A second `graph` field, which protobuf merges into the first: all bytes of the model stay where they are.
+pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, OnnxError> {
+    let problems = misfits(model, &appendix.graph);
+    if !problems.is_empty() {
+        return Err(OnnxError::Appendix { problems });
+    }
+    let mut taken = Taken { values: names(model), ..Taken::default() };
+    taken.nodes = node_names(model)?;
+    let mut body = body(&appendix.graph, taken)?;
+    // What is set once in a message is overwritten by a merge: the model keeps its own name and inputs.
+    body.proto = GraphProto { node: body.proto.node, output: body.proto.output, ..GraphProto::default() };
+    let known = &model.graph.opsets;
+    let new = appendix.graph.opsets.iter().filter(|(domain, _)| !known.contains_key(*domain));
+    let head = ModelProto { opset_import: new.map(|(d, v)| opset(d, *v)).collect(), ..ModelProto::default() };
+    Ok(layout(&head, &body, &appendix.graph, usize::MAX, "")?.pieces)
+}
+
+fn misfits(model: &Model, new: &Graph) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (id, value) in new.values() {
+        let name = value.name.to_string();
+        match (new.inputs().contains(&id), model.graph.find(&name).is_some()) {
+            (true, false) => problems.push(Problem::Undefined { node: "the appended graph".to_string(), value: name }),
+            (false, true) => problems.push(Problem::DuplicateValue(name)),
+            _ => {}
+        }
+    }
+    for (domain, &b) in &new.opsets {
+        if let Some(&a) = model.graph.opsets.get(domain).filter(|a| **a != b) {
+            problems.push(Problem::OpsetConflict { domain: domain.to_string(), a, b });
+        }
+    }
+    problems
+}
+
+fn names(model: &Model) -> HashSet<String> {
+    model.graph.values().map(|(_, v)| v.name.to_string()).collect()
+}
+
+/// Names of all nodes in the file, those of `Constant` nodes included.
+fn node_names(model: &Model) -> Result<HashSet<String>, OnnxError> {
+    let malformed = |at| OnnxError::Malformed { path: model.path.clone(), at };
+    let mut names = HashSet::new();
+    for field in fields(&model.file, 0..model.file.len()) {
+        let graph = field.map_err(malformed)?;
+        for field in fields(&model.file, graph.payload.clone()).filter(|_| graph.number == 7) {
+            let node = field.map_err(malformed)?;
+            if node.number == 1 {
+                names.insert(crate::splice::text(&model.file, &node, 3).map_err(malformed)?);
+            }
+        }
+    }
+    Ok(names)
+}

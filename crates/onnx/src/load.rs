@@ -1,0 +1,350 @@
+//! Reads a model: the file is mapped, weights stay where they are, and everything wrong is reported at once.
+
+use crate::attr::read_attr;
+use crate::external::Externals;
+use crate::fact::read_fact;
+use crate::map::{Mapped, map};
+use crate::order::sorted;
+use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::tensor::locate_tensor;
+use crate::{ExternalFault, Location, Model, OnnxError, Problem, TensorFault};
+use bytes::Bytes;
+use lorac_ir::{Attr, Attrs, DType, Fact, Graph, OpName, Origin, Tensor, ValueId};
+use prost::Message;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+const OPSETS: (i64, i64) = (13, 26);
+const IR_VERSIONS: (i64, i64) = (3, 14);
+
+/// Maps `path` and reads the model in it, with the external data that it refers to.
+///
+/// # Errors
+/// A file that cannot be read or is no model, a version out of range, or every problem of the model at once.
+pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+    let path = path.as_ref();
+    let mapped = map(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
+    read(path, mapped.bytes.clone(), Some(mapped))
+}
+
+/// Reads a model from memory. It cannot have external data and cannot be patched.
+///
+/// # Errors
+/// As [`load`].
+pub fn decode(bytes: Bytes) -> Result<Model, OnnxError> {
+    read(Path::new(""), bytes, None)
+}
+
+fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxError> {
+    let path = path.to_path_buf();
+    if file.is_empty() {
+        return Err(OnnxError::Empty { path });
+    }
+    let model = ModelProto::decode(file.clone()).map_err(|source| OnnxError::Garbage { path: path.clone(), source })?;
+    let Some(graph) = &model.graph else { return Err(OnnxError::NoGraph { path }) };
+    let ((min, max), got) = (IR_VERSIONS, model.ir_version());
+    if !(min..=max).contains(&got) {
+        return Err(OnnxError::IrVersion { path, got, min, max });
+    }
+    let mut reader = Reader::new(&file, Externals::new(mapped.as_ref()), graph);
+    reader.opsets(&model);
+    let ((min, max), got) = (OPSETS, reader.graph.opsets.get("").copied().unwrap_or(0));
+    if !(min..=max).contains(&got) {
+        return Err(OnnxError::Opset { path, got, min, max });
+    }
+    reader.inputs(graph);
+    reader.weights(graph);
+    reader.nodes(graph);
+    reader.outputs(graph);
+    let Reader { graph: ir, locations, problems, externals, .. } = reader;
+    if !problems.is_empty() {
+        return Err(OnnxError::Invalid { path, problems });
+    }
+    Ok(Model {
+        graph: ir,
+        path,
+        locations,
+        ir_version: model.ir_version(),
+        metadata: model.metadata_props.iter().map(|e| (e.key().to_string(), e.value().to_string())).collect(),
+        producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
+        node_count: graph.node.len(),
+        functions: model.functions,
+        external: externals.into_files(),
+        file,
+        mapped,
+    })
+}
+
+struct Reader<'a> {
+    file: &'a Bytes,
+    externals: Externals,
+    facts: HashMap<&'a str, Fact>,
+    /// Every name of the file, so that made-up ones differ.
+    names: HashSet<&'a str>,
+    graph: Graph,
+    locations: HashMap<ValueId, Location>,
+    problems: Vec<Problem>,
+    unreadable: HashSet<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: &'a Bytes, externals: Externals, proto: &'a GraphProto) -> Reader<'a> {
+        let mut reader = Reader {
+            file,
+            externals,
+            facts: HashMap::new(),
+            names: HashSet::new(),
+            graph: {
+                let mut g = Graph::default();
+                g.name = proto.name().to_string();
+                g
+            },
+            locations: HashMap::new(),
+            problems: Vec::new(),
+            unreadable: HashSet::new(),
+        };
+        for info in proto.value_info.iter().chain(&proto.output).chain(&proto.input) {
+            match read_fact(info) {
+                Ok(fact) => _ = reader.facts.insert(info.name(), fact),
+                Err(problem) => reader.problems.push(problem),
+            }
+        }
+        let results = proto.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
+        let given = proto.input.iter().map(|i| i.name()).chain(proto.initializer.iter().map(|t| t.name()));
+        let sparse = proto.sparse_initializer.iter().filter_map(|s| s.values.as_ref()).map(|v| v.name());
+        reader.names.extend(results.chain(given).chain(sparse));
+        reader
+    }
+
+    fn opsets(&mut self, model: &ModelProto) {
+        let mut opsets = BTreeMap::new();
+        for import in &model.opset_import {
+            let domain = if import.domain() == "ai.onnx" { "" } else { import.domain() };
+            let (version, name) = (import.version(), domain.to_string());
+            match opsets.insert(domain.into(), version) {
+                Some(other) if other != version => {
+                    self.problems.push(Problem::OpsetConflict { domain: name, a: other, b: version });
+                }
+                _ => {}
+            }
+        }
+        self.graph.opsets = opsets;
+    }
+
+    fn fact(&self, name: &str) -> Fact {
+        self.facts.get(name).cloned().unwrap_or(Fact::unranked(DType::Opaque))
+    }
+
+    fn inputs(&mut self, proto: &GraphProto) {
+        // An input with an initializer is a weight with an outdated declaration.
+        let weights: HashSet<&str> = proto.initializer.iter().map(|t| t.name()).collect();
+        for (index, input) in proto.input.iter().enumerate() {
+            let name = input.name();
+            if name.is_empty() {
+                self.problems.push(Problem::Unnamed { what: "input", index });
+            } else if !weights.contains(name) && self.graph.add_input(name, self.fact(name)).is_err() {
+                self.problems.push(Problem::DuplicateValue(name.to_string()));
+            }
+        }
+    }
+
+    fn weights(&mut self, proto: &GraphProto) {
+        let sparse = proto.sparse_initializer.iter().map(|s| {
+            let name = s.values.as_ref().map(|v| v.name().to_string());
+            // Dense data would be another tensor: its elements are carried as opaque ones.
+            TensorProto { name, dims: s.dims.clone(), data_type: Some(i32::MAX), ..TensorProto::default() }
+        });
+        let sparse: Vec<TensorProto> = sparse.collect();
+        for (index, t) in proto.initializer.iter().chain(&sparse).enumerate() {
+            match t.name() {
+                "" => self.problems.push(Problem::Unnamed { what: "initializer", index }),
+                name => {
+                    let (tensor, location) = self.tensor(t, || name.to_string());
+                    self.weight(name, tensor, location);
+                }
+            }
+        }
+    }
+
+    /// A tensor that cannot be read is a problem, and stands in as an opaque one so that its readers are no problem too.
+    fn tensor(&mut self, proto: &TensorProto, name: impl Fn() -> String) -> (Tensor, Location) {
+        match locate_tensor(proto, self.file, &mut self.externals) {
+            Ok(found) => found,
+            Err(fault) => {
+                // A missing data file is one problem, not one for every tensor in it.
+                let again = match &fault {
+                    TensorFault::External(ExternalFault::Unreadable { location, .. }) => {
+                        !self.unreadable.insert(location.clone())
+                    }
+                    _ => false,
+                };
+                if !again {
+                    self.problems.push(Problem::Tensor { tensor: name(), fault });
+                }
+                (Tensor::vector::<u8>(&[]), Location::Encoded { why: "unreadable" })
+            }
+        }
+    }
+
+    fn weight(&mut self, name: &str, tensor: Tensor, location: Location) {
+        match self.graph.add_weight(name, tensor) {
+            Ok(id) => _ = self.locations.insert(id, location),
+            Err(_) => self.problems.push(Problem::DuplicateValue(name.to_string())),
+        }
+    }
+
+    fn nodes(&mut self, proto: &GraphProto) {
+        let attrs: Vec<Attrs> = proto.node.iter().enumerate().map(|(i, node)| self.attrs(node, i)).collect();
+        let mut makers: HashMap<&str, usize> = HashMap::new();
+        for (i, node) in proto.node.iter().enumerate() {
+            for name in node.output.iter().filter(|o| !o.is_empty()) {
+                makers.entry(name).or_insert(i);
+            }
+        }
+        let needs: Vec<Vec<usize>> = proto
+            .node
+            .iter()
+            .zip(&attrs)
+            .enumerate()
+            .map(|(i, (node, attrs))| {
+                let mut needs = Vec::new();
+                for name in node.input.iter().map(String::as_str).chain(captured(attrs)).filter(|n| !n.is_empty()) {
+                    match makers.get(name) {
+                        Some(maker) => needs.push(*maker),
+                        None if self.graph.find(name).is_some() => {}
+                        None => {
+                            let (node, value) = (label(node, i), name.to_string());
+                            self.problems.push(Problem::Undefined { node, value });
+                        }
+                    }
+                }
+                needs
+            })
+            .collect();
+        match sorted(&needs) {
+            Ok(order) => {
+                let mut attrs: Vec<Option<Attrs>> = attrs.into_iter().map(Some).collect();
+                for i in order {
+                    self.node(&proto.node[i], i, attrs[i].take().unwrap_or_default());
+                }
+            }
+            Err(stuck) => self.problems.push(Problem::Cycle(label(&proto.node[stuck], stuck))),
+        }
+    }
+
+    fn attrs(&mut self, node: &NodeProto, index: usize) -> Attrs {
+        let mut attrs = Attrs::new();
+        // A constant's tensor is read where it becomes a weight.
+        let constant = is_constant(node).is_some();
+        for a in node.attribute.iter().filter(|_| !constant) {
+            match read_attr(a) {
+                Ok(attr) => _ = attrs.insert(a.name().into(), attr),
+                Err(fault) => {
+                    let tensor = format!("{}.{}", label(node, index), a.name());
+                    self.problems.push(Problem::Tensor { tensor, fault });
+                }
+            }
+        }
+        attrs
+    }
+
+    fn node(&mut self, node: &NodeProto, index: usize, attrs: Attrs) {
+        if let Some((name, value)) = is_constant(node) {
+            let (tensor, location) = match value {
+                Constant::Tensor(t) => self.tensor(t, || name.to_string()),
+                Constant::Number(tensor, why) => (tensor, Location::Encoded { why }),
+            };
+            return self.weight(name, tensor, location);
+        }
+        if node.op_type().is_empty() {
+            self.problems.push(Problem::NoOperator(label(node, index)));
+        }
+        let inputs = node.input.iter().map(|i| self.graph.find(i)).collect();
+        let last = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
+        let names = node.output[..last].iter().enumerate().map(|(slot, name)| match name.as_str() {
+            "" => {
+                let base = format!("{}:{slot}", label(node, index));
+                fresh(&base, &|n| self.names.contains(n) || self.graph.find(n).is_some())
+            }
+            name => name.to_string(),
+        });
+        let names: Vec<String> = names.collect();
+        let mut own = HashSet::new();
+        if let Some(twice) = names.iter().find(|n| self.graph.find(n).is_some() || !own.insert(n.as_str())) {
+            return self.problems.push(Problem::DuplicateValue(twice.clone()));
+        }
+        let outputs = names.iter().map(|n| (n.as_str(), self.fact(n))).collect();
+        let op = match node.overload() {
+            "" => OpName::new(node.domain(), node.op_type()),
+            overload => OpName::new(node.domain(), &format!("{}:{overload}", node.op_type())),
+        };
+        let origin = Origin { pass: "".into(), source: node.name().into() };
+        if let Err(lorac_ir::GraphError::DuplicateName(name)) = self.graph.add_node(op, inputs, attrs, outputs, origin)
+        {
+            self.problems.push(Problem::DuplicateValue(name.to_string()));
+        }
+    }
+
+    fn outputs(&mut self, proto: &GraphProto) {
+        let mut outputs = Vec::with_capacity(proto.output.len());
+        for output in &proto.output {
+            match self.graph.find(output.name()) {
+                Some(id) => outputs.push(id),
+                // Nodes on a cycle, or reading what is missing, are reported themselves.
+                None if !output.name().is_empty() && self.names.contains(output.name()) => {}
+                None => self.problems.push(Problem::UncomputedOutput(output.name().to_string())),
+            }
+        }
+        // Cannot fail: every id was just found.
+        _ = self.graph.set_outputs(outputs);
+    }
+}
+
+enum Constant<'a> {
+    Tensor(&'a TensorProto),
+    Number(Tensor, &'static str),
+}
+
+/// The output and value of a `Constant` node that is a tensor of numbers; strings and sparse tensors stay nodes.
+fn is_constant(node: &NodeProto) -> Option<(&str, Constant<'_>)> {
+    let ([attr], [output], [], "Constant", "" | "ai.onnx") =
+        (&node.attribute[..], &node.output[..], &node.input[..], node.op_type(), node.domain())
+    else {
+        return None;
+    };
+    let value = match attr.name() {
+        "value" => Constant::Tensor(attr.t.as_ref().filter(|t| has_numbers(t))?),
+        _ if !attr.ref_attr_name().is_empty() => return None,
+        "value_float" => Constant::Number(Tensor::scalar(attr.f?), "value_float"),
+        "value_int" => Constant::Number(Tensor::scalar(attr.i?), "value_int"),
+        "value_floats" => Constant::Number(Tensor::vector(&attr.floats), "value_floats"),
+        "value_ints" => Constant::Number(Tensor::vector(&attr.ints), "value_ints"),
+        _ => return None,
+    };
+    (!output.is_empty()).then_some((output.as_str(), value))
+}
+
+fn has_numbers(t: &TensorProto) -> bool {
+    !matches!(crate::tensor::dtype(t.data_type()), DType::Str | DType::Opaque)
+}
+
+/// The outer values that the attributes' subgraphs read.
+pub(crate) fn captured(attrs: &Attrs) -> impl Iterator<Item = &str> {
+    attrs
+        .values()
+        .flat_map(|a| match a {
+            Attr::Opaque { captures, .. } => captures.as_slice(),
+            _ => &[],
+        })
+        .map(|c| &**c)
+}
+
+fn label(node: &NodeProto, index: usize) -> String {
+    if node.name().is_empty() { format!("{} #{index}", node.op_type()) } else { node.name().to_string() }
+}
+
+/// `base`, or `base` with the first number that makes it free.
+pub(crate) fn fresh(base: &str, taken: &dyn Fn(&str) -> bool) -> String {
+    let numbered = (1..u64::MAX).map(|n| format!("{base}_{n}"));
+    std::iter::once(base.to_string()).chain(numbered).find(|n| !taken(n)).unwrap_or_default()
+}

@@ -1,0 +1,66 @@
+//! A loaded model: its graph, and where in which file every weight lies.
+
+use crate::map::Mapped;
+use crate::proto::FunctionProto;
+use bytes::Bytes;
+use lorac_ir::{Graph, ValueId};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// A model as it was read. The weights of `graph` are ranges of the mapped files: whoever shortens such a file while
+/// the model lives ends the process.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The computation. `Constant` nodes of tensors and numbers are weights here.
+    pub graph: Graph,
+    /// The file; empty for a model decoded from memory.
+    pub path: PathBuf,
+    /// The whole file, mapped.
+    pub file: Bytes,
+    /// Where the bytes of every weight lie.
+    pub locations: HashMap<ValueId, Location>,
+    /// Version of the file format.
+    pub ir_version: i64,
+    /// Functions of the model, which nodes may call by domain and name (`name:overload` where it has an overload).
+    pub functions: Vec<FunctionProto>,
+    /// The model's own key-value pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Name and version of the tool that wrote the file.
+    pub producer: String,
+    /// Number of nodes in the file, `Constant` nodes included.
+    pub node_count: usize,
+    /// External data files that tensors refer to, by path relative to the model's folder.
+    pub(crate) external: BTreeMap<PathBuf, Mapped>,
+    pub(crate) mapped: Option<Mapped>,
+}
+
+/// Where the bytes of a weight lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In the model's file, as little-endian elements: replaceable in place.
+    Inline {
+        /// Bytes of the file.
+        range: Range<u64>,
+    },
+    /// In another file, replaceable in place there.
+    External {
+        /// The file, relative to the model's folder.
+        path: PathBuf,
+        /// Bytes of that file.
+        range: Range<u64>,
+    },
+    /// In the model's file in a form that must be written anew to change it.
+    Encoded {
+        /// The form: the protobuf field.
+        why: &'static str,
+    },
+}
+
+impl Model {
+    /// The weight called `name`, with its location.
+    pub fn location(&self, name: &str) -> Option<(ValueId, &Location)> {
+        let id = self.graph.find(name)?;
+        Some((id, self.locations.get(&id)?))
+    }
+}

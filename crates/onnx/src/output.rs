@@ -1,0 +1,59 @@
+//! Files that appear whole or not at all.
+
+use crate::OnnxError;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Files written beside their final places, which they take on [`Output::commit`]; dropped before, they vanish.
+#[derive(Default)]
+pub(crate) struct Output {
+    files: Vec<(NamedTempFile, PathBuf)>,
+}
+
+impl Output {
+    /// Writes a file that is to be at `path`.
+    pub(crate) fn write(
+        &mut self,
+        path: &Path,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), OnnxError> {
+        let folder = folder_of(path);
+        if !folder.is_dir() {
+            return Err(OnnxError::NoFolder { path: path.to_path_buf() });
+        }
+        let failed = |source| OnnxError::Write { path: path.to_path_buf(), source };
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        // The umask takes away what the user does not grant.
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let mut builder = tempfile::Builder::new();
+        let mut temp =
+            builder.prefix(".lorac-").suffix(".tmp").permissions(mode).tempfile_in(folder).map_err(failed)?;
+        fill(temp.as_file_mut()).map_err(failed)?;
+        temp.as_file().sync_all().map_err(failed)?;
+        self.files.push((temp, path.to_path_buf()));
+        Ok(())
+    }
+
+    /// Moves the files to their places, in the order in which they were written.
+    pub(crate) fn commit(self) -> Result<(), OnnxError> {
+        for (temp, path) in self.files {
+            let failed = |source| OnnxError::Write { path: path.clone(), source };
+            temp.persist(&path).map_err(|e| failed(e.error))?;
+            File::open(folder_of(&path)).and_then(|d| d.sync_all()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder that `path` is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,279 @@
+//! The deployable model: the user's file with the bytes of some weights replaced and, where asked, a head appended.
+
+use crate::append::append;
+use crate::layout::MESSAGE_LIMIT;
+use crate::map::{Mapped, Stamp, open, stamp};
+use crate::output::{Output, folder_of};
+use crate::splice::{NewTensor, Splice, reencode};
+use crate::tensor::code;
+use crate::{Appendix, Location, Model, OnnxError};
+use bytes::Bytes;
+use lorac_ir::ValueId;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// New bytes for a weight, as many as it has.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// The weight, in the model's graph.
+    pub weight: ValueId,
+    /// Its elements, little-endian and row-major.
+    pub bytes: Bytes,
+}
+
+/// Where an edit went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The weight's name.
+    pub weight: String,
+    /// The file written.
+    pub file: PathBuf,
+    /// Its bytes in that file.
+    pub range: Range<u64>,
+}
+
+/// What [`patch`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PatchReport {
+    /// Every edit, in the order of the edits.
+    pub changed: Vec<Changed>,
+    /// Weights whose message had to be written anew, since their elements had no fixed place in it.
+    pub reencoded: Vec<String>,
+    /// Bytes appended.
+    pub appended: u64,
+}
+
+/// Copies `model` to `out`, replaces the bytes of the edited weights and appends `appendix`. Memory use does not depend
+/// on the size of the model. External data files are copied beside `out`. A file appears whole or not at all, the model
+/// after the files it refers to.
+///
+/// # Errors
+/// Edits that do not fit, weights that share their bytes with others, an appendix that does not fit, a model that changed
+/// since it was loaded, and places that cannot be written or are the model's own.
+pub fn patch(
+    model: &Model,
+    edits: &[Edit],
+    appendix: Option<&Appendix>,
+    out: impl AsRef<Path>,
+) -> Result<PatchReport, OnnxError> {
+    let out = out.as_ref();
+    let Some(base) = &model.mapped else {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "the model was decoded from memory");
+        return Err(OnnxError::Read { path: model.path.clone(), source });
+    };
+    check_edits(model, edits)?;
+    refuse_shared(model, edits)?;
+    let tail = appendix.map(|a| append(model, a)).transpose()?.unwrap_or_default();
+    let mut report = PatchReport { appended: tail.iter().map(|p| p.len() as u64).sum(), ..PatchReport::default() };
+
+    let plan = Plan::new(model, edits, out, &mut report)?;
+    let total = plan.length(base) + report.appended;
+    if total > MESSAGE_LIMIT {
+        return Err(OnnxError::TooLarge { bytes: total });
+    }
+    refuse_overwriting(model, out)?;
+    let mut output = Output::default();
+    for (path, file) in &model.external {
+        let edits = plan.external.get(path).map_or(&[][..], Vec::as_slice);
+        let to = folder_of(out).join(path);
+        if edits.is_empty() && stamp(&to).is_some_and(|s| s.same_file(&file.stamp)) {
+            continue;
+        }
+        make_folder(out, &to)?;
+        copy(&mut output, file, &to, edits, &[])?;
+    }
+    copy(&mut output, base, out, &plan.inline, &tail)?;
+    output.commit()?;
+    Ok(report)
+}
+
+/// What takes the place of which bytes, sorted, in the model's file and in the external ones.
+struct Plan {
+    inline: Vec<Splice>,
+    external: BTreeMap<PathBuf, Vec<Splice>>,
+}
+
+impl Plan {
+    fn new(model: &Model, edits: &[Edit], out: &Path, report: &mut PatchReport) -> Result<Plan, OnnxError> {
+        let mut plan = Plan { inline: Vec::new(), external: BTreeMap::new() };
+        let mut encoded = HashMap::new();
+        for edit in edits {
+            let bytes = edit.bytes.clone();
+            let splice = |r: &Range<u64>| Splice { range: r.start as usize..r.end as usize, bytes: bytes.clone() };
+            match &model.locations[&edit.weight] {
+                Location::Inline { range } => plan.inline.push(splice(range)),
+                Location::External { path, range } => {
+                    plan.external.entry(path.clone()).or_default().push(splice(range));
+                }
+                Location::Encoded { .. } => {
+                    let fact = model.graph.fact(edit.weight);
+                    let (data_type, dims) = (code(fact.dtype).unwrap_or(0), fact.known_dims().unwrap_or_default());
+                    encoded.insert(model.graph.name_of(edit.weight), NewTensor { bytes, data_type, dims });
+                }
+            }
+        }
+        let malformed = |at| OnnxError::Malformed { path: model.path.clone(), at };
+        let (anew, found) =
+            if encoded.is_empty() { Default::default() } else { reencode(&model.file, &encoded).map_err(malformed)? };
+        let inside: HashMap<&str, (usize, &Range<usize>)> =
+            found.iter().map(|(name, i, r)| (name.as_str(), (anew[*i].range.start, r))).collect();
+        plan.inline.extend(anew.iter().cloned());
+        plan.inline.sort_by_key(|s| (s.range.start, s.range.end));
+        plan.external.values_mut().for_each(|list| list.sort_by_key(|s| (s.range.start, s.range.end)));
+
+        for edit in edits {
+            let weight = model.graph.name_of(edit.weight);
+            let (file, range) = match &model.locations[&edit.weight] {
+                Location::External { path, range } => (folder_of(out).join(path), range.clone()),
+                Location::Inline { range } => (out.to_path_buf(), plan.moved(range.start, edit.bytes.len())),
+                Location::Encoded { .. } => {
+                    let Some((start, inner)) = inside.get(weight.as_str()) else {
+                        return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: edit.weight });
+                    };
+                    report.reencoded.push(weight.clone());
+                    let start = plan.moved(*start as u64, 0).start;
+                    (out.to_path_buf(), start + inner.start as u64..start + inner.end as u64)
+                }
+            };
+            report.changed.push(Changed { weight, file, range });
+        }
+        Ok(plan)
+    }
+
+    /// Where `len` bytes that were at `start` of the model's file are afterwards.
+    fn moved(&self, start: u64, len: usize) -> Range<u64> {
+        let before = self.inline.iter().take_while(|s| (s.range.start as u64) < start);
+        let (gone, come) = before.fold((0, 0), |(g, c), s| (g + s.range.len() as u64, c + s.bytes.len() as u64));
+        let start = start - gone + come;
+        start..start + len as u64
+    }
+
+    fn length(&self, base: &Mapped) -> u64 {
+        let (gone, come) = self.inline.iter().fold((0, 0), |(g, c), s| (g + s.range.len(), c + s.bytes.len()));
+        (base.bytes.len() - gone + come) as u64
+    }
+}
+
+fn check_edits(model: &Model, edits: &[Edit]) -> Result<(), OnnxError> {
+    let mut seen = std::collections::HashSet::new();
+    for edit in edits {
+        let (Some(tensor), true) = (model.graph.weight(edit.weight), model.locations.contains_key(&edit.weight)) else {
+            return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: edit.weight });
+        };
+        let (weight, want, got) = (model.graph.name_of(edit.weight), tensor.bytes().len(), edit.bytes.len());
+        if tensor.dtype().size() == 0 {
+            return Err(OnnxError::OpaqueTensor { weight, dtype: tensor.dtype() });
+        }
+        if want != got {
+            return Err(OnnxError::Length { weight, want, got });
+        }
+        if !seen.insert(edit.weight) {
+            return Err(OnnxError::EditedTwice { weight });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an edit that would change another weight as well, unless that one gets the same bytes.
+fn refuse_shared(model: &Model, edits: &[Edit]) -> Result<(), OnnxError> {
+    let new: HashMap<ValueId, &Bytes> = edits.iter().map(|e| (e.weight, &e.bytes)).collect();
+    for edit in edits {
+        let Some((file, range)) = place(&model.locations[&edit.weight]) else { continue };
+        for (other, location) in model.locations.iter().filter(|(id, _)| **id != edit.weight) {
+            let Some((other_file, other_range)) = place(location) else { continue };
+            let apart = other_file != file || range.end <= other_range.start || other_range.end <= range.start;
+            let alike = range == other_range && new.get(other) == Some(&&edit.bytes);
+            if !apart && !alike {
+                let (weight, other) = (model.graph.name_of(edit.weight), model.graph.name_of(*other));
+                return Err(OnnxError::SharedBytes { weight, other });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn place(location: &Location) -> Option<(Option<&Path>, &Range<u64>)> {
+    match location {
+        Location::Inline { range } => Some((None, range)),
+        Location::External { path, range } => Some((Some(path.as_path()), range)),
+        Location::Encoded { .. } => None,
+    }
+    .filter(|(_, range)| !range.is_empty())
+}
+
+/// Refuses to write over the model's own files. An external file that is not edited may stay where it is.
+fn refuse_overwriting(model: &Model, out: &Path) -> Result<(), OnnxError> {
+    let own: Vec<Stamp> = model.mapped.iter().chain(model.external.values()).map(|m| m.stamp).collect();
+    if stamp(out).is_some_and(|s| own.iter().any(|o| o.same_file(&s))) {
+        return Err(OnnxError::Overwrites { path: out.to_path_buf() });
+    }
+    for path in model.external.keys() {
+        if Some(path.as_os_str()) == out.file_name() {
+            return Err(OnnxError::Overwrites { path: out.to_path_buf() });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder of an external file, which must not lead out of the folder of `out`.
+fn make_folder(out: &Path, to: &Path) -> Result<(), OnnxError> {
+    let root = folder_of(out);
+    if !root.is_dir() {
+        return Err(OnnxError::NoFolder { path: out.to_path_buf() });
+    }
+    let failed = |source| OnnxError::Write { path: to.to_path_buf(), source };
+    let folder = folder_of(to);
+    // An existing ancestor is checked before anything is made below it.
+    let existing = folder.ancestors().find(|a| a.exists()).unwrap_or(root);
+    let inside = existing.canonicalize().map_err(failed)?.starts_with(root.canonicalize().map_err(failed)?);
+    if !inside {
+        return Err(OnnxError::OutsideFolder { path: to.to_path_buf() });
+    }
+    std::fs::create_dir_all(folder).map_err(failed)
+}
+
+fn copy(output: &mut Output, from: &Mapped, to: &Path, splices: &[Splice], tail: &[Bytes]) -> Result<(), OnnxError> {
+    let unreadable = |source| OnnxError::Read { path: from.path.clone(), source };
+    if stamp(to).is_some_and(|s| s.same_file(&from.stamp)) {
+        return Err(OnnxError::Overwrites { path: to.to_path_buf() });
+    }
+    let (mut source, meta) = open(&from.path).map_err(unreadable)?;
+    if Stamp::of(&meta) != from.stamp {
+        return Err(OnnxError::ChangedOnDisk { path: from.path.clone() });
+    }
+    output.write(to, |file| {
+        splice_into(&mut source, meta.len(), file, splices)?;
+        file.seek(SeekFrom::End(0))?;
+        tail.iter().try_for_each(|piece| file.write_all(piece))
+    })
+}
+
+/// Copies `source` with the splices in their places. `io::copy` between files leaves the work to the kernel, which
+/// shares the blocks where the file system can.
+fn splice_into(source: &mut File, len: u64, to: &mut File, splices: &[Splice]) -> io::Result<()> {
+    if splices.iter().all(|s| s.bytes.len() == s.range.len()) {
+        io::copy(source, to)?;
+        return splices.iter().try_for_each(|s| {
+            to.seek(SeekFrom::Start(s.range.start as u64))?;
+            to.write_all(&s.bytes)
+        });
+    }
+    let mut at = 0;
+    for splice in splices {
+        let (start, end) = (splice.range.start as u64, splice.range.end as u64);
+        // Two weights on the same bytes have the same splice.
+        if start < at {
+            continue;
+        }
+        source.seek(SeekFrom::Start(at))?;
+        io::copy(&mut source.take(start - at), to)?;
+        to.write_all(&splice.bytes)?;
+        at = end;
+    }
+    source.seek(SeekFrom::Start(at))?;
+    io::copy(&mut source.take(len - at), to)?;
+    Ok(())
+}
