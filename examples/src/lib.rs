@@ -1,1 +1,1 @@
-//! lorac-examples.
+//! Programs that use the graph API: see the files beside this folder.

@@ -1,1 +1,88 @@
-//! lorac-tests.
+//! What whole-house tests share: engines, cached sources, and numbers that lorac did not compute.
+
+use lorac::ir::Tensor;
+use lorac::ops::Array;
+use lorac::runtime::{Backend, Options};
+use lorac::source::{Resolver, Source};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The runtime that tests pin.
+pub const ONNXRUNTIME: &str = "pypi:onnxruntime==1.31.1";
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A folder of tests/data.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+}
+
+/// lorac's own resolver with its usual cache, silent.
+pub fn resolver() -> Resolver {
+    let mut resolver = Resolver::new(None, root()).unwrap_or_else(|e| panic!("no cache: {e}"));
+    resolver.quiet = true;
+    resolver
+}
+
+/// The pinned ONNX Runtime and the embedded engine.
+pub fn engines() -> Vec<Box<dyn Backend>> {
+    let source: Source = ONNXRUNTIME.parse().unwrap_or_else(|e| panic!("{e}"));
+    let options = Options::default();
+    let from = [lorac::engine::From::Source(&source, None), lorac::engine::From::Embedded];
+    let open = |f: &lorac::engine::From| lorac::engine::open(f, &options, &resolver());
+    from.iter().map(|f| open(f).unwrap_or_else(|e| panic!("{f:?}: {e}")).backend).collect()
+}
+
+/// A tensor of a safetensors file.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// Whether its elements are integers.
+    pub integers: bool,
+    /// Its elements as f64.
+    pub array: Array,
+}
+
+impl Truth {
+    /// As an i64 or f32 tensor.
+    pub fn tensor(&self) -> Tensor {
+        let dtype = if self.integers { lorac::ir::DType::I64 } else { lorac::ir::DType::F32 };
+        lorac::ops::tensor(dtype, &self.array).unwrap_or_else(|| panic!("not a tensor"))
+    }
+}
+
+/// Every tensor of a safetensors file.
+pub fn truth(path: &Path) -> BTreeMap<String, Truth> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let read = || -> Result<BTreeMap<String, Truth>, SafeTensorError> {
+        let file = SafeTensors::deserialize(&bytes)?;
+        file.names().into_iter().map(|n| Ok((n.to_string(), one(&file.tensor(n)?)))).collect()
+    };
+    read().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn one(view: &TensorView) -> Truth {
+    use lorac::ir::Element;
+    let data: Vec<f64> = match view.dtype() {
+        Dtype::F64 => view.data().chunks_exact(8).map(f64::read).collect(),
+        Dtype::F32 => view.data().chunks_exact(4).map(|c| f64::from(f32::read(c))).collect(),
+        Dtype::I64 => view.data().chunks_exact(8).map(|c| i64::read(c) as f64).collect(),
+        other => panic!("{other:?} in a truth file"),
+    };
+    let array = Array::from_shape_vec(view.shape().to_vec(), data).unwrap_or_else(|e| panic!("{e}"));
+    Truth { integers: view.dtype() == Dtype::I64, array }
+}
+
+/// Norm of the difference over the norm; the norm itself where the truth is zero.
+pub fn relative_error(got: &Array, want: &Array) -> f64 {
+    let norm = |a: &Array| a.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if got.shape() != want.shape() {
+        return f64::INFINITY;
+    }
+    let scale = norm(want);
+    norm(&(got - want)) / if scale < 1e-9 { 1.0 } else { scale }
+}

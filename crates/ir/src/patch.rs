@@ -190,6 +190,11 @@ impl Patch {
             && self.outputs.is_none()
     }
 
+    /// Number of values that the patch adds.
+    pub fn values_added(&self) -> usize {
+        self.values.len()
+    }
+
     /// Number of nodes that the patch adds.
     pub fn added(&self) -> usize {
         self.nodes.len()

@@ -1,1 +1,33 @@
-//! lorac.
+//! lorac: a better ONNX model from an ONNX model and a YAML file.
+//!
+//! `lorac run pipeline.yaml` inserts LoRA branches (Hu et al. 2021) into an ONNX graph, differentiates it into plain ONNX
+//! operators, trains it on a stock ONNX Runtime, folds B·A into W0 and writes a deployable model with no added latency.
+//! This crate holds the pipeline, its sources, the command line and the report, and re-exports the graph API:
+//! [`ir`], [`ops`], [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`].
+//!
+//! ```
+//! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
+//! assert_eq!(lorac::inspect::summary(&graph).nodes, 1);
+//! # Ok::<(), lorac::ir::ParseError>(())
+//! ```
+
+pub use {
+    lorac_data as data, lorac_ir as ir, lorac_models as models, lorac_onnx as onnx, lorac_ops as ops,
+    lorac_passes as passes, lorac_runtime as runtime, lorac_train as train,
+};
+
+pub mod base;
+pub mod cli;
+pub mod compile;
+pub mod doctor;
+pub mod engine;
+pub mod error;
+pub mod inspect;
+pub mod output;
+pub mod pipeline;
+pub mod program;
+pub mod progress;
+pub mod run;
+pub mod source;
+pub mod theta;
+pub mod verify;

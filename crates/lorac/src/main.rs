@@ -1,1 +1,7 @@
-fn main() {}
+//! The `lorac` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lorac::cli::main()
+}

@@ -21,6 +21,7 @@ struct State {
     contents: Contents,
     scalars: HashMap<(DType, u64), ValueId>,
     vectors: HashMap<Vec<i64>, ValueId>,
+    prefix: Arc<str>,
     source: Arc<str>,
     error: Option<InferError>,
 }
@@ -42,6 +43,7 @@ impl<'g> Emit<'g> {
             contents: contents.clone(),
             scalars: HashMap::new(),
             vectors: HashMap::new(),
+            prefix: "".into(),
             source: "".into(),
             error: None,
         };
@@ -77,6 +79,20 @@ impl<'g> Emit<'g> {
         self.state.borrow_mut().source = source.clone();
     }
 
+    /// Values without a name are called `prefix` and a number from now on: for graphs that are joined to others, where
+    /// the ids that are names elsewhere would clash.
+    pub fn set_prefix(&self, prefix: &str) {
+        self.state.borrow_mut().prefix = prefix.into();
+    }
+
+    fn made_up(&self) -> String {
+        let state = self.state.borrow();
+        match state.prefix.is_empty() {
+            true => String::new(),
+            false => format!("{}{}", state.prefix, state.patch.values_added()),
+        }
+    }
+
     /// A handle for a value of the graph or of the patch.
     pub fn val(&self, id: ValueId) -> Val<'_, 'g> {
         Val { id, emit: self }
@@ -94,6 +110,8 @@ impl<'g> Emit<'g> {
 
     /// A new weight; an empty name is made up.
     pub fn weight(&self, name: &str, tensor: Tensor) -> Val<'_, 'g> {
+        let made_up = self.made_up();
+        let name = if name.is_empty() { &made_up } else { name };
         self.val(self.edit(|p| p.weight(name, tensor)))
     }
 
@@ -152,6 +170,8 @@ impl<'g> Emit<'g> {
         while ids.last() == Some(&None) {
             ids.pop();
         }
+        let made_up = self.made_up();
+        let name = if name.is_empty() { &made_up } else { name };
         let op = OpName::from(op);
         let attrs: Attrs = attrs.iter().map(|(k, v)| (Arc::from(*k), v.clone())).collect();
         let mut state = self.state.borrow_mut();

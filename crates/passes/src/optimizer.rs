@@ -68,7 +68,8 @@ pub fn adamw(graph: &mut Graph, arena: &Arena, loss: ValueId, cfg: &AdamW) -> Re
         // False for NaN as for infinity.
         let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
         let mut outputs = vec![loss, norm.id()];
-        for ((old, new), (_, name)) in [(theta, decayed - step), (m, next_m), (v, next_v)].into_iter().zip(update.state) {
+        for ((old, new), (_, name)) in [(theta, decayed - step), (m, next_m), (v, next_v)].into_iter().zip(update.state)
+        {
             outputs.extend(e.named(name, "Where", &[finite, new, old], &[], 1).iter().map(|v| v.id()));
         }
         e.edit(|p| p.set_outputs(outputs));

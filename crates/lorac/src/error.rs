@@ -1,0 +1,64 @@
+//! Everything that can end a command, with its exit code.
+
+use crate::output::OutputError;
+use crate::pipeline::PipelineError;
+use crate::source::SourceError;
+use lorac_data::DataError;
+use lorac_models::ModelError;
+use lorac_onnx::OnnxError;
+use lorac_passes::{FoldError, PassError};
+use lorac_runtime::RuntimeError;
+use lorac_train::TrainError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(transparent)]
+    Pipeline(#[from] Box<PipelineError>),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Infer(#[from] lorac_ops::InferError),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Tensor(#[from] lorac_ir::TensorError),
+    /// The command line does not make sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The result is not what was promised.
+    #[error("{0}")]
+    Gate(String),
+    /// Ctrl-C.
+    #[error("interrupted: the state is saved in {0}")]
+    Interrupted(String),
+}
+
+impl Error {
+    /// 1: a gate failed; 2: usage or configuration; 3: the run failed; 130: interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Gate(_) => 1,
+            Error::Pipeline(_) | Error::Usage(_) => 2,
+            Error::Pass(PassError::NoGradient(_) | PassError::Unsuitable(_) | PassError::Unreached(_)) => 2,
+            Error::Data(_) => 2,
+            Error::Interrupted(_) => 130,
+            _ => 3,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a model is made of.
+
+use lorac_ir::{Graph, ValueId};
+use lorac_ops::{Grad, find};
+use lorac_passes::{Role, matrices, roles};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A model in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Its name.
+    pub name: String,
+    /// Operator sets by domain; the standard one is `ai.onnx`.
+    pub opsets: BTreeMap<String, i64>,
+    /// Inputs: name and fact.
+    pub inputs: Vec<(String, String)>,
+    /// Outputs: name and fact.
+    pub outputs: Vec<(String, String)>,
+    /// Nodes, constants not counted.
+    pub nodes: usize,
+    /// Elements of all float weights.
+    pub parameters: usize,
+    /// Bytes of all weights.
+    pub weight_bytes: usize,
+    /// Operators and how often each occurs.
+    pub operators: BTreeMap<String, usize>,
+    /// Operators through which no gradient passes though one should, with the reason.
+    pub without_gradient: BTreeMap<String, String>,
+    /// Matrices that can be adapted.
+    pub matrices: Vec<MatrixLine>,
+    /// What inference found wrong.
+    pub problem: Option<String>,
+}
+
+/// A matrix that can be adapted.
+#[derive(Clone, Debug, Serialize)]
+pub struct MatrixLine {
+    /// The weight's name.
+    pub name: String,
+    /// `[in, out]`.
+    pub shape: [usize; 2],
+    /// What it does, read off the structure.
+    pub roles: Vec<String>,
+    /// Products that read it.
+    pub products: usize,
+}
+
+/// Counts and classifies. Facts are as they stand; infer the graph first.
+pub fn summary(graph: &Graph) -> Summary {
+    let named = |ids: &[ValueId]| ids.iter().map(|v| (graph.name_of(*v), graph.fact(*v).to_string())).collect();
+    let mut operators = BTreeMap::new();
+    let mut without_gradient = BTreeMap::new();
+    for (_, node) in graph.nodes() {
+        *operators.entry(node.op.to_string()).or_insert(0) += 1;
+        let why = match find(&node.op).map(|op| &op.grad) {
+            None => "not in lorac's table",
+            Some(Grad::Unsupported(why)) => why,
+            Some(_) => continue,
+        };
+        without_gradient.insert(node.op.to_string(), why.to_string());
+    }
+    let known: BTreeMap<ValueId, BTreeSet<Role>> = roles(graph);
+    let line = |m: lorac_passes::Matrix| MatrixLine {
+        roles: known.get(&m.weight).into_iter().flatten().map(Role::to_string).collect(),
+        shape: [m.rows, m.cols],
+        products: m.products.len(),
+        name: m.name,
+    };
+    let domain = |d: &str| if d.is_empty() { "ai.onnx".to_string() } else { d.to_string() };
+    Summary {
+        name: graph.name.clone(),
+        opsets: graph.opsets.iter().map(|(d, v)| (domain(d), *v)).collect(),
+        inputs: named(graph.inputs()),
+        outputs: named(graph.outputs()),
+        nodes: graph.node_count(),
+        parameters: graph.weights().filter(|w| w.2.dtype().is_float()).map(|w| w.2.len()).sum(),
+        weight_bytes: graph.weights().map(|w| w.2.bytes().len()).sum(),
+        operators,
+        without_gradient,
+        matrices: matrices(graph).into_iter().map(line).collect(),
+        problem: None,
+    }
+}

@@ -1,0 +1,69 @@
+//! Files that appear whole, and their sums.
+
+use super::OutputError;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// Writes a file beside its place, syncs it, and lets it take the place.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(OutputError::io(path))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(OutputError::io(path))?;
+    readable(&file).map_err(OutputError::io(path))?;
+    file.persist(path).map_err(|e| OutputError::Io { path: path.to_path_buf(), source: e.error })?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(OutputError::io(folder))
+}
+
+/// Temporary files are for their owner only; results are for everyone who may read the folder.
+fn readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    let _ = file;
+    Ok(())
+}
+
+/// The sum of bytes, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes).as_slice())
+}
+
+/// The sum of a file, in hex, and its size.
+pub fn sha256_file(path: &Path) -> Result<(String, u64), OutputError> {
+    let mut file = File::open(path).map_err(OutputError::io(path))?;
+    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0u64, vec![0u8; 1 << 16]);
+    loop {
+        let n = file.read(&mut buffer).map_err(OutputError::io(path))?;
+        if n == 0 {
+            return Ok((hex(hash.finalize().as_slice()), size));
+        }
+        hash.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_and_summed() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("a");
+        write_atomic(&path, b"one").expect("writes");
+        write_atomic(&path, b"abc").expect("writes");
+        let (sum, size) = sha256_file(&path).expect("reads");
+        assert_eq!((sum.as_str(), size), ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
+        let missing = folder.path().join("no/such/folder/file");
+        assert!(write_atomic(&missing, b"x").expect_err("no folder").to_string().contains("no/such/folder"));
+    }
+}

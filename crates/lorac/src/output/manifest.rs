@@ -1,0 +1,183 @@
+//! manifest.json: what went in, what was done, how good it is, what came out.
+
+use super::{OutputError, write_atomic};
+use crate::pipeline::Loaded;
+use crate::verify::Verified;
+use lorac_train::Scores;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The record of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Manifest {
+    pub lorac_version: String,
+    /// Seconds since 1970, UTC.
+    pub created: u64,
+    pub command: String,
+    pub pipeline: PipelineRecord,
+    pub inputs: Vec<InputRecord>,
+    pub runtime: RuntimeRecord,
+    pub targets: Vec<TargetRecord>,
+    pub trainable_parameters: usize,
+    pub model_parameters: usize,
+    pub train: TrainRecord,
+    pub eval: Evaluation,
+    pub verify: Verified,
+    /// Largest resident size of the process, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// The pipeline that was run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PipelineRecord {
+    pub name: String,
+    pub path: String,
+    /// Of the file's text and the overrides.
+    pub sha256: String,
+    /// The pipeline with defaults and overrides.
+    pub resolved: serde_json::Value,
+}
+
+/// A file or folder that was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InputRecord {
+    /// `model`, `tokenizer`, `data.train`, `data.eval` or `runtime`.
+    pub role: String,
+    pub source: String,
+    pub sha256: String,
+    pub path: String,
+}
+
+/// What computed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct RuntimeRecord {
+    pub engine: String,
+    pub provider: String,
+    pub reason: String,
+    pub threads: Option<usize>,
+}
+
+/// A matrix that was adapted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TargetRecord {
+    pub name: String,
+    pub roles: Vec<String>,
+    /// The pattern that picked it.
+    pub pattern: String,
+    /// `[in, out]`.
+    pub shape: [usize; 2],
+    pub rank: usize,
+    pub scale: f64,
+}
+
+/// The training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TrainRecord {
+    pub steps: u64,
+    pub epochs: f64,
+    pub loss_first: f64,
+    /// Mean of the last tenth of the steps.
+    pub loss_last: f64,
+    pub seconds: f64,
+    pub tokens: u64,
+    pub tokens_per_second: f64,
+}
+
+/// The same examples before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Evaluation {
+    pub before: Scores,
+    pub after: Scores,
+}
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Artifact {
+    /// Relative to the output folder.
+    pub path: String,
+    pub sha256: String,
+    pub size: u64,
+    /// `model`, `weights`, `adapter`, `metrics` or `report`.
+    pub kind: String,
+}
+
+/// A step, as metrics.jsonl has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StepRow {
+    pub step: u64,
+    pub epoch: u64,
+    pub loss: f64,
+    pub lr: f64,
+    pub grad_norm: f64,
+    pub tokens: u64,
+    pub seconds: f64,
+}
+
+/// An evaluation, as metrics.jsonl has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct MetricsEval {
+    /// `before` or `after`.
+    pub eval: String,
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+impl MetricsEval {
+    /// The line of an evaluation.
+    pub fn new(when: &str, scores: &Scores) -> MetricsEval {
+        MetricsEval { eval: when.into(), scores: *scores }
+    }
+}
+
+impl PipelineRecord {
+    /// The record of a pipeline that was read.
+    pub fn new(loaded: &Loaded) -> PipelineRecord {
+        PipelineRecord {
+            name: loaded.pipeline.name.to_string(),
+            path: loaded.path.display().to_string(),
+            sha256: loaded.sha256.clone(),
+            resolved: serde_json::to_value(&loaded.pipeline).unwrap_or_default(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of an output folder.
+    pub fn read(folder: &Path) -> Result<Manifest, OutputError> {
+        let path = folder.join("manifest.json");
+        let bytes = std::fs::read(&path).map_err(OutputError::io(&path))?;
+        serde_json::from_slice(&bytes).map_err(|e| OutputError::content(&path, e))
+    }
+
+    /// Writes manifest.json into the folder. Returns its path.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf, OutputError> {
+        let path = folder.join("manifest.json");
+        let mut text = serde_json::to_vec_pretty(self).map_err(|e| OutputError::content(&path, e))?;
+        text.push(b'\n');
+        write_atomic(&path, &text)?;
+        Ok(path)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Largest resident size of this process.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
+}

@@ -1,0 +1,176 @@
+//! Adapters as PEFT stores them: adapter_config.json and adapter_model.safetensors.
+
+use super::{OutputError, write_atomic};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// An adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeftAdapter {
+    /// The base model.
+    pub base: String,
+    /// r.
+    pub rank: usize,
+    /// alpha.
+    pub alpha: f64,
+    /// Whether the scale is alpha / sqrt(r).
+    pub rslora: bool,
+    /// The adapted modules.
+    pub modules: Vec<PeftModule>,
+    /// Modules trained in full: key, shape, data.
+    pub saved: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+/// An adapted module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeftModule {
+    /// Module path: `encoder.layer.0.attention.self.query`.
+    pub name: String,
+    /// A, `[r, rows]`.
+    pub a: Vec<f32>,
+    /// B, `[cols, r]`.
+    pub b: Vec<f32>,
+    /// Length of the rows that the matrix multiplies.
+    pub rows: usize,
+    /// Length of its results.
+    pub cols: usize,
+    /// s.
+    pub scale: f64,
+}
+
+const PREFIX: &str = "base_model.model.";
+
+/// Writes an adapter. Returns the files.
+pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, OutputError> {
+    std::fs::create_dir_all(folder).map_err(OutputError::io(folder))?;
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    for m in &adapter.modules {
+        let rank = m.a.len() / m.rows.max(1);
+        tensors.insert(format!("{PREFIX}{}.lora_A.weight", m.name), (vec![rank, m.rows], bytes(&m.a)));
+        tensors.insert(format!("{PREFIX}{}.lora_B.weight", m.name), (vec![m.cols, rank], bytes(&m.b)));
+    }
+    for (key, dims, data) in &adapter.saved {
+        tensors.insert(format!("{PREFIX}{key}"), (dims.clone(), bytes(data)));
+    }
+    let path = folder.join("adapter_model.safetensors");
+    let views = tensors.iter().map(|(name, (dims, data))| {
+        let view = TensorView::new(Dtype::F32, dims.clone(), data);
+        view.map(|v| (name.clone(), v)).map_err(|e| OutputError::content(&path, e))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>()?;
+    let format = [("format".to_string(), "pt".to_string())].into();
+    let whole = serialize(views, Some(format)).map_err(|e| OutputError::content(&path, e))?;
+    write_atomic(&path, &whole)?;
+
+    let config = folder.join("adapter_config.json");
+    let modules: BTreeSet<&str> = adapter.modules.iter().map(|m| m.name.as_str()).collect();
+    let saved: BTreeSet<&str> = adapter.saved.iter().filter_map(|(k, _, _)| Some(k.rsplit_once('.')?.0)).collect();
+    let task = if saved.is_empty() { Value::Null } else { json!("SEQ_CLS") };
+    let text = json!({
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": adapter.base,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "use_rslora": adapter.rslora,
+        "target_modules": modules,
+        "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "init_lora_weights": true,
+        "inference_mode": true,
+        "use_dora": false,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "layers_to_transform": null,
+        "layers_pattern": null,
+        "exclude_modules": null,
+    });
+    let mut text = serde_json::to_vec_pretty(&text).map_err(|e| OutputError::content(&config, e))?;
+    text.push(b'\n');
+    write_atomic(&config, &text)?;
+    Ok(vec![config, path])
+}
+
+/// Reads an adapter. Ranks and alphas may differ by module (`rank_pattern`, `alpha_pattern`, by name or its end).
+pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
+    let path = folder.join("adapter_config.json");
+    let text = std::fs::read(&path).map_err(OutputError::io(&path))?;
+    let config: Value = serde_json::from_slice(&text).map_err(|e| OutputError::content(&path, e))?;
+    if config["peft_type"] != "LORA" {
+        return Err(OutputError::content(&path, format!("peft_type is {}, wanted LORA", config["peft_type"])));
+    }
+    let number = |key: &str| config[key].as_f64().ok_or_else(|| OutputError::content(&path, format!("no {key}")));
+    let (rank, alpha) = (number("r")? as usize, number("lora_alpha")?);
+    let rslora = config["use_rslora"].as_bool().unwrap_or(false);
+    let pattern = |table: &str, name: &str| {
+        let entries = config[table].as_object().into_iter().flatten();
+        let mut fits = entries.filter(|(k, _)| name == k.as_str() || name.ends_with(&format!(".{k}")));
+        fits.next().and_then(|(_, v)| v.as_f64())
+    };
+    let file = folder.join("adapter_model.safetensors");
+    let bytes = std::fs::read(&file).map_err(OutputError::io(&file))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| OutputError::content(&file, e))?;
+    let mut halves: BTreeMap<String, [Option<(Vec<usize>, Vec<f32>)>; 2]> = BTreeMap::new();
+    let mut saved = Vec::new();
+    for (key, view) in tensors.tensors() {
+        let Some(name) = key.strip_prefix(PREFIX) else {
+            return Err(OutputError::content(&file, format!("the key '{key}' does not start with {PREFIX}")));
+        };
+        if view.dtype() != Dtype::F32 {
+            return Err(OutputError::content(&file, format!("'{key}' is {:?}, wanted F32", view.dtype())));
+        }
+        let data = view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect();
+        let entry = (view.shape().to_vec(), data);
+        match (name.strip_suffix(".lora_A.weight"), name.strip_suffix(".lora_B.weight")) {
+            (Some(module), _) => halves.entry(module.into()).or_default()[0] = Some(entry),
+            (_, Some(module)) => halves.entry(module.into()).or_default()[1] = Some(entry),
+            _ => saved.push((name.to_string(), entry.0, entry.1)),
+        }
+    }
+    saved.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut modules = Vec::new();
+    for (name, [a, b]) in halves {
+        let wrong = |why: &str| OutputError::content(&file, format!("'{name}': {why}"));
+        let (Some((da, a)), Some((db, b))) = (a, b) else { return Err(wrong("A or B is missing")) };
+        let ([r, rows], [cols, r2]) = (da.as_slice(), db.as_slice()) else { return Err(wrong("A and B are matrices")) };
+        if r != r2 || pattern("rank_pattern", &name).unwrap_or(rank as f64) as usize != *r {
+            return Err(wrong("A, B and the configuration disagree about the rank"));
+        }
+        let alpha = pattern("alpha_pattern", &name).unwrap_or(alpha);
+        let scale = alpha / if rslora { (*r as f64).sqrt() } else { *r as f64 };
+        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, scale });
+    }
+    let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
+    Ok(PeftAdapter { base, rank, alpha, rslora, modules, saved })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_peft_wrote_and_writes_it_back() {
+        let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/peft/bert-qv/adapter_final");
+        let adapter = read_peft(&given).expect("reads");
+        assert!(!adapter.modules.is_empty() && !adapter.saved.is_empty());
+        assert!(adapter.modules.iter().all(|m| m.b.iter().any(|x| *x != 0.0)));
+        let folder = tempfile::tempdir().expect("temp");
+        let files = write_peft(folder.path(), &adapter).expect("writes");
+        assert_eq!(files.len(), 2);
+        assert_eq!(read_peft(folder.path()).expect("reads"), adapter);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let folder = tempfile::tempdir().expect("temp");
+        assert!(read_peft(folder.path()).expect_err("empty").to_string().contains("adapter_config.json"));
+        std::fs::write(folder.path().join("adapter_config.json"), r#"{"peft_type":"IA3"}"#).expect("writes");
+        assert!(read_peft(folder.path()).expect_err("other").to_string().contains("wanted LORA"));
+    }
+}

@@ -1,0 +1,159 @@
+//! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
+
+use super::{Manifest, OutputError, StepRow};
+use plotters::prelude::*;
+use std::fmt::Write;
+use std::path::Path;
+
+const STYLE: &str = include_str!("report.css");
+
+/// The page.
+pub fn report(m: &Manifest, steps: &[StepRow]) -> Result<String, OutputError> {
+    let (before, after) = (&m.eval.before, &m.eval.after);
+    let verdict = if m.verify.passed { "passed" } else { "failed" };
+    let mut page = String::new();
+    let title = escape(&m.pipeline.name);
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{title}: lorac</title><style>{STYLE}</style><main><h1>{title}</h1>\
+         <p class=\"lead\">Accuracy <b>{:.1} %</b> on {} held-out examples, {:+.1} points against the model before \
+         training. Verification {verdict}.</p>",
+        100.0 * after.accuracy,
+        after.rows,
+        100.0 * (after.accuracy - before.accuracy),
+    );
+    let row = |name: &str, b: f64, a: f64| format!("<tr><th>{name}<td>{b:.4}<td>{a:.4}<td>{:+.4}", a - b);
+    let scores = [
+        row("Accuracy", before.accuracy, after.accuracy),
+        row("F1", before.f1, after.f1),
+        row("Loss", before.loss, after.loss),
+    ];
+    section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
+    let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
+    let rate = format!(
+        "{} steps in {:.1} s, {:.0} tokens a second; loss {:.4} at first, {:.4} over the last tenth.",
+        m.train.steps, m.train.seconds, m.train.tokens_per_second, m.train.loss_first, m.train.loss_last
+    );
+    section(&mut page, "Loss", &format!("<figure>{chart}<figcaption>{}</figcaption></figure>", escape(&rate)));
+    section(&mut page, "What was asked", &asked(m));
+    let targets: Vec<String> = m
+        .targets
+        .iter()
+        .map(|t| {
+            let (name, roles) = (escape(&t.name), escape(&t.roles.join(", ")));
+            let [rows, cols] = t.shape;
+            format!("<tr><td>{name}<td>{roles}<td>{rows} x {cols}<td>{}<td>{}", t.rank, t.scale)
+        })
+        .collect();
+    let share = 100.0 * m.trainable_parameters as f64 / m.model_parameters.max(1) as f64;
+    let count = format!(
+        "<p>{} matrices, {} trained parameters, {share:.2} % of the model's {}.</p>",
+        m.targets.len(),
+        m.trainable_parameters,
+        m.model_parameters
+    );
+    let matched = table(&["weight", "role", "in x out", "r", "alpha / r"], &targets);
+    section(&mut page, "What was matched", &(count + &matched));
+    section(&mut page, "Verification", &verification(m));
+    let files: Vec<String> = m
+        .artifacts
+        .iter()
+        .map(|a| format!("<tr><td>{}<td>{}<td>{}<td><code>{}</code>", escape(&a.path), a.kind, a.size, a.sha256))
+        .collect();
+    if !files.is_empty() {
+        section(&mut page, "Files", &table(&["file", "kind", "bytes", "sha256"], &files));
+    }
+    page.push_str("</main></html>\n");
+    Ok(page)
+}
+
+fn verification(m: &Manifest) -> String {
+    let v = &m.verify;
+    let cells = [
+        ("largest difference of outputs", format!("{:.3e}, at most {:.0e} accepted", v.max_abs_diff, v.tolerance)),
+        ("bytes changed outside the targets", v.changed_bytes_outside_targets.to_string()),
+        ("nodes", format!("{} before, {} after, {} of them the head", v.nodes_before, v.nodes_after, v.nodes_of_head)),
+        ("bytes appended (the head)", v.appended_bytes.to_string()),
+    ];
+    let rows: Vec<String> = cells.iter().map(|(k, v)| format!("<tr><th>{k}<td>{v}")).collect();
+    format!(
+        "<p>Base model with adapter beside it against the deployed model, {} batches of held-out examples: <b>{}</b>.</p>{}",
+        v.samples,
+        if v.passed { "passed" } else { "failed" },
+        table(&[], &rows)
+    )
+}
+
+fn asked(m: &Manifest) -> String {
+    let mut rows: Vec<String> = vec![
+        format!("<tr><th>pipeline<td>{}", escape(&m.pipeline.path)),
+        format!("<tr><th>runtime<td>{}: {}", escape(&m.runtime.engine), escape(&m.runtime.reason)),
+    ];
+    for input in &m.inputs {
+        rows.push(format!("<tr><th>{}<td>{}", escape(&input.role), escape(&input.source)));
+    }
+    for key in ["task", "adapt", "train"] {
+        let text = m.pipeline.resolved.get(key).map(|v| v.to_string()).unwrap_or_default();
+        rows.push(format!("<tr><th>{key}<td><code>{}</code>", escape(&text)));
+    }
+    table(&[], &rows)
+}
+
+fn section(page: &mut String, title: &str, body: &str) {
+    let _ = write!(page, "<section><h2>{title}</h2>{body}</section>");
+}
+
+fn table(head: &[&str], rows: &[String]) -> String {
+    let head: String = head.iter().map(|h| format!("<th>{h}")).collect();
+    format!("<div class=\"scroll\"><table><thead><tr>{head}</thead><tbody>{}</tbody></table></div>", rows.join(""))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The loss of every step, and its running mean, as SVG.
+fn curve(steps: &[StepRow]) -> Result<String, String> {
+    let points: Vec<(f64, f64)> = steps.iter().map(|s| (s.step as f64, s.loss)).collect();
+    if points.is_empty() {
+        return Ok(String::new());
+    }
+    let width = (points.len() / 20).max(1);
+    let smooth: Vec<(f64, f64)> = (0..points.len())
+        .map(|i| {
+            let window = &points[i.saturating_sub(width)..(i + width + 1).min(points.len())];
+            (points[i].0, window.iter().map(|p| p.1).sum::<f64>() / window.len() as f64)
+        })
+        .collect();
+    let top = points.iter().map(|p| p.1).fold(f64::MIN, f64::max) * 1.05;
+    let last = points.last().map_or(1.0, |p| p.0).max(2.0);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (860, 320)).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(36)
+            .y_label_area_size(52)
+            .build_cartesian_2d(1.0..last, 0.0..top.max(1e-6))
+            .map_err(|e| e.to_string())?;
+        let grey = RGBColor(128, 128, 128);
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(grey.mix(0.25))
+            .axis_style(grey)
+            .label_style(("sans-serif", 13).into_font().color(&grey))
+            .x_desc("step")
+            .y_desc("loss")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .draw()
+            .map_err(|e| e.to_string())?;
+        let raw = points.iter().map(|p| Circle::new(*p, 2, RGBColor(70, 130, 220).mix(0.35).filled()));
+        chart.draw_series(raw).map_err(|e| e.to_string())?;
+        let line = LineSeries::new(smooth, RGBColor(220, 90, 40).stroke_width(2));
+        chart.draw_series(line).map_err(|e| e.to_string())?;
+        area.present().map_err(|e| e.to_string())?;
+    }
+    Ok(svg)
+}

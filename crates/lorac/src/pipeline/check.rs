@@ -1,0 +1,130 @@
+//! What types cannot say: ranges, duplicates, combinations. Every problem at once.
+
+use super::{Adapt, Issue, Located, Pipeline, Split};
+use lorac_data::Filter;
+use std::collections::BTreeSet;
+
+/// Everything that is wrong with a pipeline whose keys and types are right.
+pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
+    let mut c = Checker { text, issues: Vec::new() };
+    let name = &p.name;
+    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+        c.at(name, "pipeline::name", "a name is a word that can name a folder");
+    }
+    let labels = &p.task.classify().labels;
+    if labels.len() < 2 {
+        c.key("labels", "pipeline::labels", "a classification needs at least two labels");
+    }
+    let mut seen = BTreeSet::new();
+    for label in labels {
+        if !seen.insert(label.as_str()) {
+            c.at(label, "pipeline::labels", "this label stands twice");
+        }
+    }
+    c.range("max_length", p.data.max_length as f64, 4.0, 1e6);
+    c.range("pad_to_multiple", p.data.pad_to_multiple as f64, 1.0, 1024.0);
+    for split in [&p.data.train, &p.data.eval] {
+        c.split(split, labels);
+    }
+    if p.adapt.len() != 1 {
+        c.key("adapt", "pipeline::adapt", "exactly one method is supported: - lora: { targets: [...] }");
+    }
+    for Adapt::Lora(lora) in &p.adapt {
+        if lora.targets.is_empty() {
+            c.key("targets", "pipeline::targets", "no targets: try [\"role:query\", \"role:value\"]");
+        }
+        c.range("rank", lora.rank as f64, 1.0, 1e5);
+        c.range("alpha", lora.alpha, f64::MIN_POSITIVE, 1e6);
+        if lora.dropout != 0.0 {
+            c.key("dropout", "pipeline::dropout", "dropout in branches is not supported: set it to 0");
+        }
+    }
+    c.training(p);
+    c.range("threads", p.runtime.threads.unwrap_or(1) as f64, 1.0, 4096.0);
+    c.range("max_abs_diff", p.deploy.verify.max_abs_diff, 0.0, 1e6);
+    c.range("samples", p.deploy.verify.samples as f64, 1.0, 1e6);
+    let least = p.deploy.metrics.as_ref().and_then(|m| m.accuracy_min);
+    c.range("accuracy_min", least.unwrap_or(0.0), 0.0, 1.0);
+    c.issues
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    issues: Vec<Issue>,
+}
+
+impl Checker<'_> {
+    fn at(&mut self, at: &Located, code: &'static str, message: &str) {
+        let message = format!("'{at}': {message}");
+        self.issues.push(Issue { code, message, line: at.line, column: at.column, help: None });
+    }
+
+    /// A problem of the value behind a key: it is shown at the first line that has the key.
+    fn key(&mut self, key: &str, code: &'static str, message: &str) {
+        let (line, column) = find_key(self.text, key);
+        self.issues.push(Issue { code, message: message.to_string(), line, column, help: None });
+    }
+
+    fn range(&mut self, key: &str, x: f64, min: f64, max: f64) {
+        if !(x >= min && x <= max) {
+            let least = if min == f64::MIN_POSITIVE { "above 0".into() } else { format!("at least {min}") };
+            let most = if max > 1e8 { String::new() } else { format!(" and at most {max}") };
+            self.key(key, "pipeline::range", &format!("{key} is {x}: it must be {least}{most}"));
+        }
+    }
+
+    fn training(&mut self, p: &Pipeline) {
+        let (train, adamw) = (&p.train, p.train.optimizer.adamw());
+        self.range("epochs", train.epochs, f64::MIN_POSITIVE, 1e6);
+        self.range("batch", train.batch as f64, 1.0, 1e5);
+        self.range("eval_batch", train.eval_batch as f64, 1.0, 1e5);
+        self.range("clip", train.clip, 0.0, f64::MAX);
+        for (key, steps) in [("steps", train.steps), ("checkpoint_every", train.checkpoint_every)] {
+            self.range(key, steps.unwrap_or(1) as f64, 1.0, 1e9);
+        }
+        self.range("lr", adamw.lr, f64::MIN_POSITIVE, 10.0);
+        self.range("weight_decay", adamw.weight_decay, 0.0, 10.0);
+        self.range("beta1", adamw.beta1, 0.0, 1.0 - 1e-9);
+        self.range("beta2", adamw.beta2, 0.0, 1.0 - 1e-9);
+        self.range("eps", adamw.eps, f64::MIN_POSITIVE, 1.0);
+        let warmup = match &train.schedule {
+            super::Schedule::Linear(w) | super::Schedule::Constant(w) => w.warmup,
+        };
+        self.range("warmup", warmup, 0.0, 1.0);
+    }
+
+    fn split(&mut self, split: &Split, labels: &[Located]) {
+        if split.csv.is_some() == split.jsonl.is_some() {
+            self.at(&split.text, "pipeline::split", "a split names exactly one of csv and jsonl");
+        }
+        if split.take == Some(0) {
+            self.key("take", "pipeline::range", "take is 0: it must be at least 1");
+        }
+        if let Some(filter) = &split.filter
+            && let Err(e) = Filter::parse(filter)
+        {
+            self.at(filter, "pipeline::filter", &e.to_string());
+        }
+        for name in split.label_map.iter().flat_map(|m| m.values()) {
+            if !labels.iter().any(|l| l.as_str() == name) {
+                let known: Vec<&str> = labels.iter().map(|l| l.as_str()).collect();
+                let message = format!("label_map names '{name}', which is none of {}", known.join(", "));
+                self.key("label_map", "pipeline::labels", &message);
+            }
+        }
+    }
+}
+
+/// Line and column, from 1, of the first place that has `key` as a key; 0 where there is none.
+fn find_key(text: &str, key: &str) -> (usize, usize) {
+    for (i, line) in text.lines().enumerate() {
+        for (at, _) in line.match_indices(key) {
+            let before = line[..at].chars().next_back();
+            let after = line[at + key.len()..].trim_start().starts_with(':');
+            if after && before.is_none_or(|c| !c.is_alphanumeric() && c != '_') && !line.trim_start().starts_with('#') {
+                return (i + 1, line[..at].chars().count() + 1);
+            }
+        }
+    }
+    (0, 0)
+}

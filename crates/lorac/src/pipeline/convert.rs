@@ -1,0 +1,63 @@
+//! Sections as the rest of the house has them.
+
+use super::{Adapt, LoraSpec, Pipeline, Pooling, ProviderSpec, Schedule, Train};
+use lorac_passes::{AdamW, Pool};
+use lorac_runtime::Provider;
+use lorac_train::Decay;
+
+impl Pipeline {
+    /// The LoRA method; validation has made sure that there is one.
+    pub fn lora(&self) -> &LoraSpec {
+        static NONE: LoraSpec = LoraSpec { targets: Vec::new(), rank: 1, alpha: 1.0, rslora: false, dropout: 0.0 };
+        self.adapt.first().map_or(&NONE, |Adapt::Lora(l)| l)
+    }
+}
+
+impl Train {
+    /// The optimizer's numbers.
+    pub fn passes_adamw(&self) -> AdamW {
+        let a = self.optimizer.adamw();
+        AdamW {
+            beta1: a.beta1,
+            beta2: a.beta2,
+            eps: a.eps,
+            weight_decay: a.weight_decay,
+            clip: (self.clip > 0.0).then_some(self.clip),
+        }
+    }
+
+    /// Steps of the whole training.
+    pub fn total_steps(&self, per_epoch: usize) -> usize {
+        let all = (self.epochs * per_epoch as f64).round().max(1.0) as usize;
+        self.steps.map_or(all, |cap| all.min(cap))
+    }
+
+    /// The learning rate over `total` steps.
+    pub fn schedule_for(&self, total: u64) -> lorac_train::Schedule {
+        let (decay, warmup) = match &self.schedule {
+            Schedule::Linear(w) => (Decay::Linear, w.warmup),
+            Schedule::Constant(w) => (Decay::Constant, w.warmup),
+        };
+        let warmup = (warmup * total as f64).round() as u64;
+        lorac_train::Schedule { lr: self.optimizer.adamw().lr, warmup, total, decay }
+    }
+}
+
+impl From<Pooling> for Pool {
+    fn from(p: Pooling) -> Pool {
+        match p {
+            Pooling::Mean => Pool::Mean,
+            Pooling::Cls => Pool::Cls,
+        }
+    }
+}
+
+impl From<ProviderSpec> for Provider {
+    fn from(p: ProviderSpec) -> Provider {
+        match p {
+            ProviderSpec::Auto => Provider::Auto,
+            ProviderSpec::Cpu => Provider::Cpu,
+            ProviderSpec::Cuda => Provider::Cuda,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `--set key=value`: overrides of any key.
+
+use super::{Issue, Pipeline, check};
+use serde_json::Value;
+
+/// The pipeline of `text` with the overrides applied in order.
+pub(super) fn apply(text: &str, sets: &[String]) -> Result<Pipeline, Vec<Issue>> {
+    let mut tree: Value = serde_saphyr::from_str(text).map_err(|e| vec![super::issue(&e)])?;
+    let wrong: Vec<Issue> = sets.iter().filter_map(|set| put(&mut tree, set).err()).collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    // JSON is YAML, and this way one reader serves both.
+    let json = tree.to_string();
+    let pipeline = super::read(&json).map_err(|e| vec![blame(e, sets)])?;
+    let issues = check::check(&pipeline, "");
+    match issues.is_empty() {
+        true => Ok(pipeline),
+        false => Err(issues.into_iter().map(|e| blame(e, sets)).collect()),
+    }
+}
+
+/// The file was right, so the overrides are at fault.
+fn blame(issue: Issue, sets: &[String]) -> Issue {
+    let message = format!("{} (with --set {})", issue.message, sets.join(" --set "));
+    Issue { message, line: 0, column: 0, ..issue }
+}
+
+fn put(tree: &mut Value, set: &str) -> Result<(), Issue> {
+    let error = |message: String| Issue { code: "pipeline::set", message, line: 0, column: 0, help: None };
+    let Some((path, text)) = set.split_once('=') else {
+        return Err(error(format!("--set {set}: wanted KEY=VALUE, such as train.epochs=1")));
+    };
+    // A sum of digits alone is no number.
+    let value = match path.ends_with("sha256") {
+        true => Value::String(text.to_string()),
+        false => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_string())),
+    };
+    let mut at = tree;
+    for key in path.split('.') {
+        at = match at {
+            Value::Array(items) => {
+                let len = items.len();
+                let item = key.parse::<usize>().ok().and_then(|i| items.get_mut(i));
+                item.ok_or_else(|| error(format!("--set {set}: '{key}' is no position in a list of {len}")))?
+            }
+            Value::Object(map) => map.entry(key).or_insert(Value::Null),
+            Value::Null => {
+                *at = Value::Object(Default::default());
+                let Value::Object(map) = at else { continue };
+                map.entry(key).or_insert(Value::Null)
+            }
+            _ => return Err(error(format!("--set {set}: there is nothing below '{key}'"))),
+        };
+    }
+    *at = value;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+use super::*;
+use proptest::prelude::*;
+
+const QUICKSTART: &str = include_str!("../../../../pipelines/quickstart.yaml");
+
+fn fail(text: &str, sets: &[&str]) -> String {
+    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+    Loaded::parse(text, Path::new("p.yaml"), &sets).expect_err("wrong").to_string()
+}
+
+fn with(from: &str, to: &str) -> String {
+    assert!(QUICKSTART.contains(from), "{from}");
+    QUICKSTART.replacen(from, to, 1)
+}
+
+fn position(text: &str, word: &str) -> String {
+    let at = text.find(word).expect("present");
+    let line = text[..at].matches('\n').count() + 1;
+    let column = at - text[..at].rfind('\n').map_or(0, |n| n + 1) + 1;
+    format!("{line}:{column}")
+}
+
+#[test]
+fn shipped_pipelines_load() {
+    for file in ["quickstart.yaml", "exported-onnx.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(file);
+        let loaded = Loaded::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(loaded.pipeline.task.classify().labels.len(), 2);
+        assert_eq!(loaded.sha256.len(), 64);
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_shown_with_the_nearest() {
+    let text = with("epochs:", "epoch:");
+    let want = format!(
+        "p.yaml:{}: error[pipeline::unknown_key]: unknown key 'epoch' (nearest: epochs)",
+        position(&text, "epoch:")
+    );
+    assert_eq!(fail(&text, &[]), want);
+}
+
+#[test]
+fn all_problems_are_named_at_once() {
+    let text = with("rank: 8", "rank: 0").replacen("batch: 16", "batch: 0", 1);
+    let got = fail(&text, &[]);
+    assert!(
+        got.contains(&format!("p.yaml:{}: error[pipeline::range]: rank is 0", position(&text, "rank: 0"))),
+        "{got}"
+    );
+    assert!(
+        got.contains(&format!("p.yaml:{}: error[pipeline::range]: batch is 0", position(&text, "batch: 0"))),
+        "{got}"
+    );
+}
+
+#[test]
+fn wrong_filters_labels_and_syntax_are_named() {
+    let text = with("labels: [negative, positive]", "labels: [positive, positive]");
+    assert!(fail(&text, &[]).contains("'positive': this label stands twice"));
+    let text = with("source == ", "source = ");
+    assert!(fail(&text, &[]).contains("error[pipeline::filter]"));
+    assert!(fail("name: [", &[]).contains("error[pipeline::syntax]"));
+    assert!(fail("", &[]).starts_with("p.yaml"));
+    assert!(fail(&with("source: pypi:gt", "source: pypj:gt"), &[]).contains("pypj"));
+}
+
+#[test]
+fn sets_override_and_their_mistakes_speak_of_them() {
+    let sets: Vec<String> =
+        ["train.epochs=0.5", "adapt.0.lora.rank=4", "runtime.source=embedded", "train.steps=7", "name=other"]
+            .map(String::from)
+            .to_vec();
+    let loaded = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &sets).expect("applies");
+    let p = &loaded.pipeline;
+    assert_eq!((p.train.epochs, p.lora().rank, p.train.steps, p.name.as_str()), (0.5, 4, Some(7), "other"));
+    assert_eq!(p.runtime.source, RuntimeSource::Embedded);
+    let plain = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &[]).expect("loads");
+    assert_ne!(plain.sha256, loaded.sha256);
+    let got = fail(QUICKSTART, &["train.epoch=1"]);
+    assert_eq!(
+        got,
+        "p.yaml: error[pipeline::unknown_key]: unknown key 'epoch' (with --set train.epoch=1) (nearest: epochs)"
+    );
+    assert!(fail(QUICKSTART, &["train.batch=0"]).contains("batch is 0"));
+    assert!(fail(QUICKSTART, &["adapt.3.lora.rank=1"]).contains("'3' is no position in a list of 1"));
+    assert!(fail(QUICKSTART, &["rank"]).contains("wanted KEY=VALUE"));
+}
+
+#[test]
+fn the_committed_schema_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/pipeline.schema.json");
+    let mut text = serde_json::to_string_pretty(&schema()).expect("JSON");
+    text.push('\n');
+    if std::env::var_os("LORAC_BLESS").is_some() {
+        std::fs::write(&path, &text).expect("writes");
+    }
+    let committed = std::fs::read_to_string(&path).expect("schemas/pipeline.schema.json");
+    assert!(committed == text, "schemas/pipeline.schema.json is stale: run the tests with LORAC_BLESS=1");
+}
+
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..12 {
+        let refs = vec![format!("*a{}", i - 1); 10].join(", ");
+        bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+    }
+    assert!(Loaded::parse(&bomb, Path::new("p.yaml"), &[]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn never_panics(cut in 0usize..QUICKSTART.len(), noise in "[ -~\n]{0,12}", set in "[ -~]{0,20}") {
+        if QUICKSTART.is_char_boundary(cut) {
+            let text = format!("{}{noise}{}", &QUICKSTART[..cut], &QUICKSTART[cut..]);
+            if let Err(e) = Loaded::parse(&text, Path::new("p.yaml"), &[set]) {
+                e.diagnostics().for_each(|d| drop(format!("{:?}", miette::Report::new(d))));
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The output folder: files appear in it whole, and the manifest last.
+
+use crate::error::Error;
+use crate::output::{Artifact, Manifest, sha256_file, write_atomic};
+use lorac_train::TrainError;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// An output folder that can be written to.
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder if need be, and tries it: a run must not end for want of a place to put its result. A manifest
+    /// of an earlier run goes: it would speak of files that are about to be replaced.
+    pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
+        let fail = |e: std::io::Error| {
+            Error::Usage(format!(
+                "the output folder {} cannot be written: {e}; choose another with --out",
+                path.display()
+            ))
+        };
+        std::fs::create_dir_all(path).map_err(fail)?;
+        tempfile::NamedTempFile::new_in(path).map_err(fail)?;
+        match std::fs::remove_file(path.join("manifest.json")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
+            _ => {}
+        }
+        Ok(Folder { path: path.to_path_buf() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        Ok(write_atomic(&self.path.join(name), bytes)?)
+    }
+
+    pub(crate) fn metrics(&self) -> Result<Metrics, Error> {
+        let path = self.path.join("metrics.jsonl");
+        let file = File::create(&path).map_err(|e| TrainError::File { path: path.clone(), why: e.to_string() })?;
+        Ok(Metrics { path, file: BufWriter::new(file) })
+    }
+
+    /// The run's files with their sums, those given and those that every run has.
+    pub(crate) fn artifacts(&self, given: &[(String, &'static str)]) -> Result<Vec<Artifact>, Error> {
+        let always = [("metrics.jsonl", "metrics"), ("report.html", "report")];
+        let all = given.iter().cloned().chain(always.map(|(p, k)| (p.to_string(), k)));
+        all.map(|(path, kind)| {
+            let (sha256, size) = sha256_file(&self.path.join(&path))?;
+            Ok(Artifact { path, sha256, size, kind: kind.to_string() })
+        })
+        .collect()
+    }
+
+    pub(crate) fn manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        manifest.write(&self.path)?;
+        Ok(())
+    }
+}
+
+/// metrics.jsonl, a line a step, flushed line by line so that it can be followed.
+pub(crate) struct Metrics {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Metrics {
+    pub(crate) fn write(&mut self, row: &impl Serialize) -> Result<(), TrainError> {
+        let fail = |why: String| TrainError::File { path: self.path.clone(), why };
+        let mut line = serde_json::to_vec(row).map_err(|e| fail(e.to_string()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).and_then(|()| self.file.flush()).map_err(|e| fail(e.to_string()))
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), TrainError> {
+        let sync = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        sync.map_err(|e| TrainError::File { path: self.path.clone(), why: e.to_string() })
+    }
+}

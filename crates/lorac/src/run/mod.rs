@@ -1,0 +1,180 @@
+//! `lorac run`: a pipeline from its first source to its last artifact.
+//!
+//! Everything that can be wrong is found before anything is trained, and nothing but the output folder is written.
+
+mod data;
+mod deploy;
+mod folder;
+mod plan;
+
+pub use plan::{Plan, plan};
+
+use crate::error::Error;
+use crate::output::{Manifest, MetricsEval, StepRow, report};
+use crate::pipeline::Loaded;
+use crate::program::program;
+use crate::progress::Progress;
+use crate::source::Resolver;
+use crate::theta;
+use folder::Folder;
+use lorac_data::Sampler;
+use lorac_ir::{DType, Tensor};
+use lorac_train::{Dataset, Event, Fit, Scores, Step, Summary, TrainError, evaluate, fit};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// How a run is started.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The output folder.
+    pub out: PathBuf,
+    /// The command line, for the manifest.
+    pub command: String,
+    /// Where progress goes.
+    pub progress: Progress,
+}
+
+/// What a run leaves behind.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The manifest as written.
+    pub manifest: Manifest,
+    /// Why the result is not what was promised, if it is not: a gate.
+    pub gates: Vec<String>,
+}
+
+/// Runs a pipeline. `stop` ends the training after the step under way.
+///
+/// # Errors
+/// Bad input before anything is trained; what fails on the way. Neither leaves a model or a manifest.
+pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
+    let folder = Folder::open(&options.out)?;
+    let mut plan = plan(loaded, resolver, options.progress)?;
+    let p = &loaded.pipeline;
+    let start = theta::initial(&plan.compiled, p.train.seed);
+    let mut metrics = folder.metrics()?;
+
+    let state = |init: &[f32]| Tensor::vector(init);
+    let mut judge = program(plan.engine.backend.as_ref(), &plan.compiled.eval, vec![("theta", "", state(&start))])?;
+    let before = scores(&mut plan, judge.as_mut(), options.progress, "before")?;
+    metrics.write(&MetricsEval::new("before", &before))?;
+    options.progress.line(&format!("before    {}", describe(&before)));
+
+    let zeros = Tensor::zeros(DType::F32, &[start.len()])?;
+    let slots = vec![("theta", "theta.next", state(&start)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
+    let compiled = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots)?;
+    let adamw = &p.train.optimizer.adamw();
+    let mut step = Step { program: compiled, betas: [adamw.beta1, adamw.beta2], taken: 0 };
+    let mut rows: Vec<StepRow> = Vec::new();
+    let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
+        let row = StepRow {
+            step: event.step,
+            epoch: event.epoch,
+            loss: event.loss,
+            lr: event.lr,
+            grad_norm: event.grad_norm,
+            tokens: event.tokens,
+            seconds: event.seconds,
+        };
+        metrics.write(&row)?;
+        rows.push(row);
+        Ok(())
+    })?;
+    metrics.finish()?;
+    if let Some(checkpoint) = &summary.interrupted {
+        return Err(Error::Interrupted(checkpoint.display().to_string()));
+    }
+    options.progress.line(&format!(
+        "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
+        summary.steps,
+        summary.seconds,
+        summary.loss_first,
+        summary.loss_last,
+        summary.tokens as f64 / summary.seconds
+    ));
+
+    let theta = step.theta()?;
+    drop(step);
+    judge.set_state("theta", &state(&theta))?;
+    let after = scores(&mut plan, judge.as_mut(), options.progress, "after")?;
+    metrics.write(&MetricsEval::new("after", &after))?;
+    metrics.finish()?;
+    drop(judge);
+    options.progress.line(&format!("after     {}", describe(&after)));
+
+    let deployed = deploy::deploy(&plan, p, &theta, &folder)?;
+    options.progress.line(&format!(
+        "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
+        deployed.verified.max_abs_diff,
+        deployed.verified.changed_bytes_outside_targets,
+        deployed.verified.nodes_before,
+        deployed.verified.nodes_of_head
+    ));
+    let mut manifest = plan.manifest(loaded, options, &summary, [&before, &after], &deployed.verified);
+    folder.write("report.html", report(&manifest, &rows)?.as_bytes())?;
+    manifest.artifacts = folder.artifacts(&deployed.artifacts)?;
+    folder.manifest(&manifest)?;
+
+    let mut gates = Vec::new();
+    if !deployed.verified.passed {
+        gates.push(deploy::explain(&deployed.verified));
+    }
+    if let Some(min) = p.deploy.metrics.as_ref().and_then(|m| m.accuracy_min)
+        && !(after.accuracy >= min)
+    {
+        gates.push(format!("accuracy {:.4} is below deploy.metrics.accuracy_min {min}", after.accuracy));
+    }
+    Ok(Outcome { manifest, gates })
+}
+
+fn describe(s: &Scores) -> String {
+    format!("accuracy {:.4}, F1 {:.4}, loss {:.4} on {} examples", s.accuracy, s.f1, s.loss, s.rows)
+}
+
+fn scores(
+    plan: &mut Plan,
+    judge: &mut dyn lorac_runtime::Program,
+    progress: Progress,
+    what: &str,
+) -> Result<Scores, Error> {
+    let bar = progress.bar(plan.eval.labels.len() as u64, what);
+    let feeds = lorac_train::Feeds { labels: None, ..plan.compiled.feeds.clone() };
+    let scores = evaluate(judge, &feeds, &plan.eval, plan.eval_batch, plan.classes, |rows| bar.inc(rows as u64))?;
+    bar.finish_and_clear();
+    Ok(scores)
+}
+
+fn train(
+    plan: &Plan,
+    step: &mut Step,
+    folder: &Folder,
+    progress: Progress,
+    stop: &AtomicBool,
+    mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
+) -> Result<Summary, Error> {
+    let bar = progress.bar(plan.schedule.total, "training");
+    let job = Fit {
+        data: &plan.train,
+        feeds: &plan.compiled.feeds,
+        sampler: &plan.sampler,
+        rows: plan.batch,
+        schedule: plan.schedule,
+        checkpoints: folder.path().join("checkpoints"),
+        every: plan.checkpoint_every,
+        stop,
+    };
+    let summary = fit(step, &job, |event| {
+        bar.set_position(event.step);
+        bar.set_message(format!("loss {:.4}  lr {:.2e}", event.loss, event.lr));
+        observe(event)
+    });
+    bar.finish_and_clear();
+    Ok(summary?)
+}
+
+/// Batches in the order of a sampler.
+pub(crate) fn sampler(data: &Dataset, batch: usize, seed: u64, by_length: bool) -> Result<Sampler, Error> {
+    let sampler = Sampler::new(data.labels.len(), batch, seed, false)?;
+    let lengths = data.encoded.iter().map(|e| e.ids.len()).collect();
+    Ok(if by_length { sampler.by_length(lengths)? } else { sampler })
+}

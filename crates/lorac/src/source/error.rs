@@ -1,0 +1,183 @@
+//! What can go wrong on the way from a source string to a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a source could not be had; each message says what was tried and what to do.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The text is none of the known forms.
+    #[error(
+        "`{text}` is not a source: {why}\n  the forms are:\n    pypi:name==version/path/inside\n    hf:org/name@revision/path\n    hf:datasets/org/name@revision/file\n    path/to/a/file/or/folder"
+    )]
+    Syntax {
+        /// The text as written.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// No folder to cache in is known.
+    #[error(
+        "no cache folder: neither LORAC_CACHE nor a home folder is set; set LORAC_CACHE to a folder you can write to"
+    )]
+    NoCacheDir,
+
+    /// A plain path names nothing.
+    #[error("`{spec}` does not exist; looked for{}{}", each(.tried.iter().map(|p| p.display())), alike(.nearest))]
+    NotFound {
+        /// The path as written.
+        spec: String,
+        /// Every place that was looked at.
+        tried: Vec<PathBuf>,
+        /// Names that do exist there and look alike.
+        nearest: Vec<String>,
+    },
+
+    /// The package has no such file or folder.
+    #[error("`{spec}`: {} holds no `{path}`{}", .archive.display(), alike(.nearest))]
+    NoSuchEntry {
+        /// The source.
+        spec: String,
+        /// The path asked for.
+        path: String,
+        /// The package file that was searched.
+        archive: PathBuf,
+        /// Entries that look alike.
+        nearest: Vec<String>,
+    },
+
+    /// Offline, and the cache does not have it.
+    #[error(
+        "`{spec}` is not in the cache and lorac is offline; looked in {}\n  run once without --offline (and without LORAC_OFFLINE), or copy the cache folder from a machine that has it",
+        .looked_in.display()
+    )]
+    NotCached {
+        /// The source.
+        spec: String,
+        /// The folder of the cache that was searched.
+        looked_in: PathBuf,
+    },
+
+    /// There is no Python with pip to download with.
+    #[error("`{spec}` needs pip to download, and none was found; tried{}\n  install Python 3 with pip, or download the package yourself and give its path", each(.tried))]
+    NoPip {
+        /// The source.
+        spec: String,
+        /// Each command and what came of it.
+        tried: Vec<String>,
+    },
+
+    /// pip ran and failed.
+    #[error("`{spec}`: pip failed: {hint}\n  ran{}\n  pip said{}", each(.commands), each(.stderr))]
+    Pip {
+        /// The source.
+        spec: String,
+        /// Every command that was run.
+        commands: Vec<String>,
+        /// The last lines pip wrote.
+        stderr: Vec<String>,
+        /// What it means and what to do.
+        hint: String,
+    },
+
+    /// The hub did not deliver.
+    #[error("`{spec}`: cannot get {url}: {reason}\n  {hint}")]
+    Hub {
+        /// The source.
+        spec: String,
+        /// What was asked for.
+        url: String,
+        /// What came back.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+
+    /// A package entry that would leave the folder it is unpacked into.
+    #[error("{}: entry `{entry}` is unsafe to unpack: {why}; the package is broken or hostile and was not used", .archive.display())]
+    UnsafeEntry {
+        /// The package file.
+        archive: PathBuf,
+        /// The entry's name in it.
+        entry: String,
+        /// What is unsafe about it.
+        why: String,
+    },
+
+    /// A package file that cannot be read.
+    #[error("cannot read {}: {reason}; remove it to download it afresh", .archive.display())]
+    Archive {
+        /// The package file.
+        archive: PathBuf,
+        /// The reader's complaint.
+        reason: String,
+    },
+
+    /// The content is not what the pipeline pinned.
+    #[error(
+        "`{spec}` has another sha256 than the pipeline pins, so it was not used\n  want {want}\n  got  {got}\n  file {}\n  if the content is meant to be new, write the new sha256 into the pipeline; if it may be damaged, remove that path and run again",
+        .path.display()
+    )]
+    Sha256Mismatch {
+        /// The source.
+        spec: String,
+        /// Where the content lies.
+        path: PathBuf,
+        /// The pinned sum.
+        want: String,
+        /// The content's sum.
+        got: String,
+    },
+
+    /// A pinned sum that is not a sha256.
+    #[error("`{text}` is not a sha256: it takes 64 hexadecimal digits")]
+    BadSha256 {
+        /// The text as written.
+        text: String,
+    },
+
+    /// The file system refused.
+    #[error("cannot {action} {}: {error}", .path.display())]
+    Io {
+        /// A verb: "read", "write", "lock".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl SourceError {
+    /// For `map_err` on file operations.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError + use<> {
+        let path = path.to_owned();
+        move |error| SourceError::Io { action, path, error }
+    }
+}
+
+fn each<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| format!("\n    {item}")).collect()
+}
+
+fn alike(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; nearest: {}", names.join(", ")) }
+}
+
+/// Up to four of `names` that look like `wanted`, the likest first.
+pub(super) fn nearest_names<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let leaf = |path: &'a str| path.rsplit('/').next().unwrap_or(path);
+    let wanted_leaf = wanted.rsplit('/').next().unwrap_or(wanted);
+    let mut scored: Vec<(f64, &str)> = names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wanted, name).max(strsim::jaro_winkler(wanted_leaf, leaf(name))), name))
+        .filter(|(score, _)| *score > 0.8)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored.into_iter().take(4).map(|(_, name)| name.to_owned()).collect()
+}

@@ -1,0 +1,134 @@
+//! sha256 of files and folders.
+//!
+//! A folder's sum is over the lines `relative/path\0sha256\n` of its files, sorted by path. Names that start with a
+//! dot are left out, so a `.git` or `.DS_Store` changes nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::SourceError;
+
+/// The sha256 of a file, in lowercase hexadecimal.
+pub(super) fn file(path: &Path) -> Result<String, SourceError> {
+    let mut reader = File::open(path).map_err(SourceError::io("read", path))?;
+    let (sum, _) = copy(&mut reader, &mut io::sink()).map_err(SourceError::io("read", path))?;
+    Ok(sum)
+}
+
+/// Copies and hashes in one go: the sha256 and the number of bytes.
+pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(String, u64)> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut total = 0;
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => return Ok((hex(&hasher.finalize()), total)),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        hasher.update(&buffer[..n]);
+        to.write_all(&buffer[..n])?;
+        total += n as u64;
+    }
+}
+
+/// The sum of a folder from its files' paths and sums.
+pub(super) fn folder_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut lines: Vec<(&str, &str)> = files.into_iter().filter(|(path, _)| !hidden(path)).collect();
+    lines.sort_unstable();
+    let mut hasher = Sha256::new();
+    for (path, sum) in lines {
+        hasher.update(format!("{path}\0{sum}\n"));
+    }
+    hex(&hasher.finalize())
+}
+
+/// The sum of a folder on disk; links are followed.
+pub(super) fn folder(path: &Path) -> Result<String, SourceError> {
+    let mut sums = Vec::new();
+    walk(path, "", &mut Vec::new(), &mut sums)?;
+    Ok(folder_of(sums.iter().map(|(path, sum)| (path.as_str(), sum.as_str()))))
+}
+
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    above: &mut Vec<PathBuf>,
+    sums: &mut Vec<(String, String)>,
+) -> Result<(), SourceError> {
+    let read = SourceError::io;
+    let real = folder.canonicalize().map_err(read("read", folder))?;
+    // A link to a folder above would never end.
+    if above.contains(&real) {
+        return Ok(());
+    }
+    above.push(real);
+    for entry in fs::read_dir(folder).map_err(read("read", folder))? {
+        let entry = entry.map_err(read("read", folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if hidden(&name) {
+            continue;
+        }
+        let path = entry.path();
+        let relative = format!("{prefix}{name}");
+        let meta = fs::metadata(&path).map_err(read("read", &path))?;
+        if meta.is_dir() {
+            walk(&path, &format!("{relative}/"), above, sums)?;
+        } else if meta.is_file() {
+            sums.push((relative, file(&path)?));
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+fn hidden(path: &str) -> bool {
+    path.split('/').any(|part| part.starts_with('.'))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_standard_sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        assert_eq!(file(&path).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn a_folder_sum_depends_on_names_and_content_but_not_on_hidden_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/b"), "b").unwrap();
+        fs::write(dir.path().join("a"), "a").unwrap();
+        let first = folder(dir.path()).unwrap();
+        let sums = [("sub/b", file(&dir.path().join("sub/b")).unwrap()), ("a", file(&dir.path().join("a")).unwrap())];
+        assert_eq!(first, folder_of(sums.iter().map(|(p, s)| (*p, s.as_str()))));
+
+        fs::write(dir.path().join(".DS_Store"), "x").unwrap();
+        assert_eq!(folder(dir.path()).unwrap(), first);
+        fs::rename(dir.path().join("a"), dir.path().join("c")).unwrap();
+        assert_ne!(folder(dir.path()).unwrap(), first);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_above_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "a").unwrap();
+        let before = folder(dir.path()).unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
+        assert_eq!(folder(dir.path()).unwrap(), before);
+    }
+}

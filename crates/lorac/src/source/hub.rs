@@ -1,0 +1,283 @@
+//! Hub repositories, through the `hf-hub` client.
+//!
+//! A path that names a file gives that file (for an ONNX model, with the external data beside it); any other path is
+//! taken as a folder, of which the files in [`WELL_KNOWN`] are taken as far as they exist.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Repo, RepoType};
+use indicatif::ProgressBar;
+
+use super::store::Locked;
+use super::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
+
+/// What makes up a model folder; at least one of them must exist.
+const WELL_KNOWN: [&str; 8] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "modules.json",
+];
+
+/// Lists the parts of weights that are too large for one file.
+const SHARDS: &str = "model.safetensors.index.json";
+
+/// Which server is asked, and as whom. Over https the server needs a certificate from a public authority: hf-hub
+/// trusts those it is built with, not the system's.
+#[derive(Clone, Default)]
+pub struct Hub {
+    /// The server's address, for a mirror or a server of one's own; `None` for the public one.
+    pub endpoint: Option<String>,
+    /// The access token, for private or gated repositories.
+    pub token: Option<String>,
+}
+
+impl Hub {
+    /// Reads `HF_ENDPOINT`, and the token from `HF_TOKEN` or where the hub's own login command leaves it.
+    pub fn from_env() -> Self {
+        let var = |name: &str| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let login = || {
+            let home = var("HF_HOME").map(PathBuf::from);
+            let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface")));
+            let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| home.map(|home| home.join("token")))?;
+            let token = std::fs::read_to_string(file).ok()?.trim().to_owned();
+            (!token.is_empty()).then_some(token)
+        };
+        Self { endpoint: var("HF_ENDPOINT"), token: var("HF_TOKEN").or_else(login) }
+    }
+}
+
+impl fmt::Debug for Hub {
+    /// Does not show the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "***");
+        f.debug_struct("Hub").field("endpoint", &self.endpoint).field("token", &token).finish()
+    }
+}
+
+/// A path in a repository at a revision.
+pub(super) struct Request<'a> {
+    /// The source's text.
+    pub(super) spec: &'a str,
+    pub(super) kind: HubKind,
+    pub(super) org: &'a str,
+    pub(super) name: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl Request<'_> {
+    /// The cache folder below the cache's root. Each path has its own, so that what a folder holds does not depend on
+    /// what was asked for before.
+    pub(super) fn folder(&self) -> PathBuf {
+        let flat = |text: &str| text.replace('/', "%2F");
+        let root = match self.kind {
+            HubKind::Model => Path::new("hf").to_owned(),
+            HubKind::Dataset => Path::new("hf").join("datasets"),
+        };
+        let path = if self.path.is_empty() { "%2F".to_owned() } else { flat(self.path) };
+        root.join(self.org).join(self.name).join(flat(self.revision)).join(path)
+    }
+
+    /// Downloads into the store.
+    pub(super) fn fetch(&self, resolver: &Resolver, locked: &mut Locked<'_>) -> Result<(), SourceError> {
+        if resolver.offline {
+            return Err(resolver.not_cached(self.spec, locked.root()));
+        }
+        // Kept on failure, so that the next run goes on where this one stopped.
+        let partial = locked.root().join("partial");
+        let download = Download { request: self, repo: self.open(resolver, &partial)?, resolver, partial: &partial };
+        download.all(locked)?;
+        std::fs::remove_dir_all(&partial).map_err(SourceError::io("remove", &partial))
+    }
+
+    fn open(&self, resolver: &Resolver, partial: &Path) -> Result<ApiRepo, SourceError> {
+        let mut builder = ApiBuilder::new()
+            .with_cache_dir(partial.to_owned())
+            .with_token(resolver.hub.token.clone())
+            .with_user_agent("lorac", env!("CARGO_PKG_VERSION"))
+            .with_progress(false);
+        if let Some(endpoint) = &resolver.hub.endpoint {
+            let url = endpoint.trim_end_matches('/');
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(self.error(url.to_owned(), "HF_ENDPOINT is no http(s) address".to_owned(), None));
+            }
+            builder = builder.with_endpoint(url.to_owned());
+        }
+        let api = builder.build().map_err(|e| self.error(self.spec.to_owned(), e.to_string(), None))?;
+        let kind = match self.kind {
+            HubKind::Model => RepoType::Model,
+            HubKind::Dataset => RepoType::Dataset,
+        };
+        Ok(api.repo(Repo::with_revision(format!("{}/{}", self.org, self.name), kind, self.revision.to_owned())))
+    }
+
+    fn error(&self, url: String, reason: String, status: Option<u16>) -> SourceError {
+        let hint = match status {
+            Some(401 | 403) => {
+                "the repository is private, gated or misspelt: accept its terms on its page and set HF_TOKEN"
+            }
+            Some(404) => "check owner, name, revision and path",
+            Some(429) => "the server asks for patience: try later, or set HF_TOKEN",
+            _ => {
+                "check the network, or set HF_ENDPOINT to a mirror; what arrived is kept and the next run goes on there"
+            }
+        };
+        SourceError::Hub { spec: self.spec.to_owned(), url, reason, hint: hint.to_owned() }
+    }
+}
+
+struct Download<'a> {
+    request: &'a Request<'a>,
+    repo: ApiRepo,
+    resolver: &'a Resolver,
+    partial: &'a Path,
+}
+
+impl Download<'_> {
+    fn all(&self, locked: &mut Locked<'_>) -> Result<(), SourceError> {
+        let path = self.request.path;
+        if !path.is_empty() && self.file(path, locked)? {
+            if path.ends_with(".onnx") {
+                for suffix in EXTERNAL_DATA_SUFFIXES {
+                    self.file(&format!("{path}{suffix}"), locked)?;
+                }
+            }
+            return Ok(());
+        }
+        let within = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        let mut found = 0;
+        for name in WELL_KNOWN {
+            found += usize::from(self.file(&within(name), locked)?);
+        }
+        if locked.lookup(&within("model.safetensors")).is_none() && self.file(&within(SHARDS), locked)? {
+            found += 1;
+            for shard in self.shards(&within(SHARDS), locked)? {
+                if !self.file(&within(&shard), locked)? {
+                    return Err(self.missing(&within(&shard)));
+                }
+            }
+        }
+        if found == 0 {
+            return Err(self.missing(path));
+        }
+        locked.complete(path);
+        Ok(())
+    }
+
+    /// Downloads one file, unless it is here; false if the server has none of that name.
+    fn file(&self, path: &str, locked: &mut Locked<'_>) -> Result<bool, SourceError> {
+        if locked.lookup(path).is_some() {
+            return Ok(true);
+        }
+        let blob = match self.blob(path) {
+            // What an earlier run left does not fit what the server has now.
+            Err(ApiError::InvalidResume) => self.afresh(path),
+            Err(ApiError::RequestError(e)) if matches!(*e, ureq::Error::StatusCode(416)) => self.afresh(path),
+            other => other,
+        };
+        let blob = match blob {
+            Ok(blob) => blob,
+            Err(e) => {
+                let status = match &e {
+                    ApiError::RequestError(e) => match **e {
+                        ureq::Error::StatusCode(status) => Some(status),
+                        _ => None,
+                    },
+                    _ => None,
+                };
+                return match status {
+                    Some(404) => Ok(false),
+                    _ => Err(self.request.error(self.repo.url(path), e.to_string(), status)),
+                };
+            }
+        };
+        self.check(path, &blob)?;
+        locked.keep(path, &blob)?;
+        // hf-hub's own links would now lead nowhere.
+        for folder in ["snapshots", "refs"] {
+            let folder = blob.parent().and_then(Path::parent).map(|repo| repo.join(folder));
+            if let Some(folder) = folder {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        }
+        locked.save()?;
+        Ok(true)
+    }
+
+    fn blob(&self, path: &str) -> Result<PathBuf, ApiError> {
+        let bar = self.resolver.progress().bar(format!("downloading {path}"), 0);
+        let result = self.repo.download_with_progress(path, Bar(&bar));
+        bar.finish_and_clear();
+        let blob = result?.canonicalize()?;
+        // The names in hf-hub's cache come from the server.
+        if !blob.starts_with(self.partial.canonicalize()?) {
+            return Err(ApiError::InvalidHeader("etag"));
+        }
+        Ok(blob)
+    }
+
+    fn afresh(&self, path: &str) -> Result<PathBuf, ApiError> {
+        std::fs::remove_dir_all(self.partial)?;
+        self.blob(path)
+    }
+
+    /// Large files carry their sha256 as ETag, which hf-hub makes the blob's name.
+    fn check(&self, path: &str, blob: &Path) -> Result<(), SourceError> {
+        let name = blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.len() != 64 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(());
+        }
+        let got = hash::file(blob)?;
+        if got.eq_ignore_ascii_case(&name) {
+            return Ok(());
+        }
+        std::fs::remove_file(blob).map_err(SourceError::io("remove", blob))?;
+        let reason = format!("what arrived has sha256 {got}, and the server promised {name}");
+        Err(self.request.error(self.repo.url(path), reason, None))
+    }
+
+    fn shards(&self, index: &str, locked: &mut Locked<'_>) -> Result<Vec<String>, SourceError> {
+        let bad = |why: &str| self.request.error(self.repo.url(index), why.to_owned(), None);
+        let hit = locked.lookup(index).ok_or_else(|| bad("it vanished"))?;
+        let bytes = std::fs::read(&hit.path).map_err(SourceError::io("read", &hit.path))?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        let map = json["weight_map"].as_object().ok_or_else(|| bad("it has no `weight_map`"))?;
+        let mut names: Vec<String> = map.values().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+        names.sort();
+        names.dedup();
+        let plain = |name: &String| {
+            !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        if names.iter().all(plain) { Ok(names) } else { Err(bad("it names a file outside its folder")) }
+    }
+
+    fn missing(&self, path: &str) -> SourceError {
+        let reason = if path.is_empty() {
+            "it has none of the files of a model"
+        } else {
+            "there is no such file or model folder"
+        };
+        self.request.error(self.repo.url(path), reason.to_owned(), Some(404))
+    }
+}
+
+struct Bar<'a>(&'a ProgressBar);
+
+impl hf_hub::api::Progress for Bar<'_> {
+    fn init(&mut self, size: usize, _filename: &str) {
+        self.0.set_length(size as u64);
+    }
+
+    fn update(&mut self, size: usize) {
+        self.0.inc(size as u64);
+    }
+
+    fn finish(&mut self) {}
+}

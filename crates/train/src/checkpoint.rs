@@ -1,0 +1,92 @@
+//! Checkpoints that survive a crash: written beside their place, synced, renamed.
+
+use crate::{Step, TrainError};
+use lorac_ir::Tensor;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The state of a training between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Steps taken.
+    pub step: u64,
+    /// theta, m and v, f32.
+    pub state: [Vec<f32>; 3],
+}
+
+const NAMES: [&str; 3] = ["theta", "m", "v"];
+
+impl Checkpoint {
+    /// The state of a running training.
+    pub fn of(step: &Step) -> Result<Checkpoint, TrainError> {
+        let get = |name: &str| Ok::<_, TrainError>(step.program.state(name)?.to_vec::<f32>()?);
+        Ok(Checkpoint { step: step.taken, state: [get("theta")?, get("m")?, get("v")?] })
+    }
+
+    /// Puts the state back.
+    pub fn restore(&self, step: &mut Step) -> Result<(), TrainError> {
+        for (name, data) in NAMES.iter().zip(&self.state) {
+            step.program.set_state(name, &Tensor::vector(data))?;
+        }
+        step.taken = self.step;
+        Ok(())
+    }
+
+    /// Writes `step-N.safetensors` into the folder, whole or not at all. Returns its path.
+    pub fn save(&self, folder: &Path) -> Result<PathBuf, TrainError> {
+        let path = folder.join(format!("step-{}.safetensors", self.step));
+        let fail = |e: &dyn std::fmt::Display| TrainError::file(&path, e);
+        std::fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+        let bytes: Vec<Vec<u8>> = self.state.iter().map(|v| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+        let views = NAMES.iter().zip(&bytes).zip(&self.state).map(|((name, bytes), data)| {
+            TensorView::new(Dtype::F32, vec![data.len()], bytes).map(|view| (name.to_string(), view))
+        });
+        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
+        let meta = HashMap::from([("step".to_string(), self.step.to_string())]);
+        let whole = serialize(views, Some(meta)).map_err(|e| fail(&e))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| TrainError::file(folder, e))?;
+        file.write_all(&whole).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
+        file.persist(&path).map_err(|e| fail(&e.error))?;
+        File::open(folder).and_then(|f| f.sync_all()).map_err(|e| TrainError::file(folder, e))?;
+        Ok(path)
+    }
+
+    /// Reads what [`Checkpoint::save`] wrote.
+    pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
+        let fail = |e: &dyn std::fmt::Display| TrainError::file(path, e);
+        let bytes = std::fs::read(path).map_err(|e| fail(&e))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| fail(&e))?;
+        let step = header.metadata().as_ref().and_then(|m| m.get("step")?.parse().ok());
+        let step = step.ok_or_else(|| TrainError::file(path, "no step number: not a checkpoint of lorac"))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(&e))?;
+        let read = |name: &str| -> Result<Vec<f32>, TrainError> {
+            let view = file.tensor(name).map_err(|e| fail(&e))?;
+            match view.dtype() {
+                Dtype::F32 => Ok(view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect()),
+                other => Err(TrainError::file(path, format!("{name} is {other:?}, wanted F32"))),
+            }
+        };
+        Ok(Checkpoint { step, state: [read("theta")?, read("m")?, read("v")?] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_damage() {
+        let folder = tempfile::tempdir().expect("temp");
+        let c = Checkpoint { step: 7, state: [vec![1.0, -2.5], vec![0.0, 1e-9], vec![3.0, f32::MIN_POSITIVE]] };
+        let path = c.save(folder.path()).expect("saves");
+        assert_eq!(Checkpoint::load(&path).expect("loads"), c);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
+        let whole = std::fs::read(&path).expect("reads");
+        std::fs::write(&path, &whole[..whole.len() - 1]).expect("writes");
+        assert!(Checkpoint::load(&path).is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! Dependencies between the crates point one way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What each crate may know of.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("lorac-ir", &[]),
+    ("lorac-ops", &["lorac-ir"]),
+    ("lorac-onnx", &["lorac-ir"]),
+    ("lorac-passes", &["lorac-ir", "lorac-ops"]),
+    ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
+    ("lorac-models", &["lorac-ir", "lorac-ops"]),
+    ("lorac-data", &[]),
+    ("lorac-train", &["lorac-ir", "lorac-data", "lorac-runtime"]),
+    (
+        "lorac",
+        &[
+            "lorac-ir",
+            "lorac-ops",
+            "lorac-onnx",
+            "lorac-passes",
+            "lorac-runtime",
+            "lorac-models",
+            "lorac-data",
+            "lorac-train",
+        ],
+    ),
+];
+
+#[test]
+fn arrows_point_one_way() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(lorac_tests::root())
+        .output()
+        .expect("cargo metadata");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_string();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let all = package["dependencies"].as_array().into_iter().flatten();
+        let normal = all.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"]));
+        found.insert(text(&package["name"]), normal.filter(|n| n.starts_with("lorac")).collect());
+    }
+    for (name, allowed) in ARROWS {
+        let has = found.get(name).unwrap_or_else(|| panic!("{name} is gone"));
+        let allowed: BTreeSet<String> = allowed.iter().map(|a| a.to_string()).collect();
+        let wrong: Vec<&String> = has.difference(&allowed).collect();
+        assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+}

