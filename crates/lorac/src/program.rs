@@ -15,8 +15,7 @@ pub fn program(
     graph: &Graph,
     state: Vec<(&str, &str, Tensor)>,
 ) -> Result<Box<dyn Program>, Error> {
-    // With the facts of inner values ONNX Runtime rewrites a graph as it does the exporter's file: bit for bit the same.
-    let options = EncodeOptions { location: WEIGHTS.into(), value_info: true, ..EncodeOptions::default() };
+    let options = EncodeOptions { location: WEIGHTS.into(), ..EncodeOptions::default() };
     let encoded = encode(graph, &options)?;
     let slot =
         |(input, output, init): (&str, &str, Tensor)| StateSlot { input: input.into(), output: output.into(), init };

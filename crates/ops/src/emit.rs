@@ -315,10 +315,26 @@ impl<'e, 'g> Val<'e, 'g> {
         self.binary("Reshape", self.emit.ints(dims))
     }
 
-    /// Its axes permuted.
+    /// Its axes permuted. A transposed value is permuted from where it came: two copies are one, or none.
     pub fn transpose(self, perm: &[usize]) -> Val<'e, 'g> {
+        if let Some((inner, first)) = self.transposed_from() {
+            let both: Vec<usize> = perm.iter().filter_map(|p| first.get(*p).copied()).collect();
+            if both.iter().copied().eq(0..perm.len()) {
+                return inner;
+            }
+            return inner.transpose(&both);
+        }
         let perm: Vec<i64> = perm.iter().map(|p| *p as i64).collect();
         self.emit.op("Transpose", &[self], &[("perm", perm.into())])
+    }
+
+    /// What a Transpose made this value from, and how.
+    fn transposed_from(self) -> Option<(Val<'e, 'g>, Vec<usize>)> {
+        let state = self.emit.state.borrow();
+        let node = state.patch.producer(self.emit.graph, self.id)?;
+        let perm = node.ints("perm").filter(|_| &*node.op.name == "Transpose" && node.op.domain.is_empty())?;
+        let perm = perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<Vec<_>>>()?;
+        Some((self.emit.val(node.input(0)?), perm))
     }
 
     /// The last two axes swapped.

@@ -16,6 +16,7 @@
 
 mod arena;
 mod dead;
+mod dense;
 mod differentiate;
 mod error;
 mod fold;
@@ -35,6 +36,7 @@ mod statistics;
 
 pub use arena::{Arena, Slot, pack};
 pub use dead::remove_dead;
+pub use dense::fuse_dense;
 pub use differentiate::differentiate;
 pub use error::PassError;
 pub use fold::{FoldError, fold_lora};

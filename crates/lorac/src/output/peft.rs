@@ -41,6 +41,9 @@ pub struct PeftModule {
     pub scale: f64,
 }
 
+/// Shape and data of a stored tensor.
+type Entry = (Vec<usize>, Vec<f32>);
+
 const PREFIX: &str = "base_model.model.";
 
 /// Writes an adapter. Returns the files.
@@ -116,7 +119,7 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     let file = folder.join("adapter_model.safetensors");
     let bytes = std::fs::read(&file).map_err(OutputError::io(&file))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| OutputError::content(&file, e))?;
-    let mut halves: BTreeMap<String, [Option<(Vec<usize>, Vec<f32>)>; 2]> = BTreeMap::new();
+    let mut halves: BTreeMap<String, [Option<Entry>; 2]> = BTreeMap::new();
     let mut saved = Vec::new();
     for (key, view) in tensors.tensors() {
         let Some(name) = key.strip_prefix(PREFIX) else {

@@ -99,7 +99,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     let schedule = p.train.schedule_for(total as u64);
     progress.line(&format!(
         "model     {}: {} nodes, {} matrices adapted, {} trainable parameters",
-        p.model.source.to_string(),
+        p.model.source,
         model.node_count,
         targets.len(),
         compiled.arena.len()

@@ -3,9 +3,9 @@
 use super::*;
 use crate::Attribute::{Int, Str};
 use crate::Operand::{Absent, Any, Apart, Floats};
-use crate::{Val, case};
+use crate::case;
 use ndarray::Axis;
-use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 pub(super) const OPS: &[Op] = &[CLIP, DROPOUT, GELU, LOG_SOFTMAX, RELU, SIGMOID, SOFTMAX, TANH];
 
@@ -47,11 +47,6 @@ const DROPOUT: Op = Op {
     ..MOVES
 };
 
-/// The standard normal distribution function at x.
-fn normal_cdf<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
-    (x * FRAC_1_SQRT_2).unary("Erf") * 0.5 + 0.5
-}
-
 const TANH_SCALE: f64 = 0.797_884_560_802_865_4; // sqrt(2 / pi)
 const TANH_CUBE: f64 = 0.044715;
 
@@ -66,16 +61,16 @@ const GELU: Op = Op {
     grad: Grad::rule(
         |b| {
             let x = b.x[0];
-            let square = x * x;
-            let slope = if b.node.str("approximate") == Some("tanh") {
+            if b.node.str("approximate") == Some("tanh") {
+                let square = x * x;
                 let t = (x * (square * (TANH_SCALE * TANH_CUBE) + TANH_SCALE)).unary("Tanh");
                 let inner = square * (3.0 * TANH_SCALE * TANH_CUBE) + TANH_SCALE;
-                (t + 1.0 + x * (1.0 - t * t) * inner) * 0.5
-            } else {
-                let density = (square * -0.5).unary("Exp") * (1.0 / (2.0 * PI).sqrt());
-                normal_cdf(x) + x * density
-            };
-            vec![Some(b.gy * slope)]
+                return vec![Some(b.gy * 0.5 * (t + 1.0 + x * (1.0 - t * t) * inner))];
+            }
+            // 2 gelu'(x) = 1 + erf(u) + (2 / sqrt(pi)) u exp(-u^2) with u = x / sqrt(2); the factor is in the exponent.
+            let u = x * FRAC_1_SQRT_2;
+            let bell = (FRAC_2_SQRT_PI.ln() - u * u).unary("Exp");
+            vec![Some(b.gy * 0.5 * (u.unary("Erf") + u * bell + 1.0))]
         },
         &[case(&[Any(&[2, 3])]), case(&[Any(&[2, 3])]).with(&[("approximate", Str("tanh"))])],
     ),

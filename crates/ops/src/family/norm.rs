@@ -66,12 +66,12 @@ const LAYER_NORMALIZATION: Op = Op {
                     (center, (mean(center * center) + epsilon).unary("Sqrt").unary("Reciprocal"))
                 }
             };
-            let normal = center * inv;
+            // Rows of statistics are short: what can be done on them is.
             let by_x = || {
                 let g = b.gy * b.x[1];
-                (g - mean(g) - normal * mean(g * normal)) * inv
+                (g - mean(g) - center * (mean(g * center) * (inv * inv))) * inv
             };
-            vec![b.want(0, by_x), b.want(1, || b.gy * normal), b.want(2, || b.gy)]
+            vec![b.want(0, by_x), b.want(1, || b.gy * (center * inv)), b.want(2, || b.gy)]
         },
         &[
             case(&[Any(&[2, 5]), Any(&[5]), Any(&[5])]),
