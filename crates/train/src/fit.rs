@@ -2,7 +2,7 @@
 
 use crate::{Checkpoint, Dataset, Feeds, Schedule, Step, TrainError};
 use lorac_data::Sampler;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub struct Fit<'a> {
 }
 
 /// One finished step, as a line of metrics.jsonl has it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The step, from 1.
     pub step: u64,

@@ -110,19 +110,6 @@ pub struct Artifact {
     pub kind: String,
 }
 
-/// A step, as metrics.jsonl has it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct StepRow {
-    pub step: u64,
-    pub epoch: u64,
-    pub loss: f64,
-    pub lr: f64,
-    pub grad_norm: f64,
-    pub tokens: u64,
-    pub seconds: f64,
-}
-
 /// An evaluation, as metrics.jsonl has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]

@@ -7,8 +7,7 @@ mod report;
 
 pub use atomic::{sha256, sha256_file, write_atomic};
 pub use manifest::{
-    Artifact, Evaluation, InputRecord, Manifest, MetricsEval, PipelineRecord, RuntimeRecord, StepRow, TargetRecord,
-    TrainRecord,
+    Artifact, Evaluation, InputRecord, Manifest, MetricsEval, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord,
 };
 pub(crate) use manifest::{now, peak_memory};
 pub use peft::{PeftAdapter, PeftModule, read_peft, write_peft};

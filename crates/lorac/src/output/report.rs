@@ -1,6 +1,7 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
-use super::{Manifest, OutputError, StepRow};
+use super::{Manifest, OutputError};
+use lorac_train::Event;
 use plotters::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 const STYLE: &str = include_str!("report.css");
 
 /// The page.
-pub fn report(m: &Manifest, steps: &[StepRow]) -> Result<String, OutputError> {
+pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     let (before, after) = (&m.eval.before, &m.eval.after);
     let verdict = if m.verify.passed { "passed" } else { "failed" };
     let mut page = String::new();
@@ -114,7 +115,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The loss of every step, and its running mean, as SVG.
-fn curve(steps: &[StepRow]) -> Result<String, String> {
+fn curve(steps: &[Event]) -> Result<String, String> {
     let points: Vec<(f64, f64)> = steps.iter().map(|s| (s.step as f64, s.loss)).collect();
     if points.is_empty() {
         return Ok(String::new());

@@ -10,7 +10,7 @@ mod plan;
 pub use plan::{Plan, plan};
 
 use crate::error::Error;
-use crate::output::{Manifest, MetricsEval, StepRow, report};
+use crate::output::{Manifest, MetricsEval, report};
 use crate::pipeline::Loaded;
 use crate::program::program;
 use crate::progress::Progress;
@@ -65,19 +65,10 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     let compiled = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots)?;
     let adamw = &p.train.optimizer.adamw();
     let mut step = Step { program: compiled, betas: [adamw.beta1, adamw.beta2], taken: 0 };
-    let mut rows: Vec<StepRow> = Vec::new();
+    let mut rows: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
-        let row = StepRow {
-            step: event.step,
-            epoch: event.epoch,
-            loss: event.loss,
-            lr: event.lr,
-            grad_norm: event.grad_norm,
-            tokens: event.tokens,
-            seconds: event.seconds,
-        };
-        metrics.write(&row)?;
-        rows.push(row);
+        metrics.write(event)?;
+        rows.push(*event);
         Ok(())
     })?;
     metrics.finish()?;
