@@ -1,6 +1,7 @@
 //! Cases: small applications of an operator, written as constants beside it.
 
-use lorac_ir::{Attr, Tensor};
+use lorac_ir::{Attr, DType, Tensor};
+use std::sync::Arc;
 
 /// One application of an operator.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub enum Operand {
     Floats(&'static [usize], &'static [f64]),
     /// Given integers.
     Ints(&'static [usize], &'static [i64]),
+    /// Given integers of another type than i64: quantized values, i32 indices.
+    Of(DType, &'static [usize], &'static [i64]),
     /// Given booleans.
     Bools(&'static [usize], &'static [bool]),
     /// Absent.
@@ -45,6 +48,10 @@ pub enum Attribute {
     Str(&'static str),
     /// `INTS`.
     Ints(&'static [i64]),
+    /// `FLOATS`.
+    Floats(&'static [f32]),
+    /// `STRINGS`.
+    Strs(&'static [&'static str]),
     /// A rank-1 `TENSOR` of f32.
     Tensor(&'static [f32]),
 }
@@ -78,6 +85,8 @@ impl From<Attribute> for Attr {
             Attribute::Float(x) => x.into(),
             Attribute::Str(s) => s.into(),
             Attribute::Ints(v) => v.to_vec().into(),
+            Attribute::Floats(v) => v.to_vec().into(),
+            Attribute::Strs(v) => Attr::Strs(v.iter().map(|s| Arc::from(*s)).collect()),
             Attribute::Tensor(v) => Tensor::vector(v).into(),
         }
     }

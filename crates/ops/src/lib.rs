@@ -17,6 +17,7 @@
 //! ```
 
 mod backward;
+mod bench;
 mod case;
 mod emit;
 mod eval;
@@ -25,6 +26,7 @@ mod infer;
 mod op;
 
 pub use backward::{Backward, apply_rule, reduce_to};
+pub use bench::{Bench, BenchError, Random, named};
 pub use case::{Attribute, Case, Operand, case};
 pub use emit::{Emit, Val};
 pub use eval::{Args, Array, EvalError, array, evaluate, tensor};

@@ -9,14 +9,30 @@ mod activation;
 mod arithmetic;
 mod attention;
 mod constant;
+mod contrib;
+mod control;
+mod conv;
+mod einsum;
 mod index;
 mod logic;
+mod loss;
 mod matmul;
 mod norm;
+mod pad;
+mod pool;
+mod quant;
+mod random;
+mod recurrent;
 mod reduce;
+mod resize;
+mod sequence;
 mod shape;
+mod signal;
 mod slice;
+mod space;
+mod text;
 mod unary;
+mod vision;
 
 pub(crate) use constant::code as cast_code;
 
@@ -26,14 +42,36 @@ pub static TABLE: &[&[Op]] = &[
     arithmetic::OPS,
     attention::OPS,
     constant::OPS,
+    contrib::activation::OPS,
+    contrib::attention::OPS,
+    contrib::conv::OPS,
+    contrib::matmul::OPS,
+    contrib::norm::OPS,
+    contrib::quant::OPS,
+    contrib::rotary::OPS,
+    control::OPS,
+    conv::OPS,
+    einsum::OPS,
     index::OPS,
     logic::OPS,
+    loss::OPS,
     matmul::OPS,
     norm::OPS,
+    pad::OPS,
+    pool::OPS,
+    quant::OPS,
+    random::OPS,
+    recurrent::OPS,
     reduce::OPS,
+    resize::OPS,
+    sequence::OPS,
     shape::OPS,
+    signal::OPS,
     slice::OPS,
+    space::OPS,
+    text::OPS,
     unary::OPS,
+    vision::OPS,
 ];
 
 type Inferred = Result<Vec<Known>, InferError>;

@@ -1,0 +1,5 @@
+//! Rotary embeddings of com.microsoft.
+
+use super::Op;
+
+pub(in crate::family) const OPS: &[Op] = &[];

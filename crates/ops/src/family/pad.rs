@@ -1,0 +1,5 @@
+//! Padding: Pad.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

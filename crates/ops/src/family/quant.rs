@@ -1,0 +1,5 @@
+//! Quantized values and products of them.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

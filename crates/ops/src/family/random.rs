@@ -1,0 +1,5 @@
+//! Random numbers.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

@@ -1,0 +1,5 @@
+//! Sequences, optionals and maps of tensors.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

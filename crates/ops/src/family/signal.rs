@@ -1,0 +1,5 @@
+//! Windows and spectra.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

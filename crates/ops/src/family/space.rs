@@ -1,0 +1,5 @@
+//! Space into depth and back, columns into images.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

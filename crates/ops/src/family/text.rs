@@ -1,0 +1,5 @@
+//! Strings.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];

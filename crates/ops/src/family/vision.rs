@@ -1,0 +1,5 @@
+//! Boxes, regions and images.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];
