@@ -94,8 +94,8 @@ pub(super) const RESIZE: Op = Op {
                 ("axes", List(&[2, 3])),
                 ("coordinate_transformation_mode", Str("pytorch_half_pixel")),
             ]),
-            case(&[Any(&[2, 3, 2, 2, 2]), Absent, Floats(&[3], &[1.5, 2.0, 0.5])])
-                .with(&[("mode", Str("linear")), ("axes", List(&[1, 2, 4]))]),
+            case(&[Any(&[1, 2, 2, 3, 2]), Absent, Floats(&[3], &[1.5, 2.0, 0.5])])
+                .with(&[("mode", Str("linear")), ("axes", List(&[2, 3, -1]))]),
             case(&[Any(&[1, 1, 5]), Absent, Floats(&[3], &[1.0, 1.0, 0.7])])
                 .with(&[("mode", Str("linear")), ("coordinate_transformation_mode", Str("half_pixel_symmetric"))]),
         ],
