@@ -1,9 +1,10 @@
 //! Reverse-mode differentiation: the gradient of a scalar, written as plain nodes into the same graph.
 
 use crate::PassError;
+use crate::error::some;
 use crate::rewrite::{rewrite, title};
 use crate::upgrade::OPSET;
-use lorac_ir::{Graph, Node, NodeId, ValueId, topological_order};
+use lorac_ir::{Graph, Node, NodeId, OpName, ValueId, topological_order};
 use lorac_ops::{Emit, Grad, Val, apply_rule, find};
 use std::collections::{HashMap, HashSet};
 
@@ -118,15 +119,23 @@ fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> 
     topological_order(graph).into_iter().filter(|id| on.contains(id)).collect()
 }
 
-/// Names every node on the path that cannot be differentiated.
+/// Names what on the path cannot be differentiated: every operator with its reason, and the first of its nodes.
 fn check(graph: &Graph, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<(String, &OpName, Vec<String>)> = Vec::new();
     for node in path.iter().filter_map(|id| graph.node(*id)) {
-        if let Some(why) = obstacle(graph, node, moving) {
-            wrong.push(format!("'{}' ({}): {why}", title(graph, node), node.op));
+        let Some(why) = obstacle(graph, node, moving) else { continue };
+        let name = title(graph, node);
+        match wrong.iter_mut().find(|(known, op, _)| *known == why && **op == node.op) {
+            Some((_, _, names)) => names.push(name),
+            None => wrong.push((why, &node.op, vec![name])),
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong)) }
+    let one = |(why, op, names): (String, &OpName, Vec<String>)| {
+        let first = names.first().cloned().unwrap_or_default();
+        let more = if names.len() > 1 { format!(" and {} more nodes", names.len() - 1) } else { String::new() };
+        format!("'{first}'{more} ({op}): {why}")
+    };
+    if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong.into_iter().map(one).collect())) }
 }
 
 /// Why a node on the path cannot be differentiated.
@@ -161,12 +170,13 @@ fn inside(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> String {
         names.dedup();
         names
     };
+    let list = |values: &[ValueId]| some(&names(values));
     let what = match read.as_slice() {
         [] => {
             let fed: Vec<ValueId> = node.inputs.iter().flatten().copied().filter(|v| moving.contains(v)).collect();
-            format!("its inputs {} depend", names(&fed).join(", "))
+            format!("its inputs {} depend", list(&fed))
         }
-        read => format!("the graph inside it reads {}, which depends", names(read).join(", ")),
+        read => format!("the graph inside it reads {}, which depends", list(read)),
     };
     format!(
         "{what} on what is trained, and no gradient passes through graphs inside nodes; train only what comes after it, \

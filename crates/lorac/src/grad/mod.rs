@@ -114,12 +114,19 @@ fn wrt(model: &Model, patterns: &[String]) -> Result<Vec<ValueId>, Error> {
         .weights()
         .filter(|(id, v, t)| t.dtype().is_float() && !t.is_empty() && !v.uses().is_empty() && is_trained(*id, t.len()));
     let weights: Vec<ValueId> = weights.map(|w| w.0).collect();
-    match weights.is_empty() {
-        true => Err(Error::Usage(
-            "the model has no float weights outside of graphs inside nodes: name inputs with --wrt".into(),
-        )),
-        false => Ok(weights),
+    if !weights.is_empty() {
+        return Ok(weights);
     }
+    let holders = model.graph.nodes().filter(|(_, n)| n.bodies().any(|b| b.graph.weights().next().is_some()));
+    let holders: Vec<String> = holders.map(|(_, n)| format!("'{}' ({})", n.origin.source, n.op)).collect();
+    Err(Error::Usage(match holders.is_empty() {
+        true => "the model has no float weights: name inputs with --wrt".into(),
+        false => format!(
+            "all float weights of the model lie in graphs inside {}, where no gradient passes: export the model without \
+             control flow",
+            holders.join(", ")
+        ),
+    }))
 }
 
 /// The output that the loss is, or is taken of.
