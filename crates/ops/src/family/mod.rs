@@ -14,6 +14,7 @@ mod control;
 mod conv;
 mod einsum;
 mod index;
+mod integer;
 mod logic;
 mod loss;
 mod matmul;
@@ -31,6 +32,7 @@ mod signal;
 mod slice;
 mod space;
 mod text;
+mod trig;
 mod unary;
 mod vision;
 
@@ -53,6 +55,7 @@ pub static TABLE: &[&[Op]] = &[
     conv::OPS,
     einsum::OPS,
     index::OPS,
+    integer::OPS,
     logic::OPS,
     loss::OPS,
     matmul::OPS,
@@ -70,6 +73,7 @@ pub static TABLE: &[&[Op]] = &[
     slice::OPS,
     space::OPS,
     text::OPS,
+    trig::OPS,
     unary::OPS,
     vision::OPS,
 ];
