@@ -1,0 +1,5 @@
+//! Recurrent layers: GRU LSTM RNN.
+
+use super::Op;
+
+pub(super) const OPS: &[Op] = &[];
