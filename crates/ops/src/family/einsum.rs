@@ -32,7 +32,7 @@ const EINSUM: Op = Op {
             case(&[Any(&[2, 3, 4, 2]), Any(&[2, 5, 4, 2])]).with(&[("equation", Str("bihd,bjhd->bhij"))]),
             case(&[Any(&[2, 3]), Any(&[3, 4])]).with(&[("equation", Str(" kj, ji "))]),
             case(&[Any(&[2, 3]), Any(&[4, 3]), Any(&[2, 4])]).with(&[("equation", Str("ia,ja,ij->a"))]),
-            case(&[Any(&[2, 2, 3]), Any(&[3, 2])]).with(&[("equation", Str("...ij,...jk->...ik"))]),
+            case(&[Any(&[2, 2, 3]), Any(&[1, 3, 2])]).with(&[("equation", Str("...ij,...jk->...ik"))]),
             case(&[Any(&[2, 3, 4])]).with(&[("equation", Str("...ij->...ji"))]),
             case(&[Any(&[3, 3, 2])]).with(&[("equation", Str("iij->j"))]),
             case(&[Any(&[2, 3, 3])]).with(&[("equation", Str("...ii->...i"))]),
