@@ -24,8 +24,9 @@ const ERF: Op = Op {
     eval: |a| map(a, libm::erf),
     grad: Grad::rule(
         |b| {
-            let bell = (-(b.x[0] * b.x[0])).unary("Exp");
-            vec![Some(b.gy * (bell * std::f64::consts::FRAC_2_SQRT_PI))]
+            // 2 / sqrt(pi) exp(-x^2), with the factor in the exponent.
+            let bell = (std::f64::consts::FRAC_2_SQRT_PI.ln() - b.x[0] * b.x[0]).unary("Exp");
+            vec![Some(b.gy * bell)]
         },
         &[case(&[Any(&[2, 3])])],
     ),
