@@ -14,6 +14,7 @@ mod control;
 mod conv;
 mod einsum;
 mod index;
+mod integer;
 mod logic;
 mod loss;
 mod matmul;
@@ -31,6 +32,7 @@ mod signal;
 mod slice;
 mod space;
 mod text;
+mod trig;
 mod unary;
 mod vision;
 
@@ -53,6 +55,7 @@ pub static TABLE: &[&[Op]] = &[
     conv::OPS,
     einsum::OPS,
     index::OPS,
+    integer::OPS,
     logic::OPS,
     loss::OPS,
     matmul::OPS,
@@ -70,6 +73,7 @@ pub static TABLE: &[&[Op]] = &[
     slice::OPS,
     space::OPS,
     text::OPS,
+    trig::OPS,
     unary::OPS,
     vision::OPS,
 ];
@@ -137,6 +141,12 @@ fn zip2(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
 
 fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
     Err(EvalError::Misfit(what.into()))
+}
+
+/// Refuses results that no reference evaluation is for: a file may ask for any number of elements.
+fn affordable(dims: &[usize]) -> Result<(), EvalError> {
+    let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
 }
 
 /// Contents combined elementwise; a scalar stretches.

@@ -1,13 +1,11 @@
-//! Normalisation: LayerNormalization.
+//! LayerNormalization.
 
 use super::*;
 use crate::Attribute::{Float, Int};
 use crate::Operand::Any;
-use crate::{Val, case};
+use crate::case;
 
-pub(super) const OPS: &[Op] = &[LAYER_NORMALIZATION];
-
-const LAYER_NORMALIZATION: Op = Op {
+pub(super) const LAYER_NORMALIZATION: Op = Op {
     name: "LayerNormalization",
     since: 17,
     inputs: (2, 3),
@@ -81,12 +79,3 @@ const LAYER_NORMALIZATION: Op = Op {
     ),
     ..UNARY
 };
-
-/// The mean over `axes`, axes kept; `ReduceMean` took its axes as an attribute until opset 18.
-fn mean_over<'e, 'g>(x: Val<'e, 'g>, axes: &[i64]) -> Val<'e, 'g> {
-    let e = x.emit();
-    match e.graph().opset() {
-        ..18 => e.op("ReduceMean", &[x], &[("axes", axes.to_vec().into())]),
-        _ => e.op("ReduceMean", &[x, e.ints(axes)], &[]),
-    }
-}

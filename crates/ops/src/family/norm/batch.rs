@@ -1,0 +1,117 @@
+//! BatchNormalization.
+
+use super::*;
+use crate::Attribute::{Float, Int};
+use crate::Operand::{Any, Positive};
+use crate::{Backward, case};
+use lorac_ir::Node;
+use ndarray::{Axis, IxDyn};
+
+pub(super) const BATCH_NORMALIZATION: Op = Op {
+    name: "BatchNormalization",
+    since: 13,
+    inputs: (5, 5),
+    outputs: (1, 3),
+    infer: |c| {
+        let fact = c.fact(0);
+        let channels = fact.dims().map(|d| d.get(1).copied().unwrap_or(Dim::Known(1)));
+        for slot in 1..5 {
+            if let (Some(Dim::Known(want)), Some([Dim::Known(got)])) = (channels, c.dims(slot))
+                && want != *got
+            {
+                return Err(InferError::Mismatch(fact, c.fact(slot)));
+            }
+        }
+        Ok(vec![fact.into(), c.fact(3).into(), c.fact(4).into()])
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let channels = x.shape().get(1).copied().unwrap_or(1);
+        let epsilon = epsilon(a.node);
+        let (scale, bias, mean, variance) =
+            (row(a, 1, channels)?, row(a, 2, channels)?, row(a, 3, channels)?, row(a, 4, channels)?);
+        let mut y = x.clone();
+        if !training(a.node) {
+            for c in 0..channels {
+                let normal = |x: f64| (x - mean[c]) / (variance[c] + epsilon).sqrt() * scale[c] + bias[c];
+                plane(&mut y, c).mapv_inplace(normal);
+            }
+            return Ok(vec![y]);
+        }
+        let momentum = f64::from(a.node.float("momentum", 0.9));
+        let (mut means, mut variances) = (mean, variance);
+        for c in 0..channels {
+            let mut plane = plane(&mut y, c);
+            let count = plane.len() as f64;
+            let mean = plane.sum() / count;
+            let variance = plane.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+            plane.mapv_inplace(|x| (x - mean) / (variance + epsilon).sqrt() * scale[c] + bias[c]);
+            means[c] = means[c] * momentum + mean * (1.0 - momentum);
+            variances[c] = variances[c] * momentum + variance * (1.0 - momentum);
+        }
+        Ok(vec![y, ndarray::arr1(&means).into_dyn(), ndarray::arr1(&variances).into_dyn()])
+    },
+    flops: |c, k| elementwise(c, k) * Dim::Known(2),
+    grad: Grad::rule(
+        |b| if training(b.node) { by_batch(b) } else { by_estimate(b) },
+        &[
+            case(&[Any(&[2, 3, 2, 2]), Any(&[3]), Any(&[3]), Any(&[3]), Positive(&[3])]),
+            case(&[Any(&[4, 3]), Any(&[3]), Any(&[3]), Any(&[3]), Positive(&[3])]).with(&[("epsilon", Float(0.1))]),
+            case(&[Any(&[2, 2, 3]), Any(&[2]), Any(&[2]), Any(&[2]), Positive(&[2])])
+                .with(&[("training_mode", Int(1))])
+                .outputs(3),
+        ],
+    ),
+    ..UNARY
+};
+
+fn epsilon(node: &Node) -> f64 {
+    f64::from(node.float("epsilon", 1e-5))
+}
+
+fn training(node: &Node) -> bool {
+    node.int("training_mode", 0) != 0
+}
+
+fn row(a: &Args, slot: usize, channels: usize) -> Result<Vec<f64>, EvalError> {
+    let row: Vec<f64> = a.x(slot)?.iter().copied().collect();
+    if row.len() == channels { Ok(row) } else { misfit(format!("{} values for {channels} channels", row.len())) }
+}
+
+/// What belongs to channel `c`; all of a vector.
+fn plane(y: &mut Array, c: usize) -> ndarray::ArrayViewMut<'_, f64, IxDyn> {
+    if y.ndim() < 2 { y.view_mut() } else { y.index_axis_mut(Axis(1), c) }
+}
+
+/// With the statistics given: an affine map of each channel.
+fn by_estimate<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
+    let (x, rank) = (b.x[0], b.x[0].rank());
+    let (scale, mean, variance) = (b.x[1], b.x[3], b.x[4]);
+    let inv = (variance + epsilon(b.node)).unary("Sqrt").unary("Reciprocal");
+    let slope = scale * inv;
+    let sum = |g: Val<'e, 'g>| g.sum(&beside_channels(rank), false);
+    let total = (b.wants(2) || b.wants(3)).then(|| sum(b.gy));
+    let weighted = (b.wants(1) || b.wants(4)).then(|| sum(b.gy * (x - by_channel(mean, rank))));
+    vec![
+        b.want(0, || b.gy * by_channel(slope, rank)),
+        weighted.map(|w| w * inv),
+        total,
+        total.map(|t| -(t * slope)),
+        weighted.map(|w| w * slope * inv * inv * -0.5),
+    ]
+}
+
+/// With the statistics of the batch itself, through which gradients flow; none flows into the running ones.
+fn by_batch<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
+    let (x, rank) = (b.x[0], b.x[0].rank());
+    let axes = beside_channels(rank);
+    let mean = |v| mean_over(v, &axes);
+    let center = x - mean(x);
+    let inv = (mean(center * center) + epsilon(b.node)).unary("Sqrt").unary("Reciprocal");
+    let normal = center * inv;
+    let by_x = || {
+        let part = b.gy - mean(b.gy) - normal * mean(b.gy * normal);
+        part * inv * by_channel(b.x[1], rank)
+    };
+    vec![b.want(0, by_x), b.want(1, || (b.gy * normal).sum(&axes, false)), b.want(2, || b.gy.sum(&axes, false))]
+}
