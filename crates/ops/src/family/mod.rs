@@ -139,6 +139,12 @@ fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
     Err(EvalError::Misfit(what.into()))
 }
 
+/// Refuses results that no reference evaluation is for: a file may ask for any number of elements.
+fn affordable(dims: &[usize]) -> Result<(), EvalError> {
+    let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
+}
+
 /// Contents combined elementwise; a scalar stretches.
 fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim) -> Option<Vec<Dim>> {
     match (a?, b?) {
