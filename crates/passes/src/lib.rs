@@ -33,6 +33,7 @@ mod rewrite;
 mod role;
 mod select;
 mod statistics;
+mod straight_through;
 
 pub use arena::{Arena, Slot, pack};
 pub use dead::remove_dead;
