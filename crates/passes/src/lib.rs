@@ -38,6 +38,7 @@ mod role;
 mod scale;
 mod select;
 mod statistics;
+mod straight_through;
 mod upgrade;
 
 pub use arena::{Arena, Slot, pack};
