@@ -4,7 +4,8 @@ use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
     AdamW, Arena, Branch, Head, Lora, PassError, Pool, Target, adamw, attach_head, cross_entropy, differentiate,
-    expose_statistics, fold_constants, fuse_dense, hidden_states, insert_lora, narrow_sums, pack, remove_dead, rewrite,
+    expose_erf, expose_statistics, fold_constants, fold_scales, fuse_dense, hidden_states, insert_lora, narrow_sums,
+    pack, remove_dead, rewrite,
 };
 use lorac_train::Feeds;
 
@@ -109,6 +110,8 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     only(&mut step, logits)?;
     prepare(&mut step, spec)?;
     fuse_dense(&mut step)?;
+    expose_erf(&mut step)?;
+    fold_scales(&mut step)?;
     let loss = cross_entropy(&mut step, logits, LABELS)?;
     expose_statistics(&mut step)?;
     let grads = differentiate(&mut step, loss, &params)?;

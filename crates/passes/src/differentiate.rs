@@ -3,6 +3,7 @@
 use crate::PassError;
 use crate::error::some;
 use crate::rewrite::{rewrite, title};
+use crate::straight_through::{integers_move, past, quantizer};
 use crate::upgrade::OPSET;
 use lorac_ir::{Graph, Node, NodeId, OpName, ValueId, topological_order};
 use lorac_ops::{Emit, Grad, Val, apply_rule, find};
@@ -64,9 +65,10 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
             continue;
         }
         let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
-        let Some(gxs) = apply_rule(e, node, gys, wants) else { continue };
-        for (value, g) in node.inputs.iter().zip(gxs) {
-            let (Some(value), Some(g)) = (*value, g) else { continue };
+        let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
+        let own = node.inputs.iter().copied().zip(gxs);
+        for (value, g) in own.chain(past(e, node, gys.first().copied().flatten())) {
+            let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
             let sum = grads.get(&value).map_or(g, |old| *old + g);
             grads.insert(value, sum);
         }
@@ -90,18 +92,20 @@ fn one<'e, 'g>(e: &'e Emit<'g>, loss: ValueId) -> Val<'e, 'g> {
     one.map_or(e.absent(), |t| e.weight("", t))
 }
 
-/// Float values that change when any of `wrt` does.
+/// Float values that change when any of `wrt` does, and integers that an operator without a gradient computes from
+/// them: what reads those is not silently taken for constant.
 fn moving(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
     let mut moving: HashSet<ValueId> = wrt.iter().copied().collect();
     for id in topological_order(graph) {
         let Some(node) = graph.node(id) else { continue };
         let zero = matches!(find(&node.op).map(|op| &op.grad), Some(Grad::Zero(_)));
         if !zero && node.operands().any(|(_, v)| moving.contains(&v)) {
-            let floats = node.outputs.iter().filter(|v| {
+            let integers = integers_move(graph, node, &moving);
+            let moved = node.outputs.iter().filter(|v| {
                 let dtype = graph.fact(**v).dtype;
-                dtype.is_float() || dtype == lorac_ir::DType::Opaque
+                dtype.is_float() || dtype == lorac_ir::DType::Opaque || integers && dtype.is_int()
             });
-            moving.extend(floats);
+            moving.extend(moved);
         }
     }
     moving
@@ -113,7 +117,10 @@ fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> 
     while let Some(value) = todo.pop() {
         let Some((id, node)) = graph.producer(value).filter(|_| moving.contains(&value)) else { continue };
         if on.insert(id) {
-            todo.extend(node.operands().map(|(_, v)| v));
+            match quantizer(graph, node) {
+                Some(source) => todo.extend(node.inputs.iter().skip(1).chain(&source.inputs).flatten()),
+                None => todo.extend(node.operands().map(|(_, v)| v)),
+            }
         }
     }
     topological_order(graph).into_iter().filter(|id| on.contains(id)).collect()
