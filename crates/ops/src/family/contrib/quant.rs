@@ -1,16 +1,20 @@
-//! Quantized weights of com.microsoft: GatherBlockQuantized MatMulBnb4 MatMulNBits, and integer arithmetic that is refused.
+//! Quantization of com.microsoft: DequantizeLinear GatherBlockQuantized MatMulBnb4 MatMulNBits QuantizeLinear, and
+//! integer arithmetic that is refused.
 
 use super::*;
 
 mod blocks;
 mod bnb;
 mod gather;
+mod linear;
 mod matmul;
 
 pub(in crate::family) const OPS: &[Op] = &[
+    linear::DEQUANTIZE_LINEAR,
     gather::GATHER_BLOCK_QUANTIZED,
     bnb::MATMUL_BNB4,
     matmul::MATMUL_NBITS,
+    linear::QUANTIZE_LINEAR,
     refused("DynamicQuantizeLSTM", ROUNDED),
     refused("DynamicQuantizeMatMul", ROUNDED),
     refused("MatMulFpQ4", "only ONNX Runtime can read its packed weights; quantize the model with MatMulNBits"),
