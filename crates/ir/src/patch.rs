@@ -260,6 +260,15 @@ impl Patch {
     /// # Errors
     /// A patch that does not fit leaves the graph untouched.
     pub fn apply(self, graph: &mut Graph) -> Result<(), PatchError> {
+        *graph = self.applied(graph)?;
+        Ok(())
+    }
+
+    /// The graph that the patch makes of the one it was begun on.
+    ///
+    /// # Errors
+    /// A patch that does not fit.
+    pub fn applied(self, graph: &Graph) -> Result<Graph, PatchError> {
         self.check(graph)?;
         let mut next = graph.clone();
         let (nodes_before, values_before) = (self.base.0, self.base.1);
@@ -313,8 +322,7 @@ impl Patch {
             return Err(PatchError::Cycle(node));
         }
         debug_assert!(next.nodes.len() >= nodes_before);
-        *graph = next;
-        Ok(())
+        Ok(next)
     }
 }
 

@@ -12,8 +12,6 @@
 
 use crate::view::find_cycle;
 use crate::{Def, Dim, Fact, Graph, NodeId, Use, ValueId};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// One broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,12 +73,18 @@ pub enum Violation {
 /// Every violation of the invariants at the top of this file.
 pub fn verify(graph: &Graph) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut uses: HashMap<ValueId, Vec<Use>> = HashMap::new();
+    // Of every value: operands that name it, and those of them that it knows. Where both are as many as its sorted uses,
+    // they are the same.
+    let mut named = vec![(0usize, 0usize); graph.value_bound()];
     for (id, node) in graph.nodes() {
         for (slot, value) in node.operands() {
-            uses.entry(value).or_default().push(Use { node: id, slot });
-            if graph.value(value).is_none() {
-                found.push(Violation::DanglingOperand { node: id, value });
+            match graph.value(value) {
+                Some(v) => {
+                    let count = &mut named[value.index()];
+                    count.0 += 1;
+                    count.1 += usize::from(v.uses.binary_search(&Use { node: id, slot }).is_ok());
+                }
+                None => found.push(Violation::DanglingOperand { node: id, value }),
             }
         }
         for body in node.bodies() {
@@ -100,12 +104,11 @@ pub fn verify(graph: &Graph) -> Vec<Violation> {
             found.push(Violation::DanglingSignature(value));
         }
     }
-    let mut names: HashMap<&Arc<str>, ValueId> = HashMap::new();
     for (id, value) in graph.values() {
-        if uses.remove(&id).unwrap_or_default() != value.uses {
+        if named[id.index()] != (value.uses.len(), value.uses.len()) || !value.uses.is_sorted() {
             found.push(Violation::WrongUses(id));
         }
-        if names.insert(&value.name, id).is_some() || graph.find(&value.name) != Some(id) {
+        if graph.find(&value.name) != Some(id) {
             found.push(Violation::WrongName(id));
         }
         match value.def {

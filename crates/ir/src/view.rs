@@ -160,7 +160,8 @@ pub fn topological_order(graph: &Graph) -> Vec<NodeId> {
     let mut order = Vec::with_capacity(graph.node_count());
     while let Some(std::cmp::Reverse(id)) = ready.pop() {
         order.push(id);
-        for next in graph.neighbors(id) {
+        let results = graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
+        for next in results.iter().filter_map(|v| graph.value(*v)).flat_map(|v| v.uses()).map(|u| u.node) {
             waiting[next.index()] -= 1;
             if waiting[next.index()] == 0 {
                 ready.push(std::cmp::Reverse(next));
@@ -172,7 +173,11 @@ pub fn topological_order(graph: &Graph) -> Vec<NodeId> {
 
 /// A node on a cycle, if there is one.
 pub(crate) fn find_cycle(graph: &Graph) -> Option<NodeId> {
-    let order: HashSet<NodeId> = topological_order(graph).into_iter().collect();
+    let order = topological_order(graph);
+    if order.len() == graph.node_count() {
+        return None;
+    }
+    let order: HashSet<NodeId> = order.into_iter().collect();
     graph.nodes().map(|(id, _)| id).find(|id| !order.contains(id))
 }
 
