@@ -50,6 +50,7 @@ pub static TABLE: &[&[Op]] = &[
     contrib::conv::OPS,
     contrib::matmul::OPS,
     contrib::norm::OPS,
+    contrib::other::OPS,
     contrib::quant::OPS,
     contrib::rotary::OPS,
     control::OPS,
