@@ -1,13 +1,14 @@
 //! The verifier. It reports every violation, not the first.
 //!
 //! A graph is well formed when
-//! 1. every input, output and operand is a live value;
+//! 1. every input, output, operand and capture is a live value;
 //! 2. a node's output knows the node and the slot that define it, and nobody else claims it;
-//! 3. `uses` of a value is exactly the set of operands that name it, sorted;
+//! 3. `uses` of a value is exactly the set of operands and captures that name it, sorted;
 //! 4. names are unique and the name table agrees with the values;
 //! 5. a weight has a tensor, whose fact is the value's fact;
 //! 6. no dimension of a fact is a negative number;
-//! 7. the nodes form no cycle.
+//! 7. the nodes form no cycle, captures considered;
+//! 8. the graphs inside nodes are well formed and have an input for every capture.
 
 use crate::view::find_cycle;
 use crate::{Def, Dim, Fact, Graph, NodeId, Use, ValueId};
@@ -58,6 +59,17 @@ pub enum Violation {
     /// Invariant 7.
     #[error("{0} depends on itself")]
     Cycle(NodeId),
+    /// Invariant 8, where there are fewer inputs than captures.
+    #[error("a graph inside {0} has fewer inputs than captures")]
+    Captures(NodeId),
+    /// Invariant 8.
+    #[error("inside {node}: {found}")]
+    Inside {
+        /// The node.
+        node: NodeId,
+        /// What is wrong with a graph inside it.
+        found: Box<Violation>,
+    },
 }
 
 /// Every violation of the invariants at the top of this file.
@@ -65,12 +77,17 @@ pub fn verify(graph: &Graph) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut uses: HashMap<ValueId, Vec<Use>> = HashMap::new();
     for (id, node) in graph.nodes() {
-        for (slot, value) in node.inputs.iter().enumerate() {
-            let Some(value) = *value else { continue };
+        for (slot, value) in node.operands() {
             uses.entry(value).or_default().push(Use { node: id, slot });
             if graph.value(value).is_none() {
                 found.push(Violation::DanglingOperand { node: id, value });
             }
+        }
+        for body in node.bodies() {
+            if body.captures.len() > body.graph.inputs().len() {
+                found.push(Violation::Captures(id));
+            }
+            found.extend(verify(&body.graph).into_iter().map(|v| Violation::Inside { node: id, found: Box::new(v) }));
         }
         for (slot, &value) in node.outputs.iter().enumerate() {
             if graph.value(value).map(|v| v.def) != Some(Def::Output(id, slot)) {

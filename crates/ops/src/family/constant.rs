@@ -32,7 +32,7 @@ pub(crate) fn code(dtype: DType) -> Option<i64> {
     CODES.iter().find(|c| c.1 == dtype).map(|c| c.0)
 }
 
-pub(super) fn dtype_of(code: i64) -> DType {
+pub(crate) fn dtype_of(code: i64) -> DType {
     CODES.iter().find(|c| c.0 == code).map_or(DType::Opaque, |c| c.1)
 }
 

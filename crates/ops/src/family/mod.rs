@@ -12,8 +12,10 @@ mod constant;
 mod contrib;
 mod control;
 mod conv;
+mod determinant;
 mod einsum;
 mod index;
+mod integer;
 mod logic;
 mod loss;
 mod matmul;
@@ -31,10 +33,11 @@ mod signal;
 mod slice;
 mod space;
 mod text;
+mod trig;
 mod unary;
 mod vision;
 
-pub(crate) use constant::code as cast_code;
+pub(crate) use constant::{code as cast_code, dtype_of};
 
 /// Every operator, by family.
 pub static TABLE: &[&[Op]] = &[
@@ -51,8 +54,10 @@ pub static TABLE: &[&[Op]] = &[
     contrib::rotary::OPS,
     control::OPS,
     conv::OPS,
+    determinant::OPS,
     einsum::OPS,
     index::OPS,
+    integer::OPS,
     logic::OPS,
     loss::OPS,
     matmul::OPS,
@@ -70,6 +75,7 @@ pub static TABLE: &[&[Op]] = &[
     slice::OPS,
     space::OPS,
     text::OPS,
+    trig::OPS,
     unary::OPS,
     vision::OPS,
 ];

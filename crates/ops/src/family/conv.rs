@@ -1,5 +1,0 @@
-//! Convolutions.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];

@@ -1,0 +1,9 @@
+//! Convolution: Conv ConvTranspose DeformConv.
+
+use super::*;
+
+mod direct;
+mod transposed;
+pub(super) mod window;
+
+pub(super) const OPS: &[Op] = &[direct::CONV, transposed::CONV_TRANSPOSE];

@@ -1,5 +1,0 @@
-//! Pooling: windows and whole planes reduced.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];
