@@ -7,7 +7,7 @@
 //!
 //! ```
 //! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
-//! assert_eq!(lorac::inspect::summary(&graph).nodes, 1);
+//! assert_eq!(lorac::inspect::summary(&graph, &[]).nodes, 1);
 //! # Ok::<(), lorac::ir::ParseError>(())
 //! ```
 

@@ -60,7 +60,9 @@ fn results(e: &lorac_ops::Emit, id: lorac_ir::NodeId, known: &HashMap<ValueId, T
     };
     let operands: Option<Vec<_>> =
         node.inputs.iter().map(|v| v.map_or(Some(None), |v| array(tensor_of(v)?).map(Some))).collect();
-    let (Some(op), Some(inputs)) = (find(&node.op), operands) else { return contents };
+    let (Some(op), Some(inputs)) = (find(&node.op).filter(|_| !is_random(&node.op.name)), operands) else {
+        return contents;
+    };
     let dtypes = node.inputs.iter().map(|v| v.map_or(DType::Opaque, |v| e.graph().fact(v).dtype)).collect();
     let opset = e.graph().opsets.get(&node.op.domain).copied().unwrap_or(1);
     let args = Args { node, opset, inputs, dtypes, outputs: node.outputs.len() };
@@ -71,6 +73,11 @@ fn results(e: &lorac_ops::Emit, id: lorac_ir::NodeId, known: &HashMap<ValueId, T
         }
         Err(_) => contents,
     }
+}
+
+/// What a node draws is another number each time.
+fn is_random(name: &str) -> bool {
+    name.starts_with("Random") || ["Bernoulli", "Multinomial", "Dropout"].contains(&name)
 }
 
 /// The tensor of a value whose elements inference knows.

@@ -48,11 +48,11 @@ fn command(args: Args) -> Result<(), Error> {
         Command::Inspect { model, text } => {
             let model = open(&model, args.quiet)?;
             let mut graph = model.graph.clone();
-            let inferred = lorac_ops::infer(&mut graph);
+            let inferred = inspect::infer(&mut graph);
             if text {
                 return render::text(&lorac_ir::print(&graph));
             }
-            let mut summary = inspect::summary(&graph);
+            let mut summary = inspect::summary(&graph, &model.functions);
             summary.problem = inferred.err().map(|e| e.to_string());
             render::summary(&summary, format)
         }

@@ -62,11 +62,11 @@ const BIT_SHIFT: Op = Op {
     name: "BitShift",
     since: 13,
     eval: |a| {
-        // Shifted by its width or more, nothing is left of a number.
+        // A number shifted by its width or more has lost all its bits but a sign.
         let by = |n: i128| u32::try_from(n).unwrap_or(u32::MAX);
         match a.node.str("direction") {
             Some("LEFT") => bitwise(a, |x, n| x.checked_shl(by(n)).unwrap_or(0)),
-            Some("RIGHT") => bitwise(a, |x, n| x.checked_shr(by(n)).unwrap_or(0)),
+            Some("RIGHT") => bitwise(a, |x, n| x >> by(n).min(i128::BITS - 1)),
             other => misfit(format!("direction {}", other.unwrap_or("is absent"))),
         }
     },

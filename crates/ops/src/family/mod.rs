@@ -12,6 +12,7 @@ mod constant;
 mod contrib;
 mod control;
 mod conv;
+mod determinant;
 mod einsum;
 mod index;
 mod integer;
@@ -36,7 +37,7 @@ mod trig;
 mod unary;
 mod vision;
 
-pub(crate) use constant::code as cast_code;
+pub(crate) use constant::{code as cast_code, dtype_of};
 
 /// Every operator, by family.
 pub static TABLE: &[&[Op]] = &[
@@ -53,6 +54,7 @@ pub static TABLE: &[&[Op]] = &[
     contrib::rotary::OPS,
     control::OPS,
     conv::OPS,
+    determinant::OPS,
     einsum::OPS,
     index::OPS,
     integer::OPS,

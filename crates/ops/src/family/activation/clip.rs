@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::Attribute::Float;
-use crate::Operand::{Absent, Any, Apart, Floats};
-use crate::{Val, case};
+use crate::Operand::{Absent, Any, Apart, Floats, Positive};
+use crate::{Backward, Val, case};
 
 pub(super) const CLIP: Op = Op {
     name: "Clip",
@@ -16,30 +16,13 @@ pub(super) const CLIP: Op = Op {
             hi.map_or(raised, |hi| if raised > *hi { *hi } else { raised })
         })
     },
-    // Inside the bounds the result is the operand, so equality tells where the gradient passes. Outside it goes to the
-    // bound that the result equals.
     grad: Grad::rule(
-        |b| {
-            let dtype = b.gy.fact().dtype;
-            let inside = b.x[0].binary("Equal", b.y);
-            let bound = |slot: usize| b.x.get(slot).and_then(|v| v.present());
-            let outside = || inside.unary("Not");
-            let above = |hi: Val<'_, '_>| outside().binary("And", b.y.binary("Equal", b.emit.val(hi.id())));
-            let by_lo = || {
-                let below = match bound(2) {
-                    Some(hi) => outside().binary("And", above(hi).unary("Not")),
-                    None => outside(),
-                };
-                b.gy * below.cast(dtype)
-            };
-            let by_hi = || bound(2).map_or(b.gy, |hi| b.gy * above(hi).cast(dtype));
-            vec![b.want(0, || b.gy * inside.cast(dtype)), b.want(1, by_lo), b.want(2, by_hi)]
-        },
+        by_bound,
         &[
             case(&[Apart(&[3, 4]), Floats(&[], &[-0.05]), Floats(&[], &[1.05])]),
             case(&[Apart(&[3, 4]), Absent, Floats(&[], &[0.05])]),
-            // Trained bounds: the random scalars keep away from these elements.
-            case(&[Floats(&[6], &[-9.0, -5.0, 7.0, 8.0, 9.0, -7.0]), Any(&[]), Any(&[])]),
+            // Trained bounds, the lower one from 0.2 to 0.3.
+            case(&[Floats(&[6], &[-9.0, -5.0, 7.0, 0.4, 9.0, -7.0]), Apart(&[]), Positive(&[])]),
             case(&[Floats(&[2], &[-5.0, 5.0]), Any(&[])]),
             case(&[Floats(&[2], &[-5.0, 5.0]), Absent, Any(&[])]),
             // Crossed bounds.
@@ -48,6 +31,19 @@ pub(super) const CLIP: Op = Op {
     ),
     ..UNARY
 };
+
+/// Inside the bounds the result is the operand, so equality tells where the gradient passes. Outside it goes to the bound
+/// that the result equals.
+fn by_bound<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
+    let dtype = b.gy.fact().dtype;
+    let inside = b.x[0].binary("Equal", b.y);
+    let outside = || inside.unary("Not");
+    let at_hi = || b.x.get(2).and_then(|v| v.present()).map(|hi| b.y.binary("Equal", hi));
+    let both = |at: Val<'e, 'g>| outside().binary("And", at);
+    let by_lo = || b.gy * at_hi().map_or_else(outside, |at| both(at.unary("Not"))).cast(dtype);
+    let by_hi = || b.gy * at_hi().map_or_else(outside, both).cast(dtype);
+    vec![b.want(0, || b.gy * inside.cast(dtype)), b.want(1, by_lo), b.want(2, by_hi)]
+}
 
 pub(super) const HARD_SIGMOID: Op = Op {
     name: "HardSigmoid",

@@ -120,9 +120,9 @@ pub(super) const CONV_TRANSPOSE: Op = Op {
             // Nothing after to take the extra length from.
             case(&[Any(&[1, 1, 3, 2]), Any(&[1, 2, 2, 2])]).with(&[
                 ("kernel_shape", List(&[2, 2])),
-                ("strides", List(&[2, 1])),
+                ("strides", List(&[2, 3])),
                 ("dilations", List(&[1, 2])),
-                ("output_padding", List(&[1, 1])),
+                ("output_padding", List(&[1, 2])),
             ]),
             case(&[Any(&[1, 1, 3, 3]), Any(&[1, 1, 4, 3])]).with(&[
                 ("kernel_shape", List(&[4, 3])),

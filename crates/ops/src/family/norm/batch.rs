@@ -3,7 +3,8 @@
 use super::*;
 use crate::Attribute::{Float, Int};
 use crate::Operand::{Any, Positive};
-use crate::{Backward, case};
+use crate::family::conv::window::stated;
+use crate::{Emit, case};
 use lorac_ir::Node;
 use ndarray::{Axis, IxDyn};
 
@@ -52,8 +53,9 @@ pub(super) const BATCH_NORMALIZATION: Op = Op {
         Ok(vec![y, ndarray::arr1(&means).into_dyn(), ndarray::arr1(&variances).into_dyn()])
     },
     flops: |c, k| elementwise(c, k) * Dim::Known(2),
-    grad: Grad::rule(
-        |b| if training(b.node) { by_batch(b) } else { by_estimate(b) },
+    // tract wants its operands constant, so that what trains them has to be written out.
+    grad: Grad::lower(
+        lower,
         &[
             case(&[Any(&[2, 3, 2, 2]), Any(&[3]), Any(&[3]), Any(&[3]), Positive(&[3])]),
             case(&[Any(&[4, 3]), Any(&[3]), Any(&[3]), Any(&[3]), Positive(&[3])]).with(&[("epsilon", Float(0.1))]),
@@ -64,10 +66,6 @@ pub(super) const BATCH_NORMALIZATION: Op = Op {
     ),
     ..UNARY
 };
-
-fn epsilon(node: &Node) -> f64 {
-    f64::from(node.float("epsilon", 1e-5))
-}
 
 fn training(node: &Node) -> bool {
     node.int("training_mode", 0) != 0
@@ -83,35 +81,22 @@ fn plane(y: &mut Array, c: usize) -> ndarray::ArrayViewMut<'_, f64, IxDyn> {
     if y.ndim() < 2 { y.view_mut() } else { y.index_axis_mut(Axis(1), c) }
 }
 
-/// With the statistics given: an affine map of each channel.
-fn by_estimate<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
-    let (x, rank) = (b.x[0], b.x[0].rank());
-    let (scale, mean, variance) = (b.x[1], b.x[3], b.x[4]);
-    let inv = (variance + epsilon(b.node)).unary("Sqrt").unary("Reciprocal");
-    let slope = scale * inv;
-    let sum = |g: Val<'e, 'g>| g.sum(&beside_channels(rank), false);
-    let total = (b.wants(2) || b.wants(3)).then(|| sum(b.gy));
-    let weighted = (b.wants(1) || b.wants(4)).then(|| sum(b.gy * (x - by_channel(mean, rank))));
-    vec![
-        b.want(0, || b.gy * by_channel(slope, rank)),
-        weighted.map(|w| w * inv),
-        total,
-        total.map(|t| -(t * slope)),
-        weighted.map(|w| w * slope * inv * inv * -0.5),
-    ]
-}
-
-/// With the statistics of the batch itself, through which gradients flow; none flows into the running ones.
-fn by_batch<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
-    let (x, rank) = (b.x[0], b.x[0].rank());
+fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e, 'g>> {
+    let [x, scale, bias, mean, variance] = x else { return vec![e.absent(); 3] };
+    let rank = x.rank();
+    let slope = |variance: Val<'e, 'g>| *scale / (variance + epsilon(node)).unary("Sqrt");
+    if !training(node) {
+        let slope = slope(*variance);
+        let shift = *bias - *mean * slope;
+        return vec![stated(*x * by_channel(slope, rank) + by_channel(shift, rank), *x), *mean, *variance];
+    }
     let axes = beside_channels(rank);
-    let mean = |v| mean_over(v, &axes);
-    let center = x - mean(x);
-    let inv = (mean(center * center) + epsilon(b.node)).unary("Sqrt").unary("Reciprocal");
-    let normal = center * inv;
-    let by_x = || {
-        let part = b.gy - mean(b.gy) - normal * mean(b.gy * normal);
-        part * inv * by_channel(b.x[1], rank)
-    };
-    vec![b.want(0, by_x), b.want(1, || (b.gy * normal).sum(&axes, false)), b.want(2, || b.gy.sum(&axes, false))]
+    let flat = |v: Val<'e, 'g>| v.reshape(&[-1]);
+    let now = mean_over(*x, &axes);
+    let center = *x - now;
+    let spread = flat(mean_over(center * center, &axes));
+    let y = center * by_channel(slope(spread), rank) + by_channel(*bias, rank);
+    let momentum = f64::from(node.float("momentum", 0.9));
+    let running = |old: Val<'e, 'g>, new: Val<'e, 'g>| old * momentum + new * (1.0 - momentum);
+    vec![stated(y, *x), stated(running(*mean, flat(now)), *mean), stated(running(*variance, spread), *variance)]
 }

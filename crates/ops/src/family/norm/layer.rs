@@ -50,26 +50,28 @@ pub(super) const LAYER_NORMALIZATION: Op = Op {
     // the node itself where it has them (`differentiate` asks for them), else they are computed again.
     grad: Grad::rule(
         |b| {
-            let x = b.x[0];
+            // Halves are summed in the type of the statistics.
+            let narrow = b.x[0].fact().dtype;
+            let (x, gy) = (wide(b.x[0]), wide(b.gy));
             let rank = x.rank() as i64;
             let axis = b.node.int("axis", -1);
             let first = if axis < 0 { axis + rank } else { axis };
             let axes: Vec<i64> = (first..rank).collect();
             let mean = |v| mean_over(v, &axes);
             let (center, inv) = match b.ys.as_slice() {
-                [_, mean, inv, ..] => (x - *mean, *inv),
+                [_, mean, inv, ..] => (x - wide(*mean), wide(*inv)),
                 _ => {
                     let center = x - mean(x);
-                    let epsilon = f64::from(b.node.float("epsilon", 1e-5));
-                    (center, (mean(center * center) + epsilon).unary("Sqrt").unary("Reciprocal"))
+                    (center, (mean(center * center) + epsilon(b.node)).unary("Sqrt").unary("Reciprocal"))
                 }
             };
             // Rows of statistics are short: what can be done on them is.
             let by_x = || {
-                let g = b.gy * b.x[1];
-                (g - mean(g) - center * (mean(g * center) * (inv * inv))) * inv
+                let g = gy * wide(b.x[1]);
+                ((g - mean(g) - center * (mean(g * center) * (inv * inv))) * inv).cast(narrow)
             };
-            vec![b.want(0, by_x), b.want(1, || b.gy * (center * inv)), b.want(2, || b.gy)]
+            let by_scale = || (gy * (center * inv)).cast(narrow);
+            vec![b.want(0, by_x), b.want(1, by_scale), b.want(2, || b.gy)]
         },
         &[
             case(&[Any(&[2, 5]), Any(&[5]), Any(&[5])]),

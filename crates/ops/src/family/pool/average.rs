@@ -34,10 +34,11 @@ pub(super) const AVERAGE_POOL: Op = Op {
                 ("strides", List(&[1, 2])),
                 ("pads", List(&[1, 0, 1, 1])),
             ]),
-            case(&[Any(&[1, 2, 4, 5])]).with(&[
-                ("kernel_shape", List(&[2, 2])),
-                ("strides", List(&[3, 3])),
-                ("pads", List(&[1, 1, 1, 1])),
+            // A last window that hangs over the padding.
+            case(&[Any(&[1, 2, 6, 5])]).with(&[
+                ("kernel_shape", List(&[3, 2])),
+                ("strides", List(&[2, 2])),
+                ("pads", List(&[1, 1, 1, 0])),
                 ("count_include_pad", Int(1)),
                 ("ceil_mode", Int(1)),
             ]),

@@ -1,11 +1,11 @@
 //! GlobalAveragePool GlobalLpPool GlobalMaxPool.
 
 use super::super::conv::window::space_axes;
-use super::lp::{by_norm, power};
+use super::lp::power;
 use super::*;
 use crate::Attribute::Int;
-use crate::Operand::{Any, Apart};
-use crate::{Val, case};
+use crate::Operand::{Any, Apart, Floats};
+use crate::case;
 
 /// One result for each row and channel.
 const GLOBAL: Op = Op {
@@ -70,11 +70,25 @@ pub(super) const GLOBAL_LP_POOL: Op = Op {
         let p = power(a.node)?;
         global(a, |plane| plane.iter().map(|x| x.abs().powi(p as i32)).sum::<f64>().powf(1.0 / p as f64))
     },
-    grad: Grad::rule(
-        |b| vec![Some(by_norm(b, b.node.int("p", 2), |g: Val| g))],
+    // A plane of zeros has the gradient zero: the root is taken of one there, and one subtracted.
+    grad: Grad::lower(
+        |_, node, x| {
+            let (x, p) = (x[0], node.int("p", 2));
+            let powers = match p {
+                1 => x.unary("Abs"),
+                2 => x * x,
+                _ => x.unary("Abs").binary("Pow", x.like(p as f64)),
+            };
+            let sum = powers.sum(&space_axes(x.rank().saturating_sub(2)), true);
+            if p == 1 {
+                return vec![sum];
+            }
+            let none = sum.binary("Equal", sum.like(0.0)).cast(sum.fact().dtype);
+            vec![(sum + none).binary("Pow", sum.like(1.0 / p as f64)) - none]
+        },
         &[
             case(&[Apart(&[2, 2, 3, 2])]),
-            case(&[Apart(&[1, 2, 4])]).with(&[("p", Int(3))]),
+            case(&[Floats(&[1, 2, 3], &[1.0, -2.0, 3.0, 0.0, 0.0, 0.0])]).with(&[("p", Int(3))]),
             case(&[Apart(&[1, 2, 4])]).with(&[("p", Int(1))]),
         ],
     ),

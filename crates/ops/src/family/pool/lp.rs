@@ -19,8 +19,7 @@ pub(super) const LP_POOL: Op = Op {
     grad: Grad::rule(
         |b| {
             let Some(window) = window(b) else { return Vec::new() };
-            let spread = |g| spread_evenly(g, &window, b.x[0]);
-            vec![Some(by_norm(b, b.node.int("p", 2), spread))]
+            vec![Some(by_norm(b, b.node.int("p", 2), &window))]
         },
         &[
             case(&[Apart(&[2, 2, 4, 3])]).with(&[
@@ -50,12 +49,9 @@ pub(super) fn power(node: &lorac_ir::Node) -> Result<i64, EvalError> {
 
 /// The gradient of `(sum |x|^p)^(1/p)`: `spread(gy * y^(1-p)) * |x|^(p-1) * sign(x)`. Where all elements are zero it is
 /// none.
-pub(super) fn by_norm<'e, 'g>(
-    b: &Backward<'e, 'g>,
-    p: i64,
-    spread: impl FnOnce(Val<'e, 'g>) -> Val<'e, 'g>,
-) -> Val<'e, 'g> {
+fn by_norm<'e, 'g>(b: &Backward<'e, 'g>, p: i64, window: &Window) -> Val<'e, 'g> {
     let (x, y) = (b.x[0], b.y);
+    let spread = |g| spread_evenly(g, window, x);
     if p == 1 {
         return spread(b.gy) * x.unary("Sign");
     }

@@ -35,7 +35,12 @@ const REDUCE: Op = Op {
         match axes(c, dims.len())? {
             Some(axes) => one(Fact::new(fact.dtype, without(dims, &axes, keep))),
             None if keep => one(Fact::new(fact.dtype, dims.iter().map(|_| Dim::Unknown))),
-            None => one(Fact::unranked(fact.dtype)),
+            // Of axes that only the run knows, their number is enough for a rank.
+            None => {
+                let gone = c.dims(1).and_then(|d| d.first()?.known()).filter(|n| *n > 0);
+                let left = gone.and_then(|n| dims.len().checked_sub(usize::try_from(n).ok()?));
+                one(Fact { dtype: fact.dtype, shape: left.map(|n| vec![Dim::Unknown; n]) })
+            }
         }
     },
     flops: |c, _| c.fact(0).volume(),
@@ -102,7 +107,11 @@ fn spread<'e, 'g>(b: &Backward<'e, 'g>, g: Val<'e, 'g>) -> Val<'e, 'g> {
 
 /// `v`, shaped like the operand, reduced over the same axes by `op`, with its axes kept.
 fn again<'e, 'g>(b: &Backward<'e, 'g>, op: &str, v: Val<'e, 'g>) -> Val<'e, 'g> {
-    let noop = b.node.int("noop_with_empty_axes", 0);
+    let (noop, axes) = (b.node.int("noop_with_empty_axes", 0), axes_operand(b));
+    // Old versions of ONNX Runtime refuse to reduce nothing.
+    if noop != 0 && (axes.is_absent() || axes.known_ints().is_some_and(|a| a.is_empty())) {
+        return v;
+    }
     let attrs = [("keepdims", 1i64.into()), ("noop_with_empty_axes", noop.into())];
-    b.emit.op(op, &[v, axes_operand(b)], &attrs)
+    b.emit.op(op, &[v, axes], &attrs)
 }

@@ -38,7 +38,6 @@ pub(in crate::family) const REDUCE_MEAN: Op = Op {
             case(&[Any(&[2, 3, 4]), Ints(&[1], &[1])]),
             case(&[Any(&[2, 3, 4])]).with(&[("axes", List(&[-1])), ("keepdims", Int(0))]).opset(17),
             case(&[Any(&[2, 3])]).with(&[("keepdims", Int(0))]),
-            case(&[Any(&[2, 3])]).with(&[("noop_with_empty_axes", Int(1))]),
         ],
     ),
     ..REDUCE
