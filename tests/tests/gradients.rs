@@ -20,7 +20,7 @@ struct Job {
 fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
     let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
     let mut graph = model.graph.clone();
-    prepare(&mut graph, &model.functions).expect(name);
+    prepare(&mut graph, &model.functions, &[]).expect(name);
     if embedded {
         narrow_sums(&mut graph).expect(name);
     }

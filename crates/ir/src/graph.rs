@@ -351,6 +351,35 @@ impl Graph {
         Ok(())
     }
 
+    /// Gives a value another name.
+    ///
+    /// # Errors
+    /// A name that another value has, or a value that is gone.
+    pub fn rename(&mut self, id: ValueId, name: &str) -> Result<(), GraphError> {
+        if self.find(name).is_some_and(|other| other != id) {
+            return Err(GraphError::DuplicateName(name.into()));
+        }
+        let value = self.values.get_mut(id.index()).and_then(Option::as_mut).ok_or(GraphError::NoSuchValue(id))?;
+        self.names.remove(&value.name);
+        value.name = name.into();
+        self.names.insert(name.into(), id);
+        Ok(())
+    }
+
+    /// Takes away every weight that nothing reads and that is no output. Returns how many there were.
+    pub fn remove_unused_weights(&mut self) -> usize {
+        let unused = self.weights().filter(|(id, v, _)| v.uses.is_empty() && !self.outputs.contains(id));
+        let unused: Vec<ValueId> = unused.map(|w| w.0).collect();
+        for id in &unused {
+            let Some(value) = self.values[id.index()].take() else { continue };
+            self.names.remove(&value.name);
+            if let Def::Weight(tensor) = value.def {
+                self.tensors[tensor.index()] = None;
+            }
+        }
+        unused.len()
+    }
+
     /// Lets `edit` edit every graph inside the graph's nodes, innermost last. It may not change a body's inputs.
     pub fn edit_bodies<E>(&mut self, mut edit: impl FnMut(&mut Graph) -> Result<(), E>) -> Result<(), E> {
         for node in self.nodes.iter_mut().flatten() {
@@ -368,5 +397,21 @@ impl Graph {
         if let Some(value) = self.values.get_mut(id.index()).and_then(Option::as_mut) {
             value.fact = fact;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{parse, verify};
+
+    #[test]
+    fn names_move_and_unused_weights_go() {
+        let text = "graph g(%x: f32[2]) -> %y { %w = weight \"w\" f32[2]\n %u = weight \"u\" f32[2]\n %y = Add(%x, %w) : f32[2] }";
+        let mut g = parse(text).expect("parses");
+        let (x, y) = (g.find("x").expect("x"), g.find("y").expect("y"));
+        assert!(g.rename(x, "y").is_err());
+        assert_eq!((g.rename(y, "z"), g.find("y"), g.find("z")), (Ok(()), None, Some(y)));
+        assert_eq!((g.remove_unused_weights(), g.find("u")), (1, None));
+        assert_eq!((verify(&g), g.remove_unused_weights()), (vec![], 0));
     }
 }

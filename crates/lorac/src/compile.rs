@@ -117,7 +117,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     let grads = differentiate(&mut step, loss, &params)?;
     let arena = pack(&mut step, &params, &grads)?;
     adamw(&mut step, &arena, loss, &spec.optimizer)?;
-    fold_constants(&mut step)?;
+    fold_constants(&mut step, &[])?;
     remove_dead(&mut step)?;
     infer(&mut step)?;
     feeds.labels = Some(LABELS.into());
@@ -126,7 +126,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
 
 /// The training copy of a base whose functions are written out already, for the engine that is to run it.
 fn prepare(graph: &mut Graph, spec: &Spec) -> Result<(), PassError> {
-    lorac_passes::prepare(graph, &[])?;
+    lorac_passes::prepare(graph, &[], &[])?;
     if spec.embedded {
         narrow_sums(graph)?;
     }

@@ -19,9 +19,11 @@ pub use {
 pub mod base;
 pub mod cli;
 pub mod compile;
+pub mod coverage;
 pub mod doctor;
 pub mod engine;
 pub mod error;
+pub mod grad;
 pub mod inspect;
 pub mod output;
 pub mod pipeline;

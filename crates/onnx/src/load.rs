@@ -58,7 +58,7 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
     reader.nodes(graph);
     reader.outputs(graph);
     let functions = reader.functions(&model);
-    let Reader { graph: ir, locations, problems, externals, .. } = reader;
+    let Reader { graph: ir, locations, constants, problems, externals, .. } = reader;
     if !problems.is_empty() {
         return Err(OnnxError::Invalid { path, problems });
     }
@@ -66,6 +66,7 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
         graph: ir,
         path,
         locations,
+        constants,
         ir_version: model.ir_version(),
         metadata: model.metadata_props.iter().map(|e| (e.key().to_string(), e.value().to_string())).collect(),
         producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
@@ -86,6 +87,7 @@ struct Reader<'a> {
     names: HashSet<&'a str>,
     graph: Graph,
     locations: HashMap<ValueId, Location>,
+    constants: HashSet<ValueId>,
     problems: Vec<Problem>,
     unreadable: HashSet<String>,
     /// Whether the graph is a function's, whose attributes may refer to those of its callers.
@@ -112,6 +114,7 @@ impl<'a> Reader<'a> {
                 g
             },
             locations: HashMap::new(),
+            constants: HashSet::new(),
             problems: Vec::new(),
             unreadable: HashSet::new(),
             in_function: false,
@@ -355,7 +358,9 @@ impl<'a> Reader<'a> {
                 Constant::Tensor(t) => self.tensor(t, || name.to_string()),
                 Constant::Number(tensor, why) => (tensor, Location::Encoded { why }),
             };
-            return self.weight(name, tensor, location);
+            self.weight(name, tensor, location);
+            self.constants.extend(self.graph.find(name));
+            return;
         }
         if node.op_type().is_empty() {
             self.problems.push(Problem::NoOperator(label(node, index)));

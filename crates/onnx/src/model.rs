@@ -4,7 +4,7 @@ use crate::map::Mapped;
 use crate::proto::FunctionProto;
 use bytes::Bytes;
 use lorac_ir::{Function, Graph, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -20,6 +20,8 @@ pub struct Model {
     pub file: Bytes,
     /// Where the bytes of every weight lie.
     pub locations: HashMap<ValueId, Location>,
+    /// Weights that are `Constant` nodes in the file.
+    pub constants: HashSet<ValueId>,
     /// Version of the file format.
     pub ir_version: i64,
     /// Functions of the model, which nodes may call by domain and name (`name:overload` where it has an overload).

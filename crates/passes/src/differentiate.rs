@@ -12,42 +12,67 @@ use std::collections::{HashMap, HashSet};
 /// nothing that no trained value reaches is differentiated. Requires: opset 18 or later, see [`crate::prepare`].
 ///
 /// # Errors
-/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that nothing reaches; values
-/// that hold no reals; an older opset.
+/// As [`gradients`], and values that the loss does not depend on.
 pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
     rewrite(graph, "differentiate", |e| {
-        check_trained(e.graph(), wrt)?;
-        let fact = e.graph().fact(loss);
-        if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
-            return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
+        let grads = backward(e, loss, wrt)?;
+        let unreached = wrt.iter().zip(&grads).filter(|(_, g)| g.is_none());
+        let unreached: Vec<String> = unreached.map(|(v, _)| e.graph().name_of(*v)).collect();
+        if unreached.is_empty() {
+            Ok(grads.into_iter().flatten().collect())
+        } else {
+            Err(PassError::Unreached(unreached))
         }
-        let moving = moving(e.graph(), wrt);
-        let path = path(e.graph(), loss, &moving);
-        check(e.graph(), &path, &moving)?;
-        let mut grads: HashMap<ValueId, Val> = HashMap::new();
-        grads.insert(loss, one(e, loss));
-        for id in path.iter().rev() {
-            let Some(node) = e.graph().node(*id) else { continue };
-            let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
-            if gys.iter().all(Option::is_none) {
-                continue;
-            }
-            let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
-            let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
-            let own = node.inputs.iter().copied().zip(gxs);
-            for (value, g) in own.chain(past(e, node, gys.first().copied().flatten())) {
-                let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
-                let sum = grads.get(&value).map_or(g, |old| *old + g);
-                grads.insert(value, sum);
-            }
-        }
-        let unreached: Vec<String> =
-            wrt.iter().filter(|v| !grads.contains_key(v)).map(|v| e.graph().name_of(*v)).collect();
-        if !unreached.is_empty() {
-            return Err(PassError::Unreached(unreached));
-        }
-        Ok(wrt.iter().filter_map(|v| grads.get(v).map(|g| g.id())).collect())
     })
+}
+
+/// As [`differentiate`], with no gradient for values that the loss does not depend on.
+///
+/// # Errors
+/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that depends on none of `wrt`;
+/// values that hold no reals; an older opset.
+pub fn gradients(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
+    rewrite(graph, "differentiate", |e| {
+        let grads = backward(e, loss, wrt)?;
+        match grads.iter().any(Option::is_some) {
+            true => Ok(grads),
+            false => Err(PassError::Unreached(wrt.iter().map(|v| e.graph().name_of(*v)).collect())),
+        }
+    })
+}
+
+/// Nodes that a gradient of `loss` with respect to `wrt` passes, producers first.
+pub fn gradient_path(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Vec<NodeId> {
+    path(graph, loss, &moving(graph, wrt))
+}
+
+fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
+    check_trained(e.graph(), wrt)?;
+    let fact = e.graph().fact(loss);
+    if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
+        return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
+    }
+    let moving = moving(e.graph(), wrt);
+    let path = path(e.graph(), loss, &moving);
+    check(e.graph(), &path, &moving)?;
+    let mut grads: HashMap<ValueId, Val> = HashMap::new();
+    grads.insert(loss, one(e, loss));
+    for id in path.iter().rev() {
+        let Some(node) = e.graph().node(*id) else { continue };
+        let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
+        if gys.iter().all(Option::is_none) {
+            continue;
+        }
+        let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
+        let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
+        let own = node.inputs.iter().copied().zip(gxs);
+        for (value, g) in own.chain(past(e, node, gys.first().copied().flatten())) {
+            let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
+            let sum = grads.get(&value).map_or(g, |old| *old + g);
+            grads.insert(value, sum);
+        }
+    }
+    Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
 }
 
 fn check_trained(graph: &Graph, wrt: &[ValueId]) -> Result<(), PassError> {

@@ -54,9 +54,16 @@ pub enum PassError {
         fact: String,
     },
     /// Nothing that is trained reaches the loss.
-    #[error("the loss does not depend on {}: nothing to train", .0.join(", "))]
+    #[error("the loss does not depend on {}: nothing to train", some(.0))]
     Unreached(Vec<String>),
     /// The model does not have what the pass needs.
     #[error("{0}")]
     Unsuitable(String),
+}
+
+/// The first few of a list of names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }

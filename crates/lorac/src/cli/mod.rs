@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod grad;
 mod render;
 
 use crate::error::Error;
@@ -55,6 +56,14 @@ fn command(args: Args) -> Result<(), Error> {
             let mut summary = inspect::summary(&graph, &model.functions);
             summary.problem = inferred.err().map(|e| e.to_string());
             render::summary(&summary, format)
+        }
+        Command::Grad { coverage: true, .. } => match format {
+            args::Format::Json => render::json(&crate::coverage::entries()),
+            args::Format::Text => render::text(&crate::coverage::markdown()),
+        },
+        Command::Grad { model, wrt, loss, output, out, dim, coverage: false } => {
+            let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, dim };
+            grad::run(&model.unwrap_or_default(), ask, args.quiet, format)
         }
         Command::Verify { base, deployed, targets, tolerance, samples, runtime } => {
             let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);
