@@ -1,5 +1,7 @@
-//! Measurements. `src/bin/step.rs` times training steps, `peers/` the same with other tools, `quality.sh` trains on three
+//! Measurements. `src/bin/step.rs` times training steps, `src/bin/compile.rs` the compiler, `peers/` the same with other tools, `quality.sh` trains on three
 //! seeds, `gpu/run.sh` does what needs a GPU. docs/performance.md and docs/quality.md hold what was measured.
+
+pub mod gpt;
 
 /// The middle one of some times, in milliseconds.
 pub fn median(times: &mut [std::time::Duration]) -> f64 {

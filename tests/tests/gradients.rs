@@ -2,10 +2,8 @@
 //! ONNX Runtime and on the embedded engine.
 
 use lorac::ir::{DType, Graph, ValueId};
-use lorac::ops::{Array, array, infer};
-use lorac::passes::{
-    cross_entropy, differentiate, expose_statistics, fold_constants, lower, mean_squared_error, narrow_sums,
-};
+use lorac::ops::{Array, array};
+use lorac::passes::{cross_entropy, differentiate, expose_statistics, mean_squared_error, narrow_sums, prepare};
 use lorac::program::program;
 use lorac_tests::{Truth, data, engines, relative_error, truth};
 use std::collections::BTreeMap;
@@ -22,12 +20,10 @@ struct Job {
 fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
     let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
     let mut graph = model.graph.clone();
-    infer(&mut graph).expect(name);
-    lower(&mut graph).expect(name);
+    prepare(&mut graph, &model.functions, &[]).expect(name);
     if embedded {
         narrow_sums(&mut graph).expect(name);
     }
-    fold_constants(&mut graph).expect(name);
     let y = graph.outputs()[0];
     let loss = if truth["target"].integers {
         cross_entropy(&mut graph, y, "target").expect(name)

@@ -5,8 +5,8 @@ use lorac::ir::{DType, Tensor, ValueId};
 use lorac::ops::{array, infer};
 use lorac::output::{PeftAdapter, PeftModule, read_peft};
 use lorac::passes::{
-    AdamW, Lora, Matrix, adamw, cross_entropy, differentiate, expose_statistics, fold_constants, fold_lora,
-    insert_lora, lower, pack, remove_dead, select, train_in_full,
+    AdamW, Lora, Matrix, adamw, cross_entropy, differentiate, expose_statistics, fold_lora, insert_lora, lower, pack,
+    prepare, remove_dead, select, train_in_full,
 };
 use lorac::program::program;
 use lorac::train::Step;
@@ -45,8 +45,7 @@ fn reproduces(export: &str) {
     let branches = insert_lora(&mut graph, &targets, &lora).expect("inserts");
     let mut params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
     params.extend(train_in_full(&mut graph, &head).expect("classifier"));
-    lower(&mut graph).expect("lowers");
-    fold_constants(&mut graph).expect("folds");
+    prepare(&mut graph, &model.functions, &[]).expect("prepares");
     let logits = graph.outputs()[0];
     let loss = cross_entropy(&mut graph, logits, "labels").expect("loss");
     expose_statistics(&mut graph).expect("statistics");

@@ -1,9 +1,25 @@
 //! Node attributes.
 
-use crate::Tensor;
+use crate::{Graph, Tensor, ValueId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A graph inside a node: a branch of an `If`, the body of a `Loop` or a `Scan`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// What it computes. Its first inputs are its own; the last ones stand for `captures`, in order.
+    pub graph: Arc<Graph>,
+    /// Values of the enclosing graph that it reads. The node uses them as it uses its inputs.
+    pub captures: Vec<ValueId>,
+}
+
+impl Body {
+    /// Number of the inputs that the node feeds, as opposed to the captured ones behind them.
+    pub fn own_inputs(&self) -> usize {
+        self.graph.inputs().len().saturating_sub(self.captures.len())
+    }
+}
 
 /// The value of an attribute, as in ONNX's `AttributeProto`.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,14 +38,12 @@ pub enum Attr {
     Floats(Vec<f32>),
     /// `STRINGS`.
     Strs(Vec<Arc<str>>),
-    /// Anything else (subgraphs, sparse tensors, types), kept as the file has it; `captures` are the names of outer
-    /// values that a subgraph reads.
-    Opaque {
-        /// The attribute as encoded in the file.
-        encoded: Bytes,
-        /// Outer values that it reads.
-        captures: Vec<Arc<str>>,
-    },
+    /// `GRAPH`.
+    Graph(Body),
+    /// Inside a function: the attribute of this name of the node that calls it.
+    Ref(Arc<str>),
+    /// Anything else (sparse tensors, types, strings that are no text), as encoded in the file.
+    Opaque(Bytes),
 }
 
 /// Attributes by name, in a fixed order.

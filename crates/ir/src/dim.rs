@@ -92,6 +92,11 @@ impl Dim {
 
     /// `self / other` where the division leaves no remainder for any value of the symbols.
     pub fn div_exact(self, other: Dim) -> Option<Dim> {
+        match (self, other) {
+            (Dim::Known(a), Dim::Known(b)) => return (a.checked_rem(b) == Some(0)).then(|| Dim::Known(a / b)),
+            (a, Dim::Known(1)) if a != Dim::Unknown => return Some(a),
+            _ => {}
+        }
         let (a, b) = (poly_of(self)?, poly_of(other)?);
         if b.len() != 1 {
             return (a == b && !b.is_empty()).then_some(Dim::Known(1));
@@ -160,6 +165,11 @@ fn is_symbol(s: &str) -> bool {
 impl std::ops::Add for Dim {
     type Output = Dim;
     fn add(self, other: Dim) -> Dim {
+        match (self, other) {
+            (Dim::Known(a), Dim::Known(b)) => return a.checked_add(b).map_or(Dim::Unknown, Dim::Known),
+            (Dim::Known(0), x) | (x, Dim::Known(0)) => return x,
+            _ => {}
+        }
         combine(self, other, |mut a, b| {
             for (mono, c) in b {
                 let sum = a.entry(mono).or_default();
@@ -173,6 +183,11 @@ impl std::ops::Add for Dim {
 impl std::ops::Mul for Dim {
     type Output = Dim;
     fn mul(self, other: Dim) -> Dim {
+        match (self, other) {
+            (Dim::Known(a), Dim::Known(b)) => return a.checked_mul(b).map_or(Dim::Unknown, Dim::Known),
+            (Dim::Known(1), x) | (x, Dim::Known(1)) => return x,
+            _ => {}
+        }
         if self == Dim::Known(0) || other == Dim::Known(0) {
             return Dim::Known(0);
         }

@@ -1,6 +1,6 @@
 //! The graph: tables of nodes, values and tensors.
 
-use crate::{Attr, Attrs, DType, Fact, NodeId, Tensor, TensorId, ValueId};
+use crate::{Attr, Attrs, Body, DType, Fact, NodeId, Tensor, TensorId, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -72,6 +72,22 @@ impl Node {
         self.inputs.get(slot).copied().flatten()
     }
 
+    /// The graphs inside it.
+    pub fn bodies(&self) -> impl Iterator<Item = &Body> {
+        self.attrs.values().filter_map(|a| if let Attr::Graph(body) = a { Some(body) } else { None })
+    }
+
+    /// Values of the enclosing graph that the graphs inside it read.
+    pub fn captures(&self) -> impl Iterator<Item = ValueId> {
+        self.bodies().flat_map(|b| b.captures.iter().copied())
+    }
+
+    /// Everything it reads with the slots of the uses: its inputs, then its captures.
+    pub fn operands(&self) -> impl Iterator<Item = (usize, ValueId)> {
+        let inputs = self.inputs.iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?)));
+        inputs.chain(self.captures().enumerate().map(|(i, v)| (self.inputs.len() + i, v)))
+    }
+
     /// An integer attribute, or `default`.
     pub fn int(&self, name: &str, default: i64) -> i64 {
         match self.attrs.get(name) {
@@ -116,12 +132,12 @@ pub enum Def {
     Output(NodeId, usize),
 }
 
-/// One reading of a value: a node and the position among its inputs.
+/// One reading of a value: a node and the position among its inputs; captures are counted behind the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Use {
     /// The reading node.
     pub node: NodeId,
-    /// The position among its inputs.
+    /// The position among its inputs and captures.
     pub slot: usize,
 }
 
@@ -157,7 +173,7 @@ pub enum GraphError {
 }
 
 /// A computation: nodes over values. Nodes are kept in the order in which they were added.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     /// The graph's name.
     pub name: String,
@@ -308,19 +324,21 @@ impl Graph {
         origin: Origin,
     ) -> Result<Vec<ValueId>, GraphError> {
         let id = NodeId(self.nodes.len() as u32);
-        if let Some(gone) = inputs.iter().flatten().find(|v| self.value(**v).is_none()) {
-            return Err(GraphError::NoSuchValue(*gone));
+        let mut node = Node { op, inputs, outputs: Vec::new(), attrs, origin };
+        if let Some((_, gone)) = node.operands().find(|(_, v)| self.value(*v).is_none()) {
+            return Err(GraphError::NoSuchValue(gone));
         }
         let mut made = Vec::with_capacity(outputs.len());
         for (slot, (name, fact)) in outputs.into_iter().enumerate() {
             made.push(self.add_value(name, fact, Def::Output(id, slot))?);
         }
-        for (slot, v) in inputs.iter().enumerate() {
-            if let Some(value) = v.and_then(|v| self.values[v.index()].as_mut()) {
+        for (slot, v) in node.operands() {
+            if let Some(value) = self.values[v.index()].as_mut() {
                 value.uses.push(Use { node: id, slot });
             }
         }
-        self.nodes.push(Some(Node { op, inputs, outputs: made.clone(), attrs, origin }));
+        node.outputs.clone_from(&made);
+        self.nodes.push(Some(node));
         Ok(made)
     }
 
@@ -333,10 +351,67 @@ impl Graph {
         Ok(())
     }
 
+    /// Gives a value another name.
+    ///
+    /// # Errors
+    /// A name that another value has, or a value that is gone.
+    pub fn rename(&mut self, id: ValueId, name: &str) -> Result<(), GraphError> {
+        if self.find(name).is_some_and(|other| other != id) {
+            return Err(GraphError::DuplicateName(name.into()));
+        }
+        let value = self.values.get_mut(id.index()).and_then(Option::as_mut).ok_or(GraphError::NoSuchValue(id))?;
+        self.names.remove(&value.name);
+        value.name = name.into();
+        self.names.insert(name.into(), id);
+        Ok(())
+    }
+
+    /// Takes away every weight that nothing reads and that is no output. Returns how many there were.
+    pub fn remove_unused_weights(&mut self) -> usize {
+        let unused = self.weights().filter(|(id, v, _)| v.uses.is_empty() && !self.outputs.contains(id));
+        let unused: Vec<ValueId> = unused.map(|w| w.0).collect();
+        for id in &unused {
+            let Some(value) = self.values[id.index()].take() else { continue };
+            self.names.remove(&value.name);
+            if let Def::Weight(tensor) = value.def {
+                self.tensors[tensor.index()] = None;
+            }
+        }
+        unused.len()
+    }
+
+    /// Lets `edit` edit every graph inside the graph's nodes, innermost last. It may not change a body's inputs.
+    pub fn edit_bodies<E>(&mut self, mut edit: impl FnMut(&mut Graph) -> Result<(), E>) -> Result<(), E> {
+        for node in self.nodes.iter_mut().flatten() {
+            for attr in node.attrs.values_mut() {
+                if let Attr::Graph(body) = attr {
+                    edit(Arc::make_mut(&mut body.graph))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces what is known of a value. Nothing but inference should call this.
     pub fn set_fact(&mut self, id: ValueId, fact: Fact) {
         if let Some(value) = self.values.get_mut(id.index()).and_then(Option::as_mut) {
             value.fact = fact;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{parse, verify};
+
+    #[test]
+    fn names_move_and_unused_weights_go() {
+        let text = "graph g(%x: f32[2]) -> %y { %w = weight \"w\" f32[2]\n %u = weight \"u\" f32[2]\n %y = Add(%x, %w) : f32[2] }";
+        let mut g = parse(text).expect("parses");
+        let (x, y) = (g.find("x").expect("x"), g.find("y").expect("y"));
+        assert!(g.rename(x, "y").is_err());
+        assert_eq!((g.rename(y, "z"), g.find("y"), g.find("z")), (Ok(()), None, Some(y)));
+        assert_eq!((g.remove_unused_weights(), g.find("u")), (1, None));
+        assert_eq!((verify(&g), g.remove_unused_weights()), (vec![], 0));
     }
 }

@@ -1,7 +1,7 @@
 //! Edits of a graph, built beside it and applied all at once or not at all.
 
 use crate::view::find_cycle;
-use crate::{Attrs, Def, Fact, Graph, Node, NodeId, OpName, Origin, Tensor, TensorId, Use, Value, ValueId};
+use crate::{Attr, Attrs, Def, Fact, Graph, Node, NodeId, OpName, Origin, Tensor, TensorId, Use, Value, ValueId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::Arc;
 /// An edit: new values and nodes, uses redirected, nodes removed, outputs declared.
 ///
 /// New ids follow those of the graph the patch was made for, so facts and names can be asked of the patch as of the
-/// graph. Redirections move the uses that the *graph* has; nodes of the patch itself read what they were given.
+/// graph. Redirections move the uses that the *graph* has; nodes of the patch itself read what they were given, unless
+/// the patch removes what computes it: then they follow the redirection too, so that neighbours can be replaced in one
+/// patch.
 #[derive(Clone, Debug)]
 pub struct Patch {
     pass: Arc<str>,
@@ -200,6 +202,27 @@ impl Patch {
         self.nodes.len()
     }
 
+    fn is_removed(&self, graph: &Graph, value: ValueId) -> bool {
+        graph.producer(value).is_some_and(|(node, _)| self.removed.contains(&node))
+    }
+
+    /// What each redirected value is replaced by in the end.
+    fn replacements(&self, graph: &Graph) -> HashMap<ValueId, ValueId> {
+        let to: HashMap<ValueId, ValueId> = self.redirects.iter().copied().collect();
+        let last = |new: ValueId| {
+            let mut at = new;
+            // A value that goes itself stands for what it is redirected to; a ring of such values is a cycle.
+            for _ in 0..to.len() {
+                match to.get(&at).filter(|_| self.is_removed(graph, at)) {
+                    Some(next) => at = *next,
+                    None => break,
+                }
+            }
+            at
+        };
+        to.iter().map(|(old, new)| (*old, last(*new))).collect()
+    }
+
     fn check(&self, graph: &Graph) -> Result<(), PatchError> {
         if self.base != (graph.nodes.len(), graph.values.len(), graph.tensors.len()) {
             return Err(PatchError::Stale);
@@ -212,7 +235,7 @@ impl Patch {
             }
         }
         for node in &self.nodes {
-            node.inputs.iter().flatten().try_for_each(|v| known(*v))?;
+            node.operands().try_for_each(|(_, v)| known(v))?;
         }
         self.outputs.iter().flatten().try_for_each(|v| known(*v))?;
         self.dropped_inputs.iter().try_for_each(|v| known(*v))?;
@@ -237,31 +260,42 @@ impl Patch {
     /// # Errors
     /// A patch that does not fit leaves the graph untouched.
     pub fn apply(self, graph: &mut Graph) -> Result<(), PatchError> {
+        *graph = self.applied(graph)?;
+        Ok(())
+    }
+
+    /// The graph that the patch makes of the one it was begun on.
+    ///
+    /// # Errors
+    /// A patch that does not fit.
+    pub fn applied(self, graph: &Graph) -> Result<Graph, PatchError> {
         self.check(graph)?;
         let mut next = graph.clone();
         let (nodes_before, values_before) = (self.base.0, self.base.1);
-        let to: HashMap<ValueId, ValueId> = self.redirects.iter().copied().collect();
-        for node in next.nodes.iter_mut().flatten() {
-            for slot in node.inputs.iter_mut().flatten() {
-                *slot = to.get(slot).copied().unwrap_or(*slot);
-            }
-        }
+        let to = self.replacements(graph);
+        let moved = |v: ValueId| to.get(&v).copied().unwrap_or(v);
+        let kept = |v: ValueId| if self.is_removed(graph, v) { moved(v) } else { v };
+        next.nodes.iter_mut().flatten().for_each(|node| reread(node, moved));
         for value in &self.values {
             next.names.insert(value.name.clone(), ValueId(next.values.len() as u32));
             next.values.push(Some(value.clone()));
         }
-        for (old, new) in &self.redirects {
-            for slot in next.outputs.iter_mut().filter(|v| *v == old) {
-                *slot = *new;
-                swap_names(&mut next.values, &mut next.names, *old, *new);
+        for &(old, _) in &self.redirects {
+            let new = moved(old);
+            for slot in next.outputs.iter_mut().filter(|v| **v == old) {
+                *slot = new;
+                swap_names(&mut next.values, &mut next.names, old, new);
             }
         }
-        next.nodes.extend(self.nodes.iter().cloned().map(Some));
+        next.nodes.extend(self.nodes.iter().cloned().map(|mut node| {
+            reread(&mut node, kept);
+            Some(node)
+        }));
         next.tensors.extend(self.tensors.iter().cloned().map(Some));
         next.inputs.extend(&self.inputs);
         next.inputs.retain(|v| !self.dropped_inputs.contains(v));
         if let Some(outputs) = &self.outputs {
-            next.outputs = outputs.clone();
+            next.outputs = outputs.iter().map(|v| kept(*v)).collect();
         }
         rebuild_uses(&mut next, &self.removed);
         let mut gone = self.dropped_inputs.clone();
@@ -288,8 +322,17 @@ impl Patch {
             return Err(PatchError::Cycle(node));
         }
         debug_assert!(next.nodes.len() >= nodes_before);
-        *graph = next;
-        Ok(())
+        Ok(next)
+    }
+}
+
+/// Lets a node read `new(v)` where it reads `v`.
+fn reread(node: &mut Node, new: impl Fn(ValueId) -> ValueId) {
+    node.inputs.iter_mut().flatten().for_each(|v| *v = new(*v));
+    for attr in node.attrs.values_mut() {
+        if let Attr::Graph(body) = attr {
+            body.captures.iter_mut().for_each(|v| *v = new(*v));
+        }
     }
 }
 
@@ -314,8 +357,8 @@ fn rebuild_uses(graph: &mut Graph, removed: &BTreeSet<NodeId>) {
         let Some(node) = node.as_ref().filter(|_| !removed.contains(&id)) else {
             continue;
         };
-        for (slot, input) in node.inputs.iter().enumerate() {
-            if let Some(value) = input.and_then(|v| graph.values[v.index()].as_mut()) {
+        for (slot, value) in node.operands() {
+            if let Some(value) = graph.values[value.index()].as_mut() {
                 value.uses.push(Use { node: id, slot });
             }
         }
@@ -401,6 +444,33 @@ mod tests {
         assert_eq!(print(&g), before);
         p.apply(&mut g).expect("fits");
         assert_eq!(stale.apply(&mut g), Err(PatchError::Stale));
+    }
+
+    #[test]
+    fn neighbours_are_replaced_in_one_patch() {
+        let mut g = graph();
+        let (x, y, z) = (g.find("x").expect("x"), g.find("y").expect("y"), g.find("z").expect("z"));
+        let mut p = Patch::new(&g, "test");
+        let first = add(&mut p, &g, "Neg", x);
+        let second = add(&mut p, &g, "Abs", y);
+        for (old, new) in [(y, first), (z, second)] {
+            p.redirect(old, new);
+            p.remove(g.producer(old).expect("computed").0);
+        }
+        p.apply(&mut g).expect("fits");
+        assert_eq!(verify(&g), []);
+        assert_eq!((g.outputs(), &*g.name_of(second)), (&[second][..], "z"));
+        assert_eq!(g.producer(second).map(|(_, n)| n.inputs.clone()), Some(vec![Some(first)]));
+
+        // Two values that stand for each other stand for nothing.
+        let mut p = Patch::new(&g, "test");
+        for (old, new) in [(first, second), (second, first)] {
+            p.redirect(old, new);
+            p.remove(g.producer(old).expect("computed").0);
+        }
+        let before = print(&g);
+        assert!(p.apply(&mut g).is_err());
+        assert_eq!(print(&g), before);
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! The verifier. It reports every violation, not the first.
 //!
 //! A graph is well formed when
-//! 1. every input, output and operand is a live value;
+//! 1. every input, output, operand and capture is a live value;
 //! 2. a node's output knows the node and the slot that define it, and nobody else claims it;
-//! 3. `uses` of a value is exactly the set of operands that name it, sorted;
+//! 3. `uses` of a value is exactly the set of operands and captures that name it, sorted;
 //! 4. names are unique and the name table agrees with the values;
 //! 5. a weight has a tensor, whose fact is the value's fact;
 //! 6. no dimension of a fact is a negative number;
-//! 7. the nodes form no cycle.
+//! 7. the nodes form no cycle, captures considered;
+//! 8. the graphs inside nodes are well formed and have an input for every capture.
 
 use crate::view::find_cycle;
 use crate::{Def, Dim, Fact, Graph, NodeId, Use, ValueId};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// One broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,19 +57,41 @@ pub enum Violation {
     /// Invariant 7.
     #[error("{0} depends on itself")]
     Cycle(NodeId),
+    /// Invariant 8, where there are fewer inputs than captures.
+    #[error("a graph inside {0} has fewer inputs than captures")]
+    Captures(NodeId),
+    /// Invariant 8.
+    #[error("inside {node}: {found}")]
+    Inside {
+        /// The node.
+        node: NodeId,
+        /// What is wrong with a graph inside it.
+        found: Box<Violation>,
+    },
 }
 
 /// Every violation of the invariants at the top of this file.
 pub fn verify(graph: &Graph) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut uses: HashMap<ValueId, Vec<Use>> = HashMap::new();
+    // Of every value: operands that name it, and those of them that it knows. Where both are as many as its sorted uses,
+    // they are the same.
+    let mut named = vec![(0usize, 0usize); graph.value_bound()];
     for (id, node) in graph.nodes() {
-        for (slot, value) in node.inputs.iter().enumerate() {
-            let Some(value) = *value else { continue };
-            uses.entry(value).or_default().push(Use { node: id, slot });
-            if graph.value(value).is_none() {
-                found.push(Violation::DanglingOperand { node: id, value });
+        for (slot, value) in node.operands() {
+            match graph.value(value) {
+                Some(v) => {
+                    let count = &mut named[value.index()];
+                    count.0 += 1;
+                    count.1 += usize::from(v.uses.binary_search(&Use { node: id, slot }).is_ok());
+                }
+                None => found.push(Violation::DanglingOperand { node: id, value }),
             }
+        }
+        for body in node.bodies() {
+            if body.captures.len() > body.graph.inputs().len() {
+                found.push(Violation::Captures(id));
+            }
+            found.extend(verify(&body.graph).into_iter().map(|v| Violation::Inside { node: id, found: Box::new(v) }));
         }
         for (slot, &value) in node.outputs.iter().enumerate() {
             if graph.value(value).map(|v| v.def) != Some(Def::Output(id, slot)) {
@@ -83,12 +104,11 @@ pub fn verify(graph: &Graph) -> Vec<Violation> {
             found.push(Violation::DanglingSignature(value));
         }
     }
-    let mut names: HashMap<&Arc<str>, ValueId> = HashMap::new();
     for (id, value) in graph.values() {
-        if uses.remove(&id).unwrap_or_default() != value.uses {
+        if named[id.index()] != (value.uses.len(), value.uses.len()) || !value.uses.is_sorted() {
             found.push(Violation::WrongUses(id));
         }
-        if names.insert(&value.name, id).is_some() || graph.find(&value.name) != Some(id) {
+        if graph.find(&value.name) != Some(id) {
             found.push(Violation::WrongName(id));
         }
         match value.def {

@@ -1,4 +1,5 @@
-//! petgraph's view of a [`Graph`]: nodes are operators, an edge runs from the producer of a value to each of its readers.
+//! petgraph's view of a [`Graph`]: nodes are operators, an edge runs from the producer of a value to each of its readers,
+//! whether they read it as an operand or in a graph inside them.
 
 use crate::{Def, Graph, NodeId, Use, ValueId};
 use petgraph::Direction;
@@ -119,7 +120,7 @@ impl IntoNeighborsDirected for &Graph {
         let found: Vec<NodeId> = match (self.node(node), dir) {
             (None, _) => Vec::new(),
             (Some(n), Direction::Incoming) => {
-                let producers = n.inputs.iter().flatten().filter_map(|v| self.producer(*v));
+                let producers = n.operands().filter_map(|(_, v)| self.producer(v));
                 producers.map(|(id, _)| id).collect()
             }
             (Some(n), Direction::Outgoing) => {
@@ -150,7 +151,7 @@ pub fn topological_order(graph: &Graph) -> Vec<NodeId> {
     let mut waiting = vec![0usize; graph.node_bound()];
     let mut ready = std::collections::BinaryHeap::new();
     for (id, node) in graph.nodes() {
-        let producers = node.inputs.iter().flatten().filter(|v| graph.producer(**v).is_some());
+        let producers = node.operands().filter(|(_, v)| graph.producer(*v).is_some());
         waiting[id.index()] = producers.count();
         if waiting[id.index()] == 0 {
             ready.push(std::cmp::Reverse(id));
@@ -159,7 +160,8 @@ pub fn topological_order(graph: &Graph) -> Vec<NodeId> {
     let mut order = Vec::with_capacity(graph.node_count());
     while let Some(std::cmp::Reverse(id)) = ready.pop() {
         order.push(id);
-        for next in graph.neighbors(id) {
+        let results = graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
+        for next in results.iter().filter_map(|v| graph.value(*v)).flat_map(|v| v.uses()).map(|u| u.node) {
             waiting[next.index()] -= 1;
             if waiting[next.index()] == 0 {
                 ready.push(std::cmp::Reverse(next));
@@ -171,7 +173,11 @@ pub fn topological_order(graph: &Graph) -> Vec<NodeId> {
 
 /// A node on a cycle, if there is one.
 pub(crate) fn find_cycle(graph: &Graph) -> Option<NodeId> {
-    let order: HashSet<NodeId> = topological_order(graph).into_iter().collect();
+    let order = topological_order(graph);
+    if order.len() == graph.node_count() {
+        return None;
+    }
+    let order: HashSet<NodeId> = order.into_iter().collect();
     graph.nodes().map(|(id, _)| id).find(|id| !order.contains(id))
 }
 

@@ -4,8 +4,8 @@ use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
     AdamW, Arena, Branch, Head, Lora, PassError, Pool, Target, adamw, attach_head, cross_entropy, differentiate,
-    expose_statistics, fold_constants, fuse_dense, hidden_states, insert_lora, lower, narrow_sums, pack, remove_dead,
-    rewrite,
+    expose_erf, expose_statistics, fold_constants, fold_scales, fuse_dense, hidden_states, insert_lora, narrow_sums,
+    pack, remove_dead, rewrite,
 };
 use lorac_train::Feeds;
 
@@ -64,11 +64,17 @@ pub struct HeadNames {
 pub const HEAD_WEIGHT: &str = "classifier.weight";
 /// Name of the head's bias `[classes]`.
 pub const HEAD_BIAS: &str = "classifier.bias";
+/// The first opset that has the operators of a head, which joins the deployed model as it is.
+const HEAD_OPSET: i64 = 13;
 /// Name of the input of labels.
 pub const LABELS: &str = "labels";
 
 /// Compiles the three graphs of a classification.
 pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
+    if base.opset() < HEAD_OPSET {
+        let why = format!("the model is of opset {}, and the head that is put on it needs {HEAD_OPSET}", base.opset());
+        return Err(PassError::Unsuitable(format!("{why}: convert the model with onnx.version_converter")));
+    }
     let mut graph = base.clone();
     infer(&mut graph)?;
     let hidden = hidden_states(&graph, spec.hidden.as_deref())?;
@@ -104,25 +110,26 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     only(&mut step, logits)?;
     prepare(&mut step, spec)?;
     fuse_dense(&mut step)?;
+    expose_erf(&mut step)?;
+    fold_scales(&mut step)?;
     let loss = cross_entropy(&mut step, logits, LABELS)?;
     expose_statistics(&mut step)?;
     let grads = differentiate(&mut step, loss, &params)?;
     let arena = pack(&mut step, &params, &grads)?;
     adamw(&mut step, &arena, loss, &spec.optimizer)?;
-    fold_constants(&mut step)?;
+    fold_constants(&mut step, &[])?;
     remove_dead(&mut step)?;
     infer(&mut step)?;
     feeds.labels = Some(LABELS.into());
     Ok(Compiled { step, eval, adapted, arena, branches, hidden: width, head: names, feeds })
 }
 
-/// Takes apart what does not differentiate and computes what is known.
+/// The training copy of a base whose functions are written out already, for the engine that is to run it.
 fn prepare(graph: &mut Graph, spec: &Spec) -> Result<(), PassError> {
-    lower(graph)?;
+    lorac_passes::prepare(graph, &[], &[])?;
     if spec.embedded {
         narrow_sums(graph)?;
     }
-    fold_constants(graph)?;
     Ok(())
 }
 

@@ -55,7 +55,9 @@ impl Error {
         match self {
             Error::Gate(_) => 1,
             Error::Pipeline(_) | Error::Usage(_) => 2,
-            Error::Pass(PassError::NoGradient(_) | PassError::Unsuitable(_) | PassError::Unreached(_)) => 2,
+            // Patches that do not fit and graphs that break are lorac's own defects.
+            Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => 3,
+            Error::Pass(_) | Error::Infer(_) => 2,
             Error::Data(_) => 2,
             Error::Interrupted(_) => 130,
             _ => 3,

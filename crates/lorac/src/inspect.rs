@@ -1,8 +1,9 @@
 //! What a model is made of.
 
-use lorac_ir::{Graph, ValueId};
+use crate::error::Error;
+use lorac_ir::{Function, Graph, ValueId};
 use lorac_ops::{Grad, find};
-use lorac_passes::{Role, matrices, roles};
+use lorac_passes::{Role, matrices, roles, upgrade};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,15 +47,32 @@ pub struct MatrixLine {
     pub products: usize,
 }
 
-/// Counts and classifies. Facts are as they stand; infer the graph first.
-pub fn summary(graph: &Graph) -> Summary {
+/// The oldest opset whose operands inference knows.
+const INFERRED: i64 = 13;
+
+/// Fills in the facts of a graph as it is read: one of an older opset is upgraded for that.
+pub fn infer(graph: &mut Graph) -> Result<(), Error> {
+    let declared = graph.opsets.clone();
+    if graph.opset() < INFERRED {
+        upgrade(graph)?;
+        graph.opsets = declared;
+    }
+    lorac_ops::infer(graph)?;
+    Ok(())
+}
+
+/// Counts and classifies. Facts are as they stand; infer the graph first. `functions` are operators of the model's own.
+pub fn summary(graph: &Graph, functions: &[Function]) -> Summary {
     let named = |ids: &[ValueId]| ids.iter().map(|v| (graph.name_of(*v), graph.fact(*v).to_string())).collect();
     let mut operators = BTreeMap::new();
     let mut without_gradient = BTreeMap::new();
     for (_, node) in graph.nodes() {
         *operators.entry(node.op.to_string()).or_insert(0) += 1;
+        if functions.iter().any(|f| f.op == node.op) {
+            continue;
+        }
         let why = match find(&node.op).map(|op| &op.grad) {
-            None => "not in lorac's table",
+            None => "lorac does not know the operator",
             Some(Grad::Unsupported(why)) => why,
             Some(_) => continue,
         };

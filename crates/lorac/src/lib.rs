@@ -7,7 +7,7 @@
 //!
 //! ```
 //! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
-//! assert_eq!(lorac::inspect::summary(&graph).nodes, 1);
+//! assert_eq!(lorac::inspect::summary(&graph, &[]).nodes, 1);
 //! # Ok::<(), lorac::ir::ParseError>(())
 //! ```
 
@@ -19,9 +19,11 @@ pub use {
 pub mod base;
 pub mod cli;
 pub mod compile;
+pub mod coverage;
 pub mod doctor;
 pub mod engine;
 pub mod error;
+pub mod grad;
 pub mod inspect;
 pub mod output;
 pub mod pipeline;

@@ -5,12 +5,13 @@ use crate::proto::{AttributeProto, GraphProto, TensorProto};
 use crate::tensor::{code, read_tensor};
 use crate::{OnnxError, TensorFault};
 use bytes::Bytes;
-use lorac_ir::{Attr, DType, Tensor};
+use lorac_ir::{Attr, Body, DType, Tensor};
 use prost::Message;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Reads an attribute. Whatever is neither a number, text, nor a tensor of numbers stays encoded.
+/// Reads an attribute. Whatever is neither a number, text, nor a tensor of numbers stays encoded; graphs are read by the
+/// reader of the graph around them.
 ///
 /// # Errors
 /// A tensor that cannot be read.
@@ -55,16 +56,11 @@ fn kind(a: &AttributeProto) -> AttributeType {
 }
 
 fn opaque(proto: &AttributeProto) -> Attr {
-    let mut free = BTreeSet::new();
-    proto.g.iter().chain(&proto.graphs).for_each(|g| free.extend(captures(g)));
-    Attr::Opaque {
-        encoded: Bytes::from(proto.encode_to_vec()),
-        captures: free.into_iter().map(Arc::<str>::from).collect(),
-    }
+    Attr::Opaque(Bytes::from(proto.encode_to_vec()))
 }
 
 /// Names that a subgraph, or one inside it, reads without defining them. The decoder bounds the depth.
-fn captures(graph: &GraphProto) -> BTreeSet<String> {
+pub(crate) fn captures(graph: &GraphProto) -> BTreeSet<String> {
     let inputs = graph.input.iter().map(|v| v.name());
     let weights = graph.initializer.iter().map(|t| t.name());
     let sparse = graph.sparse_initializer.iter().filter_map(|t| t.values.as_ref()).map(|t| t.name());
@@ -82,11 +78,27 @@ fn captures(graph: &GraphProto) -> BTreeSet<String> {
     free
 }
 
-/// The attribute as a file has it; `node` is for the error.
-pub(crate) fn write_attr(node: &str, name: &str, attr: &Attr) -> Result<AttributeProto, OnnxError> {
+/// The attribute as a file has it; `node` is for the error, `graph` writes a graph inside the node.
+pub(crate) fn write_attr(
+    node: &str,
+    name: &str,
+    attr: &Attr,
+    graph: impl FnOnce(&Body) -> Result<GraphProto, OnnxError>,
+) -> Result<AttributeProto, OnnxError> {
     let mut out = AttributeProto::default();
     let kind = match attr {
-        Attr::Opaque { encoded, .. } => {
+        Attr::Graph(body) => {
+            out.g = Some(graph(body)?);
+            AttributeType::Graph
+        }
+        Attr::Ref(outer) => {
+            return Err(OnnxError::UnboundAttr {
+                node: node.to_string(),
+                attr: name.to_string(),
+                outer: outer.to_string(),
+            });
+        }
+        Attr::Opaque(encoded) => {
             let mut proto = AttributeProto::decode(encoded.clone()).map_err(|source| OnnxError::BadAttr {
                 node: node.to_string(),
                 attr: name.to_string(),
@@ -162,7 +174,7 @@ mod tests {
             Attr::Strs(vec!["a".into(), "".into()]),
             Attr::Tensor(tensor),
         ] {
-            let proto = write_attr("n", "a", &attr).expect("encodes");
+            let proto = write_attr("n", "a", &attr, |_| unreachable!("no graph")).expect("encodes");
             assert_eq!(read_attr(&proto), Ok(attr));
         }
     }
@@ -183,8 +195,6 @@ mod tests {
             output: vec![value("b"), value("passed")],
             ..Default::default()
         };
-        let proto = AttributeProto { g: Some(outer), r#type: Some(5), ..Default::default() };
-        let Ok(Attr::Opaque { captures, .. }) = read_attr(&proto) else { panic!("a graph is opaque") };
-        assert_eq!(captures.iter().map(|s| &**s).collect::<Vec<_>>(), ["deep", "outer", "passed"]);
+        assert_eq!(captures(&outer).iter().map(|s| &**s).collect::<Vec<_>>(), ["deep", "outer", "passed"]);
     }
 }

@@ -1,12 +1,13 @@
-//! Everything of a `GraphProto` but the weights.
+//! Everything of a `GraphProto` but the weights, and the whole of a graph inside a node.
 
 use crate::OnnxError;
-use crate::attr::write_attr;
+use crate::attr::{tensor_head, write_attr};
 use crate::fact::write_fact;
-use crate::load::{captured, fresh};
+use crate::load::fresh;
 use crate::order::sorted;
 use crate::proto::{GraphProto, NodeProto, ValueInfoProto};
-use lorac_ir::{DType, Def, Graph, Node, NodeId, OpName, ValueId, verify};
+use lorac_ir::{Body as Inner, DType, Def, Graph, Node, NodeId, OpName, ValueId, verify};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// A graph without its weights, and the names by which its results are known.
@@ -24,37 +25,13 @@ pub(crate) struct Taken {
 
 /// Writes nodes in an order in which every one comes after those it reads, subgraphs considered. A result that is
 /// itself an input or a weight, or is listed twice, gets an Identity.
-pub(crate) fn body(graph: &Graph, mut taken: Taken) -> Result<Body, OnnxError> {
+pub(crate) fn body(graph: &Graph, taken: Taken) -> Result<Body, OnnxError> {
     let violations = verify(graph);
     if !violations.is_empty() {
         return Err(OnnxError::BadGraph(violations));
     }
-    let nodes: Vec<(NodeId, &Node)> = graph.nodes().collect();
-    let mut proto = GraphProto { name: Some(graph.name.clone()), ..GraphProto::default() };
-    for i in order(graph, &nodes)? {
-        proto.node.push(write_node(graph, nodes[i].1, &mut taken.nodes)?);
-    }
-    proto.input = graph.inputs().iter().map(|v| write_fact(&graph.name_of(*v), &graph.fact(*v))).collect();
-    let mut outputs: Vec<String> = Vec::new();
-    for &id in graph.outputs() {
-        let mut name = graph.name_of(id);
-        let computed = matches!(graph.value(id).map(|v| v.def), Some(Def::Output(..)));
-        if !computed || outputs.contains(&name) {
-            let own = fresh(&format!("{name}_output"), &|n| graph.find(n).is_some() || taken.values.contains(n));
-            let op = Some("Identity".to_string());
-            proto.node.push(NodeProto {
-                op_type: op,
-                input: vec![name],
-                output: vec![own.clone()],
-                ..Default::default()
-            });
-            taken.values.insert(own.clone());
-            name = own;
-        }
-        proto.output.push(write_fact(&name, &graph.fact(id)));
-        outputs.push(name);
-    }
-    Ok(Body { proto, outputs })
+    let mut writer = Writer { visible: taken.values, nodes: taken.nodes };
+    writer.graph(&Scope { graph, renamed: HashMap::new(), own_inputs: graph.inputs().len() })
 }
 
 /// The facts of what nodes compute and nobody outside reads.
@@ -66,13 +43,122 @@ pub(crate) fn inner_facts(graph: &Graph) -> Vec<ValueInfoProto> {
     inner.map(|(_, v)| write_fact(&v.name, &v.fact)).collect()
 }
 
+/// A graph with the names that its values have in the file.
+struct Scope<'g> {
+    graph: &'g Graph,
+    /// Values whose names differ from those in the graph.
+    renamed: HashMap<ValueId, String>,
+    /// Inputs that are declared; the others behind them are captured.
+    own_inputs: usize,
+}
+
+impl Scope<'_> {
+    fn name(&self, id: ValueId) -> Cow<'_, str> {
+        match (self.renamed.get(&id), self.graph.value(id)) {
+            (Some(name), _) => Cow::Borrowed(name),
+            (_, Some(value)) => Cow::Borrowed(&value.name),
+            _ => Cow::Owned(self.graph.name_of(id)),
+        }
+    }
+}
+
+struct Writer {
+    /// Names of values that the graph at hand cannot define.
+    visible: HashSet<String>,
+    nodes: HashSet<String>,
+}
+
+impl Writer {
+    fn graph(&mut self, scope: &Scope) -> Result<Body, OnnxError> {
+        let graph = scope.graph;
+        let nodes: Vec<(NodeId, &Node)> = graph.nodes().collect();
+        let mut proto = GraphProto { name: Some(graph.name.clone()), ..GraphProto::default() };
+        for i in order(graph, &nodes)? {
+            proto.node.push(self.node(scope, nodes[i].1)?);
+        }
+        let own = graph.inputs().iter().take(scope.own_inputs);
+        proto.input = own.map(|v| write_fact(&scope.name(*v), &graph.fact(*v))).collect();
+        let mut outputs: Vec<String> = Vec::new();
+        for &id in graph.outputs() {
+            let mut name = scope.name(id).into_owned();
+            let computed = matches!(graph.value(id).map(|v| v.def), Some(Def::Output(..)));
+            if !computed || outputs.contains(&name) {
+                let own = fresh(&format!("{name}_output"), &|n| graph.find(n).is_some() || self.visible.contains(n));
+                let op = Some("Identity".to_string());
+                proto.node.push(NodeProto {
+                    op_type: op,
+                    input: vec![name],
+                    output: vec![own.clone()],
+                    ..Default::default()
+                });
+                self.visible.insert(own.clone());
+                name = own;
+            }
+            proto.output.push(write_fact(&name, &graph.fact(id)));
+            outputs.push(name);
+        }
+        Ok(Body { proto, outputs })
+    }
+
+    fn node(&mut self, scope: &Scope, node: &Node) -> Result<NodeProto, OnnxError> {
+        let graph = scope.graph;
+        let title = title(graph, node);
+        let name = node_name(node, &mut self.nodes);
+        let attribute = node.attrs.iter();
+        let attribute = attribute.map(|(name, attr)| write_attr(&title, name, attr, |inner| self.inner(scope, inner)));
+        let attribute = attribute.collect::<Result<_, _>>()?;
+        let OpName { domain, name: op } = &node.op;
+        let (op, overload) = op.split_once(':').unwrap_or((op, ""));
+        let text = |s: &str| (!s.is_empty()).then(|| s.to_string());
+        Ok(NodeProto {
+            input: node.inputs.iter().map(|v| v.map(|v| scope.name(v).into_owned()).unwrap_or_default()).collect(),
+            output: node.outputs.iter().map(|v| scope.name(*v).into_owned()).collect(),
+            name,
+            op_type: Some(op.to_string()),
+            domain: text(domain),
+            overload: text(overload),
+            attribute,
+            ..NodeProto::default()
+        })
+    }
+
+    /// A graph inside a node. It knows captured values by their names outside; a name of its own that is visible from
+    /// outside gives way.
+    fn inner(&mut self, outer: &Scope, body: &Inner) -> Result<GraphProto, OnnxError> {
+        let graph = &*body.graph;
+        let own_inputs = body.own_inputs();
+        let hidden: Vec<String> = outer.graph.values().map(|(id, _)| outer.name(id).into_owned()).collect();
+        let added: Vec<String> = hidden.into_iter().filter(|n| self.visible.insert(n.clone())).collect();
+        let mut scope = Scope { graph, renamed: HashMap::new(), own_inputs };
+        for (inside, outside) in graph.inputs().iter().skip(own_inputs).zip(&body.captures) {
+            scope.renamed.insert(*inside, outer.name(*outside).into_owned());
+        }
+        let mut new = HashSet::new();
+        for (id, value) in graph.values() {
+            if !scope.renamed.contains_key(&id) && self.visible.contains(&*value.name) {
+                let taken = |n: &str| self.visible.contains(n) || graph.find(n).is_some() || new.contains(n);
+                let name = fresh(&format!("{}.{}", graph.name, value.name), &taken);
+                new.insert(name.clone());
+                scope.renamed.insert(id, name);
+            }
+        }
+        let mut proto = self.graph(&scope)?.proto;
+        for (id, _, tensor) in graph.weights() {
+            let mut head = tensor_head(&scope.name(id), tensor)?;
+            head.raw_data = Some(tensor.bytes().clone());
+            proto.initializer.push(head);
+        }
+        // Siblings may use the same names.
+        added.iter().for_each(|n| _ = self.visible.remove(n));
+        Ok(proto)
+    }
+}
+
 fn order(graph: &Graph, nodes: &[(NodeId, &Node)]) -> Result<Vec<usize>, OnnxError> {
     let position: HashMap<NodeId, usize> = nodes.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect();
-    let needs = nodes.iter().map(|(_, node)| {
-        let outer = captured(&node.attrs).filter_map(|name| graph.find(name));
-        let read = node.inputs.iter().flatten().copied().chain(outer);
-        read.filter_map(|v| position.get(&graph.producer(v)?.0).copied()).collect()
-    });
+    let needs = nodes
+        .iter()
+        .map(|(_, node)| node.operands().filter_map(|(_, v)| position.get(&graph.producer(v)?.0).copied()).collect());
     let needs: Vec<Vec<usize>> = needs.collect();
     sorted(&needs).map_err(|stuck| OnnxError::Cycle { node: title(graph, nodes[stuck].1) })
 }
@@ -82,24 +168,6 @@ fn title(graph: &Graph, node: &Node) -> String {
         "" => format!("{} of '{}'", node.op, node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default()),
         source => source.to_string(),
     }
-}
-
-fn write_node(graph: &Graph, node: &Node, taken: &mut HashSet<String>) -> Result<NodeProto, OnnxError> {
-    let title = title(graph, node);
-    let attribute = node.attrs.iter().map(|(name, attr)| write_attr(&title, name, attr));
-    let OpName { domain, name } = &node.op;
-    let (op, overload) = name.split_once(':').unwrap_or((name, ""));
-    let text = |s: &str| (!s.is_empty()).then(|| s.to_string());
-    Ok(NodeProto {
-        input: node.inputs.iter().map(|v| v.map(|v| graph.name_of(v)).unwrap_or_default()).collect(),
-        output: node.outputs.iter().map(|v| graph.name_of(*v)).collect(),
-        name: node_name(node, taken),
-        op_type: Some(op.to_string()),
-        domain: text(domain),
-        overload: text(overload),
-        attribute: attribute.collect::<Result<_, _>>()?,
-        ..NodeProto::default()
-    })
 }
 
 /// The node's name in the file. ONNX Runtime refuses two nodes of one name, and many nodes may stand for one source.

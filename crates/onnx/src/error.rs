@@ -57,7 +57,7 @@ pub enum OnnxError {
     },
     /// A version of the standard operator set that lorac does not know.
     #[error(
-        "{path} uses opset {got}; opsets {min} to {max} can be read. \
+        "{path} uses opset {got} of the standard operators; opsets {min} to {max} can be read. \
          Convert it: onnx.save(onnx.version_converter.convert_version(onnx.load(path), {min}), path)"
     )]
     Opset {
@@ -133,6 +133,16 @@ pub enum OnnxError {
         attr: String,
         /// What the protobuf decoder says.
         source: prost::DecodeError,
+    },
+    /// An attribute that refers to one of the function around it, outside of any function.
+    #[error("attribute '{attr}' of {node} refers to '{outer}' of a function: inline the function first")]
+    UnboundAttr {
+        /// The node.
+        node: String,
+        /// The attribute.
+        attr: String,
+        /// The attribute of the function.
+        outer: String,
     },
     /// The graph to be written is not well formed.
     #[error("the graph is not well formed:{}", list(.0))]
@@ -231,6 +241,17 @@ pub enum Problem {
         value: String,
         /// The dimension.
         dim: i64,
+    },
+    /// Two functions of one name.
+    #[error("the function {0} is defined twice")]
+    DuplicateFunction(String),
+    /// Something wrong inside a function.
+    #[error("function {function}: {problem}")]
+    Function {
+        /// The function.
+        function: String,
+        /// What is wrong.
+        problem: Box<Problem>,
     },
     /// A tensor that cannot be read.
     #[error("tensor '{tensor}': {fault}")]

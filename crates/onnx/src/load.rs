@@ -1,20 +1,21 @@
 //! Reads a model: the file is mapped, weights stay where they are, and everything wrong is reported at once.
 
-use crate::attr::read_attr;
+use crate::attr::{captures, read_attr};
 use crate::external::Externals;
 use crate::fact::read_fact;
 use crate::map::{Mapped, map};
 use crate::order::sorted;
-use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use crate::tensor::locate_tensor;
 use crate::{ExternalFault, Location, Model, OnnxError, Problem, TensorFault};
 use bytes::Bytes;
-use lorac_ir::{Attr, Attrs, DType, Fact, Graph, OpName, Origin, Tensor, ValueId};
+use lorac_ir::{Attr, Attrs, Body, DType, Fact, Function, Graph, OpName, Origin, Tensor, ValueId};
 use prost::Message;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
-const OPSETS: (i64, i64) = (13, 26);
+const OPSETS: (i64, i64) = (11, 26);
 const IR_VERSIONS: (i64, i64) = (3, 14);
 
 /// Maps `path` and reads the model in it, with the external data that it refers to.
@@ -47,7 +48,7 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
         return Err(OnnxError::IrVersion { path, got, min, max });
     }
     let mut reader = Reader::new(&file, Externals::new(mapped.as_ref()), graph);
-    reader.opsets(&model);
+    reader.opsets(&model.opset_import);
     let ((min, max), got) = (OPSETS, reader.graph.opsets.get("").copied().unwrap_or(0));
     if !(min..=max).contains(&got) {
         return Err(OnnxError::Opset { path, got, min, max });
@@ -56,7 +57,8 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
     reader.weights(graph);
     reader.nodes(graph);
     reader.outputs(graph);
-    let Reader { graph: ir, locations, problems, externals, .. } = reader;
+    let functions = reader.functions(&model);
+    let Reader { graph: ir, locations, constants, problems, externals, .. } = reader;
     if !problems.is_empty() {
         return Err(OnnxError::Invalid { path, problems });
     }
@@ -64,11 +66,13 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
         graph: ir,
         path,
         locations,
+        constants,
         ir_version: model.ir_version(),
         metadata: model.metadata_props.iter().map(|e| (e.key().to_string(), e.value().to_string())).collect(),
         producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_string(),
         node_count: graph.node.len(),
-        functions: model.functions,
+        functions,
+        function_protos: model.functions,
         external: externals.into_files(),
         file,
         mapped,
@@ -83,8 +87,18 @@ struct Reader<'a> {
     names: HashSet<&'a str>,
     graph: Graph,
     locations: HashMap<ValueId, Location>,
+    constants: HashSet<ValueId>,
     problems: Vec<Problem>,
     unreadable: HashSet<String>,
+    /// Whether the graph is a function's, whose attributes may refer to those of its callers.
+    in_function: bool,
+}
+
+/// A graph inside a node, whose captures are known by name only.
+struct Inner {
+    attr: Arc<str>,
+    graph: Graph,
+    captures: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -100,8 +114,10 @@ impl<'a> Reader<'a> {
                 g
             },
             locations: HashMap::new(),
+            constants: HashSet::new(),
             problems: Vec::new(),
             unreadable: HashSet::new(),
+            in_function: false,
         };
         for info in proto.value_info.iter().chain(&proto.output).chain(&proto.input) {
             match read_fact(info) {
@@ -116,9 +132,9 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    fn opsets(&mut self, model: &ModelProto) {
+    fn opsets(&mut self, imports: &[OperatorSetIdProto]) {
         let mut opsets = BTreeMap::new();
-        for import in &model.opset_import {
+        for import in imports {
             let domain = if import.domain() == "ai.onnx" { "" } else { import.domain() };
             let (version, name) = (import.version(), domain.to_string());
             match opsets.insert(domain.into(), version) {
@@ -129,6 +145,85 @@ impl<'a> Reader<'a> {
             }
         }
         self.graph.opsets = opsets;
+    }
+
+    /// Reads another graph of the same file with its own names; `read` fills it.
+    fn inner(&mut self, proto: &GraphProto, read: impl FnOnce(&mut Reader)) -> Graph {
+        let externals = std::mem::replace(&mut self.externals, Externals::new(None));
+        let mut inner = Reader::new(self.file, externals, proto);
+        inner.unreadable = std::mem::take(&mut self.unreadable);
+        inner.graph.opsets = self.graph.opsets.clone();
+        inner.in_function = self.in_function;
+        read(&mut inner);
+        let Reader { graph, externals, problems, unreadable, .. } = inner;
+        self.externals = externals;
+        self.unreadable = unreadable;
+        self.problems.extend(problems);
+        graph
+    }
+
+    fn functions(&mut self, model: &ModelProto) -> Vec<Function> {
+        let mut known = HashSet::new();
+        let mut functions = Vec::new();
+        for f in &model.functions {
+            let op = operator(f.domain(), f.name(), f.overload());
+            if !known.insert(op.clone()) {
+                self.problems.push(Problem::DuplicateFunction(op.to_string()));
+            }
+            let before = self.problems.len();
+            let graph = self.function(f);
+            let found = self.problems.split_off(before);
+            let inside = |p| Problem::Function { function: op.to_string(), problem: Box::new(p) };
+            self.problems.extend(found.into_iter().map(inside));
+            let mut defaults = Attrs::new();
+            for a in &f.attribute_proto {
+                match read_attr(a) {
+                    Ok(attr) => _ = defaults.insert(a.name().into(), attr),
+                    Err(fault) => {
+                        let tensor = format!("{op}.{}", a.name());
+                        self.problems.push(Problem::Tensor { tensor, fault });
+                    }
+                }
+            }
+            let attrs = f.attribute.iter().map(|a| a.as_str().into()).collect();
+            functions.push(Function { op, graph, attrs, defaults });
+        }
+        functions
+    }
+
+    fn function(&mut self, f: &FunctionProto) -> Graph {
+        let value = |name: &String| ValueInfoProto { name: Some(name.clone()), ..ValueInfoProto::default() };
+        let proto = GraphProto {
+            name: Some(f.name().to_string()),
+            input: f.input.iter().map(value).collect(),
+            output: f.output.iter().map(value).collect(),
+            node: f.node.clone(),
+            value_info: f.value_info.clone(),
+            ..GraphProto::default()
+        };
+        self.inner(&proto, |reader| {
+            reader.in_function = true;
+            reader.opsets(&f.opset_import);
+            reader.inputs(&proto);
+            reader.nodes(&proto);
+            reader.outputs(&proto);
+        })
+    }
+
+    /// A graph inside a node: what it reads from outside becomes its last inputs.
+    fn subgraph(&mut self, attr: &str, proto: &GraphProto) -> Inner {
+        let captures: Vec<String> = captures(proto).into_iter().collect();
+        let graph = self.inner(proto, |reader| {
+            reader.inputs(proto);
+            for name in &captures {
+                // Free names are defined nowhere inside.
+                _ = reader.graph.add_input(name, Fact::unranked(DType::Opaque));
+            }
+            reader.weights(proto);
+            reader.nodes(proto);
+            reader.outputs(proto);
+        });
+        Inner { attr: attr.into(), graph, captures }
     }
 
     fn fact(&self, name: &str) -> Fact {
@@ -194,7 +289,8 @@ impl<'a> Reader<'a> {
     }
 
     fn nodes(&mut self, proto: &GraphProto) {
-        let attrs: Vec<Attrs> = proto.node.iter().enumerate().map(|(i, node)| self.attrs(node, i)).collect();
+        let attrs: Vec<(Attrs, Vec<Inner>)> =
+            proto.node.iter().enumerate().map(|(i, node)| self.attrs(node, i)).collect();
         let mut makers: HashMap<&str, usize> = HashMap::new();
         for (i, node) in proto.node.iter().enumerate() {
             for name in node.output.iter().filter(|o| !o.is_empty()) {
@@ -206,10 +302,11 @@ impl<'a> Reader<'a> {
             .iter()
             .zip(&attrs)
             .enumerate()
-            .map(|(i, (node, attrs))| {
+            .map(|(i, (node, (_, inner)))| {
                 let mut needs = Vec::new();
-                for name in node.input.iter().map(String::as_str).chain(captured(attrs)).filter(|n| !n.is_empty()) {
-                    match makers.get(name) {
+                let captured = inner.iter().flat_map(|g| &g.captures);
+                for name in node.input.iter().chain(captured).filter(|n| !n.is_empty()) {
+                    match makers.get(name.as_str()) {
                         Some(maker) => needs.push(*maker),
                         None if self.graph.find(name).is_some() => {}
                         None => {
@@ -223,38 +320,47 @@ impl<'a> Reader<'a> {
             .collect();
         match sorted(&needs) {
             Ok(order) => {
-                let mut attrs: Vec<Option<Attrs>> = attrs.into_iter().map(Some).collect();
+                let mut attrs: Vec<_> = attrs.into_iter().map(Some).collect();
                 for i in order {
-                    self.node(&proto.node[i], i, attrs[i].take().unwrap_or_default());
+                    let (attrs, inner) = attrs[i].take().unwrap_or_default();
+                    self.node(&proto.node[i], i, attrs, inner);
                 }
             }
             Err(stuck) => self.problems.push(Problem::Cycle(label(&proto.node[stuck], stuck))),
         }
     }
 
-    fn attrs(&mut self, node: &NodeProto, index: usize) -> Attrs {
-        let mut attrs = Attrs::new();
+    fn attrs(&mut self, node: &NodeProto, index: usize) -> (Attrs, Vec<Inner>) {
+        let (mut attrs, mut inner) = (Attrs::new(), Vec::new());
         // A constant's tensor is read where it becomes a weight.
         let constant = is_constant(node).is_some();
         for a in node.attribute.iter().filter(|_| !constant) {
-            match read_attr(a) {
-                Ok(attr) => _ = attrs.insert(a.name().into(), attr),
-                Err(fault) => {
-                    let tensor = format!("{}.{}", label(node, index), a.name());
-                    self.problems.push(Problem::Tensor { tensor, fault });
+            match (&a.g, a.ref_attr_name()) {
+                (Some(graph), "") => inner.push(self.subgraph(a.name(), graph)),
+                (_, outer) if self.in_function && !outer.is_empty() => {
+                    attrs.insert(a.name().into(), Attr::Ref(outer.into()));
                 }
+                _ => match read_attr(a) {
+                    Ok(attr) => _ = attrs.insert(a.name().into(), attr),
+                    Err(fault) => {
+                        let tensor = format!("{}.{}", label(node, index), a.name());
+                        self.problems.push(Problem::Tensor { tensor, fault });
+                    }
+                },
             }
         }
-        attrs
+        (attrs, inner)
     }
 
-    fn node(&mut self, node: &NodeProto, index: usize, attrs: Attrs) {
+    fn node(&mut self, node: &NodeProto, index: usize, mut attrs: Attrs, inner: Vec<Inner>) {
         if let Some((name, value)) = is_constant(node) {
             let (tensor, location) = match value {
                 Constant::Tensor(t) => self.tensor(t, || name.to_string()),
                 Constant::Number(tensor, why) => (tensor, Location::Encoded { why }),
             };
-            return self.weight(name, tensor, location);
+            self.weight(name, tensor, location);
+            self.constants.extend(self.graph.find(name));
+            return;
         }
         if node.op_type().is_empty() {
             self.problems.push(Problem::NoOperator(label(node, index)));
@@ -274,10 +380,13 @@ impl<'a> Reader<'a> {
             return self.problems.push(Problem::DuplicateValue(twice.clone()));
         }
         let outputs = names.iter().map(|n| (n.as_str(), self.fact(n))).collect();
-        let op = match node.overload() {
-            "" => OpName::new(node.domain(), node.op_type()),
-            overload => OpName::new(node.domain(), &format!("{}:{overload}", node.op_type())),
-        };
+        for Inner { attr, graph, captures } in inner {
+            let found: Option<Vec<ValueId>> = captures.iter().map(|n| self.graph.find(n)).collect();
+            // What is undefined has been reported.
+            let Some(captures) = found else { continue };
+            attrs.insert(attr, Attr::Graph(Body { graph: Arc::new(graph), captures }));
+        }
+        let op = operator(node.domain(), node.op_type(), node.overload());
         let origin = Origin { pass: "".into(), source: node.name().into() };
         if let Err(lorac_ir::GraphError::DuplicateName(name)) = self.graph.add_node(op, inputs, attrs, outputs, origin)
         {
@@ -328,15 +437,11 @@ fn has_numbers(t: &TensorProto) -> bool {
     !matches!(crate::tensor::dtype(t.data_type()), DType::Str | DType::Opaque)
 }
 
-/// The outer values that the attributes' subgraphs read.
-pub(crate) fn captured(attrs: &Attrs) -> impl Iterator<Item = &str> {
-    attrs
-        .values()
-        .flat_map(|a| match a {
-            Attr::Opaque { captures, .. } => captures.as_slice(),
-            _ => &[],
-        })
-        .map(|c| &**c)
+fn operator(domain: &str, name: &str, overload: &str) -> OpName {
+    match overload {
+        "" => OpName::new(domain, name),
+        overload => OpName::new(domain, &format!("{name}:{overload}")),
+    }
 }
 
 fn label(node: &NodeProto, index: usize) -> String {

@@ -3,8 +3,8 @@
 use crate::map::Mapped;
 use crate::proto::FunctionProto;
 use bytes::Bytes;
-use lorac_ir::{Graph, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use lorac_ir::{Function, Graph, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -20,10 +20,14 @@ pub struct Model {
     pub file: Bytes,
     /// Where the bytes of every weight lie.
     pub locations: HashMap<ValueId, Location>,
+    /// Weights that are `Constant` nodes in the file.
+    pub constants: HashSet<ValueId>,
     /// Version of the file format.
     pub ir_version: i64,
     /// Functions of the model, which nodes may call by domain and name (`name:overload` where it has an overload).
-    pub functions: Vec<FunctionProto>,
+    pub functions: Vec<Function>,
+    /// The functions as the file has them, for writing the graph again.
+    pub function_protos: Vec<FunctionProto>,
     /// The model's own key-value pairs.
     pub metadata: BTreeMap<String, String>,
     /// Name and version of the tool that wrote the file.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use lorac_ir::{Attr, Attrs, DType, Dim, Fact, Graph, OpName, Origin, Tensor, parse, topological_order};
+use lorac_ir::{Attr, Attrs, Body, DType, Dim, Fact, Graph, OpName, Origin, Tensor, parse, topological_order};
 use lorac_onnx::proto::{ModelProto, type_proto};
 use lorac_onnx::{EncodeOptions, Location, OnnxError, SaveOptions, decode, encode, load, save};
 use prost::Message;
@@ -42,7 +42,8 @@ fn real_exports_survive_encode_and_save() {
     let folder = tempfile::tempdir().expect("folder");
     for name in EXPORTS {
         let model = load(export(name)).expect(name);
-        let opts = EncodeOptions { inline_limit: usize::MAX, functions: model.functions.clone(), ..Default::default() };
+        let opts =
+            EncodeOptions { inline_limit: usize::MAX, functions: model.function_protos.clone(), ..Default::default() };
         let encoded = encode(&model.graph, &opts).expect(name);
         assert!(encoded.external.is_empty());
         same(&model.graph, &decode(encoded.bytes.into()).expect(name).graph, false);
@@ -150,19 +151,51 @@ fn node_names_are_unique_and_overloads_survive() {
     assert!(graph.node.iter().all(|n| (n.domain(), n.op_type(), n.overload()) == ("custom", "Relu", "fast")));
 }
 
-#[test]
-fn nodes_read_by_subgraphs_come_first() {
+/// `o = If(x) { y = Not(c) }` where `c` stands for `late`, and the body has a weight of the name `late`.
+fn with_body() -> Graph {
     let mut g = Graph::new("g", 17);
-    let x = g.add_input("x", Fact::scalar(DType::Bool)).expect("x");
-    let attr = Attr::Opaque { encoded: bytes::Bytes::new(), captures: vec!["late".into()] };
-    let attrs = Attrs::from([("then_branch".into(), attr)]);
-    g.add_node("If".into(), vec![Some(x)], attrs, vec![("o", Fact::scalar(DType::F32))], origin("", "if"))
-        .expect("added");
-    g.add_node("Not".into(), vec![Some(x)], Attrs::new(), vec![("late", Fact::scalar(DType::Bool))], origin("", "not"))
-        .expect("added");
-    let bytes = encode(&g, &EncodeOptions::default()).expect("encodes").bytes;
-    let graph = ModelProto::decode(&bytes[..]).expect("decodes").graph.expect("graph");
-    assert_eq!(graph.node.iter().map(|n| n.op_type()).collect::<Vec<_>>(), ["Not", "If"]);
+    let flag = || Fact::scalar(DType::Bool);
+    let x = g.add_input("x", flag()).expect("x");
+    let late = g.add_node("Not".into(), vec![Some(x)], Attrs::new(), vec![("late", flag())], origin("", "not"));
+    let late = late.expect("added")[0];
+    let mut inner = Graph::new("then", 17);
+    let c = inner.add_input("c", flag()).expect("c");
+    let w = inner.add_weight("late", Tensor::scalar(true)).expect("late");
+    let y = inner.add_node("And".into(), vec![Some(c), Some(w)], Attrs::new(), vec![("y", flag())], origin("", "and"));
+    inner.set_outputs(y.expect("added")).expect("y");
+    let attrs = Attrs::from([("then_branch".into(), Attr::Graph(Body { graph: inner.into(), captures: vec![late] }))]);
+    g.add_node("If".into(), vec![Some(x)], attrs, vec![("o", flag())], origin("", "if")).expect("added");
+    g
+}
+
+#[test]
+fn graphs_inside_nodes_know_captures_by_their_names_outside() {
+    let mut g = with_body();
+    let (x, late) = (g.find("x").expect("x"), g.find("late").expect("late"));
+    let body = |g: &Graph| {
+        let bytes = encode(g, &EncodeOptions::default()).expect("encodes").bytes;
+        let graph = ModelProto::decode(&bytes[..]).expect("decodes").graph.expect("graph");
+        graph.node.iter().find(|n| n.op_type() == "If").and_then(|n| n.attribute[0].g.clone()).expect("a body")
+    };
+    let then = body(&g);
+    assert_eq!(then.node[0].input, ["late", "then.late"]);
+    assert_eq!((then.initializer[0].name(), then.input.len(), then.output[0].name()), ("then.late", 0, "y"));
+    // What is redirected is read by its new name, and now the body's own name is free.
+    let mut patch = lorac_ir::Patch::new(&g, "test");
+    patch.redirect(late, x);
+    patch.remove(g.producer(late).expect("Not").0);
+    patch.apply(&mut g).expect("fits");
+    assert_eq!(lorac_ir::verify(&g), []);
+    let then = body(&g);
+    assert_eq!(then.node[0].input, ["x", "late"]);
+    assert_eq!(
+        lorac_onnx::decode(encode(&g, &EncodeOptions::default()).expect("encodes").bytes.into())
+            .expect("loads")
+            .graph
+            .find("o")
+            .map(|_| ()),
+        Some(())
+    );
 }
 
 #[test]

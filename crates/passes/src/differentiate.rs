@@ -1,47 +1,88 @@
 //! Reverse-mode differentiation: the gradient of a scalar, written as plain nodes into the same graph.
 
-use crate::{PassError, rewrite};
-use lorac_ir::{Graph, NodeId, ValueId, topological_order};
+use crate::PassError;
+use crate::error::some;
+use crate::rewrite::{rewrite, title};
+use crate::straight_through::{integers_move, past, quantizer};
+use crate::upgrade::OPSET;
+use lorac_ir::{Graph, Node, NodeId, OpName, ValueId, topological_order};
 use lorac_ops::{Emit, Grad, Val, apply_rule, find};
 use std::collections::{HashMap, HashSet};
 
 /// Adds the gradient of `loss` with respect to each of `wrt` (inputs or weights). Returns the gradients, in order;
-/// nothing that no trained value reaches is differentiated.
+/// nothing that no trained value reaches is differentiated. Requires: opset 18 or later, see [`crate::prepare`].
 ///
 /// # Errors
-/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that nothing reaches.
+/// As [`gradients`], and values that the loss does not depend on.
 pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
     rewrite(graph, "differentiate", |e| {
-        let fact = e.graph().fact(loss);
-        if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
-            return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
+        let grads = backward(e, loss, wrt)?;
+        let unreached = wrt.iter().zip(&grads).filter(|(_, g)| g.is_none());
+        let unreached: Vec<String> = unreached.map(|(v, _)| e.graph().name_of(*v)).collect();
+        if unreached.is_empty() {
+            Ok(grads.into_iter().flatten().collect())
+        } else {
+            Err(PassError::Unreached(unreached))
         }
-        let moving = moving(e.graph(), wrt);
-        let path = path(e.graph(), loss, &moving);
-        check(e.graph(), &path, &moving)?;
-        let mut grads: HashMap<ValueId, Val> = HashMap::new();
-        grads.insert(loss, one(e, loss));
-        for id in path.iter().rev() {
-            let Some(node) = e.graph().node(*id) else { continue };
-            let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
-            if gys.iter().all(Option::is_none) {
-                continue;
-            }
-            let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
-            let Some(gxs) = apply_rule(e, node, gys, wants) else { continue };
-            for (value, g) in node.inputs.iter().zip(gxs) {
-                let (Some(value), Some(g)) = (*value, g) else { continue };
-                let sum = grads.get(&value).map_or(g, |old| *old + g);
-                grads.insert(value, sum);
-            }
-        }
-        let unreached: Vec<String> =
-            wrt.iter().filter(|v| !grads.contains_key(v)).map(|v| e.graph().name_of(*v)).collect();
-        if !unreached.is_empty() {
-            return Err(PassError::Unreached(unreached));
-        }
-        Ok(wrt.iter().filter_map(|v| grads.get(v).map(|g| g.id())).collect())
     })
+}
+
+/// As [`differentiate`], with no gradient for values that the loss does not depend on.
+///
+/// # Errors
+/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that depends on none of `wrt`;
+/// values that hold no reals; an older opset.
+pub fn gradients(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
+    rewrite(graph, "differentiate", |e| {
+        let grads = backward(e, loss, wrt)?;
+        match grads.iter().any(Option::is_some) {
+            true => Ok(grads),
+            false => Err(PassError::Unreached(wrt.iter().map(|v| e.graph().name_of(*v)).collect())),
+        }
+    })
+}
+
+/// Nodes that a gradient of `loss` with respect to `wrt` passes, producers first.
+pub fn gradient_path(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Vec<NodeId> {
+    path(graph, loss, &moving(graph, wrt))
+}
+
+fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
+    check_trained(e.graph(), wrt)?;
+    let fact = e.graph().fact(loss);
+    if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
+        return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
+    }
+    let moving = moving(e.graph(), wrt);
+    let path = path(e.graph(), loss, &moving);
+    check(e.graph(), &path, &moving)?;
+    let mut grads: HashMap<ValueId, Val> = HashMap::new();
+    grads.insert(loss, one(e, loss));
+    for id in path.iter().rev() {
+        let Some(node) = e.graph().node(*id) else { continue };
+        let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
+        if gys.iter().all(Option::is_none) {
+            continue;
+        }
+        let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
+        let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
+        let own = node.inputs.iter().copied().zip(gxs);
+        for (value, g) in own.chain(past(e, node, gys.first().copied().flatten())) {
+            let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
+            let sum = grads.get(&value).map_or(g, |old| *old + g);
+            grads.insert(value, sum);
+        }
+    }
+    Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
+}
+
+fn check_trained(graph: &Graph, wrt: &[ValueId]) -> Result<(), PassError> {
+    if graph.opset() < OPSET {
+        return Err(PassError::OldOpset(graph.opset()));
+    }
+    let integers = wrt.iter().filter(|v| !graph.fact(**v).dtype.is_float());
+    let integers: Vec<String> = integers.map(|v| format!("'{}' {}", graph.name_of(*v), graph.fact(*v))).collect();
+    if integers.is_empty() { Ok(()) } else { Err(PassError::NotFloat(integers)) }
 }
 
 /// The gradient of the loss with respect to itself.
@@ -51,18 +92,20 @@ fn one<'e, 'g>(e: &'e Emit<'g>, loss: ValueId) -> Val<'e, 'g> {
     one.map_or(e.absent(), |t| e.weight("", t))
 }
 
-/// Float values that change when any of `wrt` does.
+/// Float values that change when any of `wrt` does, and integers that an operator without a gradient computes from
+/// them: what reads those is not silently taken for constant.
 fn moving(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
     let mut moving: HashSet<ValueId> = wrt.iter().copied().collect();
     for id in topological_order(graph) {
         let Some(node) = graph.node(id) else { continue };
         let zero = matches!(find(&node.op).map(|op| &op.grad), Some(Grad::Zero(_)));
-        if !zero && node.inputs.iter().flatten().any(|v| moving.contains(v)) {
-            let floats = node.outputs.iter().filter(|v| {
+        if !zero && node.operands().any(|(_, v)| moving.contains(&v)) {
+            let integers = integers_move(graph, node, &moving);
+            let moved = node.outputs.iter().filter(|v| {
                 let dtype = graph.fact(**v).dtype;
-                dtype.is_float() || dtype == lorac_ir::DType::Opaque
+                dtype.is_float() || dtype == lorac_ir::DType::Opaque || integers && dtype.is_int()
             });
-            moving.extend(floats);
+            moving.extend(moved);
         }
     }
     moving
@@ -74,34 +117,76 @@ fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> 
     while let Some(value) = todo.pop() {
         let Some((id, node)) = graph.producer(value).filter(|_| moving.contains(&value)) else { continue };
         if on.insert(id) {
-            todo.extend(node.inputs.iter().flatten());
+            match quantizer(graph, node) {
+                Some(source) => todo.extend(node.inputs.iter().skip(1).chain(&source.inputs).flatten()),
+                None => todo.extend(node.operands().map(|(_, v)| v)),
+            }
         }
     }
     topological_order(graph).into_iter().filter(|id| on.contains(id)).collect()
 }
 
-/// Names every node on the path that cannot be differentiated.
+/// Names what on the path cannot be differentiated: every operator with its reason, and the first of its nodes.
 fn check(graph: &Graph, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<(String, &OpName, Vec<String>)> = Vec::new();
     for node in path.iter().filter_map(|id| graph.node(*id)) {
-        let why = match find(&node.op).map(|op| &op.grad) {
-            None => "the operator is unknown".to_string(),
-            Some(Grad::Unsupported(why)) => why.to_string(),
-            Some(Grad::Lower { .. }) => "the operator is not taken apart yet: run the pass `lower` first".to_string(),
-            Some(Grad::Zero(_)) => continue,
-            Some(Grad::Rule { outputs, .. }) => {
-                let read = |v: &ValueId| moving.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());
-                match node.outputs.iter().skip(*outputs).position(read) {
-                    Some(i) => format!("a gradient reaches its output {}", outputs + i),
-                    None => continue,
-                }
-            }
-        };
-        let name = match &*node.origin.source {
-            "" => node.outputs.first().map_or_else(String::new, |v| graph.name_of(*v)),
-            name => name.to_string(),
-        };
-        wrong.push(format!("'{name}' ({}): {why}", node.op));
+        let Some(why) = obstacle(graph, node, moving) else { continue };
+        let name = title(graph, node);
+        match wrong.iter_mut().find(|(known, op, _)| *known == why && **op == node.op) {
+            Some((_, _, names)) => names.push(name),
+            None => wrong.push((why, &node.op, vec![name])),
+        }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong)) }
+    let one = |(why, op, names): (String, &OpName, Vec<String>)| {
+        let first = names.first().cloned().unwrap_or_default();
+        let more = if names.len() > 1 { format!(" and {} more nodes", names.len() - 1) } else { String::new() };
+        format!("'{first}'{more} ({op}): {why}")
+    };
+    if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong.into_iter().map(one).collect())) }
+}
+
+/// Why a node on the path cannot be differentiated.
+fn obstacle(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> Option<String> {
+    if node.bodies().next().is_some() {
+        return Some(inside(graph, node, moving));
+    }
+    match find(&node.op).map(|op| &op.grad) {
+        None if node.op.domain.is_empty() => Some("lorac does not know the operator".into()),
+        None => Some(format!(
+            "lorac does not know the operator, and the model has no function of this name; export it without operators \
+             of '{}', or train only what comes after it",
+            node.op.domain
+        )),
+        Some(Grad::Unsupported(why)) => Some(why.to_string()),
+        Some(Grad::Lower { .. }) => Some("it is not taken apart yet: run the pass `lower` first".into()),
+        Some(Grad::Zero(_)) => None,
+        Some(Grad::Rule { outputs, .. }) => {
+            let read = |v: &ValueId| moving.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());
+            let beyond = node.outputs.iter().skip(*outputs).position(read)?;
+            Some(format!("a gradient reaches its output {}", outputs + beyond))
+        }
+    }
+}
+
+/// Gradients stop at a graph inside a node.
+fn inside(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> String {
+    let read: Vec<ValueId> = node.captures().filter(|v| moving.contains(v)).collect();
+    let names = |values: &[ValueId]| -> Vec<String> {
+        let mut names: Vec<String> = values.iter().map(|v| format!("'{}'", graph.name_of(*v))).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let list = |values: &[ValueId]| some(&names(values));
+    let what = match read.as_slice() {
+        [] => {
+            let fed: Vec<ValueId> = node.inputs.iter().flatten().copied().filter(|v| moving.contains(v)).collect();
+            format!("its inputs {} depend", list(&fed))
+        }
+        read => format!("the graph inside it reads {}, which depends", list(read)),
+    };
+    format!(
+        "{what} on what is trained, and no gradient passes through graphs inside nodes; train only what comes after it, \
+         or export the model without control flow"
+    )
 }

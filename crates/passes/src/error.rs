@@ -28,6 +28,23 @@ pub enum PassError {
     /// Operators on the way from what is trained to the loss that have no gradient, all of them.
     #[error("no gradient through {}", .0.join("; "))]
     NoGradient(Vec<String>),
+    /// A function that calls itself: the chain of calls.
+    #[error("the model's functions call each other in a ring: {0}")]
+    Recursion(String),
+    /// Functions that call functions that call functions.
+    #[error("the model's function {function} calls others more than {limit} deep")]
+    TooDeep {
+        /// The outermost one.
+        function: String,
+        /// The most that is followed.
+        limit: usize,
+    },
+    /// An old operator set, in which rules do not speak.
+    #[error("the graph is of opset {0}: gradients are written in opset 18 or later; run the pass `upgrade` first")]
+    OldOpset(i64),
+    /// Values that cannot be trained because they hold no real numbers.
+    #[error("no gradient with respect to {}: only real numbers have gradients", .0.join(", "))]
+    NotFloat(Vec<String>),
     /// The loss is no scalar.
     #[error("the loss '{name}' is {fact}: a loss is one number; reduce it to its mean")]
     NotScalar {
@@ -37,9 +54,16 @@ pub enum PassError {
         fact: String,
     },
     /// Nothing that is trained reaches the loss.
-    #[error("the loss does not depend on {}: nothing to train", .0.join(", "))]
+    #[error("the loss does not depend on {}: nothing to train", some(.0))]
     Unreached(Vec<String>),
     /// The model does not have what the pass needs.
     #[error("{0}")]
     Unsuitable(String),
+}
+
+/// The first few of a list of names.
+pub(crate) fn some(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }

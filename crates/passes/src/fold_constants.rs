@@ -3,19 +3,20 @@
 use crate::{PassError, remove_dead, rewrite};
 use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_ops::{Args, array, find, tensor};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Results larger than this are left to be computed: folding them would copy weights.
 const MAX_ELEMENTS: i64 = 1 << 14;
 
 /// Replaces what is known by constants: results of constants only, and integer vectors whose elements inference
-/// knows. Returns how many nodes went.
-pub fn fold_constants(graph: &mut Graph) -> Result<usize, PassError> {
+/// knows. The weights `trained` are no constants. Returns how many nodes went.
+pub fn fold_constants(graph: &mut Graph, trained: &[ValueId]) -> Result<usize, PassError> {
+    let trained: HashSet<ValueId> = trained.iter().copied().collect();
     let folded = rewrite(graph, "fold_constants", |e| {
         let mut known: HashMap<ValueId, Tensor> = HashMap::new();
         for id in lorac_ir::topological_order(e.graph()) {
             let Some(node) = e.graph().node(id) else { continue };
-            for (&value, tensor) in node.outputs.iter().zip(results(e, id, &known)) {
+            for (&value, tensor) in node.outputs.iter().zip(results(e, id, &known, &trained)) {
                 if let Some(tensor) = tensor
                     && tensor.fact() == e.graph().fact(value)
                 {
@@ -47,7 +48,12 @@ pub fn fold_constants(graph: &mut Graph) -> Result<usize, PassError> {
 }
 
 /// What is known of a node's results: from inference, else by computing it from known operands.
-fn results(e: &lorac_ops::Emit, id: lorac_ir::NodeId, known: &HashMap<ValueId, Tensor>) -> Vec<Option<Tensor>> {
+fn results(
+    e: &lorac_ops::Emit,
+    id: lorac_ir::NodeId,
+    known: &HashMap<ValueId, Tensor>,
+    trained: &HashSet<ValueId>,
+) -> Vec<Option<Tensor>> {
     let Some(node) = e.graph().node(id) else { return Vec::new() };
     let contents: Vec<Option<Tensor>> = node.outputs.iter().map(|v| content(e, *v)).collect();
     let small = |v: &ValueId| e.graph().fact(*v).volume().known().is_some_and(|n| n <= MAX_ELEMENTS);
@@ -55,12 +61,15 @@ fn results(e: &lorac_ops::Emit, id: lorac_ir::NodeId, known: &HashMap<ValueId, T
         return contents;
     }
     let tensor_of = |v: ValueId| {
-        let tensor = known.get(&v).or_else(|| e.graph().weight(v))?;
+        let constant = || e.graph().weight(v).filter(|_| !trained.contains(&v));
+        let tensor = known.get(&v).or_else(constant)?;
         (tensor.len() as i64 <= 4 * MAX_ELEMENTS).then_some(tensor)
     };
     let operands: Option<Vec<_>> =
         node.inputs.iter().map(|v| v.map_or(Some(None), |v| array(tensor_of(v)?).map(Some))).collect();
-    let (Some(op), Some(inputs)) = (find(&node.op), operands) else { return contents };
+    let (Some(op), Some(inputs)) = (find(&node.op).filter(|_| !is_random(&node.op.name)), operands) else {
+        return contents;
+    };
     let dtypes = node.inputs.iter().map(|v| v.map_or(DType::Opaque, |v| e.graph().fact(v).dtype)).collect();
     let opset = e.graph().opsets.get(&node.op.domain).copied().unwrap_or(1);
     let args = Args { node, opset, inputs, dtypes, outputs: node.outputs.len() };
@@ -71,6 +80,11 @@ fn results(e: &lorac_ops::Emit, id: lorac_ir::NodeId, known: &HashMap<ValueId, T
         }
         Err(_) => contents,
     }
+}
+
+/// What a node draws is another number each time.
+fn is_random(name: &str) -> bool {
+    name.starts_with("Random") || ["Bernoulli", "Multinomial", "Dropout"].contains(&name)
 }
 
 /// The tensor of a value whose elements inference knows.

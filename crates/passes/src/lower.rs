@@ -1,6 +1,7 @@
 //! Fused operators taken apart, on the training copy.
 
-use crate::{PassError, rewrite};
+use crate::PassError;
+use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::Graph;
 use lorac_ops::{Grad, Val, find};
 
@@ -14,7 +15,7 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
             let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
             let made = lower(e, node, &x);
             for (old, new) in node.outputs.iter().zip(made) {
-                e.edit(|p| p.redirect(*old, new.id()));
+                replace_value(e, *old, new);
             }
             e.edit(|p| p.remove(id));
             count += 1;

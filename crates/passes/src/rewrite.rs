@@ -1,8 +1,8 @@
 //! How every pass edits: infer, write a patch, apply it, verify.
 
 use crate::PassError;
-use lorac_ir::{Graph, verify};
-use lorac_ops::{Emit, infer};
+use lorac_ir::{Attrs, Graph, Node, ValueId, verify};
+use lorac_ops::{Emit, Val, infer};
 
 /// Lets `write` write nodes on behalf of `pass` and applies them. The graph is inferred before and verified after.
 ///
@@ -20,12 +20,35 @@ pub fn rewrite<T>(
     if patch.is_empty() {
         return Ok(result);
     }
-    let before = graph.clone();
-    patch.apply(graph).map_err(|source| PassError::Patch { pass: pass.into(), source })?;
-    let found = verify(graph);
-    if found.is_empty() {
-        return Ok(result);
+    let next = patch.applied(graph).map_err(|source| PassError::Patch { pass: pass.into(), source })?;
+    let found = verify(&next);
+    if !found.is_empty() {
+        return Err(PassError::Verify { pass: pass.into(), found });
     }
-    *graph = before;
-    Err(PassError::Verify { pass: pass.into(), found })
+    *graph = next;
+    Ok(result)
+}
+
+/// Lets what the graph has of `old` read `new`. Where less, or more, is known of `new` than of `old`, an Identity keeps
+/// what the graph knew.
+pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
+    let (want, got) = (e.graph().fact(old), new.fact());
+    let unknown = [want.dtype, got.dtype].contains(&lorac_ir::DType::Opaque);
+    let id = match want == got || !(unknown || want.compatible(&got)) {
+        true => new.id(),
+        false => {
+            let inputs = vec![Some(new.id())];
+            let made = e.edit(|p| p.node("Identity".into(), "", inputs, Attrs::new(), vec![want], &"".into()));
+            made.first().copied().unwrap_or(new.id())
+        }
+    };
+    e.edit(|p| p.redirect(old, id));
+}
+
+/// What the user's model calls a node: its name, else that of its first result.
+pub(crate) fn title(graph: &Graph, node: &Node) -> String {
+    match &*node.origin.source {
+        "" => node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default(),
+        name => name.to_string(),
+    }
 }

@@ -1,7 +1,8 @@
 //! Mean and inverse deviation of a LayerNormalization, asked for as results, so that its gradient need not compute them
 //! again.
 
-use crate::{PassError, rewrite};
+use crate::PassError;
+use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::{Attr, Graph};
 use lorac_ops::Val;
 
@@ -18,7 +19,7 @@ pub fn expose_statistics(graph: &mut Graph) -> Result<usize, PassError> {
             let attrs: Vec<(&str, Attr)> = node.attrs.iter().map(|(k, v)| (&**k, v.clone())).collect();
             let made = e.ops("LayerNormalization", &x, &attrs, 3);
             for (old, new) in node.outputs.iter().zip(made) {
-                e.edit(|p| p.redirect(*old, new.id()));
+                replace_value(e, *old, new);
             }
             e.edit(|p| p.remove(id));
             count += 1;

@@ -27,7 +27,7 @@ pub fn print(graph: &Graph) -> String {
         let Some(node) = graph.node(id) else { continue };
         let mut operands: Vec<String> =
             node.inputs.iter().map(|v| v.map_or("_".to_string(), |v| label(graph, v))).collect();
-        operands.extend(node.attrs.iter().map(|(k, v)| format!("{k}={}", attr(v))));
+        operands.extend(node.attrs.iter().map(|(k, v)| format!("{k}={}", attr(graph, v))));
         let facts: Vec<String> = node.outputs.iter().map(|v| graph.fact(*v).to_string()).collect();
         let _ = write!(out, "  {} = {}({})", list(&node.outputs), node.op, operands.join(", "));
         let _ = write!(out, " : {}", facts.join(", "));
@@ -81,7 +81,7 @@ fn float(x: &f32) -> String {
     format!("{x:?}")
 }
 
-fn attr(attr: &Attr) -> String {
+fn attr(graph: &Graph, attr: &Attr) -> String {
     match attr {
         Attr::Int(n) => n.to_string(),
         Attr::Float(x) => float(x),
@@ -93,7 +93,12 @@ fn attr(attr: &Attr) -> String {
             Some(data) => format!("tensor {} {data}", t.fact()),
             None => format!("tensor {}", t.fact()),
         },
-        Attr::Opaque { encoded, .. } => format!("opaque {}", encoded.len()),
+        Attr::Graph(body) => {
+            let captures: Vec<String> = body.captures.iter().map(|v| label(graph, *v)).collect();
+            format!("graph of {} nodes reading [{}]", body.graph.node_count(), captures.join(", "))
+        }
+        Attr::Ref(name) => format!("ref {name}"),
+        Attr::Opaque(encoded) => format!("opaque {}", encoded.len()),
     }
 }
 

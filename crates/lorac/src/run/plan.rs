@@ -129,9 +129,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     })
 }
 
-/// The model's graph with its facts, so that roles and shapes can be asked of it.
+/// The model's graph with its functions written out and its facts, so that roles and shapes can be asked of it.
 fn inferred(model: &Model) -> Result<lorac_ir::Graph, Error> {
     let mut graph = model.graph.clone();
+    lorac_passes::inline(&mut graph, &model.functions)?;
     lorac_ops::infer(&mut graph)?;
     Ok(graph)
 }

@@ -1,11 +1,13 @@
-//! Values out of shapes, numbers and types: Cast Constant ConstantOfShape Range Shape Size.
+//! Values out of shapes, numbers and types: Cast CastLike Constant ConstantOfShape Range Shape Size.
 
+use super::shape::unknowns;
 use super::*;
-use crate::Operand::Any;
-use crate::case;
+use crate::Attribute::Int;
+use crate::Operand::{Any, Floats, Of, Positive};
+use crate::{Backward, Val, case};
 use lorac_ir::{Attr, Tensor};
 
-pub(super) const OPS: &[Op] = &[CAST, CONSTANT, CONSTANT_OF_SHAPE, RANGE, SHAPE, SIZE];
+pub(super) const OPS: &[Op] = &[CAST, CAST_LIKE, CONSTANT, CONSTANT_OF_SHAPE, RANGE, SHAPE, SIZE];
 
 /// ONNX's `TensorProto.DataType`.
 const CODES: [(i64, DType); 14] = [
@@ -30,42 +32,68 @@ pub(crate) fn code(dtype: DType) -> Option<i64> {
     CODES.iter().find(|c| c.1 == dtype).map(|c| c.0)
 }
 
-fn dtype_of(code: i64) -> DType {
+pub(crate) fn dtype_of(code: i64) -> DType {
     CODES.iter().find(|c| c.0 == code).map_or(DType::Opaque, |c| c.1)
 }
 
 const CAST: Op = Op {
     name: "Cast",
-    infer: |c| {
-        let dtype = dtype_of(c.node.int("to", 0));
-        let whole = (c.dtype().is_int() || c.dtype() == DType::Bool) && dtype.is_int();
-        let content = c.content(0).filter(|_| whole).map(<[Dim]>::to_vec);
-        known(Fact { dtype, ..c.fact(0) }, content)
-    },
-    eval: |a| {
-        let to = dtype_of(a.node.int("to", 0));
-        map(a, |x| match to {
-            DType::Bool => f64::from(u8::from(x != 0.0)),
-            d if d.is_int() => x.trunc(),
-            _ => x,
-        })
-    },
-    grad: Grad::rule(
-        |b| {
-            let (from, to) = (b.x[0].fact().dtype, b.y.fact().dtype);
-            vec![(from.is_float() && to.is_float()).then(|| b.gy.cast(from))]
-        },
-        &[case(&[Any(&[2, 3])]).with(&[("to", crate::Attribute::Int(11))])],
-    ),
+    infer: |c| cast_fact(c, dtype_of(c.node.int("to", 0))),
+    eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), dtype_of(a.node.int("to", 0)))?]),
+    grad: Grad::rule(cast_back, &[case(&[Any(&[2, 3])]).with(&[("to", Int(11))])]),
     ..MOVES
 };
+
+const CAST_LIKE: Op = Op {
+    name: "CastLike",
+    since: 15,
+    inputs: (2, 2),
+    infer: |c| cast_fact(c, c.fact(1).dtype),
+    eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), a.dtype(1))?]),
+    grad: Grad::rule(cast_back, &[case(&[Any(&[2, 3]), Of(DType::F64, &[1], &[0])])]),
+    ..MOVES
+};
+
+fn cast_fact(c: &Ctx, to: DType) -> Inferred {
+    let whole = (c.dtype().is_int() || c.dtype() == DType::Bool) && matches!(to, DType::I64 | DType::I32);
+    // Symbols are lengths, and fit.
+    let fits = |d: &Dim| to == DType::I64 || d.known().is_none_or(|n| i32::try_from(n).is_ok());
+    let content = c.content(0).filter(|v| whole && v.iter().all(fits)).map(<[Dim]>::to_vec);
+    known(Fact { dtype: to, ..c.fact(0) }, content)
+}
+
+/// Rounded to what `to` can hold: to nearest for floats, towards zero from floats to integers (the ends of the range for
+/// what lies beyond), modulo the range between integers.
+fn convert(x: &Array, from: DType, to: DType) -> Result<Array, EvalError> {
+    let narrow = to.is_int() && to.size() < 8 && !from.is_float();
+    let held = match narrow {
+        true => {
+            let range = 1i128 << (8 * to.size());
+            let signed = matches!(to, DType::I8 | DType::I16 | DType::I32);
+            x.mapv(|x| {
+                let n = (x as i128).rem_euclid(range);
+                (if signed && n >= range / 2 { n - range } else { n }) as f64
+            })
+        }
+        false => x.clone(),
+    };
+    let held = crate::tensor(to, &held).as_ref().and_then(crate::array);
+    held.ok_or_else(|| EvalError::Misfit(format!("a cast from {from} to {to}")))
+}
+
+fn cast_back<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
+    let (from, to) = (b.x[0].fact().dtype, b.y.fact().dtype);
+    vec![(from.is_float() && to.is_float()).then(|| b.gy.cast(from)), None]
+}
 
 const CONSTANT: Op = Op {
     name: "Constant",
     inputs: (0, 0),
-    infer: |c| match value(c.node) {
-        Some(t) => one(t.fact()),
-        None => one(Fact::unranked(DType::Opaque)),
+    infer: |c| match (value(c.node), c.node.attrs.get("value_string"), c.node.attrs.get("value_strings")) {
+        (Some(t), ..) => one(t.fact()),
+        (None, Some(_), _) => one(Fact::scalar(DType::Str)),
+        (None, None, Some(Attr::Strs(v))) => one(Fact::new(DType::Str, [v.len()])),
+        _ => one(Fact::unranked(DType::Opaque)),
     },
     eval: |a| match value(a.node).as_ref().and_then(crate::array) {
         Some(x) => Ok(vec![x]),
@@ -97,8 +125,7 @@ const CONSTANT_OF_SHAPE: Op = Op {
         let filler = filler(c.node);
         let shape = match (c.content(0), c.dims(0)) {
             (Some(dims), _) => Some(dims.to_vec()),
-            (None, Some([Dim::Known(rank)])) => Some(vec![Dim::Unknown; *rank as usize]),
-            _ => None,
+            (None, dims) => unknowns(dims),
         };
         let count = shape.as_ref().and_then(|s| s.iter().try_fold(1i64, |n, d| n.checked_mul(d.known()?)));
         let small = count.filter(|n| *n <= 64 && shape.as_ref().is_some_and(|s| s.len() < 2));
@@ -108,6 +135,7 @@ const CONSTANT_OF_SHAPE: Op = Op {
     },
     eval: |a| {
         let dims: Vec<usize> = a.ints(0)?.iter().map(|n| (*n).max(0) as usize).collect();
+        affordable(&dims)?;
         let x = filler(a.node).to_f64().and_then(|v| v.first().copied()).unwrap_or(0.0);
         Ok(vec![Array::from_elem(dims, x)])
     },
@@ -120,29 +148,46 @@ const RANGE: Op = Op {
     inputs: (3, 3),
     infer: |c| {
         let at = |slot| c.content(slot).and_then(|v: &[Dim]| v.first().copied()).unwrap_or(Dim::Unknown);
-        let (start, limit, step) = (at(0), at(1), at(2));
-        let len = match (start, limit, step) {
-            (Dim::Known(a), Dim::Known(b), Dim::Known(d)) if d != 0 => {
-                Dim::Known(((b - a) as f64 / d as f64).ceil().max(0.0) as i64)
-            }
-            (a, b, Dim::Known(1)) => b - a,
-            _ => Dim::Unknown,
+        let real = |slot| c.input(slot)?.tensor?.to_f64()?.first().copied();
+        let len = match (at(0), at(1), at(2)) {
+            (Dim::Known(a), Dim::Known(b), Dim::Known(d)) => range_len(a as f64, b as f64, d as f64),
+            (a, b, Dim::Known(1)) => Some(b - a),
+            _ => real(0).zip(real(1)).zip(real(2)).and_then(|((a, b), d)| range_len(a, b, d)),
         };
-        one(Fact::new(c.dtype(), [len]))
+        one(Fact::new(c.dtype(), [len.unwrap_or(Dim::Unknown)]))
     },
     eval: |a| {
         let at = |slot: usize| a.x(slot).map(|x| x.first().copied().unwrap_or(0.0));
         let (start, limit, step) = (at(0)?, at(1)?, at(2)?);
-        let len = ((limit - start) / step).ceil().max(0.0);
-        if !(len <= 1e8) {
+        let Some(Dim::Known(len)) = range_len(start, limit, step) else {
             return misfit(format!("Range from {start} to {limit} by {step}"));
-        }
-        let elements: Vec<f64> = (0..len as usize).map(|i| start + i as f64 * step).collect();
+        };
+        affordable(&[len as usize])?;
+        let elements: Vec<f64> = (0..len).map(|i| start + i as f64 * step).collect();
         Ok(vec![Array::from_shape_vec(vec![elements.len()], elements)?])
     },
-    grad: Grad::Zero("positions have no gradient"),
+    // Element i is start + i * step.
+    grad: Grad::rule(
+        |b| {
+            let (e, gy) = (b.emit, b.gy);
+            let all = |g: Val<'_, '_>| e.op("ReduceSum", &[g], &[("keepdims", 0i64.into())]).id();
+            let by_step = b.want(2, || {
+                let n = gy.unary("Size");
+                let i = e.op("Range", &[e.scalar(0.0, DType::I64), n, e.scalar(1.0, DType::I64)], &[]);
+                e.val(all(gy * i.cast(gy.fact().dtype))).reshape_like(b.x[2])
+            });
+            vec![Some(e.val(all(gy)).reshape_like(b.x[0])), None, by_step]
+        },
+        &[case(&[Any(&[]), Floats(&[], &[7.3]), Positive(&[])])],
+    ),
     ..MOVES
 };
+
+/// How many elements a Range has; `None` for steps that do not get there.
+fn range_len(start: f64, limit: f64, step: f64) -> Option<Dim> {
+    let len = ((limit - start) / step).ceil().max(0.0);
+    (len < 1e15 && step != 0.0).then_some(Dim::Known(len as i64))
+}
 
 /// The part of a shape that `start` and `end` ask for.
 fn part<T: Copy>(node: &lorac_ir::Node, dims: &[T]) -> Vec<T> {

@@ -1,12 +1,11 @@
-//! Comparisons and booleans: And Equal Greater GreaterOrEqual IsNaN Less LessOrEqual Not Or Where Xor.
+//! Comparisons and booleans: And Equal Greater GreaterOrEqual Less LessOrEqual Not Or Where Xor.
 
 use super::*;
 use crate::Operand::{Any, Bools};
 use crate::case;
 use crate::eval::zip;
 
-pub(super) const OPS: &[Op] =
-    &[AND, EQUAL, GREATER, GREATER_OR_EQUAL, IS_NAN, LESS, LESS_OR_EQUAL, NOT, OR, WHERE, XOR];
+pub(super) const OPS: &[Op] = &[AND, EQUAL, GREATER, GREATER_OR_EQUAL, LESS, LESS_OR_EQUAL, NOT, OR, WHERE, XOR];
 
 const COMPARISON: Op = Op { infer: |c| pair(c, DType::Bool), grad: Grad::Zero("a boolean has no gradient"), ..BINARY };
 
@@ -33,14 +32,6 @@ const GREATER: Op = Op { name: "Greater", eval: |a| zip2(a, |x, y| f64::from(u8:
 
 const GREATER_OR_EQUAL: Op =
     Op { name: "GreaterOrEqual", eval: |a| zip2(a, |x, y| f64::from(u8::from(x >= y))), ..COMPARISON };
-
-const IS_NAN: Op = Op {
-    name: "IsNaN",
-    infer: |c| one(Fact { dtype: DType::Bool, ..c.fact(0) }),
-    eval: |a| map(a, |x| f64::from(u8::from(x.is_nan()))),
-    grad: Grad::Zero("a boolean has no gradient"),
-    ..UNARY
-};
 
 const LESS: Op = Op { name: "Less", eval: |a| zip2(a, |x, y| f64::from(u8::from(x < y))), ..COMPARISON };
 
@@ -97,6 +88,7 @@ const WHERE: Op = Op {
         &[
             case(&[Bools(&[2, 3], &[true, false, true, true, false, false]), Any(&[2, 3]), Any(&[3])]),
             case(&[Bools(&[2, 1], &[true, false]), Any(&[]), Any(&[2, 3])]),
+            case(&[Bools(&[2, 1, 3], &[true, false, false, false, true, true]), Any(&[3]), Any(&[2, 1])]),
         ],
     ),
     ..UNARY

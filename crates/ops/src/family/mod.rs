@@ -12,8 +12,10 @@ mod constant;
 mod contrib;
 mod control;
 mod conv;
+mod determinant;
 mod einsum;
 mod index;
+mod integer;
 mod logic;
 mod loss;
 mod matmul;
@@ -31,10 +33,11 @@ mod signal;
 mod slice;
 mod space;
 mod text;
+mod trig;
 mod unary;
 mod vision;
 
-pub(crate) use constant::code as cast_code;
+pub(crate) use constant::{code as cast_code, dtype_of};
 
 /// Every operator, by family.
 pub static TABLE: &[&[Op]] = &[
@@ -47,12 +50,15 @@ pub static TABLE: &[&[Op]] = &[
     contrib::conv::OPS,
     contrib::matmul::OPS,
     contrib::norm::OPS,
+    contrib::other::OPS,
     contrib::quant::OPS,
     contrib::rotary::OPS,
     control::OPS,
     conv::OPS,
+    determinant::OPS,
     einsum::OPS,
     index::OPS,
+    integer::OPS,
     logic::OPS,
     loss::OPS,
     matmul::OPS,
@@ -70,6 +76,7 @@ pub static TABLE: &[&[Op]] = &[
     slice::OPS,
     space::OPS,
     text::OPS,
+    trig::OPS,
     unary::OPS,
     vision::OPS,
 ];
@@ -137,6 +144,12 @@ fn zip2(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
 
 fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
     Err(EvalError::Misfit(what.into()))
+}
+
+/// Refuses results that no reference evaluation is for: a file may ask for any number of elements.
+fn affordable(dims: &[usize]) -> Result<(), EvalError> {
+    let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
 }
 
 /// Contents combined elementwise; a scalar stretches.

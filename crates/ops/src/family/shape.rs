@@ -1,4 +1,5 @@
-//! The same elements in another shape: Concat Expand Flatten Reshape Squeeze Transpose Unsqueeze.
+//! The same elements in another shape: Concat Expand Flatten Reshape Squeeze Tile Transpose
+//! Unsqueeze.
 
 use super::*;
 use crate::Attribute::{Int, Ints as List};
@@ -7,7 +8,7 @@ use crate::eval::reshape;
 use crate::{Backward, Val, case};
 use ndarray::Axis;
 
-pub(super) const OPS: &[Op] = &[CONCAT, EXPAND, FLATTEN, RESHAPE, SQUEEZE, TRANSPOSE, UNSQUEEZE];
+pub(super) const OPS: &[Op] = &[CONCAT, EXPAND, FLATTEN, RESHAPE, SQUEEZE, TILE, TRANSPOSE, UNSQUEEZE];
 
 const CONCAT: Op = Op {
     name: "Concat",
@@ -24,6 +25,15 @@ const CONCAT: Op = Op {
                 return Err(InferError::Mismatch(fact, other));
             }
             total = total + dims[axis];
+            let clash = |(i, (m, n)): (usize, (&mut Dim, &Dim))| {
+                if i != axis && m.known().is_none() {
+                    *m = *n;
+                }
+                i != axis && m.known().zip(n.known()).is_some_and(|(m, n)| m != n)
+            };
+            if fact.shape.iter_mut().flatten().zip(dims).enumerate().any(clash) {
+                return Err(InferError::Mismatch(c.fact(0), other));
+            }
         }
         let parts = (0..c.inputs.len()).map(|slot| c.content(slot));
         let content = parts.collect::<Option<Vec<_>>>().filter(|_| rank == 1).map(|p| p.concat());
@@ -75,15 +85,15 @@ const EXPAND: Op = Op {
             };
             known(Fact { dtype: c.dtype(), shape }, content)
         }
-        (None, Some([Dim::Known(rank)])) => {
-            let rank = c.fact(0).rank().map(|r| r.max(*rank as usize));
+        (None, dims) => {
+            let rank = c.fact(0).rank().zip(unknowns(dims)).map(|(r, v)| r.max(v.len()));
             one(Fact { dtype: c.dtype(), shape: rank.map(|r| vec![Dim::Unknown; r]) })
         }
-        _ => one(Fact::unranked(c.dtype())),
     },
     eval: |a| {
         let target: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
         let dims = crate::eval::broadcast(a.x(0)?.shape(), &target)?;
+        affordable(&dims)?;
         match a.x(0)?.broadcast(dims) {
             Some(y) => Ok(vec![y.to_owned()]),
             None => misfit(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
@@ -116,6 +126,15 @@ const FLATTEN: Op = Op {
     ..MOVES
 };
 
+/// As many unknowns as a shape given by a vector of this shape has dimensions.
+pub(super) fn unknowns(of_vector: Option<&[Dim]>) -> Option<Vec<Dim>> {
+    // A file may say anything; no tensor has more axes than this.
+    const MAX_RANK: usize = 64;
+    let Some([Dim::Known(rank)]) = of_vector else { return None };
+    let rank = usize::try_from(*rank).ok().filter(|r| *r <= MAX_RANK)?;
+    Some(vec![Dim::Unknown; rank])
+}
+
 /// Unlike other axes, this one may equal the rank.
 fn flatten_axis(axis: i64, rank: usize) -> usize {
     (if axis < 0 { axis + rank as i64 } else { axis }).clamp(0, rank as i64) as usize
@@ -133,8 +152,10 @@ const RESHAPE: Op = Op {
         let fact = c.fact(0);
         let target = match (c.content(1), c.dims(1)) {
             (Some(target), _) => target.to_vec(),
-            (None, Some([Dim::Known(rank)])) => vec![Dim::Unknown; *rank as usize],
-            _ => return one(Fact::unranked(fact.dtype)),
+            (None, dims) => match unknowns(dims) {
+                Some(target) => target,
+                None => return one(Fact::unranked(fact.dtype)),
+            },
         };
         let copies = c.node.int("allowzero", 0) == 0;
         let mut dims = Vec::with_capacity(target.len());
@@ -181,13 +202,20 @@ const RESHAPE: Op = Op {
             }
         }
         if let Some(open) = dims.iter().position(|d| *d == -1) {
-            let rest: i64 = dims.iter().filter(|d| **d != -1).product();
+            let others = dims.iter().enumerate().filter(|(i, _)| *i != open);
+            let rest = others.fold(1i64, |p, (_, d)| p.saturating_mul(*d));
             dims[open] = (x.len() as i64).checked_div(rest).unwrap_or(0);
         }
         let dims: Vec<usize> = dims.iter().map(|d| (*d).max(0) as usize).collect();
         Ok(vec![reshape(x, &dims)?])
     },
-    grad: Grad::rule(back, &[case(&[Any(&[2, 6]), Ints(&[3], &[0, -1, 3])])]),
+    grad: Grad::rule(
+        back,
+        &[
+            case(&[Any(&[2, 6]), Ints(&[3], &[0, -1, 3])]),
+            case(&[Any(&[2, 3]), Ints(&[1], &[6])]).with(&[("allowzero", Int(1))]),
+        ],
+    ),
     ..MOVES
 };
 
@@ -218,6 +246,62 @@ const SQUEEZE: Op = Op {
         Ok(vec![reshape(x, &dims)?])
     },
     grad: Grad::rule(back, &[case(&[Any(&[2, 1, 3]), Ints(&[1], &[1])]), case(&[Any(&[1, 3, 1])])]),
+    ..MOVES
+};
+
+const TILE: Op = Op {
+    name: "Tile",
+    inputs: (2, 2),
+    infer: |c| {
+        let fact = c.fact(0);
+        let Some(dims) = fact.dims() else { return one(fact) };
+        let repeats = c.content(1).map_or(vec![Dim::Unknown; dims.len()], <[Dim]>::to_vec);
+        if repeats.len() != dims.len() {
+            return Err(InferError::Mismatch(fact, c.fact(1)));
+        }
+        let content = match (c.content(0), repeats.as_slice()) {
+            (Some(v), [Dim::Known(n @ 0..=64)]) => Some(v.repeat(*n as usize)),
+            _ => None,
+        };
+        let y = Fact::new(
+            fact.dtype,
+            dims.iter().zip(&repeats).map(|(d, r)| if *r == Dim::Known(1) { *d } else { *d * *r }),
+        );
+        known(y, content.filter(|v| v.len() <= 64))
+    },
+    eval: |a| {
+        let x = a.x(0)?;
+        let repeats: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
+        if repeats.len() != x.ndim() {
+            return misfit(format!("{repeats:?} repeats of {:?}", x.shape()));
+        }
+        let dims: Vec<usize> = x.shape().iter().zip(&repeats).map(|(n, r)| n.saturating_mul(*r)).collect();
+        affordable(&dims)?;
+        let at = |to: ndarray::IxDyn| {
+            let from: Vec<usize> = x.shape().iter().enumerate().map(|(i, n)| to[i] % n).collect();
+            x[ndarray::IxDyn(&from)]
+        };
+        Ok(vec![Array::from_shape_fn(dims, at)])
+    },
+    // Every axis as its copies and its length; the copies are summed.
+    grad: Grad::rule(
+        |b| {
+            let (e, x, repeats) = (b.emit, b.x[0], b.x[1]);
+            let rank = x.rank() as i64;
+            let split = match (repeats.known_ints(), x.shape().known_ints()) {
+                (Some(repeats), Some(dims)) => {
+                    e.ints(&repeats.iter().zip(&dims).flat_map(|(r, d)| [*r, *d]).collect::<Vec<_>>())
+                }
+                _ => {
+                    let pairs = [repeats.cast(DType::I64), x.shape()].map(|v| v.binary("Unsqueeze", e.ints(&[1])));
+                    e.op("Concat", &pairs, &[("axis", 1i64.into())]).reshape(&[-1])
+                }
+            };
+            let copies: Vec<i64> = (0..rank).map(|i| 2 * i).collect();
+            vec![Some(b.gy.binary("Reshape", split).sum(&copies, false).binary("Reshape", x.shape())), None]
+        },
+        &[case(&[Any(&[2, 3]), Ints(&[2], &[2, 1])]), case(&[Any(&[2, 1, 2]), Ints(&[3], &[1, 3, 2])])],
+    ),
     ..MOVES
 };
 
@@ -266,9 +350,8 @@ const UNSQUEEZE: Op = Op {
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);
-        let (Some(dims), Some(count)) = (fact.dims(), c.content(1).map(<[Dim]>::len)) else {
-            return one(Fact::unranked(fact.dtype));
-        };
+        let count = c.content(1).map_or_else(|| unknowns(c.dims(1)).map(|v| v.len()), |v| Some(v.len()));
+        let (Some(dims), Some(count)) = (fact.dims(), count) else { return one(Fact::unranked(fact.dtype)) };
         let rank = dims.len() + count;
         let Some(axes) = c.axes(1, rank)? else { return one(Fact::new(fact.dtype, vec![Dim::Unknown; rank])) };
         let content = c.content(0).filter(|_| rank == 1).map(<[Dim]>::to_vec);

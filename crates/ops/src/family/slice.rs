@@ -1,16 +1,16 @@
 //! Parts of a tensor by position: Slice Split Trilu.
 
+use super::index::{length, scatter_rows, shaped_like};
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Absent, Any, Ints};
-use crate::{Val, case};
-use lorac_ir::Tensor;
+use crate::{Backward, Emit, Val, case};
 use ndarray::{Axis, Slice as Steps};
 
 pub(super) const OPS: &[Op] = &[SLICE, SPLIT, TRILU];
 
 /// One axis of a Slice: `(axis, start, end, step)`.
-type Cut = (usize, Dim, Dim, i64);
+type Cut = (usize, Dim, Dim, Dim);
 
 const SLICE: Op = Op {
     name: "Slice",
@@ -25,7 +25,7 @@ const SLICE: Op = Op {
             out[*axis] = cut_len(dims[*axis], *start, *end, *step);
         }
         let content = match (c.content(0), cuts.as_slice()) {
-            (Some(v), [(0, Dim::Known(start), Dim::Known(end), step)]) => {
+            (Some(v), [(0, Dim::Known(start), Dim::Known(end), Dim::Known(step))]) => {
                 Some(positions(v.len(), *start, *end, *step).into_iter().map(|i| v[i]).collect())
             }
             _ => None,
@@ -40,50 +40,167 @@ const SLICE: Op = Op {
         }
         Ok(vec![y])
     },
-    // The gradient goes back to where the part was cut: zeros around it. Padding says so for steps of one, scattering
-    // onto zeros for the rest.
     grad: Grad::rule(
-        |b| {
-            let x = b.x[0];
-            let at = Val::zeros_like(x);
-            let positions = cut_positions(b);
-            vec![Some(b.emit.op("ScatterND", &[at, positions, b.gy.reshape(&[-1])], &[]))]
-        },
+        |b| vec![Some(uncut(b))],
         &[
             case(&[Any(&[4, 5]), Ints(&[1], &[1]), Ints(&[1], &[3]), Ints(&[1], &[1])]),
+            case(&[Any(&[4, 5]), Ints(&[2], &[-3, 0]), Ints(&[2], &[i64::MAX, -1])]),
+            case(&[Any(&[4, 5]), Ints(&[1], &[7]), Ints(&[1], &[9])]),
             case(&[Any(&[4, 5]), Ints(&[2], &[-1, 0]), Ints(&[2], &[-4, 9]), Absent, Ints(&[2], &[-2, 2])]),
+            case(&[
+                Any(&[4, 5]),
+                Ints(&[2], &[-1, 1]),
+                Ints(&[2], &[i64::MIN, 9]),
+                Ints(&[2], &[-1, 0]),
+                Ints(&[2], &[-3, 1]),
+            ]),
         ],
     ),
     ..MOVES
 };
 
-/// The coordinates of the elements that a Slice takes, one row each: every coordinate of the operand, sliced alike.
-fn cut_positions<'e, 'g>(b: &crate::Backward<'e, 'g>) -> Val<'e, 'g> {
+/// The gradient back where the part was cut, zeros around it: padded for steps of one, scattered along the axis for
+/// other steps.
+fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let (e, x) = (b.emit, b.x[0]);
     let rank = x.rank();
-    let ones = e.op("ConstantOfShape", &[x.shape()], &[("value", Tensor::vector(&[1i64]).into())]);
-    let coordinates = e.op("Transpose", &[ones.unary("NonZero")], &[]);
-    let shape = e.op("Concat", &[x.shape(), e.ints(&[rank as i64])], &[("axis", 0i64.into())]);
-    let mut inputs = vec![coordinates.binary("Reshape", shape)];
-    inputs.extend(&b.x[1..]);
-    if inputs.get(3).is_none_or(|v| v.is_absent()) {
-        let axes: Vec<i64> = (0..inputs[1].content().map_or(0, |c| c.len() as i64)).collect();
-        inputs.truncate(3);
-        inputs.push(e.ints(&axes));
-        inputs.extend(b.x.get(4));
+    let operand = |slot: usize| b.x.get(slot).and_then(|v| v.present());
+    let count = match b.x[1].fact().dims() {
+        Some([Dim::Known(n)]) => *n,
+        _ => b.x[1].content().map_or(0, |c| c.len() as i64),
+    };
+    let axes = match operand(3) {
+        None => Some((0..count).collect()),
+        Some(axes) => axes.known_ints(),
+    };
+    let Some(axes) = axes else {
+        let want = "axes that are known before the run".into();
+        return e.fail(InferError::Operand { slot: 3, got: b.x[3].fact(), want });
+    };
+    let mut g = b.gy;
+    let mut edges = vec![(Edge::Known(0), Edge::Known(0)); rank];
+    for (i, axis) in axes.iter().enumerate() {
+        let axis = (if *axis < 0 { axis + rank as i64 } else { *axis }) as usize;
+        let step = operand(4).map(|s| element(s, i));
+        if step.is_none_or(|s| s.known_ints().as_deref() == Some(&[1])) {
+            if let Some(edge) = edges.get_mut(axis) {
+                *edge = around(x, b.y, axis, element(b.x[1], i));
+            }
+            continue;
+        }
+        let n = length(x, axis);
+        let known = x.fact().dims().and_then(|d| d.get(axis)?.known());
+        let cut = [Some(element(b.x[1], i)), Some(element(b.x[2], i)), step];
+        let numbers: Option<Vec<i64>> = cut.iter().map(|v| v.and_then(|v| v.known_ints()?.first().copied())).collect();
+        let at = match (known, numbers.as_deref()) {
+            (Some(n), Some([start, end, step])) => {
+                let at = positions(n.max(0) as usize, *start, *end, *step);
+                e.ints(&at.into_iter().map(|i| i as i64).collect::<Vec<_>>())
+            }
+            // The cut itself says which positions it takes, clamped as it clamps.
+            _ => {
+                let all = e.op("Range", &[e.scalar(0.0, DType::I64), n.reshape(&[]), e.scalar(1.0, DType::I64)], &[]);
+                let mut operands = vec![all];
+                operands.extend(cut.iter().flatten().map(|v| v.cast(DType::I64)));
+                operands.insert(3, e.ints(&[0]));
+                e.op("Slice", &operands, &[])
+            }
+        };
+        g = scatter_rows(g, axis, n, at, "none");
     }
-    e.op("Slice", &inputs, &[]).reshape(&[-1, rank as i64])
+    let before: Option<Vec<i64>> = edges.iter().map(|p| p.0.known()).collect();
+    let after: Option<Vec<i64>> = edges.iter().map(|p| p.1.known()).collect();
+    let pads = match (before, after) {
+        (Some(before), Some(after)) if before.iter().chain(&after).all(|n| *n == 0) => return shaped_like(g, x),
+        (Some(before), Some(after)) => e.ints(&[before, after].concat()),
+        _ => {
+            let all = edges.iter().map(|p| p.0).chain(edges.iter().map(|p| p.1));
+            e.op("Concat", &all.map(|edge| edge.vector(e)).collect::<Vec<_>>(), &[("axis", 0i64.into())])
+        }
+    };
+    shaped_like(e.op("Pad", &[g, pads], &[]), x)
+}
+
+/// How many zeros one side of an axis gets.
+#[derive(Clone, Copy)]
+enum Edge<'e, 'g> {
+    Known(i64),
+    /// A vector of one element.
+    AtRunTime(Val<'e, 'g>),
+}
+
+impl<'e, 'g> Edge<'e, 'g> {
+    fn known(&self) -> Option<i64> {
+        match self {
+            Edge::Known(n) => Some(*n),
+            Edge::AtRunTime(_) => None,
+        }
+    }
+
+    fn vector(self, e: &'e Emit<'g>) -> Val<'e, 'g> {
+        match self {
+            Edge::Known(n) => e.ints(&[n]),
+            Edge::AtRunTime(v) => v,
+        }
+    }
+}
+
+/// What a cut with a step of one left away before and after it.
+fn around<'e, 'g>(x: Val<'e, 'g>, y: Val<'e, 'g>, axis: usize, start: Val<'e, 'g>) -> (Edge<'e, 'g>, Edge<'e, 'g>) {
+    let e = x.emit();
+    let dim = |v: Val<'e, 'g>| v.fact().dims().and_then(|d| d.get(axis).copied()).unwrap_or(Dim::Unknown);
+    let (n, left) = (dim(x), dim(y));
+    let start = start.cast(DType::I64);
+    let number = start.known_ints().and_then(|v| v.first().copied());
+    let before = match (number, n.known()) {
+        (Some(s), Some(n)) => Edge::Known((if s < 0 { s.saturating_add(n) } else { s }).clamp(0, n.max(0))),
+        // A start behind the end leaves nothing: then what is added behind is negative, and takes it back.
+        (Some(s @ 0..), None) if s < i64::from(i32::MAX) => Edge::Known(s),
+        _ => {
+            let n = length(x, axis);
+            let from_front = match number {
+                Some(s @ ..0) => n + e.ints(&[s]),
+                Some(_) => start,
+                None => e.op("Where", &[start.binary("Less", e.ints(&[0])), start + n, start], &[]),
+            };
+            Edge::AtRunTime(from_front.binary("Max", e.ints(&[0])).binary("Min", n))
+        }
+    };
+    let after = match (before, (n - left).known()) {
+        (Edge::Known(before), Some(gone)) => Edge::Known(gone - before),
+        (Edge::Known(0), None) => Edge::AtRunTime(length(x, axis) - length(y, axis)),
+        _ => Edge::AtRunTime(length(x, axis) - length(y, axis) - before.vector(e)),
+    };
+    (before, after)
+}
+
+/// Element `i` of a vector, as a vector of one element.
+fn element<'e, 'g>(v: Val<'e, 'g>, i: usize) -> Val<'e, 'g> {
+    let e = v.emit();
+    match v.content().and_then(|c| c.get(i)?.known()) {
+        Some(n) => e.ints(&[n]),
+        None => e.op("Slice", &[v, e.ints(&[i as i64]), e.ints(&[i as i64 + 1]), e.ints(&[0])], &[]),
+    }
 }
 
 fn cuts(c: &Ctx, rank: usize) -> Result<Option<Vec<Cut>>, InferError> {
-    let (Some(starts), Some(ends)) = (c.content(1), c.content(2)) else { return Ok(None) };
-    let listed = |slot: usize, default: Vec<i64>| match c.input(slot) {
-        Some(_) => c.ints(slot),
-        None => Some(default),
+    let count = match (c.content(1), c.dims(1)) {
+        (Some(starts), _) => starts.len(),
+        (None, Some([Dim::Known(n)])) => (*n).max(0) as usize,
+        _ => return Ok(None),
     };
-    let axes = listed(3, (0..starts.len() as i64).collect());
-    let (Some(axes), Some(steps)) = (axes, listed(4, vec![1; starts.len()])) else { return Ok(None) };
-    if starts.len() != ends.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+    let axes = match c.input(3) {
+        Some(_) => c.ints(3),
+        None => Some((0..count as i64).collect()),
+    };
+    let Some(axes) = axes else { return Ok(None) };
+    let listed = |slot: usize, default: Dim| match (c.content(slot), c.input(slot)) {
+        (Some(v), _) => v.to_vec(),
+        (None, Some(_)) => vec![Dim::Unknown; count],
+        (None, None) => vec![default; count],
+    };
+    let (starts, ends, steps) = (listed(1, Dim::Unknown), listed(2, Dim::Unknown), listed(4, Dim::Known(1)));
+    if [axes.len(), starts.len(), ends.len(), steps.len()].iter().any(|n| *n != count) {
         return Err(InferError::Mismatch(c.fact(1), c.fact(2)));
     }
     let mut cuts = Vec::new();
@@ -92,7 +209,7 @@ fn cuts(c: &Ctx, rank: usize) -> Result<Option<Vec<Cut>>, InferError> {
         let wrong =
             |got: i64, want: &str| InferError::Attribute { name: "axes", got: got.to_string(), want: want.into() };
         let at = usize::try_from(at).ok().filter(|a| *a < rank).ok_or_else(|| wrong(*axis, "an axis"))?;
-        if steps[i] == 0 {
+        if steps[i] == Dim::Known(0) {
             return Err(wrong(0, "a step"));
         }
         cuts.push((at, starts[i], ends[i], steps[i]));
@@ -100,19 +217,23 @@ fn cuts(c: &Ctx, rank: usize) -> Result<Option<Vec<Cut>>, InferError> {
     Ok(Some(cuts))
 }
 
-/// The length that a cut leaves of a dimension.
-fn cut_len(dim: Dim, start: Dim, end: Dim, step: i64) -> Dim {
-    match (dim, start, end) {
-        (Dim::Known(n), Dim::Known(a), Dim::Known(b)) => {
+/// The length that a cut leaves of a dimension. A symbol is taken to be long enough for the cut: true of every symbol
+/// but too small a one.
+fn cut_len(dim: Dim, start: Dim, end: Dim, step: Dim) -> Dim {
+    let open = |b: i64| b >= i64::from(i32::MAX);
+    match (dim, start, end, step) {
+        (Dim::Known(n), Dim::Known(a), Dim::Known(b), Dim::Known(step)) => {
             Dim::Known(positions(n.max(0) as usize, a, b, step).len() as i64)
         }
-        (n, Dim::Known(0), Dim::Known(b)) if step == 1 && b >= i64::from(i32::MAX) => n,
-        (n, Dim::Known(a), Dim::Known(b)) if step == 1 && a < 0 && b >= i64::from(i32::MAX) => {
-            // The last -a elements, where there are as many: true of every symbol but too small a one.
-            if n == Dim::Unknown { Dim::Unknown } else { Dim::Known(-a) }
-        }
+        (Dim::Unknown, ..) => match (start, end, step) {
+            (Dim::Known(0), end @ Dim::Sym(_), Dim::Known(1)) => end,
+            _ => Dim::Unknown,
+        },
+        (n, Dim::Known(a @ 0..), Dim::Known(b), Dim::Known(1)) if open(b) && !open(a) => n - Dim::Known(a),
+        (n, Dim::Known(a @ 0..), Dim::Known(b @ ..0), Dim::Known(1)) if !open(a) => n + Dim::Known(b) - Dim::Known(a),
+        (_, Dim::Known(a @ ..0), Dim::Known(b), Dim::Known(1)) if open(b) => Dim::Known(-a),
         // An end computed from another shape is taken to lie inside, as the exporter's model had it.
-        (_, Dim::Known(0), end @ Dim::Sym(_)) if step == 1 => end,
+        (_, Dim::Known(0), end @ Dim::Sym(_), Dim::Known(1)) => end,
         _ => Dim::Unknown,
     }
 }
@@ -154,7 +275,14 @@ const SPLIT: Op = Op {
         let Some(dims) = fact.dims() else { return Ok(vec![fact.into(); c.outputs]) };
         let axis = c.axis(0, dims.len())?;
         let lens: Vec<Dim> = match (c.content(1), c.input(1), dims[axis]) {
-            (Some(lens), _, _) => lens.to_vec(),
+            (Some(lens), _, n) => {
+                let total = lens.iter().fold(Dim::Known(0), |t, d| t + *d);
+                if lens.len() != c.outputs || (n - total).known().is_some_and(|rest| rest != 0) {
+                    let want = format!("{} lengths whose sum is {n}", c.outputs);
+                    return Err(InferError::Operand { slot: 1, got: c.fact(1), want });
+                }
+                lens.to_vec()
+            }
             (None, None, Dim::Known(n)) => even(n, c.outputs as i64).into_iter().map(Dim::Known).collect(),
             (None, None, d) => {
                 let share = d.div_exact(Dim::Known(c.outputs as i64)).unwrap_or(Dim::Unknown);
@@ -172,16 +300,16 @@ const SPLIT: Op = Op {
     eval: |a| {
         let x = a.x(0)?;
         let axis = a.axis(0, x.ndim())?;
-        let n = x.shape()[axis];
-        let lens = if a.opt(1).is_some() { a.ints(1)? } else { even(n as i64, a.outputs as i64) };
-        let mut at = 0isize;
+        let n = x.shape()[axis] as i64;
+        let lens = if a.opt(1).is_some() { a.ints(1)? } else { even(n, a.outputs as i64) };
+        let mut at = 0i64;
         let mut parts = Vec::new();
         for len in lens {
-            let end = at + len as isize;
-            if len < 0 || end > n as isize {
+            let end = at.saturating_add(len);
+            if len < 0 || end > n {
                 return misfit(format!("Split past the end of {:?}", x.shape()));
             }
-            parts.push(x.slice_axis(Axis(axis), Steps::new(at, Some(end), 1)).to_owned());
+            parts.push(x.slice_axis(Axis(axis), Steps::new(at as isize, Some(end as isize), 1)).to_owned());
             at = end;
         }
         Ok(parts)
@@ -194,6 +322,8 @@ const SPLIT: Op = Op {
         &[
             case(&[Any(&[2, 5]), Ints(&[2], &[2, 3])]).with(&[("axis", Int(1))]).outputs(2),
             case(&[Any(&[4, 2])]).with(&[("num_outputs", Int(2))]).outputs(2),
+            case(&[Any(&[2, 7])]).with(&[("num_outputs", Int(4)), ("axis", Int(-1))]).outputs(4),
+            case(&[Any(&[4])]).opset(13).outputs(2),
         ],
     ),
     ..MOVES

@@ -1,5 +1,5 @@
-//! Elementwise functions of one operand:
-//! Abs Ceil Cos Erf Exp Floor Identity Log Neg Reciprocal Round Sign Sin Sqrt.
+//! Elementwise functions of one operand: Abs Ceil Erf Exp Floor Identity IsInf IsNaN Log Neg Reciprocal Round Sign Sqrt.
+//! Angles and their inverses are in `trig.rs`.
 
 use super::*;
 use crate::Operand::{Any, Apart, Positive};
@@ -8,31 +8,25 @@ use crate::case;
 const STEP: &str = "constant almost everywhere";
 
 pub(super) const OPS: &[Op] =
-    &[ABS, CEIL, COS, ERF, EXP, FLOOR, IDENTITY, LOG, NEG, RECIPROCAL, ROUND, SIGN, SIN, SQRT];
+    &[ABS, CEIL, ERF, EXP, FLOOR, IDENTITY, IS_INF, IS_NAN, LOG, NEG, RECIPROCAL, ROUND, SIGN, SQRT];
 
 const ABS: Op = Op {
     name: "Abs",
-    eval: |a| map(a, f64::abs),
+    eval: |a| integer::map_numbers(a, f64::abs, i128::wrapping_abs),
     grad: Grad::rule(|b| vec![Some(b.gy * b.x[0].unary("Sign"))], &[case(&[Apart(&[2, 3])])]),
     ..UNARY
 };
 
 const CEIL: Op = Op { name: "Ceil", eval: |a| map(a, f64::ceil), grad: Grad::Zero(STEP), ..UNARY };
 
-const COS: Op = Op {
-    name: "Cos",
-    eval: |a| map(a, f64::cos),
-    grad: Grad::rule(|b| vec![Some(-(b.gy * b.x[0].unary("Sin")))], &[case(&[Any(&[2, 3])])]),
-    ..UNARY
-};
-
 const ERF: Op = Op {
     name: "Erf",
     eval: |a| map(a, libm::erf),
     grad: Grad::rule(
         |b| {
-            let bell = (-(b.x[0] * b.x[0])).unary("Exp");
-            vec![Some(b.gy * (bell * std::f64::consts::FRAC_2_SQRT_PI))]
+            // 2 / sqrt(pi) exp(-x^2), with the factor in the exponent.
+            let bell = (std::f64::consts::FRAC_2_SQRT_PI.ln() - b.x[0] * b.x[0]).unary("Exp");
+            vec![Some(b.gy * bell)]
         },
         &[case(&[Any(&[2, 3])])],
     ),
@@ -56,6 +50,26 @@ const IDENTITY: Op = Op {
     ..MOVES
 };
 
+/// A question about each element.
+const TEST: Op = Op {
+    infer: |c| one(Fact { dtype: DType::Bool, ..c.fact(0) }),
+    grad: Grad::Zero("a boolean has no gradient"),
+    ..UNARY
+};
+
+const IS_INF: Op = Op {
+    name: "IsInf",
+    eval: |a| {
+        let negative = a.node.int("detect_negative", 1) != 0;
+        let positive = a.node.int("detect_positive", 1) != 0;
+        let found = |x: f64| (positive && x == f64::INFINITY) || (negative && x == f64::NEG_INFINITY);
+        map(a, |x| f64::from(u8::from(found(x))))
+    },
+    ..TEST
+};
+
+const IS_NAN: Op = Op { name: "IsNaN", eval: |a| map(a, |x| f64::from(u8::from(x.is_nan()))), ..TEST };
+
 const LOG: Op = Op {
     name: "Log",
     eval: |a| map(a, f64::ln),
@@ -66,7 +80,7 @@ const LOG: Op = Op {
 const NEG: Op = Op {
     name: "Neg",
     infer: |c| known(c.fact(0), c.content(0).map(|v| v.iter().map(|d| Dim::Known(0) - *d).collect())),
-    eval: |a| map(a, |x| -x),
+    eval: |a| integer::map_numbers(a, |x| -x, i128::wrapping_neg),
     grad: Grad::rule(|b| vec![Some(-b.gy)], &[case(&[Any(&[2, 3])])]),
     ..UNARY
 };
@@ -82,13 +96,6 @@ const ROUND: Op = Op { name: "Round", eval: |a| map(a, f64::round_ties_even), gr
 
 const SIGN: Op =
     Op { name: "Sign", eval: |a| map(a, |x| if x == 0.0 { 0.0 } else { x.signum() }), grad: Grad::Zero(STEP), ..UNARY };
-
-const SIN: Op = Op {
-    name: "Sin",
-    eval: |a| map(a, f64::sin),
-    grad: Grad::rule(|b| vec![Some(b.gy * b.x[0].unary("Cos"))], &[case(&[Any(&[2, 3])])]),
-    ..UNARY
-};
 
 const SQRT: Op = Op {
     name: "Sqrt",

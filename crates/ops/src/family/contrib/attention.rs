@@ -1,5 +1,35 @@
-//! Attention of com.microsoft.
+//! Attention of com.microsoft: Attention GroupQueryAttention MultiHeadAttention, and those that are refused.
 
-use super::Op;
+use super::*;
 
-pub(in crate::family) const OPS: &[Op] = &[];
+mod group_query;
+mod mask;
+mod multi_head;
+mod packed;
+
+pub(in crate::family) const OPS: &[Op] = &[
+    packed::ATTENTION,
+    group_query::GROUP_QUERY_ATTENTION,
+    multi_head::MULTI_HEAD_ATTENTION,
+    refused("DecoderAttention", OLD),
+    refused("DecoderMaskedMultiHeadAttention", ONE_TOKEN),
+    refused("DecoderMaskedSelfAttention", ONE_TOKEN),
+    refused("GatedRelativePositionBias", UNPADDED),
+    refused("LongformerAttention", "its attention in windows and at chosen tokens has no form in plain operators here"),
+    refused("PackedAttention", UNPADDED),
+    refused("PackedMultiHeadAttention", UNPADDED),
+    refused("PagedAttention", "a paged cache serves inference; use the model that the pages were made from"),
+    refused("QAttention", "it computes in 8-bit integers; train the model before it was quantized"),
+    refused("RelativePositionBias", "its buckets serve T5; export the model with plain operators"),
+    refused("RemovePadding", UNPADDED),
+    refused("RestorePadding", UNPADDED),
+    refused(
+        "SparseAttention",
+        "its block-sparse cache serves inference on CUDA; export the model with plain operators",
+    ),
+];
+
+const OLD: &str = "ONNX Runtime replaced it by MultiHeadAttention; export the model again";
+const ONE_TOKEN: &str = "it decodes one token at a time; train the model that takes whole sequences";
+const UNPADDED: &str =
+    "it works on tokens without padding, in CUDA only; use the model before the optimizer removed the padding";

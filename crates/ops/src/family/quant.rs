@@ -1,5 +1,0 @@
-//! Quantized values and products of them.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];

@@ -1,5 +1,0 @@
-//! Recurrent layers: GRU LSTM RNN.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];

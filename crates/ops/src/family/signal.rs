@@ -1,5 +1,0 @@
-//! Windows and spectra.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];

@@ -1,5 +1,0 @@
-//! Boxes, regions and images.
-
-use super::Op;
-
-pub(super) const OPS: &[Op] = &[];
