@@ -60,6 +60,9 @@ struct Equation {
     result: Vec<Label>,
 }
 
+/// How long the axes of every label are.
+type Lengths = BTreeMap<Label, Dim>;
+
 /// The labels of one term; `axes` is how many its ellipsis stands for.
 fn term(text: &str, axes: usize) -> Result<Vec<Label>, String> {
     let letters = |part: &str| match part.chars().find(|c| !c.is_ascii_alphabetic()) {
@@ -111,7 +114,7 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
 }
 
 /// The equation, and the length of every label; `None` where a rank is unknown.
-fn labelled(c: &Ctx) -> Result<Option<(Equation, BTreeMap<Label, Dim>)>, InferError> {
+fn labelled(c: &Ctx) -> Result<Option<(Equation, Lengths)>, InferError> {
     let ranks: Option<Vec<usize>> = (0..c.inputs.len()).map(|slot| c.fact(slot).rank()).collect();
     let Some(ranks) = ranks else { return Ok(None) };
     let text = c.node.str("equation").unwrap_or_default();
@@ -120,7 +123,7 @@ fn labelled(c: &Ctx) -> Result<Option<(Equation, BTreeMap<Label, Dim>)>, InferEr
         got: format!("'{text}'"),
         want,
     })?;
-    let mut dims: BTreeMap<Label, Dim> = BTreeMap::new();
+    let mut dims = Lengths::new();
     for (slot, term) in equation.terms.iter().enumerate() {
         let fact = c.fact(slot);
         for (label, d) in term.iter().zip(fact.dims().unwrap_or_default()) {
