@@ -40,7 +40,7 @@ const EINSUM: Op = Op {
             case(&[Any(&[2, 3]), Any(&[4])]).with(&[("equation", Str("ij,k->ik"))]),
             case(&[Any(&[3]), Any(&[3])]).with(&[("equation", Str("i,i"))]),
             case(&[Any(&[]), Any(&[3]), Floats(&[], &[2.0])]).with(&[("equation", Str(",i,->i"))]),
-            case(&[Any(&[1, 3]), Any(&[2, 3])]).with(&[("equation", Str("ij,ij->ij"))]),
+            case(&[Any(&[2, 3]), Any(&[1, 3])]).with(&[("equation", Str("ij,ij->j"))]),
         ],
     ),
     ..UNARY
@@ -252,10 +252,13 @@ fn gradient<'e, 'g>(
             target.push(*fresh);
             continue;
         }
-        // A subscript that nothing else has, or only in length one, was summed over in this operand alone.
-        let own = x.fact().dims().and_then(|d| d.get(axis).copied());
+        // A subscript that nothing else certainly spans was summed over in this operand alone. The gradient of the
+        // result spans all it has.
+        let own = x.fact().dims().and_then(|d| d.get(axis).copied()).unwrap_or(Dim::Unknown);
+        let covers = |d: Dim| own == Dim::Known(1) || d.same(own) || d.known().is_some_and(|n| n != 1);
         let spans = |(v, term): &(Val, Vec<char>)| {
-            term.contains(c) && (own == Some(Dim::Known(1)) || length(*v, term, *c) != Some(Dim::Known(1)))
+            let dim = length(*v, term, *c).unwrap_or(Dim::Unknown);
+            term.contains(c) && (v.id() == b.gy.id() || covers(dim))
         };
         if !factors.iter().any(spans) {
             factors.push((ones(b, x, axis), vec![*c]));
