@@ -41,7 +41,13 @@ fn check(op: &Op, case: &Case, symbolic: bool) -> Result<usize, String> {
     let loss = objective(&mut whole, &ys, &mut random)?;
     let mut graph = whole.clone();
     let mut compared = 0;
-    lower(&mut graph).map_err(|e| e.to_string())?;
+    match lower(&mut graph).map_err(|e| e.to_string()) {
+        // What is unrolled or laid out when it is written needs numbers.
+        Err(e) if symbolic && e.contains("known length") => return Ok(0),
+        other => other?,
+    };
+    let empty = |name: &str| bench.inputs.iter().any(|(n, x)| n == name && x.is_empty());
+    bench.trained.retain(|(_, name)| !empty(name));
     let wrt: Vec<ValueId> = bench.trained.iter().filter_map(|(_, name)| graph.find(name)).collect();
     let loss = graph.find(&whole.name_of(loss)).ok_or("no loss")?;
     let grads = differentiate(&mut graph, loss, &wrt).map_err(|e| e.to_string())?;
@@ -65,9 +71,12 @@ fn check(op: &Op, case: &Case, symbolic: bool) -> Result<usize, String> {
                 let y = evaluate(&whole, &named(&inputs)).map_err(|e| e.to_string())?;
                 y.first().and_then(|y| y.first().copied()).ok_or("no loss".into())
             };
-            let want = (shifted(STEP)? - shifted(-STEP)?) / (2.0 * STEP);
-            // NaN is a failure.
-            if !((got - want).abs() / want.abs().max(1.0) <= TOLERANCE) {
+            let slope = |step: f64| Ok::<f64, String>((shifted(step)? - shifted(-step)?) / (2.0 * step));
+            let want = slope(STEP)?;
+            let near = |a: f64, b: f64, by: f64| (a - b).abs() <= by * b.abs().max(1.0);
+            // NaN is a failure; a jump, whose slope depends on the step, has no gradient.
+            let smooth = || Ok::<bool, String>(!want.is_finite() || near(slope(STEP / 2.0)?, want, 0.01));
+            if !near(*got, want, TOLERANCE) && smooth()? {
                 return Err(format!("gradient of x{slot}[{i}] is {got}, differences say {want}"));
             }
             compared += 1;
