@@ -72,3 +72,43 @@ fn gather_axis(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + rank as i64 } else { axis };
     usize::try_from(axis).ok().filter(|a| *a < rank)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_ir::Node;
+
+    /// Two rows of 32 numbers of 4 bits, in blocks of 16.
+    fn gathered(index: &[f64]) -> Vec<f64> {
+        let bytes: Vec<f64> = (0..32).map(|i| f64::from((i * 37 + 11) % 256)).collect();
+        let array = |dims: &[usize], data: Vec<f64>| Array::from_shape_vec(dims.to_vec(), data).expect("fits");
+        let attrs = [("block_size", 16), ("quantize_axis", 1), ("bits", 4)];
+        let node = Node {
+            op: "GatherBlockQuantized".into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            attrs: attrs.iter().map(|(k, v)| ((*k).into(), i64::from(*v).into())).collect(),
+            origin: lorac_ir::Origin { pass: "".into(), source: "".into() },
+        };
+        let inputs = vec![
+            Some(array(&[2, 16], bytes)),
+            Some(array(&[index.len()], index.to_vec())),
+            Some(array(&[2, 2], vec![0.5, 0.25, 2.0, 1.0])),
+            Some(array(&[2, 1], vec![0x87 as f64, 0x93 as f64])),
+        ];
+        let dtypes = vec![DType::U8, DType::I64, DType::F32, DType::U8];
+        let y = (GATHER_BLOCK_QUANTIZED.eval)(&Args { node: &node, opset: 1, inputs, dtypes, outputs: 1 });
+        y.expect("evaluates").iter().flat_map(|y| y.iter().copied()).collect()
+    }
+
+    #[test]
+    fn rows_of_four_bits() {
+        let y = gathered(&[1.0, -2.0, 7.0]);
+        assert_eq!(y.len(), 96);
+        // Byte 16 is 0x5b: 11 and 5, zero point 3, scale 2. Byte 24 is 0x83: 3 and 8, zero point 9, scale 1.
+        assert_eq!((y[0], y[1], y[16], y[17]), (16.0, 4.0, -6.0, -1.0));
+        // Byte 0 is 0x0b: 11 and 0, zero point 7, scale 0.5.
+        assert_eq!((y[32], y[33]), (2.0, -3.5));
+        assert!(y[64..].iter().all(|y| *y == 0.0), "no row 7");
+    }
+}
