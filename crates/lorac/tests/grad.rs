@@ -111,14 +111,15 @@ fn bad_input_is_named_and_leaves_nothing() {
     let broken =
         TINY.replace("%h = MatMul(%x, %w) : f32[N,3]", "%z = Relu(%b) : f32[3]\n %h = MatMul(%x, %z) : f32[N,3]");
     let foreign = TINY.replace("MatMul(%x, %w)", "odd.Blend(%x, %w)").replace("Add(%h", "other.Mix(%h");
-    let all: [(&str, &[&str], &[&str]); 11] = [
+    let all: [(&str, &[&str], &[&str]); 12] = [
         (TINY, &["--loss", "nll"], &["no output 'nll'", "'total' f32[]", "cross_entropy"]),
         (TINY, &["--loss", "y"], &["loss 'y'", "f32[N,3]", "a loss is one number"]),
-        (TINY, &["--loss", "mse", "--output", "p"], &["p"]),
+        (TINY, &["--loss", "mse", "--output", "p"], &["'p' is i64[2]", "real numbers"]),
         (TINY, &["--loss", "mse", "--output", "q"], &["no output 'q'"]),
         (TINY, &["--loss", "mse", "--wrt", "fc.q"], &["'fc.q' matches no weight", "nearest: fc."]),
         (TINY, &["--loss", "mse", "--wrt", "n"], &["'n' i64[1]", "only real numbers"]),
         (TINY, &["--loss", "mse", "--wrt", "unused"], &["does not depend on unused"]),
+        (TINY, &["--loss", "mse", "--fix", "M=2"], &["'M' is no dimension", "there are N"]),
         (TINY, &["--loss", "mse", "--dim", "N"], &["--dim N", "NAME=N"]),
         (TINY, &["--loss", "mse", "-o", "no/such/g.onnx"], &["no/such/g.onnx", "folder"]),
         (&broken, &["--loss", "total"], &["MatMul", "do not fit"]),

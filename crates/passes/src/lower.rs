@@ -28,3 +28,8 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
         Ok(count)
     })
 }
+
+/// Whether there is an operator to be taken apart.
+pub(crate) fn lowerable(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, n)| matches!(find(&n.op).map(|op| &op.grad), Some(Grad::Lower { .. })))
+}

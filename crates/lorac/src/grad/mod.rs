@@ -143,13 +143,24 @@ fn output(graph: &Graph, request: &Request) -> Result<ValueId, Error> {
         Some(name) => graph.outputs().iter().find(|v| graph.name_of(**v) == *name),
         None => graph.outputs().iter().find(|v| graph.fact(**v).dtype.is_float()),
     };
-    found.copied().ok_or_else(|| match name {
-        Some(name) => Error::Usage(format!(
-            "the model has no output '{name}'; its outputs are {} (or take --loss cross_entropy or mse of one)",
-            all()
-        )),
-        None => Error::Usage(format!("the model has no float output to take a loss of, only {}", all())),
-    })
+    match found {
+        // A loss of the model itself is looked at where it is differentiated.
+        Some(v) if matches!(request.loss, Loss::Output(_)) || graph.fact(*v).dtype.is_float() => Ok(*v),
+        Some(v) => {
+            let (name, fact) = (graph.name_of(*v), graph.fact(*v));
+            Err(Error::Usage(format!(
+                "the output '{name}' is {fact}: a loss is taken of real numbers; choose one of {}",
+                all()
+            )))
+        }
+        None => Err(Error::Usage(match name {
+            Some(name) => format!(
+                "the model has no output '{name}'; its outputs are {} (or take --loss cross_entropy or mse of one)",
+                all()
+            ),
+            None => format!("the model has no float output to take a loss of, only {}", all()),
+        })),
+    }
 }
 
 /// Makes dimensions of the inputs, and inputs that are single integers, numbers.
