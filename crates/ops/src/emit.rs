@@ -147,6 +147,11 @@ impl<'g> Emit<'g> {
         self.val(ABSENT)
     }
 
+    /// The first error so far, forgotten: for a caller who can do without what was written since.
+    pub fn take_error(&self) -> Option<InferError> {
+        self.state.borrow_mut().error.take()
+    }
+
     /// Applies an operator with `count` results.
     pub fn ops(&self, op: &str, inputs: &[Val<'_, 'g>], attrs: &[(&str, Attr)], count: usize) -> Vec<Val<'_, 'g>> {
         self.named("", op, inputs, attrs, count)

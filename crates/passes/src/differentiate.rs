@@ -55,9 +55,10 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
     }
     let moving = moving(e.graph(), wrt);
     let path = path(e.graph(), loss, &moving);
-    check(e.graph(), &path, &moving)?;
+    check(e, &path, &moving)?;
     let mut grads: HashMap<ValueId, Val> = HashMap::new();
     grads.insert(loss, one(e, loss));
+    let mut failed = Vec::new();
     for id in path.iter().rev() {
         let Some(node) = e.graph().node(*id) else { continue };
         let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
@@ -72,7 +73,9 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
             let sum = grads.get(&value).map_or(g, |old| *old + g);
             grads.insert(value, sum);
         }
+        failed.extend(e.take_error().map(|why| (node, why.to_string())));
     }
+    stopped(e.graph(), failed.into_iter())?;
     Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
 }
 
@@ -127,10 +130,15 @@ fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> 
 }
 
 /// Names what on the path cannot be differentiated: every operator with its reason, and the first of its nodes.
-fn check(graph: &Graph, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
+fn check(e: &Emit, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
+    let nodes = path.iter().filter_map(|id| e.graph().node(*id));
+    stopped(e.graph(), nodes.filter_map(|node| Some((node, obstacle(e, node, moving)?))))
+}
+
+/// Nodes with the reasons why no gradient passes them, as an error if there are any.
+fn stopped<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) -> Result<(), PassError> {
     let mut wrong: Vec<(String, &OpName, Vec<String>)> = Vec::new();
-    for node in path.iter().filter_map(|id| graph.node(*id)) {
-        let Some(why) = obstacle(graph, node, moving) else { continue };
+    for (node, why) in nodes {
         let name = title(graph, node);
         match wrong.iter_mut().find(|(known, op, _)| *known == why && **op == node.op) {
             Some((_, _, names)) => names.push(name),
@@ -146,7 +154,8 @@ fn check(graph: &Graph, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<()
 }
 
 /// Why a node on the path cannot be differentiated.
-fn obstacle(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> Option<String> {
+fn obstacle(e: &Emit, node: &Node, moving: &HashSet<ValueId>) -> Option<String> {
+    let graph = e.graph();
     if node.bodies().next().is_some() {
         return Some(inside(graph, node, moving));
     }
@@ -158,7 +167,12 @@ fn obstacle(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> Option<Str
             node.op.domain
         )),
         Some(Grad::Unsupported(why)) => Some(why.to_string()),
-        Some(Grad::Lower { .. }) => Some("it is not taken apart yet: run the pass `lower` first".into()),
+        Some(Grad::Lower { lower, .. }) => {
+            let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
+            lower(e, node, &x);
+            let why = e.take_error().map(|why| why.to_string());
+            Some(why.unwrap_or("it is not taken apart yet: run the pass `lower` first".into()))
+        }
         Some(Grad::Zero(_)) => None,
         Some(Grad::Rule { outputs, .. }) => {
             let read = |v: &ValueId| moving.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());

@@ -5,7 +5,8 @@ use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::Graph;
 use lorac_ops::{Grad, Val, find};
 
-/// Replaces every operator that differentiates through its meaning by that meaning. Returns how many there were.
+/// Replaces every operator that differentiates through its meaning by that meaning, where its operands allow it. Returns
+/// how many there were.
 pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
     rewrite(graph, "lower", |e| {
         let mut count = 0;
@@ -14,6 +15,10 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
             e.set_source(&node.origin.source);
             let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
             let made = lower(e, node, &x);
+            // What cannot be taken apart matters only where a gradient comes by, and is named there.
+            if e.take_error().is_some() {
+                continue;
+            }
             for (old, new) in node.outputs.iter().zip(made) {
                 replace_value(e, *old, new);
             }
@@ -22,4 +27,9 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
         }
         Ok(count)
     })
+}
+
+/// Whether there is an operator to be taken apart.
+pub(crate) fn lowerable(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, n)| matches!(find(&n.op).map(|op| &op.grad), Some(Grad::Lower { .. })))
 }

@@ -1,10 +1,11 @@
 //! From a model to its training copy: the one way that every command takes.
 
+use crate::lower::lowerable;
 use crate::{PassError, fold_constants, inline, lower, take_branches, upgrade};
 use lorac_ir::{Function, Graph, ValueId};
 
 /// Lowerings may write operators that are lowered in turn.
-const MAX_LOWERINGS: usize = 8;
+const MAX_ROUNDS: usize = 8;
 
 /// Makes a graph fit for [`crate::differentiate`]: standard operators as in opset 18 or later, functions written out,
 /// branches with a known condition taken, fused operators taken apart, constants folded. What is computed of the weights
@@ -28,14 +29,14 @@ pub fn prepare(graph: &mut Graph, functions: &[Function], trained: &[ValueId]) -
             }
         }
     }
-    let mut rounds = 0;
-    while lower(graph)? > 0 {
-        rounds += 1;
-        if rounds == MAX_LOWERINGS {
-            let why = format!("its operators are taken apart {MAX_LOWERINGS} times without an end");
-            return Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")));
+    // Folding tells shapes that some lowerings wait for.
+    for _ in 0..MAX_ROUNDS {
+        let lowered = lower(graph)?;
+        let folded = fold_constants(graph, trained)?;
+        if !lowerable(graph) || (lowered == 0 && folded == 0) {
+            return Ok(());
         }
     }
-    fold_constants(graph, trained)?;
-    Ok(())
+    let why = format!("its operators are taken apart {MAX_ROUNDS} times without an end");
+    Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")))
 }

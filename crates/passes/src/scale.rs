@@ -21,12 +21,12 @@ pub fn fold_scales(graph: &mut Graph) -> Result<usize, PassError> {
         let g = e.graph();
         let mut factors: BTreeMap<NodeId, Factors> = BTreeMap::new();
         let mut gone: HashMap<ValueId, ValueId> = HashMap::new();
-        let mut operands: HashSet<ValueId> = HashSet::new();
+        let mut reduced: HashSet<ValueId> = HashSet::new();
         for (id, node) in g.nodes() {
             let Some((x, factor)) = scaling(g, node) else { continue };
             let y = node.outputs[0];
             // Of factors in a row one is taken.
-            let chained = gone.contains_key(&x) || operands.contains(&y);
+            let chained = gone.contains_key(&x) || reduced.contains(&y);
             if chained || g.fact(x) != g.fact(y) || g.outputs().contains(&y) {
                 continue;
             }
@@ -39,7 +39,7 @@ pub fn fold_scales(graph: &mut Graph) -> Result<usize, PassError> {
                 continue;
             }
             gone.insert(y, x);
-            operands.insert(x);
+            reduced.insert(x);
             e.edit(|p| p.remove(id));
         }
         let mut replaced: HashMap<ValueId, ValueId> = HashMap::new();

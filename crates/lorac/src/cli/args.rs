@@ -64,11 +64,14 @@ pub(super) enum Command {
         /// The file to write [default: MODEL.grad.onnx in this folder]
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// A number for a dimension's name, for the summary
+        /// Make a dimension of the inputs a number, or an input that is one integer a constant
+        #[arg(long, value_name = "NAME=N")]
+        fix: Vec<String>,
+        /// A number for a dimension's name, in the summary only
         #[arg(long, value_name = "NAME=N")]
         dim: Vec<String>,
         /// Print the operator table in Markdown instead
-        #[arg(long, conflicts_with_all = ["model", "wrt", "loss", "output", "out", "dim"])]
+        #[arg(long, conflicts_with_all = ["model", "wrt", "loss", "output", "out", "fix", "dim"])]
         coverage: bool,
     },
     /// Prove that DEPLOYED is BASE with other bytes in some weights, and nothing else

@@ -15,6 +15,7 @@ pub(super) struct Ask {
     pub(super) loss: String,
     pub(super) output: Option<String>,
     pub(super) out: Option<PathBuf>,
+    pub(super) fix: Vec<String>,
     pub(super) dim: Vec<String>,
 }
 
@@ -34,7 +35,8 @@ struct Summary {
 }
 
 pub(super) fn run(name: &str, ask: Ask, quiet: bool, format: Format) -> Result<(), Error> {
-    let dims = ask.dim.iter().map(|d| dim(d)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
+    let dims = ask.dim.iter().map(|d| number("--dim", d)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
+    let fix = ask.fix.iter().map(|f| number("--fix", f)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
     let model = open(name, quiet)?;
     let loss = loss(&model, &ask.loss);
     if let (Loss::Output(_), Some(output)) = (&loss, &ask.output) {
@@ -43,7 +45,7 @@ pub(super) fn run(name: &str, ask: Ask, quiet: bool, format: Format) -> Result<(
     }
     let out = ask.out.unwrap_or_else(|| default_place(&model));
     check_place(&model, &out)?;
-    let gradient = grad(&model, &Request { wrt: ask.wrt, loss, output: ask.output })?;
+    let gradient = grad(&model, &Request { wrt: ask.wrt, loss, output: ask.output, fix })?;
     let cost = cost(&gradient, &dims)?;
     let ir_version = model.ir_version.max(SaveOptions::default().ir_version);
     save(&gradient.graph, &out, &SaveOptions { ir_version, ..SaveOptions::default() })?;
@@ -60,11 +62,11 @@ fn loss(model: &Model, name: &str) -> Loss {
     }
 }
 
-fn dim(text: &str) -> Result<(String, i64), Error> {
+fn number(option: &str, text: &str) -> Result<(String, i64), Error> {
     let pair = text.split_once('=').and_then(|(name, n)| Some((name, n.parse::<i64>().ok()?)));
     let pair = pair.filter(|(name, n)| !name.is_empty() && *n >= 0);
     let pair = pair.map(|(name, n)| (name.to_string(), n));
-    pair.ok_or_else(|| Error::Usage(format!("--dim {text}: wanted NAME=N, as in --dim batch=8")))
+    pair.ok_or_else(|| Error::Usage(format!("{option} {text}: wanted NAME=N, as in {option} batch=8")))
 }
 
 /// Beside nothing of the user's: sources lie in a cache.

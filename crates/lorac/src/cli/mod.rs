@@ -61,8 +61,8 @@ fn command(args: Args) -> Result<(), Error> {
             args::Format::Json => render::json(&crate::coverage::entries()),
             args::Format::Text => render::text(&crate::coverage::markdown()),
         },
-        Command::Grad { model, wrt, loss, output, out, dim, coverage: false } => {
-            let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, dim };
+        Command::Grad { model, wrt, loss, output, out, fix, dim, coverage: false } => {
+            let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, fix, dim };
             grad::run(&model.unwrap_or_default(), ask, args.quiet, format)
         }
         Command::Verify { base, deployed, targets, tolerance, samples, runtime } => {

@@ -5,7 +5,7 @@ mod cost;
 pub use cost::{Cost, cost};
 
 use crate::error::Error;
-use lorac_ir::{Attr, Attrs, Graph, OpName, Origin, Patch, ValueId};
+use lorac_ir::{Attr, Attrs, DType, Dim, Graph, OpName, Origin, Patch, Tensor, ValueId};
 use lorac_onnx::Model;
 use lorac_passes::{
     PassError, cross_entropy, expose_statistics, fold_constants, gradient_path, gradients, mean_squared_error, prepare,
@@ -33,6 +33,8 @@ pub struct Request {
     pub loss: Loss,
     /// The output that the loss is taken of; the first float one where it is not named.
     pub output: Option<String>,
+    /// Numbers for dimensions of the inputs, and for inputs that are single integers.
+    pub fix: BTreeMap<String, i64>,
 }
 
 /// A graph with the outputs `loss` and `grad.<name>`, and what is known of it.
@@ -68,6 +70,7 @@ pub fn grad(model: &Model, request: &Request) -> Result<Gradient, Error> {
     let output = output(&graph, request)?;
     check_names(&graph, request, output, &wrt)?;
     graph.set_outputs(vec![output]).map_err(|e| Error::Usage(e.to_string()))?;
+    fix(&mut graph, &request.fix)?;
     prepare(&mut graph, &model.functions, &wrt)?;
     remove_dead(&mut graph)?;
     let [output] = *graph.outputs() else { return Err(Error::Usage("the loss was lost".into())) };
@@ -87,8 +90,6 @@ pub fn grad(model: &Model, request: &Request) -> Result<Gradient, Error> {
     }
     let forward = graph.node_bound();
     let grads = gradients(&mut graph, loss, &wrt)?;
-    fold_constants(&mut graph, &wrt)?;
-    // Folding may have moved a gradient that is a constant; its id is then gone with its node.
     let pairs: Vec<(ValueId, ValueId)> = wrt.iter().copied().zip(grads).filter_map(|(w, g)| Some((w, g?))).collect();
     let names: Vec<String> = pairs.iter().map(|(w, _)| graph.name_of(*w)).collect();
     let parameters = pairs.iter().filter_map(|(w, _)| graph.fact(*w).known_dims()).map(|d| d.iter().product::<usize>());
@@ -96,6 +97,7 @@ pub fn grad(model: &Model, request: &Request) -> Result<Gradient, Error> {
     let reached: BTreeSet<ValueId> = pairs.iter().map(|p| p.0).collect();
     let unreached = wrt.iter().filter(|v| !reached.contains(v)).map(|v| graph.name_of(*v)).collect();
     name_outputs(&mut graph, loss, &pairs)?;
+    fold_constants(&mut graph, &wrt)?;
     remove_dead(&mut graph)?;
     drop_unused(&mut graph)?;
     lorac_ops::infer(&mut graph)?;
@@ -141,13 +143,58 @@ fn output(graph: &Graph, request: &Request) -> Result<ValueId, Error> {
         Some(name) => graph.outputs().iter().find(|v| graph.name_of(**v) == *name),
         None => graph.outputs().iter().find(|v| graph.fact(**v).dtype.is_float()),
     };
-    found.copied().ok_or_else(|| match name {
-        Some(name) => Error::Usage(format!(
-            "the model has no output '{name}'; its outputs are {} (or take --loss cross_entropy or mse of one)",
-            all()
-        )),
-        None => Error::Usage(format!("the model has no float output to take a loss of, only {}", all())),
-    })
+    match found {
+        // A loss of the model itself is looked at where it is differentiated.
+        Some(v) if matches!(request.loss, Loss::Output(_)) || graph.fact(*v).dtype.is_float() => Ok(*v),
+        Some(v) => {
+            let (name, fact) = (graph.name_of(*v), graph.fact(*v));
+            Err(Error::Usage(format!(
+                "the output '{name}' is {fact}: a loss is taken of real numbers; choose one of {}",
+                all()
+            )))
+        }
+        None => Err(Error::Usage(match name {
+            Some(name) => format!(
+                "the model has no output '{name}'; its outputs are {} (or take --loss cross_entropy or mse of one)",
+                all()
+            ),
+            None => format!("the model has no float output to take a loss of, only {}", all()),
+        })),
+    }
+}
+
+/// Makes dimensions of the inputs, and inputs that are single integers, numbers.
+fn fix(graph: &mut Graph, numbers: &BTreeMap<String, i64>) -> Result<(), Error> {
+    let mut symbols = BTreeSet::new();
+    let mut patch = Patch::new(graph, "fix");
+    let mut bound = Vec::new();
+    for &input in graph.inputs() {
+        let mut fact = graph.fact(input);
+        symbols.extend(fact.dims().into_iter().flatten().filter_map(|d| d.name()));
+        let known = |d: &Dim| d.eval(&|name| numbers.get(name).copied()).map_or(*d, Dim::Known);
+        fact.shape = fact.shape.map(|dims| dims.iter().map(known).collect());
+        match numbers.get(&graph.name_of(input)) {
+            Some(n) if fact.dtype.is_int() && fact.rank() == Some(0) => {
+                symbols.insert(graph.name_of(input));
+                let tensor = match fact.dtype {
+                    DType::I64 => Some(Tensor::scalar(*n)),
+                    dtype => Tensor::from_f64(dtype, &[], &[*n as f64]),
+                };
+                let constant = tensor.map(|t| patch.weight("", t));
+                constant.into_iter().for_each(|c| patch.redirect(input, c));
+                patch.drop_input(input);
+            }
+            _ => bound.push((input, fact)),
+        }
+    }
+    if let Some(unknown) = numbers.keys().find(|n| !symbols.contains(*n)) {
+        let known: Vec<String> = symbols.into_iter().collect();
+        let why = format!("'{unknown}' is no dimension of an input and no input of one integer");
+        return Err(Error::Usage(format!("{why}; there are {}", known.join(", "))));
+    }
+    patch.apply(graph).map_err(|source| PassError::Patch { pass: "fix".into(), source })?;
+    bound.into_iter().for_each(|(input, fact)| graph.set_fact(input, fact));
+    Ok(())
 }
 
 /// Names that the result needs must not mean something else.
