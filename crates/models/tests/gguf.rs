@@ -132,7 +132,7 @@ fn the_recorded_llama_in_this_format() {
 #[test]
 fn every_prefix_of_a_file_is_refused() {
     let mut file = llama();
-    file.tensors.truncate(2);
+    file.tensors.retain(|t| t.0 == "output_norm.weight");
     let bytes = file.bytes();
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("cut.gguf");
