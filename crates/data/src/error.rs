@@ -67,6 +67,22 @@ pub enum DataError {
     #[error("{}: none of its {read} rows is left{}", path.display(), if *read > 0 { " by the filter" } else { "" })]
     Empty { path: PathBuf, read: usize, kept: usize },
 
+    /// A text file in another encoding. `byte` counts from 0.
+    #[error("{} is not UTF-8 from byte {byte} on; convert the file to UTF-8", path.display())]
+    NotUtf8Text { path: PathBuf, byte: usize },
+
+    /// A folder without texts.
+    #[error("{} holds no .txt file", path.display())]
+    NoText { path: PathBuf },
+
+    /// Blocks in which no token has a next one.
+    #[error("a block of {len} tokens leaves nothing to predict; the least is 2")]
+    ShortBlock { len: usize },
+
+    /// Texts too short for one block.
+    #[error("{tokens} tokens of text fill no block of {len}")]
+    NoBlock { tokens: usize, len: usize },
+
     /// An expression that is no filter.
     #[error(transparent)]
     Filter(#[from] FilterError),

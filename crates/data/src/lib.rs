@@ -5,6 +5,9 @@
 //! are back, scored ([`Classification`]). Every step is deterministic: the same files, settings and seeds give the
 //! same bytes on every machine and with any number of threads.
 //!
+//! A language model needs no labels: plain texts ([`read_texts`]) are tokenized whole and cut into blocks
+//! ([`text_blocks`]), and scored by [`Perplexity`].
+//!
 //! This crate must never know what the numbers are for: no ONNX, no graph, no runtime, no YAML, no download.
 //!
 //! ```
@@ -44,18 +47,22 @@ mod jsonl;
 mod label;
 mod metrics;
 mod nearest;
+mod perplexity;
 mod read;
 mod sampler;
 mod shuffle;
 mod split;
+mod text;
 mod tokenize;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
 pub use error::DataError;
 pub use filter::{Filter, FilterError};
 pub use metrics::Classification;
+pub use perplexity::Perplexity;
 pub use read::{Example, Format, ReadSpec, read};
 pub use sampler::{Epoch, Sampler};
 pub use shuffle::shuffle;
 pub use split::{Holdout, Selection, dedup_against, overlap, select, split};
+pub use text::{Blocks, Rest, Text, read_texts, text_blocks};
 pub use tokenize::{Encoded, Tokenizer};

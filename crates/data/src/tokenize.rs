@@ -76,6 +76,18 @@ impl Tokenizer {
             .collect())
     }
 
+    /// All tokens of `text`, none cut off, no special token added.
+    ///
+    /// # Errors
+    /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<i64>, DataError> {
+        let what = |error: tokenizers::Error| DataError::Encode { what: error.to_string() };
+        let mut whole = self.inner.clone();
+        whole.with_truncation(None).map_err(what)?;
+        let encoding = whole.encode_fast(text, false).map_err(what)?;
+        Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
+    }
+
     /// The id that pads: from the file's padding section, else that of `[PAD]`, `<pad>` or `<|endoftext|>`, else 0.
     #[must_use]
     pub fn pad_id(&self) -> i64 {

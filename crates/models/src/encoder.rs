@@ -1,8 +1,8 @@
 //! The BERT family: embeddings, layers normalised after each residual, perhaps a classifier of the first token.
 
 use crate::weights::Weights;
-use crate::write::{Write, write};
-use crate::{Activation, Built, Config, ModelError};
+use crate::write::{FLOAT, INT64, Write, parent, write};
+use crate::{Built, Config, ModelError};
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
 
@@ -165,7 +165,7 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
         let sum = w.op(parent(&norm), "Add", &[mixed, x], &[]);
         let x = w.norm_as("", &norm, sum, c.hidden, c.epsilon);
         let up = part(l.up);
-        let wide = self.activation(parent(&up), w.linear(&up, x, (c.hidden, c.intermediate)));
+        let wide = w.activation(parent(&up), w.linear(&up, x, (c.hidden, c.intermediate)), c.activation);
         let narrow = w.linear(&part(l.down), wide, (c.intermediate, c.hidden));
         let norm = part(l.norm);
         let sum = w.op(parent(&norm), "Add", &[narrow, x], &[]);
@@ -193,16 +193,6 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
         op("Reshape", &[mixed, w.emit.ints(&[0, 0, c.hidden as i64])])
     }
 
-    fn activation(&self, module: &str, x: Val<'e, 'g>) -> Val<'e, 'g> {
-        let w = self.w;
-        match self.config.activation {
-            Activation::Gelu => w.op(module, "Gelu", &[x], &[]),
-            Activation::GeluTanh => w.op(module, "Gelu", &[x], &[("approximate", "tanh".into())]),
-            Activation::Relu => w.op(module, "Relu", &[x], &[]),
-            Activation::Silu => w.op(module, "Mul", &[w.op(module, "Sigmoid", &[x], &[]), x], &[]),
-        }
-    }
-
     /// The scores of `labels` classes, `f32[batch,labels]`.
     fn classifier(&self, x: Val<'e, 'g>, labels: usize) -> Val<'e, 'g> {
         let (w, head, hidden) = (self.w, &self.layout.head, self.config.hidden);
@@ -212,12 +202,4 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
         let pooled = w.op(&dense, head.activation, &[pooled], &[]);
         w.linear_as("logits", head.out, pooled, (hidden, labels))
     }
-}
-
-/// ONNX's `TensorProto.DataType`, as Cast takes it.
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
-
-fn parent(module: &str) -> &str {
-    module.rsplit_once('.').map_or(module, |(parent, _)| parent)
 }

@@ -1,4 +1,4 @@
-//! Why a folder is no model.
+//! Why a folder or a file is no model.
 
 use lorac_ir::{Fact, PatchError};
 use lorac_ops::InferError;
@@ -6,7 +6,7 @@ use safetensors::SafeTensorError;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why a folder is no model.
+/// Why a folder or a file is no model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
@@ -52,6 +52,22 @@ pub enum ModelError {
         file: PathBuf,
         /// What is wrong with it.
         source: SafeTensorError,
+    },
+    /// The GGUF file is truncated or malformed, or of a kind that is not known.
+    #[error("{} is no GGUF file that can be read: {what}", file.display())]
+    Gguf {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and where.
+        what: String,
+    },
+    /// The GGUF file's tokenizer is malformed, or of a kind that is not known.
+    #[error("{}: the tokenizer cannot be read: {what}", file.display())]
+    Tokenizer {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// Tensors are missing or do not have the shape that the configuration asks for.
     #[error("{}: {}", file.display(), tensors(missing, wrong))]

@@ -1,8 +1,9 @@
-//! ONNX graphs built from a folder with a `config.json` and a `model.safetensors`, as Hugging Face publishes models.
+//! ONNX graphs built from a folder with a `config.json` and a `model.safetensors`, as Hugging Face publishes models, or
+//! from a GGUF file.
 //!
-//! [`build`] reads both, picks the builder of the configuration's `model_type` and writes an opset 20 graph in f32. Weights
+//! [`build`] reads the configuration, picks the builder of its `model_type` and writes an opset 20 graph in f32. Weights
 //! keep their names; those that a product reads are transposed from `[out,in]` to `[in,out]`, all others are ranges
-//! of the mapped file. The crate knows no `.onnx` file, no pass and no runtime.
+//! of the mapped file. Quantized weights become f32. The crate knows no `.onnx` file, no pass and no runtime.
 //!
 //! ```
 //! use lorac_models::{ModelError, build, model_types};
@@ -12,25 +13,31 @@
 //! ```
 
 mod config;
+mod decoder;
 mod encoder;
 mod error;
+mod gguf;
 mod registry;
 mod weights;
 mod write;
 
 pub use config::{Activation, Config};
 pub use error::{Fault, Misfit, ModelError};
+pub use gguf::{gguf_file, gguf_tokenizer};
 pub use registry::model_types;
 
 use lorac_ir::Graph;
+use registry::Family;
+use serde_json::{Map, Value};
 use std::path::Path;
+use weights::Weights;
 
 /// A model as a graph, and what is known of it.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Inputs `input_ids` and `attention_mask`, for bert also `token_type_ids`, each `i64[batch,sequence]`. Output
-    /// `last_hidden_state`: `f32[batch,sequence,hidden]`, or `logits`: `f32[batch,labels]` where the file holds a
-    /// sequence classifier.
+    /// Inputs `input_ids` and `attention_mask`, for bert also `token_type_ids`, each `i64[batch,sequence]`. Output of
+    /// encoders `last_hidden_state`: `f32[batch,sequence,hidden]`, or `logits`: `f32[batch,labels]` where the file
+    /// holds a sequence classifier; of decoders `logits`: `f32[batch,sequence,vocab]`, the scores of the next token.
     pub graph: Graph,
     /// The Hugging Face class whose forward pass this is: `BertModel`, `RobertaForSequenceClassification`, ...
     pub architecture: String,
@@ -40,21 +47,51 @@ pub struct Built {
     pub hidden: usize,
 }
 
-/// The model of `folder`.
+/// The model at `path`: a folder with `config.json` and `model.safetensors` (or the files that
+/// `model.safetensors.index.json` lists), a `.gguf` file, or a folder with one such file and no `config.json`.
 ///
 /// # Errors
 /// A file that cannot be read, a model type that is not known, every field of the configuration that does not fit, or
 /// every tensor that is missing or misshapen.
-pub fn build(folder: &Path) -> Result<Built, ModelError> {
-    let file = folder.join("config.json");
-    let fields = config::fields(&file)?;
-    let builder = registry::builder(&file, &fields)?;
-    let config = config::config(&file, &fields)?;
-    let weights = weights::open(&folder.join("model.safetensors"))?;
-    if config.layers > weights.len() {
+pub fn build(path: &Path) -> Result<Built, ModelError> {
+    if let Some(file) = gguf_file(path) {
+        let model = gguf::open(&file)?;
+        return assemble(&file, &model.config()?, || model.weights());
+    }
+    let file = path.join("config.json");
+    assemble(&file, &config::fields(&file)?, || weights::open(path))
+}
+
+/// The model that `fields` of `file` describe, made of the weights that `open` opens.
+fn assemble(
+    file: &Path,
+    fields: &Map<String, Value>,
+    open: impl FnOnce() -> Result<Weights, ModelError>,
+) -> Result<Built, ModelError> {
+    let enough = |config: &Config| {
+        let weights = open()?;
+        if config.layers <= weights.len() {
+            return Ok(weights);
+        }
         let want = format!("at most {}, as many as there are tensors", weights.len());
         let fault = Fault { field: "num_hidden_layers".into(), want, got: config.layers.to_string() };
-        return Err(ModelError::Config { file, faults: vec![fault] });
+        Err(ModelError::Config { file: file.into(), faults: vec![fault] })
+    };
+    match registry::family(file, fields)? {
+        Family::Encoder(layout) => {
+            let config = config::encoder(file, fields)?;
+            let weights = enough(&config)?;
+            encoder::encoder(layout, config, &weights)
+        }
+        Family::Gpt2 => {
+            let decoder = config::gpt2(file, fields)?;
+            let weights = enough(&decoder.config)?;
+            decoder::gpt2(decoder, &weights)
+        }
+        Family::Llama(class) => {
+            let decoder = config::llama(file, fields)?;
+            let weights = enough(&decoder.config)?;
+            decoder::llama(class, decoder, &weights)
+        }
     }
-    builder(config, &weights)
 }

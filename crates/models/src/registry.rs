@@ -1,20 +1,29 @@
 //! The model types that are known: one row each. Types of the BERT family differ by what their [`Layout`] says.
 
-use crate::encoder::{Head, Layout, Positions, TokenTypes, encoder};
-use crate::weights::Weights;
-use crate::{Built, Config, Fault, ModelError};
+use crate::encoder::{Head, Layout, Positions, TokenTypes};
+use crate::{Fault, ModelError};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Builds a model of one type.
-pub(crate) type Build = fn(Config, &Weights) -> Result<Built, ModelError>;
+/// What builds the models of a type.
+#[derive(Clone, Copy)]
+pub(crate) enum Family {
+    Encoder(&'static Layout),
+    Gpt2,
+    /// The names of its classes begin with this.
+    Llama(&'static str),
+}
 
-pub(crate) const ARCHITECTURES: &[(&str, Build)] = &[
-    ("bert", |config, weights| encoder(&BERT, config, weights)),
-    ("camembert", |config, weights| encoder(&CAMEMBERT, config, weights)),
-    ("distilbert", |config, weights| encoder(&DISTILBERT, config, weights)),
-    ("roberta", |config, weights| encoder(&ROBERTA, config, weights)),
-    ("xlm-roberta", |config, weights| encoder(&XLM_ROBERTA, config, weights)),
+pub(crate) const ARCHITECTURES: &[(&str, Family)] = &[
+    ("bert", Family::Encoder(&BERT)),
+    ("camembert", Family::Encoder(&CAMEMBERT)),
+    ("distilbert", Family::Encoder(&DISTILBERT)),
+    ("gpt2", Family::Gpt2),
+    ("llama", Family::Llama("Llama")),
+    ("mistral", Family::Llama("Mistral")),
+    ("qwen2", Family::Llama("Qwen2")),
+    ("roberta", Family::Encoder(&ROBERTA)),
+    ("xlm-roberta", Family::Encoder(&XLM_ROBERTA)),
 ];
 
 const BERT: Layout = Layout {
@@ -71,8 +80,8 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
     ARCHITECTURES.iter().map(|(name, _)| *name)
 }
 
-/// The builder of the model type that `fields` name.
-pub(crate) fn builder(file: &Path, fields: &Map<String, Value>) -> Result<Build, ModelError> {
+/// The family of the model type that `fields` name.
+pub(crate) fn family(file: &Path, fields: &Map<String, Value>) -> Result<Family, ModelError> {
     let Some(got) = fields.get("model_type").and_then(Value::as_str) else {
         let got = fields.get("model_type").map_or_else(|| "absent".into(), Value::to_string);
         let want = format!("one of {}", model_types().collect::<Vec<_>>().join(", "));
@@ -80,7 +89,7 @@ pub(crate) fn builder(file: &Path, fields: &Map<String, Value>) -> Result<Build,
         return Err(ModelError::Config { file: file.into(), faults });
     };
     let found = ARCHITECTURES.iter().find(|(name, _)| *name == got);
-    found.map(|(_, build)| *build).ok_or_else(|| ModelError::UnknownType {
+    found.map(|(_, family)| *family).ok_or_else(|| ModelError::UnknownType {
         file: file.into(),
         got: got.into(),
         nearest: nearest(got).map(str::to_string),
@@ -101,11 +110,11 @@ mod tests {
     #[test]
     fn the_nearest_type_is_named() {
         let fields = Map::from_iter([("model_type".to_string(), Value::from("robberta"))]);
-        let wrong = builder(Path::new("config.json"), &fields).expect_err("unknown");
+        let Err(wrong) = family(Path::new("config.json"), &fields) else { panic!("known") };
         let want = "config.json: model_type 'robberta' is not known, nearest is 'roberta'; \
-                    known: bert, camembert, distilbert, roberta, xlm-roberta";
+                    known: bert, camembert, distilbert, gpt2, llama, mistral, qwen2, roberta, xlm-roberta";
         assert_eq!(wrong.to_string(), want);
-        assert_eq!(nearest("gpt2"), None);
+        assert_eq!(nearest("t5"), None);
         assert!(model_types().is_sorted());
     }
 }

@@ -1,8 +1,8 @@
 //! Writing a model: modules by their Hugging Face paths, weights by their names.
 
 use crate::weights::{Lack, Order, Weights};
-use crate::{Misfit, ModelError};
-use lorac_ir::{Attr, Graph};
+use crate::{Activation, Misfit, ModelError};
+use lorac_ir::{Attr, DType, Graph};
 use lorac_ops::{Contents, Emit, Val};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -54,11 +54,43 @@ impl<'e, 'g> Write<'e, 'g> {
     }
 
     /// The result of an operator of `module`, called `name`.
-    fn op_as(&self, name: &str, module: &str, op: &str, inputs: &[Val<'e, 'g>], attrs: &[(&str, Attr)]) -> Val<'e, 'g> {
+    pub(crate) fn op_as(
+        &self,
+        name: &str,
+        module: &str,
+        op: &str,
+        inputs: &[Val<'e, 'g>],
+        attrs: &[(&str, Attr)],
+    ) -> Val<'e, 'g> {
+        let made = self.named(name, module, op, inputs, attrs, 1);
+        made.first().copied().unwrap_or_else(|| self.emit.absent())
+    }
+
+    /// The `N` results of an operator of `module`.
+    pub(crate) fn split<const N: usize>(
+        &self,
+        module: &str,
+        op: &str,
+        inputs: &[Val<'e, 'g>],
+        attrs: &[(&str, Attr)],
+    ) -> [Val<'e, 'g>; N] {
+        let made = self.named("", module, op, inputs, attrs, N);
+        std::array::from_fn(|i| made.get(i).copied().unwrap_or_else(|| self.emit.absent()))
+    }
+
+    fn named(
+        &self,
+        name: &str,
+        module: &str,
+        op: &str,
+        inputs: &[Val<'e, 'g>],
+        attrs: &[(&str, Attr)],
+        count: usize,
+    ) -> Vec<Val<'e, 'g>> {
         let path = self.unique(format!("{}/{op}", slashed(module)));
         self.emit.set_source(&Arc::from(path.as_str()));
         let name = if name.is_empty() { &path } else { name };
-        self.emit.named(name, op, inputs, attrs, 1).first().copied().unwrap_or_else(|| self.emit.absent())
+        self.emit.named(name, op, inputs, attrs, count)
     }
 
     fn unique(&self, path: String) -> String {
@@ -89,17 +121,39 @@ impl<'e, 'g> Write<'e, 'g> {
     }
 
     /// [`Write::linear`] with a name for its result.
-    pub(crate) fn linear_as(
+    pub(crate) fn linear_as(&self, name: &str, module: &str, x: Val<'e, 'g>, dims: (usize, usize)) -> Val<'e, 'g> {
+        let product = self.product_as("", module, x, dims, Order::Transposed);
+        self.biased(name, module, product, dims.1)
+    }
+
+    /// `x W^T` of the module, or `x W` of a weight that is stored as `[in,out]`. An empty name is made up.
+    pub(crate) fn product_as(
         &self,
         name: &str,
         module: &str,
         x: Val<'e, 'g>,
         (input, output): (usize, usize),
+        order: Order,
     ) -> Val<'e, 'g> {
-        let weight = self.weight(&format!("{module}.weight"), &[output, input], Order::Transposed);
-        let bias = self.weight(&format!("{module}.bias"), &[output], Order::Stored);
-        let product = self.op(module, "MatMul", &[x, weight], &[]);
-        self.op_as(name, module, "Add", &[product, bias], &[])
+        let dims = if order == Order::Transposed { [output, input] } else { [input, output] };
+        let weight = self.weight(&format!("{module}.weight"), &dims, order);
+        self.op_as(name, module, "MatMul", &[x, weight], &[])
+    }
+
+    /// `x + b` of the module. An empty name is made up.
+    pub(crate) fn biased(&self, name: &str, module: &str, x: Val<'e, 'g>, width: usize) -> Val<'e, 'g> {
+        let bias = self.weight(&format!("{module}.bias"), &[width], Order::Stored);
+        self.op_as(name, module, "Add", &[x, bias], &[])
+    }
+
+    /// The nonlinearity of a feed-forward part.
+    pub(crate) fn activation(&self, module: &str, x: Val<'e, 'g>, activation: Activation) -> Val<'e, 'g> {
+        match activation {
+            Activation::Gelu => self.op(module, "Gelu", &[x], &[]),
+            Activation::GeluTanh => self.op(module, "Gelu", &[x], &[("approximate", "tanh".into())]),
+            Activation::Relu => self.op(module, "Relu", &[x], &[]),
+            Activation::Silu => self.op(module, "Mul", &[self.op(module, "Sigmoid", &[x], &[]), x], &[]),
+        }
     }
 
     /// The layer normalisation of the module over the last axis. An empty name is made up.
@@ -109,6 +163,28 @@ impl<'e, 'g> Write<'e, 'g> {
         let attrs: [(&str, Attr); 2] = [("axis", (-1i64).into()), ("epsilon", epsilon.into())];
         self.op_as(name, module, "LayerNormalization", &[x, scale, bias], &attrs)
     }
+
+    /// The root mean square normalisation of the module over the last axis: the operators, in the order in which
+    /// ONNX Runtime's optimizer looks for them.
+    pub(crate) fn rms_norm(&self, module: &str, x: Val<'e, 'g>, width: usize, epsilon: f32) -> Val<'e, 'g> {
+        let op = |op, inputs: &[Val<'e, 'g>]| self.op(module, op, inputs, &[]);
+        let scalar = |x: f64| self.emit.scalar(x, DType::F32);
+        let square = op("Pow", &[x, scalar(2.0)]);
+        let mean = op("ReduceMean", &[square, self.emit.ints(&[-1])]);
+        let root = op("Sqrt", &[op("Add", &[mean, scalar(f64::from(epsilon))])]);
+        let scale = self.weight(&format!("{module}.weight"), &[width], Order::Stored);
+        op("Mul", &[op("Div", &[x, root]), scale])
+    }
+}
+
+/// ONNX's `TensorProto.DataType`, as Cast takes it.
+pub(crate) const FLOAT: i64 = 1;
+pub(crate) const INT64: i64 = 7;
+pub(crate) const BOOL: i64 = 9;
+
+/// The module that `module` is a part of.
+pub(crate) fn parent(module: &str) -> &str {
+    module.rsplit_once('.').map_or(module, |(parent, _)| parent)
 }
 
 /// `bert.encoder.layer.0.output` as `/bert/encoder/layer.0/output`: a number stays with what it counts.

@@ -1,12 +1,14 @@
 //! Built models against numbers that PyTorch computed from the same weights.
 
 mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
 
 use common::{Stored, Tensors, config, folder, recorded, under};
 use lorac_ir::{DType, Dim, Fact, Graph, verify};
 use lorac_models::{Built, build};
 use lorac_ops::{Array, evaluate};
-use safetensors::Dtype;
+use numbers::{array, distance};
 use serde_json::Value;
 
 fn built(config: &Value, weights: &Tensors) -> Built {
@@ -20,21 +22,6 @@ fn run(graph: &Graph, ids: &Stored, mask: &Stored) -> Array {
     let zeros = Array::zeros(ids.shape());
     let given = [("input_ids", ids), ("attention_mask", mask), ("token_type_ids", zeros)];
     evaluate(graph, &given).unwrap_or_else(|e| panic!("{e}")).remove(0)
-}
-
-fn array(stored: &Stored) -> Array {
-    let data: Vec<f64> = match stored.dtype {
-        Dtype::F32 => stored.bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-        Dtype::I64 => stored.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-        other => panic!("{other:?} is not expected"),
-    };
-    Array::from_shape_vec(stored.dims.clone(), data).expect("fits")
-}
-
-/// The largest difference of two arrays of one shape; NaN where either has one.
-fn distance(a: &Array, b: &Array) -> f64 {
-    assert_eq!(a.shape(), b.shape());
-    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }
 
 fn names(graph: &Graph, ids: &[lorac_ir::ValueId]) -> Vec<String> {

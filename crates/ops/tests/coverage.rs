@@ -37,7 +37,9 @@ fn every_operator_of_the_standard_has_an_entry() {
 fn no_entry_is_invented() {
     let standard: Vec<&str> = STANDARD.split_whitespace().collect();
     let ours = TABLE.iter().flat_map(|family| family.iter()).filter(|op| op.domain.is_empty());
-    let invented: Vec<&str> = ours.map(|op| op.name).filter(|name| !standard.contains(name)).collect();
+    // ONNX Runtime registers its own in the standard domain.
+    let known = |name: &&str| standard.contains(name) || *name == "SimplifiedLayerNormalization";
+    let invented: Vec<&str> = ours.map(|op| op.name).filter(|name| !known(name)).collect();
     assert!(invented.is_empty(), "not in the standard: {}", invented.join(" "));
 }
 

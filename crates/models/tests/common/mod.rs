@@ -42,14 +42,19 @@ pub(crate) fn under(prefix: &str, tensors: &Tensors) -> Tensors {
 /// The configuration of the recorded models of the family.
 pub(crate) fn config(model_type: &str, class: &str) -> Value {
     let mut config = match model_type {
-        "distilbert" => json!({"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "activation": "gelu"}),
+        "distilbert" => json!({"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "activation": "gelu",
+            "max_position_embeddings": 64}),
+        "gpt2" => json!({"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+            "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}),
+        "llama" | "mistral" | "qwen2" => json!({"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": model_type == "qwen2"}),
         _ => json!({"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-            "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2}),
+            "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2, "max_position_embeddings": 64}),
     };
     config["model_type"] = model_type.into();
     config["architectures"] = json!([class]);
     config["vocab_size"] = 97.into();
-    config["max_position_embeddings"] = 64.into();
     config
 }
 

@@ -128,7 +128,7 @@ const CONSTANT_OF_SHAPE: Op = Op {
             (None, dims) => unknowns(dims),
         };
         let count = shape.as_ref().and_then(|s| s.iter().try_fold(1i64, |n, d| n.checked_mul(d.known()?)));
-        let small = count.filter(|n| *n <= 64 && shape.as_ref().is_some_and(|s| s.len() < 2));
+        let small = count.filter(|n| (0..=64).contains(n) && shape.as_ref().is_some_and(|s| s.len() < 2));
         let element = filler.to_i64().and_then(|v| v.first().copied());
         let content = small.zip(element).map(|(n, x)| vec![Dim::Known(x); n as usize]);
         known(Fact { dtype: filler.dtype(), shape }, content)

@@ -40,7 +40,7 @@ const EINSUM: Op = Op {
             case(&[Any(&[2, 3]), Any(&[4])]).with(&[("equation", Str("ij,k->ik"))]),
             case(&[Any(&[3]), Any(&[3])]).with(&[("equation", Str("i,i"))]),
             case(&[Any(&[]), Any(&[3]), Floats(&[], &[2.0])]).with(&[("equation", Str(",i,->i"))]),
-            case(&[Any(&[1, 3]), Any(&[2, 3])]).with(&[("equation", Str("ij,ij->ij"))]),
+            case(&[Any(&[2, 3]), Any(&[1, 3])]).with(&[("equation", Str("ij,ij->j"))]),
         ],
     ),
     ..UNARY
@@ -59,6 +59,9 @@ struct Equation {
     terms: Vec<Vec<Label>>,
     result: Vec<Label>,
 }
+
+/// How long the axes of every label are.
+type Lengths = BTreeMap<Label, Dim>;
 
 /// The labels of one term; `axes` is how many its ellipsis stands for.
 fn term(text: &str, axes: usize) -> Result<Vec<Label>, String> {
@@ -111,7 +114,7 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
 }
 
 /// The equation, and the length of every label; `None` where a rank is unknown.
-fn labelled(c: &Ctx) -> Result<Option<(Equation, BTreeMap<Label, Dim>)>, InferError> {
+fn labelled(c: &Ctx) -> Result<Option<(Equation, Lengths)>, InferError> {
     let ranks: Option<Vec<usize>> = (0..c.inputs.len()).map(|slot| c.fact(slot).rank()).collect();
     let Some(ranks) = ranks else { return Ok(None) };
     let text = c.node.str("equation").unwrap_or_default();
@@ -120,7 +123,7 @@ fn labelled(c: &Ctx) -> Result<Option<(Equation, BTreeMap<Label, Dim>)>, InferEr
         got: format!("'{text}'"),
         want,
     })?;
-    let mut dims: BTreeMap<Label, Dim> = BTreeMap::new();
+    let mut dims = Lengths::new();
     for (slot, term) in equation.terms.iter().enumerate() {
         let fact = c.fact(slot);
         for (label, d) in term.iter().zip(fact.dims().unwrap_or_default()) {
@@ -252,10 +255,13 @@ fn gradient<'e, 'g>(
             target.push(*fresh);
             continue;
         }
-        // A subscript that nothing else has, or only in length one, was summed over in this operand alone.
-        let own = x.fact().dims().and_then(|d| d.get(axis).copied());
+        // A subscript that nothing else certainly spans was summed over in this operand alone. The gradient of the
+        // result spans all it has.
+        let own = x.fact().dims().and_then(|d| d.get(axis).copied()).unwrap_or(Dim::Unknown);
+        let covers = |d: Dim| own == Dim::Known(1) || d.same(own) || d.known().is_some_and(|n| n != 1);
         let spans = |(v, term): &(Val, Vec<char>)| {
-            term.contains(c) && (own == Some(Dim::Known(1)) || length(*v, term, *c) != Some(Dim::Known(1)))
+            let dim = length(*v, term, *c).unwrap_or(Dim::Unknown);
+            term.contains(c) && (v.id() == b.gy.id() || covers(dim))
         };
         if !factors.iter().any(spans) {
             factors.push((ones(b, x, axis), vec![*c]));

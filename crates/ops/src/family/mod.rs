@@ -50,6 +50,7 @@ pub static TABLE: &[&[Op]] = &[
     contrib::conv::OPS,
     contrib::matmul::OPS,
     contrib::norm::OPS,
+    contrib::other::OPS,
     contrib::quant::OPS,
     contrib::rotary::OPS,
     control::OPS,
@@ -147,7 +148,8 @@ fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
 
 /// Refuses results that no reference evaluation is for: a file may ask for any number of elements.
 fn affordable(dims: &[usize]) -> Result<(), EvalError> {
-    let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    // Axes of no length count as one: what they multiply must fit all the same.
+    let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)));
     if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
 }
 

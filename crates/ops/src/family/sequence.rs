@@ -37,6 +37,7 @@ const OPTIONAL_GET_ELEMENT: Op = Op {
     since: 15,
     // Of a tensor, since opset 18, it is the tensor.
     infer: |c| one(c.fact(0)),
+    eval: |a| Ok(vec![a.x(0)?.clone()]),
     ..LIST
 };
 
@@ -45,6 +46,10 @@ const OPTIONAL_HAS_ELEMENT: Op = Op {
     since: 15,
     inputs: (0, 1),
     infer: |_| one(Fact::scalar(DType::Bool)),
+    eval: |a| match (a.opt(0), a.node.input(0)) {
+        (None, Some(_)) => misfit("optional values are not evaluated"),
+        (x, _) => Ok(vec![Array::from_elem(vec![], f64::from(u8::from(x.is_some())))]),
+    },
     grad: Grad::Zero("whether there is a value has no gradient"),
     ..LIST
 };

@@ -45,6 +45,9 @@ const CONCAT: Op = Op {
     eval: |a| {
         let parts = (0..a.inputs.len()).map(|slot| a.x(slot).map(|x| x.view())).collect::<Result<Vec<_>, _>>()?;
         let axis = a.axis(0, a.x(0)?.ndim())?;
+        if parts.iter().any(|x| x.ndim() != a.inputs.first().and_then(Option::as_ref).map_or(0, |x| x.ndim())) {
+            return misfit("operands of different ranks");
+        }
         Ok(vec![ndarray::concatenate(Axis(axis), &parts)?])
     },
     grad: Grad::rule(
@@ -79,7 +82,7 @@ const EXPAND: Op = Op {
         (Some(target), _) => {
             let shape = broadcast(&c.fact(0), &Fact::new(c.dtype(), target.iter().copied()))?;
             let content = match (shape.as_deref(), c.content(0)) {
-                (Some([Dim::Known(n)]), Some([x])) if *n <= 64 => Some(vec![*x; *n as usize]),
+                (Some([Dim::Known(n @ 0..=64)]), Some([x])) => Some(vec![*x; *n as usize]),
                 (_, Some(v)) if shape == c.fact(0).shape => Some(v.to_vec()),
                 _ => None,
             };

@@ -66,7 +66,7 @@ fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let rank = x.rank();
     let operand = |slot: usize| b.x.get(slot).and_then(|v| v.present());
     let count = match b.x[1].fact().dims() {
-        Some([Dim::Known(n)]) => *n,
+        Some([Dim::Known(n @ 0..=64)]) => *n,
         _ => b.x[1].content().map_or(0, |c| c.len() as i64),
     };
     let axes = match operand(3) {
@@ -80,7 +80,14 @@ fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let mut g = b.gy;
     let mut edges = vec![(Edge::Known(0), Edge::Known(0)); rank];
     for (i, axis) in axes.iter().enumerate() {
-        let axis = (if *axis < 0 { axis + rank as i64 } else { *axis }) as usize;
+        let at = if *axis < 0 { axis.saturating_add(rank as i64) } else { *axis };
+        let Some(axis) = usize::try_from(at).ok().filter(|a| *a < rank) else {
+            return e.fail(InferError::Attribute {
+                name: "axes",
+                got: axis.to_string(),
+                want: format!("one of {rank} axes"),
+            });
+        };
         let step = operand(4).map(|s| element(s, i));
         if step.is_none_or(|s| s.known_ints().as_deref() == Some(&[1])) {
             if let Some(edge) = edges.get_mut(axis) {
@@ -186,7 +193,7 @@ fn element<'e, 'g>(v: Val<'e, 'g>, i: usize) -> Val<'e, 'g> {
 fn cuts(c: &Ctx, rank: usize) -> Result<Option<Vec<Cut>>, InferError> {
     let count = match (c.content(1), c.dims(1)) {
         (Some(starts), _) => starts.len(),
-        (None, Some([Dim::Known(n)])) => (*n).max(0) as usize,
+        (None, Some([Dim::Known(n @ 0..=64)])) => *n as usize,
         _ => return Ok(None),
     };
     let axes = match c.input(3) {

@@ -28,3 +28,29 @@ fn present(past: Option<&Fact>, new: &Fact, heads: i64) -> Fact {
         Some(_) => Fact::new(new.dtype, [b, h, Dim::Unknown, w]),
     }
 }
+
+/// What checks forms that no kernel takes on the CPU: tests of the operator table run its cases on engines.
+#[cfg(test)]
+pub(super) fn lowering_agrees(op: &Op, case: &crate::Case) {
+    use crate::{Bench, Emit, Random, Val, evaluate, infer, named};
+    for symbolic in [false, true] {
+        let mut bench = Bench::new(op, case, DType::F64, symbolic, &mut Random(5)).expect("a case");
+        let contents = infer(&mut bench.graph).expect("infers");
+        let want = evaluate(&bench.graph, &named(&bench.inputs)).expect("evaluates");
+        let mut graph = bench.graph.clone();
+        let (_, node) = bench.graph.nodes().next().expect("one node");
+        let emit = Emit::new(&bench.graph, &contents, "lower");
+        let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(emit.absent(), |v| emit.val(v))).collect();
+        let Grad::Lower { lower, .. } = op.grad else { panic!("{} has no lowering", op.name) };
+        let ids = lower(&emit, node, &x).iter().take(node.outputs.len()).map(|v| v.id()).collect();
+        let mut patch = emit.finish().expect("written");
+        patch.set_outputs(ids);
+        patch.apply(&mut graph).expect("fits");
+        let got = evaluate(&graph, &named(&bench.inputs)).expect("evaluates");
+        for (got, want) in got.iter().zip(&want) {
+            assert_eq!(got.shape(), want.shape(), "{} {case:?}", op.name);
+            let off = (got - want).iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            assert!(off <= 1e-9, "{} {case:?}: off by {off}", op.name);
+        }
+    }
+}

@@ -285,3 +285,25 @@ fn eval(a: &Args) -> Evaluated {
     let y = if flat { merge(done.y)? } else { done.y };
     Ok(vec![y, k, v, scores])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // ONNX Runtime takes masks as long as the keys and with a row for each query only.
+    #[test]
+    fn masks_that_broadcast_or_end_early() {
+        let heads =
+            |mask, filled| [Any(&[2, 1, 2, 2]), Any(&[2, 1, 4, 2]), Any(&[2, 1, 4, 2]), mask, Absent, Absent, filled];
+        let filled = Ints(&[2], &[2, 3]);
+        let early = heads(
+            Bools(&[2, 1, 2, 3], &[true, false, true, true, true, true, false, true, true, true, true, false]),
+            filled,
+        );
+        lowering_agrees(&ATTENTION, &case(Vec::leak(early.to_vec())).opset(24));
+        let early = heads(Any(&[2, 3]), filled);
+        lowering_agrees(&ATTENTION, &case(Vec::leak(early.to_vec())).opset(24));
+        let wide = heads(Any(&[4]), Absent);
+        lowering_agrees(&ATTENTION, &case(Vec::leak(wide[..4].to_vec())).opset(23));
+    }
+}

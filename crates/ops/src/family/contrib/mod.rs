@@ -7,6 +7,7 @@ pub(super) mod attention;
 pub(super) mod conv;
 pub(super) mod matmul;
 pub(super) mod norm;
+pub(super) mod other;
 pub(super) mod quant;
 pub(super) mod rotary;
 

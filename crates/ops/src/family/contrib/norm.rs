@@ -1,5 +1,5 @@
-//! Normalisations that ONNX Runtime's optimizer writes: EmbedLayerNormalization GroupNorm SimplifiedLayerNormalization
-//! SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization.
+//! Normalisations that ONNX Runtime's optimizer writes: EmbedLayerNormalization GatedRMSNorm GroupNorm
+//! SimplifiedLayerNormalization SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization.
 
 use super::*;
 use crate::Attribute::{Float, Int};
@@ -8,12 +8,15 @@ use crate::family::attention::positions;
 use crate::{Emit, Val, case};
 use lorac_ir::Node;
 
+mod gated;
 mod group;
 
 pub(in crate::family) const OPS: &[Op] = &[
     EMBED_LAYER_NORMALIZATION,
+    gated::GATED_RMS_NORM,
     group::GROUP_NORM,
     group::SKIP_GROUP_NORM,
+    refused("BranchwiseRMSNorm", "its branches belong to one exporter; export the model with plain operators"),
     SIMPLIFIED_LAYER_NORMALIZATION,
     SKIP_LAYER_NORMALIZATION,
     SKIP_SIMPLIFIED_LAYER_NORMALIZATION,

@@ -1,5 +1,53 @@
-//! Quantized weights of com.microsoft.
+//! Quantization of com.microsoft: DequantizeLinear GatherBlockQuantized MatMulBnb4 MatMulNBits QuantizeLinear, and
+//! integer arithmetic that is refused.
 
-use super::Op;
+use super::*;
 
-pub(in crate::family) const OPS: &[Op] = &[];
+mod blocks;
+mod bnb;
+mod gather;
+mod linear;
+mod matmul;
+
+pub(in crate::family) const OPS: &[Op] = &[
+    linear::DEQUANTIZE_LINEAR,
+    gather::GATHER_BLOCK_QUANTIZED,
+    bnb::MATMUL_BNB4,
+    matmul::MATMUL_NBITS,
+    linear::QUANTIZE_LINEAR,
+    refused("DynamicQuantizeLSTM", ROUNDED),
+    refused("DynamicQuantizeMatMul", ROUNDED),
+    refused("MatMulFpQ4", "only ONNX Runtime can read its packed weights; quantize the model with MatMulNBits"),
+    refused("MatMulInteger16", INTEGERS),
+    refused("MatMulIntegerToFloat", ROUNDED),
+    refused("MatMulNBitsMlp", "only the WebGPU provider writes it; save the model before that optimizer"),
+    refused("MatMulNBitsQkv", "only the WebGPU provider writes it; save the model before that optimizer"),
+    refused("MulInteger", INTEGERS),
+    refused("QEmbedLayerNormalization", INTEGERS),
+    refused("QGemm", INTEGERS),
+    refused("QLinearAdd", INTEGERS),
+    refused("QLinearAveragePool", INTEGERS),
+    refused("QLinearConcat", INTEGERS),
+    refused("QLinearConv", INTEGERS),
+    refused("QLinearGlobalAveragePool", INTEGERS),
+    refused("QLinearLeakyRelu", INTEGERS),
+    refused("QLinearMul", INTEGERS),
+    refused("QLinearReduceMean", INTEGERS),
+    refused("QLinearSigmoid", INTEGERS),
+    refused("QLinearSoftmax", INTEGERS),
+    refused("QLinearWhere", INTEGERS),
+    refused(
+        "QMoE",
+        "its experts are chosen by sorting and their weights are packed for one kernel; train a dense model",
+    ),
+    refused("QOrderedAttention", INTEGERS),
+    refused("QOrderedGelu", INTEGERS),
+    refused("QOrderedLayerNormalization", INTEGERS),
+    refused("QOrderedLongformerAttention", INTEGERS),
+    refused("QOrderedMatMul", INTEGERS),
+    refused("ReduceSumInteger", INTEGERS),
+];
+
+const INTEGERS: &str = "it computes in integers, which have no gradient; train the model before it was quantized";
+const ROUNDED: &str = "it rounds its operand to 8 bits at run time, which has no gradient; train the model before it was \
+                       quantized";

@@ -44,7 +44,7 @@ pub(super) const CONV: Op = Op {
             return misfit(format!("Conv of {:?} by {:?} in {group} groups", x.shape(), w.shape()));
         }
         let window = Window::of(a.node, kernel.iter().map(|k| *k as i64).collect()).map_err(unfit)?;
-        let bias = bias(a, *filters)?;
+        let bias = bias(a, 2, *filters)?;
         let counts = window.counts(lens);
         let mut y = Array::zeros([&[*n, *filters], counts.as_slice()].concat());
         for at in indices(IxDyn(&counts)) {
@@ -162,8 +162,8 @@ pub(super) fn known_window(b: &Backward) -> Option<Window> {
 }
 
 /// The bias of every output channel; empty where there is none.
-pub(super) fn bias(a: &Args, channels: usize) -> Result<Vec<f64>, EvalError> {
-    match a.opt(2) {
+pub(super) fn bias(a: &Args, slot: usize, channels: usize) -> Result<Vec<f64>, EvalError> {
+    match a.opt(slot) {
         Some(bias) if bias.len() != channels => misfit(format!("a bias of {:?} for {channels} channels", bias.shape())),
         Some(bias) => Ok(bias.iter().copied().collect()),
         None => Ok(Vec::new()),

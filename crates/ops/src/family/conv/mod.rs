@@ -2,8 +2,9 @@
 
 use super::*;
 
+mod deform;
 mod direct;
 mod transposed;
 pub(super) mod window;
 
-pub(super) const OPS: &[Op] = &[direct::CONV, transposed::CONV_TRANSPOSE];
+pub(super) const OPS: &[Op] = &[direct::CONV, transposed::CONV_TRANSPOSE, deform::DEFORM_CONV];

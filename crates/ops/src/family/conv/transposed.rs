@@ -54,7 +54,7 @@ pub(super) const CONV_TRANSPOSE: Op = Op {
             pads.push((layout.before(&window, i, Some(*n as i64)).unwrap_or(0), 0));
         }
         let window = Window { padding: Padding::Explicit(pads), ..window };
-        let bias = bias(a, share * group)?;
+        let bias = bias(a, 2, share * group)?;
         let mut y = Array::zeros([&[*n, share * group], lens.as_slice()].concat());
         for (channel, bias) in bias.iter().enumerate() {
             y.index_axis_mut(ndarray::Axis(1), channel).fill(*bias);

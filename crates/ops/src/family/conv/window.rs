@@ -26,6 +26,8 @@ pub(in crate::family) enum Padding {
 
 /// Sizes beyond this are refused: products of two of them must fit an i64.
 const LIMIT: i64 = 1 << 30;
+/// More elements in a window than this are refused: gradients write them out.
+const ELEMENTS: i64 = 1 << 24;
 
 /// One attribute with a number for each axis, or the default.
 pub(in crate::family) fn per_axis(
@@ -46,8 +48,10 @@ impl Window {
     /// The window that a node's attributes describe.
     pub(in crate::family) fn of(node: &Node, kernel: Vec<i64>) -> Result<Window, InferError> {
         let rank = kernel.len();
-        if kernel.iter().any(|k| !(1..LIMIT).contains(k)) || kernel.is_empty() {
-            let (got, want) = (format!("{kernel:?}"), "positive sizes".to_string());
+        let elements = kernel.iter().try_fold(1i64, |p, k| p.checked_mul(*k));
+        let few = elements.is_some_and(|n| (1..=ELEMENTS).contains(&n));
+        if !few || kernel.iter().any(|k| !(1..LIMIT).contains(k)) || kernel.is_empty() {
+            let (got, want) = (format!("{kernel:?}"), format!("positive sizes, {ELEMENTS} elements in all"));
             return Err(InferError::Attribute { name: "kernel_shape", got, want });
         }
         let padding = match node.str("auto_pad").unwrap_or("NOTSET") {
@@ -93,7 +97,8 @@ impl Window {
             (Padding::Explicit(pads), _) => Some(pads[axis]),
             (Padding::Same { upper }, _) if stride == 1 => Some(halves(extent - 1, *upper)),
             (Padding::Same { upper }, Some(len)) => {
-                let total = (len.saturating_sub(1) / stride * stride + extent - len).max(0);
+                let reach = (len.saturating_sub(1) / stride * stride).saturating_add(extent);
+                let total = reach.saturating_sub(len).max(0);
                 Some(halves(total, *upper))
             }
             (Padding::Same { .. }, None) => None,
@@ -116,9 +121,9 @@ impl Window {
                 false => floor_div(room, stride) + Dim::Known(1),
             };
         };
-        let count = (room + stride - 1).div_euclid(stride) + 1;
+        let count = room.saturating_add(stride - 1).div_euclid(stride).saturating_add(1);
         // A window that would start behind the operand is none.
-        let starts_behind = (count - 1) * stride >= len + before;
+        let starts_behind = (count - 1).saturating_mul(stride) >= len.saturating_add(before);
         Dim::Known((count - i64::from(starts_behind)).max(0))
     }
 

@@ -52,7 +52,7 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
         let n = len(x, axis);
         let index = from_front(index.cast(DType::I64), n);
         let hot = index.binary("Equal", positions(n)).cast(b.gy.fact().dtype);
-        let others: Vec<i64> = (0..rank - 1 - axis.min(rank - 1)).map(|i| i as i64 + 1).collect();
+        let others: Vec<i64> = (1..rank.saturating_sub(axis) as i64).collect();
         let mask = if others.is_empty() { hot } else { hot.binary("Unsqueeze", e.ints(&others)) };
         return b.gy.binary("Unsqueeze", e.ints(&[axis as i64])) * mask;
     }

@@ -58,7 +58,7 @@ pub(super) const LRN: Op = Op {
         },
         &[
             case(&[Any(&[2, 5, 2, 3])]).with(&[("size", Int(3)), ("alpha", Float(0.5))]),
-            case(&[Any(&[1, 4, 2])]).with(&[
+            case(&[Any(&[1, 4, 1, 2])]).with(&[
                 ("size", Int(5)),
                 ("alpha", Float(2.0)),
                 ("beta", Float(0.5)),

@@ -26,6 +26,7 @@ const GRU: Op = Op {
         |e, node, x| unroll::unroll(e, node, x, Kind::Gru),
         &[
             case(&[Any(&[3, 2, 4]), Any(&[1, 9, 4]), Any(&[1, 9, 3]), Any(&[1, 18]), Absent, Any(&[1, 2, 3])])
+                .with(&[("hidden_size", Int(3))])
                 .outputs(2),
             case(&[Any(&[3, 2, 2]), Any(&[2, 6, 2]), Any(&[2, 6, 2]), Any(&[2, 12]), Of(DType::I32, &[2], &[2, 3])])
                 .with(&[("direction", Str("bidirectional")), ("linear_before_reset", Int(1)), ("hidden_size", Int(2))])
@@ -33,6 +34,7 @@ const GRU: Op = Op {
             case(&[Any(&[2, 2, 2]), Any(&[1, 6, 2]), Any(&[1, 6, 2])])
                 .with(&[
                     ("direction", Str("reverse")),
+                    ("hidden_size", Int(2)),
                     ("clip", Float(0.7)),
                     ("activations", Strs(&["Affine", "ScaledTanh"])),
                     ("activation_alpha", Floats(&[0.5, 0.8])),
@@ -64,6 +66,7 @@ const LSTM: Op = Op {
                 Any(&[1, 2, 3]),
                 Any(&[1, 9]),
             ])
+            .with(&[("hidden_size", Int(3))])
             .outputs(3),
             case(&[
                 Any(&[4, 3, 2]),
@@ -75,13 +78,16 @@ const LSTM: Op = Op {
             ])
             .with(&[("direction", Str("bidirectional")), ("hidden_size", Int(2))])
             .outputs(3),
-            case(&[Any(&[2, 3, 2]), Any(&[1, 8, 2]), Any(&[1, 8, 2])])
+            case(&[Any(&[3, 2, 2]), Any(&[1, 8, 2]), Any(&[1, 8, 2])])
                 .with(&[
                     ("direction", Str("reverse")),
-                    ("layout", Int(1)),
+                    ("hidden_size", Int(2)),
                     ("input_forget", Int(1)),
                     ("clip", Float(0.9)),
                 ])
+                .outputs(3),
+            case(&[Any(&[2, 3, 2]), Any(&[1, 8, 2]), Any(&[1, 8, 2]), Absent, Absent, Any(&[2, 1, 2])])
+                .with(&[("layout", Int(1))])
                 .outputs(3),
         ],
     ),
@@ -99,9 +105,14 @@ const RNN: Op = Op {
         |e, node, x| unroll::unroll(e, node, x, Kind::Rnn),
         &[
             case(&[Any(&[3, 2, 4]), Any(&[1, 3, 4]), Any(&[1, 3, 3]), Any(&[1, 6]), Absent, Any(&[1, 2, 3])])
+                .with(&[("hidden_size", Int(3))])
                 .outputs(2),
             case(&[Any(&[3, 2, 2]), Any(&[2, 2, 2]), Any(&[2, 2, 2])])
-                .with(&[("direction", Str("bidirectional")), ("activations", Strs(&["Relu", "Sigmoid"]))])
+                .with(&[
+                    ("direction", Str("bidirectional")),
+                    ("hidden_size", Int(2)),
+                    ("activations", Strs(&["Relu", "Sigmoid"])),
+                ])
                 .outputs(2),
         ],
     ),

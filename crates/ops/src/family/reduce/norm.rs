@@ -65,7 +65,7 @@ pub(in crate::family) const REDUCE_LOG_SUM_EXP: Op = Op {
         &[
             case(&[Any(&[2, 3, 4]), Ints(&[1], &[-2])]).with(&[("keepdims", Int(0))]),
             case(&[Any(&[2, 3])]),
-            case(&[Floats(&[2, 2], &[700.0, 701.0, -1e30, 0.5]), Ints(&[1], &[1])]),
+            case(&[Floats(&[2, 2], &[60.0, 61.0, -1e30, 0.5]), Ints(&[1], &[1])]),
         ],
     ),
     ..REDUCE

@@ -73,7 +73,7 @@ pub(in crate::family) const CUM_SUM: Op = Op {
         &[
             case(&[Any(&[2, 3]), Ints(&[], &[1])]),
             case(&[Any(&[3, 2]), Ints(&[], &[0])]).with(&[("exclusive", Int(1)), ("reverse", Int(1))]),
-            case(&[Any(&[3, 2]), Ints(&[1], &[-2])]).with(&[("reverse", Int(1))]),
+            case(&[Any(&[3, 2]), Ints(&[], &[-2])]).with(&[("reverse", Int(1))]),
         ],
     ),
     ..REDUCE

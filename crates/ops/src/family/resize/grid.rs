@@ -1,6 +1,6 @@
 //! GridSample.
 
-use super::super::conv::window::{space, space_of};
+use super::taps::{Tap, clamped, gathered, inside, length, linear};
 use super::*;
 use crate::Attribute::{Int, Str};
 use crate::Operand::{Any, Floats};
@@ -179,9 +179,6 @@ fn eval(a: &Args) -> Evaluated {
     Ok(vec![y])
 }
 
-/// One element of an axis for each place: its position, as a real, and its weight.
-type Tap<'e, 'g> = (Val<'e, 'g>, Option<Val<'e, 'g>>);
-
 /// Every place is a weighted sum of gathered elements.
 fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e, 'g>> {
     let how = match Grid::of(node) {
@@ -196,37 +193,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         e.op("Gather", &[grid, part], &[("axis", (-1i64).into())]).reshape(&[0, -1]).cast(x.fact().dtype)
     };
     let axes: Vec<Vec<Tap>> = (0..rank).map(|axis| taps(how, place(axis), lens[axis])).collect();
-    let flat = x.reshape(&[0, 0, -1]);
-    let channels = match x.fact().dims().and_then(|d| d.get(1)?.known()) {
-        Some(n) => e.ints(&[1, n, 1]),
-        None => {
-            let count = e.op("Shape", &[x], &[("start", 1i64.into()), ("end", 2i64.into())]);
-            e.op("Concat", &[e.ints(&[1]), count, e.ints(&[1])], &[("axis", 0i64.into())])
-        }
-    };
-    let counts: Vec<usize> = axes.iter().map(Vec::len).collect();
-    let mut sum: Option<Val> = None;
-    for pick in indices(IxDyn(&counts)) {
-        let (mut at, mut weight): (Option<Val>, Option<Val>) = (None, None);
-        for (axis, i) in pick.slice().iter().enumerate() {
-            let (position, part) = axes[axis][*i];
-            let position = position.cast(DType::I64);
-            at = Some(at.map_or(position, |at| at * lens[axis].cast(DType::I64) + position));
-            weight = match (weight, part) {
-                (Some(w), Some(part)) => Some(w * part),
-                (w, part) => w.or(part),
-            };
-        }
-        let Some(at) = at else { continue };
-        let wide = at.binary("Unsqueeze", e.ints(&[1])).binary("Expand", channels);
-        let taken = e.op("GatherElements", &[flat, wide], &[("axis", 2i64.into())]);
-        let part = match weight {
-            Some(weight) => taken * weight.binary("Unsqueeze", e.ints(&[1])),
-            None => taken,
-        };
-        sum = Some(sum.map_or(part, |sum| sum + part));
-    }
-    let Some(sum) = sum else { return vec![e.absent()] };
+    let sum = gathered(x, &lens, &axes);
     vec![sum.binary("Reshape", shape(x, grid))]
 }
 
@@ -249,15 +216,6 @@ fn shape<'e, 'g>(x: Val<'e, 'g>, grid: Val<'e, 'g>) -> Val<'e, 'g> {
     }
 }
 
-/// The length of an axis of space, as a scalar of x's type.
-fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    match x.fact().dims().and_then(|d| space(d).get(axis)?.known()) {
-        Some(n) => x.like(n as f64),
-        None => space_of(x).binary("Gather", e.scalar(axis as f64, DType::I64)).cast(x.fact().dtype),
-    }
-}
-
 /// The elements that each place on an axis is made of.
 fn taps<'e, 'g>(how: Grid, at: Val<'e, 'g>, len: Val<'e, 'g>) -> Vec<Tap<'e, 'g>> {
     let e = at.emit();
@@ -267,7 +225,7 @@ fn taps<'e, 'g>(how: Grid, at: Val<'e, 'g>, len: Val<'e, 'g>) -> Vec<Tap<'e, 'g>
     if how.mode == Mode::Nearest {
         x = x.unary("Round");
     }
-    let clamp = |v: Val<'e, 'g>| v.binary("Max", v.like(0.0)).binary("Min", last);
+    let clamp = |v: Val<'e, 'g>| clamped(v, last);
     let reflect = |v: Val<'e, 'g>| {
         let range = hi - lo;
         // An axis of one element has no range; what then comes out is clamped to that element.
@@ -284,27 +242,25 @@ fn taps<'e, 'g>(how: Grid, at: Val<'e, 'g>, len: Val<'e, 'g>) -> Vec<Tap<'e, 'g>
         }
         Padding::Reflection => reflect(x),
     };
-    let first = x.unary("Floor");
-    let t = x - first;
     const A: f64 = -0.75;
     let near = |t: Val<'e, 'g>| (t * (A + 2.0) - (A + 3.0)) * t * t + 1.0;
     let far = |t: Val<'e, 'g>| ((t * A - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
     let taps: Vec<Tap> = match how.mode {
         Mode::Nearest => vec![(x, None)],
-        Mode::Linear => vec![(first, Some(1.0 - t)), (first + 1.0, Some(t))],
-        Mode::Cubic => vec![
-            (first - 1.0, Some(far(t + 1.0))),
-            (first, Some(near(t))),
-            (first + 1.0, Some(near(1.0 - t))),
-            (first + 2.0, Some(far(2.0 - t))),
-        ],
+        Mode::Linear => linear(x),
+        Mode::Cubic => {
+            let first = x.unary("Floor");
+            let t = x - first;
+            vec![
+                (first - 1.0, Some(far(t + 1.0))),
+                (first, Some(near(t))),
+                (first + 1.0, Some(near(1.0 - t))),
+                (first + 2.0, Some(far(2.0 - t))),
+            ]
+        }
     };
     let kept = taps.into_iter().map(|(position, weight)| match how.padding {
-        Padding::Zeros => {
-            let outside = position.binary("Less", lo.like(0.0)).binary("Or", position.binary("Greater", last));
-            let inside = outside.unary("Not").cast(x.fact().dtype);
-            (clamp(position), Some(weight.map_or(inside, |w| w * inside)))
-        }
+        Padding::Zeros => inside((position, weight), last),
         Padding::Border => (clamp(position), weight),
         Padding::Reflection => (clamp(reflect(position)), weight),
     });

@@ -8,6 +8,9 @@ use super::scale::stretched;
 use crate::{Backward, InferError, Val};
 use lorac_ir::{DType, Dim, Tensor};
 
+/// Larger matrices are computed by the run where they can be.
+const MATRIX: usize = 1 << 21;
+
 pub(super) fn by_operand<'e, 'g>(b: &Backward<'e, 'g>) -> Option<Val<'e, 'g>> {
     let sampling = match Sampling::of(b.node) {
         Ok(sampling) => sampling,
@@ -23,7 +26,12 @@ pub(super) fn by_operand<'e, 'g>(b: &Backward<'e, 'g>) -> Option<Val<'e, 'g>> {
         let whole = !cropped(b.node) || asked.part.is_some();
         (numbers && whole).then(|| plan(b.node, &dims, &asked))
     });
+    let written_out = !matches!(sampling.mode(), Mode::Cubic) && !sampling.antialias() && !cropped(b.node);
+    let small = |s: &Scaling| s.len.checked_mul(s.resized).is_some_and(|n| n <= MATRIX);
     match known {
+        Some(Ok(scalings)) if written_out && stretched(b.node) && !scalings.iter().all(small) => {
+            Some(stated(at_run_time(b, &sampling, &asked), x))
+        }
         Some(Ok(scalings)) => Some(stated(constant(gy, &sampling, &scalings), x)),
         Some(Err(want)) => Some(b.emit.fail(InferError::Operand { slot: 0, got: x.fact(), want })),
         None => Some(stated(at_run_time(b, &sampling, &asked), x)),

@@ -162,22 +162,21 @@ pub(super) fn transform(
     Ok(Array::from_shape_vec(shape, y)?.permuted_axes(back).as_standard_layout().into_owned())
 }
 
-/// A transform of `x` as a node of the graph's opset.
+/// A transform of `x`, as long as `x` is, as a node of the graph's opset.
 // CUDA: ONNX Runtime computes DFT on the CPU, in the model as here.
 pub(super) fn write<'e, 'g>(
     e: &'e Emit<'g>,
     x: Val<'e, 'g>,
-    length: Val<'e, 'g>,
     axis: usize,
     inverse: bool,
     onesided: bool,
 ) -> Val<'e, 'g> {
     let mut attrs = vec![("inverse", i64::from(inverse).into()), ("onesided", i64::from(onesided).into())];
     if e.graph().opset() >= 20 {
-        return e.op("DFT", &[x, length, e.scalar(axis as f64, DType::I64)], &attrs);
+        return e.op("DFT", &[x, e.absent(), e.scalar(axis as f64, DType::I64)], &attrs);
     }
     attrs.push(("axis", (axis as i64).into()));
-    e.op("DFT", &[x, length], &attrs)
+    e.op("DFT", &[x], &attrs)
 }
 
 /// A linear map, whose transpose is the other transform without or with the division by the length. What was left out
@@ -206,16 +205,26 @@ fn gradient<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
     };
     let known = length.known_ints().and_then(|v| v.first().copied());
     let count = known.map_or_else(|| length.cast(dtype), |n| e.scalar(n as f64, dtype));
+    let cut = |x: Val<'e, 'g>, length: Val<'e, 'g>, axis: i64| {
+        e.op("Slice", &[x, e.ints(&[0]), length.reshape(&[1]), e.ints(&[axis])], &[])
+    };
+    let longer = |x: Val<'e, 'g>, zeros: Val<'e, 'g>| e.op("Concat", &[x, zeros], &[("axis", (axis as i64).into())]);
     let full = match (inverse, onesided) {
-        (false, _) => write(e, b.gy, length, axis, true, false) * count,
-        (true, false) => write(e, b.gy, length, axis, false, false) / count,
+        (false, false) => write(e, b.gy, axis, true, false) * count,
+        // As zeros again: half a spectrum is longer than half of it. Not by a length to transform, of which tract knows
+        // none.
+        (false, true) => {
+            let whole = cut(longer(b.gy, b.gy.zeros_like()), length, axis as i64);
+            write(e, whole, axis, true, false) * count
+        }
+        (true, false) => write(e, b.gy, axis, false, false) / count,
         (true, true) => {
             let Some(weights) = known.and_then(|n| mirrored(dtype, n, rank - axis)) else {
                 let got = x.fact();
                 e.fail(InferError::Operand { slot: 1, got, want: "a known transform length".into() });
                 return Vec::new();
             };
-            write(e, b.gy, length, axis, false, true) * e.weight("", weights) / count
+            write(e, b.gy, axis, false, true) * e.weight("", weights) / count
         }
     };
     // Cut to the shape of the operand, of which a shorter transform saw only the beginning.
@@ -223,17 +232,13 @@ fn gradient<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
         (Some(Dim::Known(m)), Some(Dim::Known(n))) => m >= n,
         _ => operand(1).is_none(),
     };
-    let last = size(x, rank - 1).reshape(&[1]);
-    let real = e.op("Slice", &[full, e.ints(&[0]), last, e.ints(&[-1])], &[]);
-    let long = match reaches {
-        true => real,
-        false => e.op("Concat", &[real, x.zeros_like()], &[("axis", (axis as i64).into())]),
-    };
-    vec![Some(e.op("Slice", &[long, e.ints(&[0]), own.reshape(&[1]), e.ints(&[axis as i64])], &[]))]
+    let real = cut(full, size(x, rank - 1), -1);
+    let long = if reaches { real } else { longer(real, x.zeros_like()) };
+    vec![Some(cut(long, own, axis as i64))]
 }
 
 /// The length of one axis, as a scalar.
-fn size<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
+pub(super) fn size<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
     let e = x.emit();
     match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
         Some(n) => e.scalar(n as f64, DType::I64),

@@ -1,6 +1,6 @@
 //! STFT.
 
-use super::dft::{transform, write};
+use super::dft::{size, transform, write};
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Absent, Any, Ints, Positive};
@@ -82,26 +82,21 @@ pub(in crate::family) const STFT: Op = Op {
 /// Frames gathered from the signal, weighted and transformed.
 fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Val<'e, 'g> {
     let operand = |slot: usize| x.get(slot).and_then(|v| v.present());
-    let signal = operand(0).unwrap_or(e.absent());
-    let length = |v: Option<Val>, axis: usize| v?.fact().dims()?.get(axis)?.known();
-    let number = |slot: usize| operand(slot)?.known_ints()?.first().copied();
+    let (Some(signal), Some(step)) = (operand(0), operand(1)) else { return e.absent() };
+    let scalar = |v: Val<'e, 'g>| match v.known_ints().as_deref() {
+        Some([n]) => e.scalar(*n as f64, DType::I64),
+        _ => v.cast(DType::I64).reshape(&[]),
+    };
+    let length = size(signal, 1);
     let frame = match (operand(3), operand(2)) {
-        (Some(_), _) => number(3),
-        (None, Some(window)) => length(Some(window), 0),
-        (None, None) => length(Some(signal), 1),
+        (Some(given), _) => scalar(given),
+        (None, Some(window)) => size(window, 0),
+        (None, None) => length,
     };
-    let (Some(frame), Some(step)) = (frame.filter(|n| *n > 0), number(1).filter(|n| *n > 0)) else {
-        let got = operand(1).unwrap_or(signal).fact();
-        return e.fail(InferError::Operand { slot: 1, got, want: "a known step and length of frames".into() });
-    };
-    let whole = |n: i64| e.scalar(n as f64, DType::I64);
-    let upto = |n: Val<'e, 'g>, step: i64| e.op("Range", &[whole(0), n, whole(step)], &[]);
-    let starts = match length(Some(signal), 1) {
-        Some(n) => whole(n - frame + 1),
-        None => signal.unary("Shape").binary("Gather", whole(1)) - (frame - 1) as f64,
-    };
-    let index = upto(starts, step).binary("Unsqueeze", e.ints(&[1])) + upto(whole(frame), 1);
+    let upto = |n: Val<'e, 'g>, step: Val<'e, 'g>| e.op("Range", &[step.like(0.0), n, step], &[]);
+    let starts = upto(length - (frame - 1.0), scalar(step));
+    let index = starts.binary("Unsqueeze", e.ints(&[1])) + upto(frame, frame.like(1.0));
     let frames = e.op("Gather", &[signal, index], &[("axis", 1i64.into())]);
-    let weighted = operand(2).map_or(frames, |window| frames * window.reshape(&[frame, 1]));
-    write(e, weighted, whole(frame), 2, false, node.int("onesided", 1) != 0)
+    let weighted = operand(2).map_or(frames, |window| frames * window.reshape(&[-1, 1]));
+    write(e, weighted, 2, false, node.int("onesided", 1) != 0)
 }

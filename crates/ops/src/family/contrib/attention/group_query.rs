@@ -89,27 +89,6 @@ pub(super) const GROUP_QUERY_ATTENTION: Op = Op {
             ])
             .with(&[("num_heads", Int(2)), ("kv_num_heads", Int(1)), ("do_rotary", Int(1))])
             .outputs(3),
-            // Queries and keys normalised: no kernel takes this on the CPU.
-            case(&[
-                Any(&[1, 2, 16]),
-                Any(&[1, 2, 8]),
-                Any(&[1, 2, 8]),
-                Absent,
-                Absent,
-                Of(DType::I32, &[1], &[1]),
-                Of(DType::I32, &[], &[2]),
-                Absent,
-                Absent,
-                Absent,
-                Absent,
-                Absent,
-                Absent,
-                Absent,
-                Any(&[8]),
-                Any(&[8]),
-            ])
-            .with(&[("num_heads", Int(2)), ("kv_num_heads", Int(1))])
-            .outputs(3),
         ],
     ),
     ..FUSED
@@ -321,4 +300,34 @@ fn eval(a: &Args) -> Evaluated {
     let done = Dense { q: &q, k: &k, v: &v, scale: scale(a.node), softcap, bias: &bias, sink }.compute()?;
     let shown = if a.node.int("qk_output", 0) == 2 { done.weights } else { done.biased };
     Ok(vec![merge(done.y)?, k, v, shown])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::attention::lowering_agrees;
+
+    // No kernel normalises queries and keys on the CPU.
+    #[test]
+    fn normalised_queries_and_keys() {
+        let case = case(&[
+            Any(&[1, 2, 8]),
+            Any(&[1, 2, 4]),
+            Any(&[1, 2, 4]),
+            Absent,
+            Absent,
+            Of(DType::I32, &[1], &[1]),
+            Of(DType::I32, &[], &[2]),
+            Absent,
+            Absent,
+            Absent,
+            Absent,
+            Absent,
+            Absent,
+            Absent,
+            Any(&[4]),
+            Any(&[4]),
+        ]);
+        lowering_agrees(&GROUP_QUERY_ATTENTION, &case.with(&[("num_heads", Int(2)), ("kv_num_heads", Int(1))]));
+    }
 }

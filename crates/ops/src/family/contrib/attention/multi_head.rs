@@ -60,9 +60,6 @@ pub(super) const MULTI_HEAD_ATTENTION: Op = Op {
             .outputs(4),
             // Keys and values as heads.
             case(&[Any(&[2, 3, 4]), Any(&[2, 2, 5, 2]), Any(&[2, 2, 5, 2])]).with(&[("num_heads", Int(2))]),
-            // Keys and values in one, and queries too: no kernel takes these on the CPU.
-            case(&[Any(&[2, 3, 4]), Any(&[2, 5, 2, 2, 2])]).with(&[("num_heads", Int(2))]),
-            case(&[Any(&[2, 3, 2, 3, 2]), Absent, Absent, Any(&[12])]).with(&[("num_heads", Int(2))]),
         ],
     ),
     ..FUSED
@@ -274,4 +271,19 @@ fn eval(a: &Args) -> Evaluated {
     };
     let done = Dense { q: &q, k: &k, v: &v, scale: scale(a.node), softcap: 0.0, bias: &bias, sink: None }.compute()?;
     Ok(vec![merge(done.y)?, k, v, done.biased])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::attention::lowering_agrees;
+
+    // No kernel takes packed operands on the CPU.
+    #[test]
+    fn packed_operands() {
+        let keys = case(&[Any(&[2, 3, 4]), Any(&[2, 5, 2, 2, 2]), Absent, Any(&[12])]);
+        lowering_agrees(&MULTI_HEAD_ATTENTION, &keys.with(&[("num_heads", Int(2))]));
+        let all = case(&[Any(&[2, 3, 2, 3, 2]), Absent, Absent, Any(&[12])]);
+        lowering_agrees(&MULTI_HEAD_ATTENTION, &all.with(&[("num_heads", Int(2)), ("unidirectional", Int(1))]));
+    }
 }

@@ -1,18 +1,40 @@
-//! A mapped `model.safetensors` and its tensors as f32.
+//! The tensors of mapped weight files as f32.
 
-use crate::{Misfit, ModelError};
+mod safetensors;
+
+pub(crate) use safetensors::open;
+
+use crate::Misfit;
+use crate::gguf::Blocks;
 use bytes::Bytes;
 use lorac_ir::{DType, Fact, Tensor};
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A mapped weight file.
+/// The tensors of a model: ranges of mapped files.
 pub(crate) struct Weights {
+    /// What errors name: the file, or the index of several.
     pub(crate) file: PathBuf,
-    metadata: Metadata,
-    data: Bytes,
+    tensors: HashMap<String, Stored>,
+}
+
+/// A tensor as a file has it.
+pub(crate) struct Stored {
+    pub(crate) dims: Vec<usize>,
+    pub(crate) form: Form,
+    /// The rows of each of so many heads are in the order that rotates neighbouring pairs.
+    pub(crate) paired: Option<usize>,
+    pub(crate) bytes: Bytes,
+}
+
+/// What bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One element after the other.
+    Plain(DType),
+    /// Blocks of small integers with common factors.
+    Blocks(Blocks),
 }
 
 /// Why a tensor cannot be had.
@@ -31,19 +53,8 @@ pub(crate) enum Order {
     Transposed,
 }
 
-/// Maps the weight file `file`.
-///
-/// # Errors
-/// It cannot be read, or its header does not describe it.
-pub(crate) fn open(file: &Path) -> Result<Weights, ModelError> {
-    let bytes = map(file).map_err(|source| ModelError::Read { file: file.into(), source })?;
-    let bad = |source| ModelError::Safetensors { file: file.into(), source };
-    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
-    let data = bytes.slice(size_of::<u64>() + header..);
-    Ok(Weights { file: file.into(), metadata, data })
-}
-
-fn map(file: &Path) -> std::io::Result<Bytes> {
+/// The bytes of a file.
+pub(crate) fn map(file: &Path) -> std::io::Result<Bytes> {
     // Opening a pipe would wait for its writer.
     if !std::fs::metadata(file)?.is_file() {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
@@ -55,76 +66,92 @@ fn map(file: &Path) -> std::io::Result<Bytes> {
 }
 
 impl Weights {
+    pub(crate) fn new(file: &Path, tensors: HashMap<String, Stored>) -> Weights {
+        Weights { file: file.into(), tensors }
+    }
+
     /// Number of tensors.
     pub(crate) fn len(&self) -> usize {
-        self.metadata.offset_keys().len()
+        self.tensors.len()
     }
 
     /// Whether any tensor's name begins with `prefix`.
     pub(crate) fn any(&self, prefix: &str) -> bool {
-        self.metadata.offset_keys().iter().any(|name| name.starts_with(prefix))
+        self.tensors.keys().any(|name| name.starts_with(prefix))
     }
 
     /// The dimensions of a tensor, if it is there.
     pub(crate) fn dims(&self, name: &str) -> Option<&[usize]> {
-        self.info(name).map(|info| info.shape.as_slice())
+        self.stored(name).map(|stored| stored.dims.as_slice())
     }
 
     /// The first converted checkpoints call a normalisation's weight and bias gamma and beta.
-    fn info(&self, name: &str) -> Option<&TensorInfo> {
+    fn stored(&self, name: &str) -> Option<&Stored> {
         let older = |new: &str, old: &str| Some(format!("{}{old}", name.strip_suffix(new)?));
-        let named = |name: String| self.metadata.info(&name);
-        let info = self.metadata.info(name);
-        info.or_else(|| older(".weight", ".gamma").or_else(|| older(".bias", ".beta")).and_then(named))
+        let named = |name: String| self.tensors.get(&name);
+        let stored = self.tensors.get(name);
+        stored.or_else(|| older(".weight", ".gamma").or_else(|| older(".bias", ".beta")).and_then(named))
     }
 
     /// The tensor `name`, stored with the dimensions `dims`, as f32: a range of the file where no byte has to change.
     pub(crate) fn tensor(&self, name: &str, dims: &[usize], order: Order) -> Result<Tensor, Lack> {
-        let info = self.info(name).ok_or(Lack::Missing)?;
-        let got = dtype(info.dtype);
-        let stored = self.data.slice(info.data_offsets.0..info.data_offsets.1);
+        let stored = self.stored(name).ok_or(Lack::Missing)?;
+        let got = match stored.form {
+            Form::Plain(dtype) => dtype,
+            Form::Blocks(_) => DType::F32,
+        };
         let misfit = || {
             let dtype = if got == DType::Opaque { DType::F32 } else { got };
             let fact = |d, dims: &[usize]| Fact::new(d, dims.iter().copied());
             let want = if dtype.is_float() { dtype } else { DType::F32 };
-            Lack::Wrong(Misfit { tensor: name.into(), want: fact(want, dims), got: fact(got, &info.shape) })
+            Lack::Wrong(Misfit { tensor: name.into(), want: fact(want, dims), got: fact(got, &stored.dims) })
         };
-        if info.shape != dims {
+        if stored.dims != dims {
             return Err(misfit());
         }
-        let widened = match got {
-            DType::F32 => None,
-            DType::F16 => Some(widen(&stored, |b| half::f16::from_le_bytes(b).to_f32())),
-            DType::BF16 => Some(widen(&stored, |b| half::bf16::from_le_bytes(b).to_f32())),
-            _ => return Err(misfit()),
+        let bytes = &stored.bytes;
+        let widened = match stored.form {
+            Form::Plain(DType::F32) => None,
+            Form::Plain(DType::F16) => Some(widen(bytes, |b| half::f16::from_le_bytes(b).to_f32())),
+            Form::Plain(DType::BF16) => Some(widen(bytes, |b| half::bf16::from_le_bytes(b).to_f32())),
+            Form::Plain(_) => return Err(misfit()),
+            Form::Blocks(blocks) => Some(blocks.elements(bytes)),
+        };
+        let widened = match stored.paired {
+            Some(heads) => {
+                let x = widened.as_deref().unwrap_or_else(|| bytes.as_chunks().0);
+                Some(halves(x, dims, heads).ok_or_else(misfit)?)
+            }
+            None => widened,
         };
         let (dims, bytes) = match (order, dims, widened) {
             (Order::Transposed, [rows, cols], None) => {
-                (vec![*cols, *rows], transpose(stored.as_chunks().0, *rows, *cols).into())
+                (vec![*cols, *rows], transpose(bytes.as_chunks().0, *rows, *cols).into())
             }
             (Order::Transposed, [rows, cols], Some(wide)) => {
                 (vec![*cols, *rows], transpose(&wide, *rows, *cols).into())
             }
-            (_, dims, None) => (dims.to_vec(), stored),
+            (_, dims, None) => (dims.to_vec(), bytes.clone()),
             (_, dims, Some(wide)) => (dims.to_vec(), wide.into_flattened().into()),
         };
         Tensor::new(DType::F32, dims, bytes).map_err(|_| misfit())
     }
 }
 
-fn dtype(dtype: Dtype) -> DType {
-    match dtype {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F64 => DType::F64,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I8 => DType::I8,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool,
-        _ => DType::Opaque,
+/// Rows of each head from neighbouring pairs (0, 1), (2, 3), ... to halves: the first of every pair, then the second.
+/// `None` where the rows are no whole heads of pairs.
+fn halves(x: &[[u8; 4]], dims: &[usize], heads: usize) -> Option<Vec<[u8; 4]>> {
+    let rows = *dims.first()?;
+    let width = x.len().checked_div(rows)?;
+    let head = rows.checked_div(heads)?;
+    if head * heads != rows || head % 2 != 0 {
+        return None;
     }
+    let order = (0..rows).map(|row| {
+        let (first, at) = (row / head * head, row % head);
+        first + 2 * (at % (head / 2)) + at / (head / 2)
+    });
+    Some(order.flat_map(|row| x[row * width..(row + 1) * width].iter().copied()).collect())
 }
 
 fn widen(halves: &[u8], f: impl Fn([u8; 2]) -> f32) -> Vec<[u8; 4]> {
@@ -154,14 +181,15 @@ fn transpose(x: &[[u8; 4]], rows: usize, cols: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use safetensors::tensor::TensorView;
+    use ::safetensors::Dtype;
+    use ::safetensors::tensor::TensorView;
 
     fn file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> (tempfile::TempDir, Weights) {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("model.safetensors");
         let views = tensors.iter().map(|t| (t.0, TensorView::new(t.1, t.2.to_vec(), &t.3).expect("fits")));
-        std::fs::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
-        let weights = open(&path).expect("opens");
+        std::fs::write(&path, ::safetensors::serialize(views, None).expect("serializes")).expect("writes");
+        let weights = open(dir.path()).expect("opens");
         (dir, weights)
     }
 
@@ -183,7 +211,17 @@ mod tests {
     }
 
     #[test]
-    fn halves_become_singles() {
+    fn neighbours_become_halves() {
+        let x: Vec<[u8; 4]> = (0..16u32).map(u32::to_le_bytes).collect();
+        let y = halves(&x, &[8, 2], 2).expect("whole heads");
+        let rows: Vec<u32> = y.iter().step_by(2).map(|b| u32::from_le_bytes(*b) / 2).collect();
+        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert!(halves(&x, &[8, 2], 3).is_none() && halves(&x, &[8, 2], 8).is_none());
+        assert!(halves(&x, &[8, 2], 0).is_none() && halves(&x, &[], 2).is_none());
+    }
+
+    #[test]
+    fn half_floats_become_singles() {
         let f16 = bytes(6, half::f16::from_f32, half::f16::to_le_bytes);
         let bf16 = bytes(6, half::bf16::from_f32, half::bf16::to_le_bytes);
         let (_dir, w) = file(&[("a", Dtype::F16, &[2, 3], f16), ("b", Dtype::BF16, &[2, 3], bf16)]);
@@ -200,7 +238,7 @@ mod tests {
     fn what_need_not_change_is_a_range_of_the_file() {
         let (_dir, w) = file(&[("n.gamma", Dtype::F32, &[4], bytes(4, |x| x, f32::to_le_bytes))]);
         let tensor = w.tensor("n.weight", &[4], Order::Stored).expect("the older name");
-        assert_eq!(tensor.bytes().as_ptr(), w.data.as_ptr());
+        assert_eq!(tensor.bytes().as_ptr(), w.tensors["n.gamma"].bytes.as_ptr());
         assert_eq!(w.tensor("n.bias", &[4], Order::Stored), Err(Lack::Missing));
         let Err(Lack::Wrong(misfit)) = w.tensor("n.weight", &[2, 2], Order::Stored) else { panic!("accepted") };
         assert_eq!(misfit.to_string(), "n.weight is f32[4], wanted f32[2,2]");

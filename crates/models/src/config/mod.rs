@@ -1,6 +1,12 @@
 //! What a `config.json` says about the shape of a model, whatever its family calls the fields.
 
-use crate::{Fault, ModelError};
+mod decoder;
+mod reader;
+
+pub(crate) use decoder::{Decoder, gpt2, llama};
+
+use crate::ModelError;
+use reader::Reader;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -23,7 +29,7 @@ pub struct Config {
     pub vocab: usize,
     /// Rows of the position table.
     pub positions: usize,
-    /// Rows of the token type table, in families that have one.
+    /// Rows of the token type table; 0 in families that have none.
     pub token_types: usize,
     /// Added to the variance by every layer normalisation.
     pub epsilon: f32,
@@ -46,17 +52,6 @@ pub enum Activation {
     Silu,
 }
 
-const ACTIVATIONS: &[(&str, Activation)] = &[
-    ("gelu", Activation::Gelu),
-    ("gelu_python", Activation::Gelu),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("relu", Activation::Relu),
-    ("silu", Activation::Silu),
-    ("swish", Activation::Silu),
-];
-
 /// The fields of the JSON object in `file`.
 ///
 /// # Errors
@@ -66,15 +61,15 @@ pub(crate) fn fields(file: &Path) -> Result<Map<String, Value>, ModelError> {
     serde_json::from_slice(&text).map_err(|source| ModelError::Json { file: file.into(), source })
 }
 
-/// The configuration that `fields` describe. What the Hugging Face classes assume where a field is absent is assumed
+/// The configuration of an encoder that `fields` describe. What the Hugging Face classes assume where a field is absent is assumed
 /// here, but no size is.
 ///
 /// # Errors
 /// Every field that is missing or does not fit.
-pub(crate) fn config(file: &Path, fields: &Map<String, Value>) -> Result<Config, ModelError> {
-    let mut reader = Reader { fields, faults: Vec::new() };
+pub(crate) fn encoder(file: &Path, fields: &Map<String, Value>) -> Result<Config, ModelError> {
+    let mut reader = Reader::new(file, fields);
     let config = Config {
-        model_type: fields.get("model_type").and_then(Value::as_str).unwrap_or_default().to_string(),
+        model_type: reader.model_type(),
         architectures: reader.names("architectures"),
         hidden: reader.size(&["hidden_size", "dim"], None),
         layers: reader.size(&["num_hidden_layers", "n_layers"], None),
@@ -83,7 +78,7 @@ pub(crate) fn config(file: &Path, fields: &Map<String, Value>) -> Result<Config,
         vocab: reader.size(&["vocab_size"], None),
         positions: reader.size(&["max_position_embeddings"], None),
         token_types: reader.size(&["type_vocab_size"], Some(2)),
-        epsilon: reader.epsilon("layer_norm_eps", 1e-12),
+        epsilon: reader.epsilon(&["layer_norm_eps"], 1e-12),
         activation: reader.activation(&["hidden_act", "activation"], "gelu"),
         pad: reader.pad("pad_token_id"),
     };
@@ -93,97 +88,7 @@ pub(crate) fn config(file: &Path, fields: &Map<String, Value>) -> Result<Config,
     reader.only("position_embedding_type", &Value::from("absolute"));
     reader.only("is_decoder", &Value::from(false));
     reader.only("add_cross_attention", &Value::from(false));
-    match reader.faults.is_empty() {
-        true => Ok(config),
-        false => Err(ModelError::Config { file: file.into(), faults: reader.faults }),
-    }
-}
-
-struct Reader<'a> {
-    fields: &'a Map<String, Value>,
-    faults: Vec<Fault>,
-}
-
-impl<'a> Reader<'a> {
-    fn fault(&mut self, field: &str, want: &str, got: impl ToString) {
-        self.faults.push(Fault { field: field.into(), want: want.into(), got: got.to_string() });
-    }
-
-    /// The first of `names` that is there and not null, with its value.
-    fn get<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &'a Value)> {
-        let given = names.iter().filter_map(|name| Some((*name, self.fields.get(*name)?)));
-        given.into_iter().find(|(_, value)| !value.is_null())
-    }
-
-    fn size(&mut self, names: &[&str], default: Option<usize>) -> usize {
-        let want = "a whole number above zero";
-        let found = match (self.get(names), default) {
-            (Some((name, value)), _) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
-                Some(n) if n > 0 => Some(n as usize),
-                _ => {
-                    self.fault(name, want, value);
-                    None
-                }
-            },
-            (None, Some(n)) => Some(n),
-            (None, None) => {
-                self.fault(&names.join(" or "), want, "absent");
-                None
-            }
-        };
-        found.unwrap_or(0)
-    }
-
-    fn epsilon(&mut self, name: &str, default: f32) -> f32 {
-        let Some((_, value)) = self.get(&[name]) else { return default };
-        match value.as_f64().map(|x| x as f32) {
-            Some(x) if x >= 0.0 && x.is_finite() => x,
-            _ => {
-                self.fault(name, "a number, not negative", value);
-                default
-            }
-        }
-    }
-
-    fn activation(&mut self, names: &[&str], default: &str) -> Activation {
-        let default = Value::from(default);
-        let (name, value) = self.get(names).unwrap_or(("", &default));
-        match ACTIVATIONS.iter().find(|(a, _)| value.as_str() == Some(*a)) {
-            Some((_, activation)) => *activation,
-            None => {
-                let known: Vec<&str> = ACTIVATIONS.iter().map(|(a, _)| *a).collect();
-                self.fault(name, &format!("one of {}", known.join(", ")), value);
-                Activation::Gelu
-            }
-        }
-    }
-
-    fn pad(&mut self, name: &str) -> Option<i64> {
-        let (_, value) = self.get(&[name])?;
-        let token = value.as_i64().filter(|n| (0..=i64::from(u32::MAX)).contains(n));
-        if token.is_none() {
-            self.fault(name, "a token", value);
-        }
-        token
-    }
-
-    fn names(&mut self, name: &str) -> Vec<String> {
-        let Some((_, value)) = self.get(&[name]) else { return Vec::new() };
-        let texts = value.as_array().and_then(|v| v.iter().map(|x| Some(x.as_str()?.to_string())).collect());
-        if texts.is_none() {
-            self.fault(name, "a list of names", value);
-        }
-        texts.unwrap_or_default()
-    }
-
-    /// Refuses any value of the field but `want`: other values mean a computation that is not built.
-    fn only(&mut self, name: &str, want: &Value) {
-        if let Some((_, value)) = self.get(&[name])
-            && value != want
-        {
-            self.fault(name, &want.to_string(), value);
-        }
-    }
+    reader.finish(config)
 }
 
 #[cfg(test)]
@@ -192,7 +97,7 @@ mod tests {
 
     fn read(json: &str) -> Result<Config, ModelError> {
         let fields: Map<String, Value> = serde_json::from_str(json).expect("an object");
-        config(Path::new("config.json"), &fields)
+        encoder(Path::new("config.json"), &fields)
     }
 
     #[test]

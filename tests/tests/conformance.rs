@@ -1,0 +1,162 @@
+//! Reference evaluation and inference against the ONNX backend node tests: one small model an operator and attribute,
+//! with inputs and outputs that lorac did not compute. Every test of the package is run or has its reason here.
+
+use lorac::ir::{DType, Graph, Tensor};
+use lorac::onnx::proto::{ModelProto, TensorProto};
+use lorac::ops::{Array, array, evaluate, infer};
+use lorac::source::Source;
+use lorac_tests::resolver;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const TESTS: &str = "pypi:onnx==1.17.0/onnx/backend/test/data/node";
+
+/// Largest difference, relative to the value and absolute: what ONNX's own runner allows for the first, f32 sums for the
+/// second.
+const TOLERANCE: (f64, f64) = (1e-3, 1e-5);
+
+/// Tests that evaluation in f64 does not answer, by the beginning of their names, and why.
+const EXCEPTIONS: &[(&str, &str)] = &[];
+
+/// The oldest opset that is loaded.
+const OLDEST: i64 = 13;
+
+enum Verdict {
+    Passed,
+    /// The test is about something that is no tensor of numbers.
+    NoNumbers(&'static str),
+    Failed(String),
+}
+
+fn run(folder: &Path) -> Verdict {
+    let bytes = std::fs::read(folder.join("model.onnx")).expect("a model");
+    let mut proto = ModelProto::decode(bytes.as_slice()).expect("a model");
+    if let Some(why) = no_numbers(&proto) {
+        return Verdict::NoNumbers(why);
+    }
+    // A test has the version in which its operator changed last, which may be older than what can be loaded.
+    for import in &mut proto.opset_import {
+        let standard = matches!(import.domain(), "" | "ai.onnx");
+        import.version = import.version.map(|v| if standard { v.max(OLDEST) } else { v });
+    }
+    let mut graph = match lorac::onnx::decode(proto.encode_to_vec().into()) {
+        Ok(model) => model.graph,
+        Err(e) => return Verdict::Failed(e.to_string()),
+    };
+    if let Err(e) = infer(&mut graph) {
+        return Verdict::Failed(format!("inference: {e}"));
+    }
+    match data_sets(folder).iter().try_for_each(|set| compare(&graph, set)) {
+        Ok(()) => Verdict::Passed,
+        Err(why) => Verdict::Failed(why),
+    }
+}
+
+/// Why a model computes with something else than tensors of numbers, if it does.
+fn no_numbers(model: &ModelProto) -> Option<&'static str> {
+    use lorac::onnx::proto::type_proto::Value;
+    let graph = model.graph.as_ref()?;
+    if model.opset_import.iter().any(|o| o.domain().starts_with("ai.onnx.")) {
+        return Some("operators of other domains");
+    }
+    let kinds = graph.input.iter().chain(&graph.output).map(|v| v.r#type.as_ref().and_then(|t| t.value.as_ref()));
+    kinds.flatten().find_map(|kind| match kind {
+        Value::TensorType(t) => match t.elem_type() {
+            8 => Some("strings"),
+            14 | 15 => Some("complex numbers"),
+            17.. => Some("floats of 8 bits or integers of 4"),
+            _ => None,
+        },
+        Value::SequenceType(_) => Some("sequences"),
+        Value::OptionalType(_) => Some("optionals"),
+        Value::MapType(_) => Some("maps"),
+        Value::OpaqueType(_) => Some("opaque types"),
+        Value::SparseTensorType(_) => Some("sparse tensors"),
+    })
+}
+
+fn data_sets(folder: &Path) -> Vec<PathBuf> {
+    let sets = std::fs::read_dir(folder).expect("a folder").flatten().map(|e| e.path());
+    let mut sets: Vec<PathBuf> = sets.filter(|p| p.is_dir()).collect();
+    sets.sort();
+    sets
+}
+
+/// The tensor in a file. The package has the bits of bf16 as u16.
+fn read(path: &Path, dtype: DType) -> Result<Tensor, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let proto = TensorProto::decode(bytes.as_slice()).map_err(|e| e.to_string())?;
+    let tensor = lorac::onnx::read_tensor(&proto).map_err(|e| e.to_string())?;
+    match (dtype, tensor.dtype()) {
+        (DType::BF16, DType::U16) => {
+            Tensor::new(dtype, tensor.dims().to_vec(), tensor.bytes().clone()).map_err(|e| e.to_string())
+        }
+        _ => Ok(tensor),
+    }
+}
+
+fn compare(graph: &Graph, set: &Path) -> Result<(), String> {
+    let mut inputs: Vec<(String, Array)> = Vec::new();
+    for (i, id) in graph.inputs().iter().enumerate() {
+        let tensor = read(&set.join(format!("input_{i}.pb")), graph.fact(*id).dtype)?;
+        inputs.push((graph.name_of(*id), array(&tensor).ok_or("an input that is no array")?));
+    }
+    let inputs: Vec<(&str, Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
+    let got = evaluate(graph, &inputs).map_err(|e| e.to_string())?;
+    for (i, (id, got)) in graph.outputs().iter().zip(&got).enumerate() {
+        let fact = graph.fact(*id);
+        let want = read(&set.join(format!("output_{i}.pb")), fact.dtype)?;
+        if fact.dtype != want.dtype() {
+            return Err(format!("output {i} is inferred as {fact}, the file has {}", want.fact()));
+        }
+        let dims =
+            fact.known_dims().is_none_or(|d| d == want.dims()) && fact.rank().is_none_or(|r| r == want.dims().len());
+        if !dims {
+            return Err(format!("output {i} is inferred as {fact}, the file has {}", want.fact()));
+        }
+        let want = array(&want).ok_or("an output that is no array")?;
+        if got.shape() != want.shape() {
+            return Err(format!("output {i} has shape {:?}, wanted {:?}", got.shape(), want.shape()));
+        }
+        let near = |a: f64, b: f64| {
+            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE.0 * b.abs() + TOLERANCE.1
+        };
+        if let Some((a, b)) = got.iter().zip(&want).find(|(a, b)| !near(**a, **b)) {
+            return Err(format!("output {i} has {a} where the file has {b}"));
+        }
+    }
+    Ok(())
+}
+
+fn exception(name: &str) -> Option<&'static str> {
+    EXCEPTIONS.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| *why)
+}
+
+#[test]
+fn every_node_test_of_the_standard() {
+    let source: Source = TESTS.parse().expect("a source");
+    let folder = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}")).path;
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let (mut passed, mut other, mut wrong) = (0, BTreeMap::<&str, usize>::new(), Vec::new());
+    let mut used = BTreeSet::new();
+    for name in &names {
+        match (run(&folder.join(name)), exception(name)) {
+            (Verdict::Passed, None) => passed += 1,
+            (Verdict::NoNumbers(what), None) => *other.entry(what).or_default() += 1,
+            (Verdict::Failed(why), None) => wrong.push(format!("{name}: {why}")),
+            (Verdict::Failed(_), Some(why)) => {
+                used.insert(why);
+            }
+            (_, Some(why)) => wrong.push(format!("{name} passes: it needs no exception ({why})")),
+        }
+    }
+    println!("{passed} passed of {}; not numbers: {other:?}; {} wrong", names.len(), wrong.len());
+    assert!(wrong.is_empty(), "{} wrong, {passed} right:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(used.len(), EXCEPTIONS.iter().map(|e| e.1).collect::<BTreeSet<_>>().len(), "an exception is stale");
+    assert!(passed > 900, "only {passed}");
+}
