@@ -104,7 +104,7 @@ pub fn text_blocks<S: AsRef<str>>(
         let partial = Some(whole.remainder()).filter(|partial| rest == Rest::Pad && partial.len() > 1);
         for block in whole.chain(partial) {
             let padding = len - block.len();
-            let mut append = |field: &mut Vec<i64>, values: &[i64], pad| {
+            let append = |field: &mut Vec<i64>, values: &[i64], pad| {
                 field.extend(values);
                 field.extend(std::iter::repeat_n(pad, padding));
             };
