@@ -1,6 +1,6 @@
 //! Before the first step, the model with branches computes what the base computes, bit for bit.
 
-use lorac::compile::{Spec, compile};
+use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
 use lorac::ir::Tensor;
 use lorac::ops::infer;
 use lorac::passes::{AdamW, Lora, Pool, select};
@@ -23,11 +23,11 @@ fn inserted_branches_change_no_bit() {
         let mut graph = model.graph.clone();
         infer(&mut graph).expect("infers");
         let spec = Spec {
-            targets: select(&graph, &["all-linear"]).expect("targets"),
-            lora: Lora { rank: 8, alpha: 16.0, rslora: false },
-            classes: 2,
-            pool: Pool::Mean,
-            hidden: None,
+            adapt: vec![Adaptation {
+                targets: select(&graph, &["all-linear"]).expect("targets"),
+                lora: Lora { rank: 8, alpha: 16.0, rslora: false },
+            }],
+            task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
             optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
             embedded: false,
         };

@@ -3,7 +3,7 @@
 //! MODEL is a source (`pypi:...`, `hf:...`, a path). Prints how long loading, inserting and differentiating take, the
 //! median of 15 steps, and the peak memory of the process.
 
-use lorac::compile::{Spec, compile};
+use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
 use lorac::ir::{DType, Tensor};
 use lorac::passes::{AdamW, Lora, Pool, select};
 use lorac::program::program;
@@ -39,11 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     lorac::ops::infer(&mut graph)?;
     let targets = select(&graph, &["role:query", "role:value"]).map_err(|e| format!("{e:?}"))?;
     let spec = Spec {
-        targets,
-        lora: Lora { rank: 8, alpha: 16.0, rslora: false },
-        classes: 2,
-        pool: Pool::Mean,
-        hidden: None,
+        adapt: vec![Adaptation { targets, lora: Lora { rank: 8, alpha: 16.0, rslora: false } }],
+        task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
         optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
         embedded: engine.embedded,
     };

@@ -23,7 +23,7 @@ pub struct Selection {
 ///
 /// # Errors
 /// `EmptySelection` when nothing is left.
-pub fn select(mut examples: Vec<Example>, selection: &Selection) -> Result<Vec<Example>, DataError> {
+pub fn select<T>(mut examples: Vec<T>, selection: &Selection) -> Result<Vec<T>, DataError> {
     let Selection { shuffle_seed, skip, take } = *selection;
     let have = examples.len();
     if let Some(seed) = shuffle_seed {

@@ -49,11 +49,17 @@ pub fn difference(
     }
     let mut worst = 0.0f64;
     for batch in batches {
-        let feeds: Vec<(&str, &Tensor)> = batch.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        let (x, y) = (left.run(&feeds, &common)?, right.run(&feeds, &common)?);
+        let (ours, theirs) = (taken(left, batch), taken(right, batch));
+        let (x, y) = (left.run(&ours, &common)?, right.run(&theirs, &common)?);
         worst = x.iter().zip(&y).fold(worst, |worst, (x, y)| worst.max(distance(x, y)));
     }
     Ok(worst)
+}
+
+/// The tensors that a program takes: a training copy has no caches.
+fn taken<'b>(program: &dyn Program, batch: &'b [(String, Tensor)]) -> Vec<(&'b str, &'b Tensor)> {
+    let takes = |name: &str| program.inputs().iter().any(|p| p.name == name);
+    batch.iter().filter(|(n, _)| takes(n)).map(|(n, t)| (n.as_str(), t)).collect()
 }
 
 /// Largest difference of two tensors; infinite where the shapes differ or one is not finite.

@@ -26,9 +26,22 @@ pub struct Head {
 
 /// The output called `name`, or the first float output of rank 3: hidden states.
 pub fn hidden_states(graph: &Graph, name: Option<&str>) -> Result<ValueId, PassError> {
+    sequence_output(graph, name, "hidden states are [batch, sequence, hidden]")
+}
+
+/// The output called `name`, else `logits`, else the first float output of rank 3: logits of the next token.
+pub fn language_logits(graph: &Graph, name: Option<&str>) -> Result<ValueId, PassError> {
+    let usual = "logits";
+    let named = graph.outputs().iter().any(|v| graph.name_of(*v) == usual);
+    let name = name.or(named.then_some(usual));
+    sequence_output(graph, name, "logits are [batch, sequence, vocabulary]")
+}
+
+/// The output called `name`, or the first float output of rank 3 whose last dimension is known.
+fn sequence_output(graph: &Graph, name: Option<&str>, wanted: &str) -> Result<ValueId, PassError> {
     let fits = |v: &ValueId| {
         let fact = graph.fact(*v);
-        fact.dtype.is_float() && fact.rank() == Some(3) && fact.dims().is_some_and(|d| d[2].known().is_some())
+        fact.dtype.is_float() && fact.dims().is_some_and(|d| matches!(d, [_, _, last] if last.known().is_some()))
     };
     let outputs = graph.outputs();
     let list = || {
@@ -38,14 +51,11 @@ pub fn hidden_states(graph: &Graph, name: Option<&str>) -> Result<ValueId, PassE
     match name {
         Some(name) => match outputs.iter().find(|v| graph.name_of(**v) == name) {
             Some(v) if fits(v) => Ok(*v),
-            Some(v) => {
-                let fact = graph.fact(*v);
-                Err(PassError::Unsuitable(format!("'{name}' is {fact}, hidden states are [batch, sequence, hidden]")))
-            }
+            Some(v) => Err(PassError::Unsuitable(format!("'{name}' is {}, {wanted}", graph.fact(*v)))),
             None => Err(PassError::Unsuitable(format!("the model has no output '{name}', only {}", list()))),
         },
         None => outputs.iter().copied().find(fits).ok_or_else(|| {
-            PassError::Unsuitable(format!("the model has no output of hidden states (rank 3, float), only {}", list()))
+            PassError::Unsuitable(format!("{wanted}, and no float output of the model is: it has {}", list()))
         }),
     }
 }

@@ -33,8 +33,8 @@ pub struct Branch {
     pub a: ValueId,
     /// B: `[out, r]`.
     pub b: ValueId,
-    /// s.
-    pub scale: f64,
+    /// Rank and scale.
+    pub lora: Lora,
 }
 
 /// Gives every product of every target the branch `y += s (x A^T) B^T`.
@@ -78,7 +78,7 @@ fn branch<'e, 'g>(
         let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
         e.edit(|p| p.redirect(y.id(), sum.id()));
     }
-    Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), scale: lora.scale() })
+    Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), lora: *lora })
 }
 
 /// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,

@@ -1,7 +1,7 @@
 //! Losses: one number to make smaller, as an output of the graph.
 
 use crate::{PassError, rewrite};
-use lorac_ir::{DType, Fact, Graph, ValueId};
+use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_ops::Val;
 
 /// Labels with this value do not count, as in PyTorch.
@@ -12,23 +12,85 @@ const IGNORED: f64 = -100.0;
 pub fn cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
     rewrite(graph, "loss", |e| {
         let logits = e.val(logits);
-        let dims = logits.fact().dims().map(<[_]>::to_vec).unwrap_or_default();
-        let Some((_, rows)) = dims.split_last() else {
-            return Err(PassError::Unsuitable("the logits have no classes".into()));
-        };
-        let labels = e.input(labels, Fact::new(DType::I64, rows.iter().copied()));
-        let counted = labels.binary("Equal", labels.like(IGNORED)).unary("Not");
-        // An index of -100 would wrap around in some runtimes and fail in others.
-        let index = e.op("Where", &[counted, labels, labels.like(0.0)], &[]);
-        let index = index.binary("Unsqueeze", e.ints(&[-1]));
-        let log_prob = e.op("LogSoftmax", &[logits], &[("axis", (-1i64).into())]);
-        let picked = e.op("GatherElements", &[log_prob, index], &[("axis", (-1i64).into())]);
-        let picked = picked.binary("Squeeze", e.ints(&[-1]));
-        let weight = counted.cast(picked.fact().dtype);
-        let count = total(weight);
-        let loss = -(total(picked * weight) / count.binary("Max", count.like(1.0)));
-        Ok(output(loss))
+        let labels = e.input(labels, Fact::new(DType::I64, rows(logits)?));
+        Ok(output(likelihood(logits, labels).mean()))
     })
+}
+
+/// Adds the mean cross-entropy of `logits` `[batch, sequence, vocabulary]` against the token that follows, from a new
+/// input `labels` `[batch, sequence]` of the tokens themselves, where -100 does not count. Returns the loss.
+pub fn causal_cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
+    rewrite(graph, "loss", |e| {
+        let logits = e.val(logits);
+        Ok(output(causal(logits, labels)?.mean()))
+    })
+}
+
+/// Adds, as the only outputs, what [`causal_cross_entropy`] is the quotient of: the summed negative log-likelihood and
+/// the number of tokens that count, under the names `outputs`.
+pub fn causal_log_likelihood(
+    graph: &mut Graph,
+    logits: ValueId,
+    labels: &str,
+    outputs: [&str; 2],
+) -> Result<(), PassError> {
+    rewrite(graph, "loss", |e| {
+        let of = causal(e.val(logits), labels)?;
+        let named =
+            [(outputs[0], of.nll), (outputs[1], of.count)].map(|(name, v)| e.named(name, "Identity", &[v], &[], 1));
+        e.edit(|p| p.set_outputs(named.iter().flatten().map(|v| v.id()).collect()));
+        Ok(())
+    })
+}
+
+/// Summed negative log-likelihood of what counts, and how much counts.
+struct Likelihood<'e, 'g> {
+    nll: Val<'e, 'g>,
+    count: Val<'e, 'g>,
+}
+
+impl<'e, 'g> Likelihood<'e, 'g> {
+    fn mean(&self) -> Val<'e, 'g> {
+        self.nll / self.count.binary("Max", self.count.like(1.0))
+    }
+}
+
+/// The shape of labels for these logits.
+fn rows(logits: Val) -> Result<Vec<Dim>, PassError> {
+    let dims = logits.fact().dims().map(<[_]>::to_vec).unwrap_or_default();
+    let rows = dims.split_last().map(|(_, rows)| rows.to_vec());
+    rows.ok_or_else(|| PassError::Unsuitable("the logits have no classes".into()))
+}
+
+fn likelihood<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> Likelihood<'e, 'g> {
+    let (picked, weight) = picked(logits, labels);
+    Likelihood { nll: -total(picked * weight), count: total(weight) }
+}
+
+/// The likelihood of every next token. The labels move, and not the logits, of which a copy would cost most of the
+/// memory of a step; then the last position has nothing to predict.
+fn causal<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<Likelihood<'e, 'g>, PassError> {
+    let e = logits.emit();
+    let labels = e.input(labels, Fact::new(DType::I64, rows(logits)?));
+    let slice =
+        |x: Val<'e, 'g>, from: i64, to: i64| e.op("Slice", &[x, e.ints(&[from]), e.ints(&[to]), e.ints(&[1])], &[]);
+    let turned = [slice(labels, 1, i64::MAX), slice(labels, 0, 1)];
+    let (picked, weight) = picked(logits, e.op("Concat", &turned, &[("axis", 1i64.into())]));
+    let (picked, weight) = (slice(picked, 0, -1), slice(weight, 0, -1));
+    Ok(Likelihood { nll: -total(picked * weight), count: total(weight) })
+}
+
+/// The log-probability of every label, and whether it counts, as a number.
+fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val<'e, 'g>) {
+    let e = logits.emit();
+    let counted = labels.binary("Equal", labels.like(IGNORED)).unary("Not");
+    // An index of -100 would wrap around in some runtimes and fail in others.
+    let index = e.op("Where", &[counted, labels, labels.like(0.0)], &[]);
+    let index = index.binary("Unsqueeze", e.ints(&[-1]));
+    let log_prob = e.op("LogSoftmax", &[logits], &[("axis", (-1i64).into())]);
+    let picked = e.op("GatherElements", &[log_prob, index], &[("axis", (-1i64).into())]);
+    let picked = picked.binary("Squeeze", e.ints(&[-1]));
+    (picked, counted.cast(picked.fact().dtype))
 }
 
 /// Adds the mean of `(y - target)^2` over all elements. Returns the loss.

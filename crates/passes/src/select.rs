@@ -46,15 +46,27 @@ pub enum NoMatch {
         /// Its roles.
         holds: String,
     },
+    /// The matrix is an embedding table too.
+    #[error(
+        "'{pattern}' is '{name}', which is an embedding table as well (tied embeddings): a branch would change both uses; \
+         choose other targets, or export the model with its embeddings untied"
+    )]
+    Tied {
+        /// The pattern.
+        pattern: String,
+        /// The matrix.
+        name: String,
+    },
 }
 
 impl NoMatch {
     /// The pattern at fault.
     pub fn pattern(&self) -> &str {
         match self {
-            NoMatch::Nothing { pattern, .. } | NoMatch::Syntax { pattern, .. } | NoMatch::Fused { pattern, .. } => {
-                pattern
-            }
+            NoMatch::Nothing { pattern, .. }
+            | NoMatch::Syntax { pattern, .. }
+            | NoMatch::Fused { pattern, .. }
+            | NoMatch::Tied { pattern, .. } => pattern,
         }
     }
 }
@@ -97,7 +109,13 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
             }
             pick.get_or_insert(pattern);
         }
-        if !any {
+        let tied = tied(graph).find(|(name, node)| match pattern.strip_prefix("role:") {
+            Some(role) => role == "head",
+            None => *pattern != "all-linear" && (glob_fits(pattern, name) || glob_fits(pattern, node)),
+        });
+        if !any && let Some((name, _)) = tied {
+            wrong.push(NoMatch::Tied { pattern: pattern.to_string(), name });
+        } else if !any {
             wrong.push(NoMatch::Nothing { pattern: pattern.to_string(), nearest: nearest(graph, pattern, &all) });
         }
     }
@@ -127,6 +145,20 @@ fn test<'a>(graph: &'a Graph, pattern: &str) -> Result<Test<'a>, NoMatch> {
     Ok(Box::new(move |matrix, _| names(graph, matrix).iter().any(|n| glob.is_match(n))))
 }
 
+/// Weight matrices that are both looked up in and multiplied with, and the node that does the latter.
+fn tied(graph: &Graph) -> impl Iterator<Item = (String, String)> {
+    graph.weights().filter(|w| w.2.dims().len() == 2 && w.2.dtype().is_float()).filter_map(|(_, value, _)| {
+        let nodes = || value.uses().iter().filter_map(|u| Some((u.slot, graph.node(u.node)?)));
+        let table = nodes().any(|(slot, n)| slot == 0 && &*n.op.name == "Gather");
+        let product = nodes().find(|(_, n)| ["MatMul", "Gemm", "Transpose"].contains(&&*n.op.name));
+        product.filter(|_| table).map(|(_, n)| (value.name.to_string(), n.origin.source.to_string()))
+    })
+}
+
+fn glob_fits(pattern: &str, name: &str) -> bool {
+    GlobBuilder::new(pattern).build().is_ok_and(|g| g.compile_matcher().is_match(name))
+}
+
 /// The matrix's name, and the names of the nodes that read it and of their results.
 fn names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
     let mut names = vec![matrix.name.clone()];
@@ -151,4 +183,27 @@ fn nearest(graph: &Graph, pattern: &str, all: &[Matrix]) -> Vec<String> {
     names.dedup();
     names.truncate(3);
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tied_matrix_is_refused_by_its_name() {
+        let graph = lorac_ir::parse(
+            "graph g(%ids: i64[N]) -> %y {
+                %wte = weight \"wte\" f32[3,2] = [1, 2, 3, 4, 5, 6]
+                %x = Gather(%wte, %ids) : f32[N,2]
+                %y = Gemm(%x, %wte, transB=1) : f32[N,3]
+            }",
+        )
+        .expect("parses");
+        for pattern in ["wte", "w*", "role:head"] {
+            let wrong = select(&graph, &[pattern]).expect_err("tied");
+            let want = NoMatch::Tied { pattern: pattern.into(), name: "wte".into() };
+            assert_eq!(wrong, [want], "{pattern}");
+        }
+        assert!(matches!(select(&graph, &["lm_head"]).expect_err("nothing")[..], [NoMatch::Nothing { .. }]));
+    }
 }

@@ -88,7 +88,7 @@ pub fn fit(
             }
             let batch = fit.data.batch(&rows, fit.rows)?;
             let lr = fit.schedule.at(step.taken);
-            let result = step.run(&fit.feeds.tensors(&batch)?, lr)?;
+            let result = step.run(&fit.feeds.for_program(step.program.as_ref(), &batch)?, lr)?;
             if !result.is_finite() {
                 let checkpoint = Checkpoint::of(step)?.save(&fit.checkpoints)?;
                 let (loss, norm) = (result.loss, result.norm);

@@ -20,8 +20,8 @@ mod step;
 
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
-pub use evaluate::{Scores, evaluate};
-pub use feed::{Dataset, Feeds};
+pub use evaluate::{ClassScores, LanguageScores, NLL, Scores, TOKENS, evaluate_classes, evaluate_language};
+pub use feed::{Constant, Dataset, Feeds, Labels};
 pub use fit::{Event, Fit, Summary, fit};
 pub use schedule::{Decay, Schedule};
 pub use step::{Step, StepResult};

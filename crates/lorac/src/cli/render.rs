@@ -49,11 +49,8 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
     if format == Format::Json {
         return json(m);
     }
-    let (b, a) = (&m.eval.before, &m.eval.after);
-    let mut lines = format!(
-        "accuracy  {:.4} -> {:.4}\nF1        {:.4} -> {:.4}\nloss      {:.4} -> {:.4}\n",
-        b.accuracy, a.accuracy, b.f1, a.f1, b.loss, a.loss
-    );
+    let pairs = m.eval.before.named().into_iter().zip(m.eval.after.named());
+    let mut lines: String = pairs.map(|((name, b), (_, a))| format!("{name:<10}{b:.4} -> {a:.4}\n")).collect();
     for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
         lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
     }

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 pub struct PeftAdapter {
     /// The base model.
     pub base: String,
-    /// r.
+    /// `SEQ_CLS`, `CAUSAL_LM`, ...
+    pub task: String,
+    /// r of modules that do not differ.
     pub rank: usize,
-    /// alpha.
+    /// alpha of modules that do not differ.
     pub alpha: f64,
     /// Whether the scale is alpha / sqrt(r).
     pub rslora: bool,
@@ -72,10 +74,10 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     let config = folder.join("adapter_config.json");
     let modules: BTreeSet<&str> = adapter.modules.iter().map(|m| m.name.as_str()).collect();
     let saved: BTreeSet<&str> = adapter.saved.iter().filter_map(|(k, _, _)| Some(k.rsplit_once('.')?.0)).collect();
-    let task = if saved.is_empty() { Value::Null } else { json!("SEQ_CLS") };
+    let (ranks, alphas) = patterns(adapter);
     let text = json!({
         "peft_type": "LORA",
-        "task_type": task,
+        "task_type": if adapter.task.is_empty() { Value::Null } else { json!(adapter.task) },
         "base_model_name_or_path": adapter.base,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
@@ -88,8 +90,8 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         "init_lora_weights": true,
         "inference_mode": true,
         "use_dora": false,
-        "rank_pattern": {},
-        "alpha_pattern": {},
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
         "layers_to_transform": null,
         "layers_pattern": null,
         "exclude_modules": null,
@@ -98,6 +100,24 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     text.push(b'\n');
     write_atomic(&config, &text)?;
     Ok(vec![config, path])
+}
+
+/// Ranks and alphas of modules that differ from the adapter's.
+fn patterns(adapter: &PeftAdapter) -> (BTreeMap<&str, usize>, BTreeMap<&str, f64>) {
+    let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
+    for m in &adapter.modules {
+        let rank = m.a.len() / m.rows.max(1);
+        let divisor = if adapter.rslora { (rank as f64).sqrt() } else { rank as f64 };
+        // Multiplied back, a quotient may be off in its last digit.
+        let alpha = (m.scale * divisor * 1e9).round() / 1e9;
+        if rank != adapter.rank {
+            ranks.insert(m.name.as_str(), rank);
+        }
+        if (alpha - adapter.alpha).abs() > 1e-9 {
+            alphas.insert(m.name.as_str(), alpha);
+        }
+    }
+    (ranks, alphas)
 }
 
 /// Reads an adapter. Ranks and alphas may differ by module (`rank_pattern`, `alpha_pattern`, by name or its end).
@@ -150,7 +170,8 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, scale });
     }
     let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
-    Ok(PeftAdapter { base, rank, alpha, rslora, modules, saved })
+    let task = config["task_type"].as_str().unwrap_or_default().to_string();
+    Ok(PeftAdapter { base, task, rank, alpha, rslora, modules, saved })
 }
 
 #[cfg(test)]
@@ -159,14 +180,20 @@ mod tests {
 
     #[test]
     fn reads_what_peft_wrote_and_writes_it_back() {
-        let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/peft/bert-qv/adapter_final");
-        let adapter = read_peft(&given).expect("reads");
-        assert!(!adapter.modules.is_empty() && !adapter.saved.is_empty());
-        assert!(adapter.modules.iter().all(|m| m.b.iter().any(|x| *x != 0.0)));
-        let folder = tempfile::tempdir().expect("temp");
-        let files = write_peft(folder.path(), &adapter).expect("writes");
-        assert_eq!(files.len(), 2);
-        assert_eq!(read_peft(folder.path()).expect("reads"), adapter);
+        for case in ["bert-qv", "gpt2-cattn", "llama-patterns"] {
+            let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/peft").join(case);
+            let adapter = read_peft(&given.join("adapter_final")).expect("reads");
+            assert_eq!(adapter.saved.is_empty(), case != "bert-qv");
+            assert!(!adapter.modules.is_empty() && adapter.modules.iter().all(|m| m.b.iter().any(|x| *x != 0.0)));
+            let folder = tempfile::tempdir().expect("temp");
+            let files = write_peft(folder.path(), &adapter).expect("writes");
+            assert_eq!(files.len(), 2);
+            assert_eq!(read_peft(folder.path()).expect("reads"), adapter);
+            let config: Value = serde_json::from_slice(&std::fs::read(&files[0]).expect("reads")).expect("JSON");
+            let patterns = usize::from(case == "llama-patterns");
+            assert_eq!(config["rank_pattern"].as_object().map(|m| m.len()), Some(patterns), "{case}");
+            assert_eq!(config["alpha_pattern"].as_object().map(|m| m.len()), Some(patterns), "{case}");
+        }
     }
 
     #[test]

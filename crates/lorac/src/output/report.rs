@@ -1,7 +1,7 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
 use super::{Manifest, OutputError};
-use lorac_train::Event;
+use lorac_train::{Event, Scores};
 use plotters::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
@@ -18,18 +18,13 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
         page,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>{title}: lorac</title><style>{STYLE}</style><main><h1>{title}</h1>\
-         <p class=\"lead\">Accuracy <b>{:.1} %</b> on {} held-out examples, {:+.1} points against the model before \
-         training. Verification {verdict}.</p>",
-        100.0 * after.accuracy,
-        after.rows,
-        100.0 * (after.accuracy - before.accuracy),
+         <p class=\"lead\">{} on {} held out. Verification {verdict}.</p>",
+        headline(before, after),
+        after.of(),
     );
-    let row = |name: &str, b: f64, a: f64| format!("<tr><th>{name}<td>{b:.4}<td>{a:.4}<td>{:+.4}", a - b);
-    let scores = [
-        row("Accuracy", before.accuracy, after.accuracy),
-        row("F1", before.f1, after.f1),
-        row("Loss", before.loss, after.loss),
-    ];
+    let row = |(name, a): (&str, f64), b: f64| format!("<tr><th>{name}<td>{b:.4}<td>{a:.4}<td>{:+.4}", a - b);
+    let pairs = after.named().into_iter().zip(before.named());
+    let scores: Vec<String> = pairs.map(|(a, (_, b))| row(a, b)).collect();
     section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
     let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
     let rate = format!(
@@ -67,6 +62,25 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     }
     page.push_str("</main></html>\n");
     Ok(page)
+}
+
+/// The telling score, and how it changed.
+fn headline(before: &Scores, after: &Scores) -> String {
+    match (before, after) {
+        (Scores::Classes(before), Scores::Classes(after)) => {
+            let points = 100.0 * (after.accuracy - before.accuracy);
+            format!(
+                "Accuracy <b>{:.1} %</b>, {points:+.1} points against the model before training,",
+                100.0 * after.accuracy
+            )
+        }
+        _ => {
+            let first = |s: &Scores| s.named().first().copied().unwrap_or(("score", f64::NAN));
+            let ((name, after), (_, before)) = (first(after), first(before));
+            let name = name.replacen('p', "P", 1);
+            format!("{name} <b>{after:.2}</b>, {before:.2} before training,")
+        }
+    }
 }
 
 fn verification(m: &Manifest) -> String {

@@ -1,6 +1,6 @@
 //! What types cannot say: ranges, duplicates, combinations. Every problem at once.
 
-use super::{Adapt, Issue, Located, Pipeline, Split};
+use super::{Adapt, Issue, Located, Pipeline, Split, Task};
 use lorac_data::Filter;
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
     if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
         c.at(name, "pipeline::name", "a name is a word that can name a folder");
     }
-    let labels = &p.task.classify().labels;
-    if labels.len() < 2 {
+    let labels = p.task.labels();
+    if matches!(p.task, Task::Classify(_)) && labels.len() < 2 {
         c.key("labels", "pipeline::labels", "a classification needs at least two labels");
     }
     let mut seen = BTreeSet::new();
@@ -24,10 +24,10 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
     c.range("max_length", p.data.max_length as f64, 4.0, 1e6);
     c.range("pad_to_multiple", p.data.pad_to_multiple as f64, 1.0, 1024.0);
     for split in [&p.data.train, &p.data.eval] {
-        c.split(split, labels);
+        c.split(split, &p.task);
     }
-    if p.adapt.len() != 1 {
-        c.key("adapt", "pipeline::adapt", "exactly one method is supported: - lora: { targets: [...] }");
+    if p.adapt.is_empty() {
+        c.key("adapt", "pipeline::adapt", "no method: try - lora: { targets: [\"role:query\", \"role:value\"] }");
     }
     for Adapt::Lora(lora) in &p.adapt {
         if lora.targets.is_empty() {
@@ -43,8 +43,17 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
     c.range("threads", p.runtime.threads.unwrap_or(1) as f64, 1.0, 4096.0);
     c.range("max_abs_diff", p.deploy.verify.max_abs_diff, 0.0, 1e6);
     c.range("samples", p.deploy.verify.samples as f64, 1.0, 1e6);
-    let least = p.deploy.metrics.as_ref().and_then(|m| m.accuracy_min);
-    c.range("accuracy_min", least.unwrap_or(0.0), 0.0, 1.0);
+    if let Some(gates) = &p.deploy.metrics {
+        c.range("accuracy_min", gates.accuracy_min.unwrap_or(0.0), 0.0, 1.0);
+        c.range("perplexity_max", gates.perplexity_max.unwrap_or(1.0), 1.0, f64::MAX);
+        let (key, idle) = match p.task {
+            Task::Classify(_) => ("perplexity_max", gates.perplexity_max.is_some()),
+            Task::CausalLm(_) => ("accuracy_min", gates.accuracy_min.is_some()),
+        };
+        if idle {
+            c.key(key, "pipeline::metrics", "the task is not judged by this score");
+        }
+    }
     c.issues
 }
 
@@ -93,9 +102,27 @@ impl Checker<'_> {
         self.range("warmup", warmup, 0.0, 1.0);
     }
 
-    fn split(&mut self, split: &Split, labels: &[Located]) {
-        if split.csv.is_some() == split.jsonl.is_some() {
-            self.at(&split.text, "pipeline::split", "a split names exactly one of csv and jsonl");
+    fn split(&mut self, split: &Split, task: &Task) {
+        let labels = task.labels();
+        let classify = matches!(task, Task::Classify(_));
+        let (plain, table) = (split.txt.is_some(), split.csv.is_some() || split.jsonl.is_some());
+        let named = [split.csv.is_some(), split.jsonl.is_some(), plain].iter().filter(|x| **x).count();
+        if named != 1 {
+            self.key("data", "pipeline::split", "a split names exactly one of csv, jsonl and txt");
+        } else if plain && classify {
+            self.key("txt", "pipeline::split", "plain texts have no labels: a classification reads csv or jsonl");
+        } else if table && split.text.is_none() {
+            self.key("data", "pipeline::split", "a table needs the column of its texts: text: COLUMN");
+        } else if table && classify && split.label.is_none() {
+            self.key("data", "pipeline::split", "a classification needs the column of labels: label: COLUMN");
+        }
+        for pattern in split.include.iter().chain(&split.exclude) {
+            if let Err(e) = globset::Glob::new(pattern) {
+                self.at(pattern, "pipeline::glob", &e.kind().to_string());
+            }
+        }
+        if let Some(block) = split.block {
+            self.range("block", block as f64, 2.0, 1e6);
         }
         if split.take == Some(0) {
             self.key("take", "pipeline::range", "take is 0: it must be at least 1");

@@ -1,17 +1,9 @@
 //! Sections as the rest of the house has them.
 
-use super::{Adapt, LoraSpec, Pipeline, Pooling, ProviderSpec, Schedule, Train};
+use super::{Pooling, ProviderSpec, Schedule, Train};
 use lorac_passes::{AdamW, Pool};
 use lorac_runtime::Provider;
 use lorac_train::Decay;
-
-impl Pipeline {
-    /// The LoRA method; validation has made sure that there is one.
-    pub fn lora(&self) -> &LoraSpec {
-        static NONE: LoraSpec = LoraSpec { targets: Vec::new(), rank: 1, alpha: 1.0, rslora: false, dropout: 0.0 };
-        self.adapt.first().map_or(&NONE, |Adapt::Lora(l)| l)
-    }
-}
 
 impl Train {
     /// The optimizer's numbers.

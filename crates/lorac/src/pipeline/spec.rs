@@ -3,7 +3,8 @@
 use super::Located;
 use crate::source::Source;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// A pipeline: from a model and data to a deployable model.
@@ -17,6 +18,7 @@ pub struct Pipeline {
     /// The tokenizer: a tokenizer.json. Default: the one beside the model
     pub tokenizer: Option<Origin>,
     /// What the model is to learn
+    #[schemars(with = "TaskForm")]
     pub task: Task,
     /// Examples
     pub data: Data,
@@ -45,19 +47,88 @@ pub struct Origin {
 }
 
 /// What the model is to learn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// One label a text: a new head on the model's hidden states
     Classify(Classify),
+    /// The next token of plain texts, by the model's own logits
+    CausalLm(CausalLm),
+}
+
+/// A task, or the bare name of one that needs no settings.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum TaskForm {
+    Bare(BareTask),
+    Full(Task),
+}
+
+/// A task without settings.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code)]
+enum BareTask {
+    /// The next token of plain texts, by the model's own logits
+    CausalLm,
+}
+
+const TASKS: [&str; 2] = ["classify", "causal_lm"];
+
+impl<'de> Deserialize<'de> for Task {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Task, D::Error> {
+        d.deserialize_any(TaskVisitor)
+    }
+}
+
+struct TaskVisitor;
+
+impl<'de> Visitor<'de> for TaskVisitor {
+    type Value = Task;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "causal_lm, or one of {} with its settings", TASKS.join(" and "))
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Task, E> {
+        match name {
+            "causal_lm" => Ok(Task::CausalLm(CausalLm::default())),
+            "classify" => Err(E::custom("classify needs its labels: classify: { labels: [...] }")),
+            other => Err(E::unknown_variant(other, &TASKS)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Task, A::Error> {
+        let task = match map.next_key::<String>()?.as_deref() {
+            Some("classify") => Task::Classify(map.next_value()?),
+            Some("causal_lm") => Task::CausalLm(map.next_value()?),
+            Some(other) => return Err(de::Error::unknown_variant(other, &TASKS)),
+            None => return Err(de::Error::custom("a task is missing")),
+        };
+        match map.next_key::<String>()? {
+            None => Ok(task),
+            Some(_) => Err(de::Error::custom("a pipeline has one task")),
+        }
+    }
 }
 
 impl Task {
-    /// The classification.
-    pub fn classify(&self) -> &Classify {
-        let Task::Classify(c) = self;
-        c
+    /// Names of the classes; none where the task has none.
+    pub fn labels(&self) -> &[Located] {
+        match self {
+            Task::Classify(c) => &c.labels,
+            Task::CausalLm(_) => &[],
+        }
     }
+}
+
+/// The next token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CausalLm {
+    /// The output of logits. Default: the one called logits, else the first float output of rank 3
+    pub logits: Option<Located>,
 }
 
 /// One label a text.
@@ -111,7 +182,7 @@ fn pad_to_multiple() -> usize {
     8
 }
 
-/// Examples out of a file: exactly one of `csv` and `jsonl`.
+/// Examples out of files: exactly one of `csv`, `jsonl` and `txt`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
@@ -121,12 +192,23 @@ pub struct Split {
     /// JSON Lines
     #[schemars(with = "Option<String>")]
     pub jsonl: Option<Source>,
+    /// Plain text for a language model: a .txt file, or a folder of them
+    #[schemars(with = "Option<String>")]
+    pub txt: Option<Source>,
     /// sha256 that the file must have
     pub sha256: Option<String>,
+    /// Names of the files in a folder of plain texts that are read: globs. Default: all
+    #[serde(default)]
+    pub include: Vec<Located>,
+    /// Names of the files in a folder of plain texts that are not read: globs
+    #[serde(default)]
+    pub exclude: Vec<Located>,
+    /// Tokens of the blocks that plain texts are cut into. Default: max_length
+    pub block: Option<usize>,
     /// Column of the text
-    pub text: Located,
+    pub text: Option<Located>,
     /// Column of the label
-    pub label: Located,
+    pub label: Option<Located>,
     /// Names of labels by what the file has for them
     pub label_map: Option<BTreeMap<String, String>>,
     /// Rows to keep: column == "value" and other >= 3
@@ -391,4 +473,6 @@ impl Default for Verify {
 pub struct Gates {
     /// Lowest accuracy on the held-out examples
     pub accuracy_min: Option<f64>,
+    /// Highest perplexity on the held-out texts
+    pub perplexity_max: Option<f64>,
 }

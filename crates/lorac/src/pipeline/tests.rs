@@ -22,10 +22,10 @@ fn position(text: &str, word: &str) -> String {
 
 #[test]
 fn shipped_pipelines_load() {
-    for file in ["quickstart.yaml", "exported-onnx.yaml"] {
+    for file in ["quickstart.yaml", "exported-onnx.yaml", "causal-lm.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(file);
         let loaded = Loaded::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(loaded.pipeline.task.classify().labels.len(), 2);
+        assert_eq!(loaded.pipeline.task.labels().len(), if file == "causal-lm.yaml" { 0 } else { 2 });
         assert_eq!(loaded.sha256.len(), 64);
     }
 }
@@ -73,7 +73,8 @@ fn sets_override_and_their_mistakes_speak_of_them() {
             .to_vec();
     let loaded = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &sets).expect("applies");
     let p = &loaded.pipeline;
-    assert_eq!((p.train.epochs, p.lora().rank, p.train.steps, p.name.as_str()), (0.5, 4, Some(7), "other"));
+    let Adapt::Lora(LoraSpec { rank, .. }) = p.adapt[0];
+    assert_eq!((p.train.epochs, rank, p.train.steps, p.name.as_str()), (0.5, 4, Some(7), "other"));
     assert_eq!(p.runtime.source, RuntimeSource::Embedded);
     let plain = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &[]).expect("loads");
     assert_ne!(plain.sha256, loaded.sha256);
@@ -85,6 +86,31 @@ fn sets_override_and_their_mistakes_speak_of_them() {
     assert!(fail(QUICKSTART, &["train.batch=0"]).contains("batch is 0"));
     assert!(fail(QUICKSTART, &["adapt.3.lora.rank=1"]).contains("'3' is no position in a list of 1"));
     assert!(fail(QUICKSTART, &["rank"]).contains("wanted KEY=VALUE"));
+}
+
+const CAUSAL_LM: &str = include_str!("../../../../pipelines/causal-lm.yaml");
+
+#[test]
+fn a_task_may_be_named_barely_or_with_settings() {
+    let load = |text: &str| Loaded::parse(text, Path::new("p.yaml"), &[]).map(|l| l.pipeline.task);
+    assert_eq!(load(CAUSAL_LM).expect("loads"), Task::CausalLm(CausalLm { logits: None }));
+    let full = CAUSAL_LM.replace("task: causal_lm", "task: { causal_lm: { logits: lm } }");
+    match load(&full).expect("loads") {
+        Task::CausalLm(CausalLm { logits: Some(name) }) => assert_eq!(name.as_str(), "lm"),
+        other => panic!("{other:?}"),
+    }
+    let wrong = |to: &str| fail(&CAUSAL_LM.replace("task: causal_lm", to), &[]);
+    assert!(wrong("task: causal").contains("causal_lm"));
+    assert!(wrong("task: classify").contains("labels"));
+    assert!(wrong("task: { causal_lm: { logit: x } }").contains("logit"));
+}
+
+#[test]
+fn what_does_not_belong_to_a_language_model_is_named() {
+    let text = CAUSAL_LM.replace("perplexity_max: 51", "accuracy_min: 0.5");
+    assert!(fail(&text, &[]).contains("pipeline::metrics"));
+    assert!(fail(CAUSAL_LM, &["data.train.block=1"]).contains("block is 1"));
+    assert!(fail(CAUSAL_LM, &["data.train.csv=a.csv"]).contains("exactly one of csv, jsonl and txt"));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use super::folder::Folder;
 use crate::compile::{HEAD_BIAS, HEAD_WEIGHT, head_alone};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
-use crate::pipeline::{Format, Pipeline};
+use crate::pipeline::{Format, Pipeline, Task};
 use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
 use lorac_onnx::{Appendix, Edit, load, patch};
-use lorac_passes::{Branch, fold_lora};
+use lorac_passes::{Branch, Lora, fold_lora};
 
 /// What was written and how it compares with the base.
 pub(super) struct Deployed {
@@ -22,17 +22,21 @@ pub(super) struct Deployed {
 pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) -> Result<Deployed, Error> {
     let compiled = &plan.compiled;
     let mut artifacts = Vec::new();
-    let head = {
-        let tensor = |name: &str| {
-            let (dims, data) = part(compiled, theta, name);
-            Tensor::from_slice(&dims, data)
-        };
-        head_alone(&compiled.adapted, &compiled.head, tensor(HEAD_WEIGHT)?, tensor(HEAD_BIAS)?)?
+    let tensor = |name: &str| {
+        let (dims, data) = part(compiled, theta, name);
+        Tensor::from_slice(&dims, data)
     };
-    let nodes_of_head = head.node_count();
+    let appendix = match &compiled.head {
+        Some(head) => {
+            let graph = head_alone(&compiled.adapted, head, tensor(HEAD_WEIGHT)?, tensor(HEAD_BIAS)?)?;
+            Some(Appendix { graph })
+        }
+        None => None,
+    };
+    let nodes_of_head = appendix.as_ref().map_or(0, |a| a.graph.node_count());
     let edits = compiled.branches.iter().map(|b| fold(plan, b, theta)).collect::<Result<Vec<_>, _>>()?;
     let out = folder.path().join("model.onnx");
-    let report = patch(&plan.model, &edits, Some(&Appendix { graph: head }), &out)?;
+    let report = patch(&plan.model, &edits, appendix.as_ref(), &out)?;
     artifacts.push(("model.onnx".to_string(), "model"));
     for changed in &report.changed {
         if let Some(name) = changed.file.strip_prefix(folder.path()).ok().map(|f| f.display().to_string())
@@ -49,7 +53,7 @@ pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) 
         }
     }
     let deployed = load(&out)?;
-    let targets: Vec<String> = plan.targets.iter().map(|t| t.matrix.name.clone()).collect();
+    let targets: Vec<String> = compiled.branches.iter().map(|b| b.target.matrix.name.clone()).collect();
     let check = Check {
         base: &plan.model,
         deployed: &deployed,
@@ -74,7 +78,7 @@ fn fold(plan: &Plan, branch: &Branch, theta: &[f32]) -> Result<Edit, Error> {
     let (_, b) = part(&plan.compiled, theta, &format!("{}.lora_B", matrix.name));
     let missing = || Error::Usage(format!("the model has no weight '{}'", matrix.name));
     let w0 = plan.model.graph.weight(matrix.weight).ok_or_else(missing)?;
-    Ok(Edit { weight: matrix.weight, bytes: fold_lora(matrix, w0, a, b, branch.scale)? })
+    Ok(Edit { weight: matrix.weight, bytes: fold_lora(matrix, w0, a, b, branch.lora.scale())? })
 }
 
 fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
@@ -83,19 +87,25 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
         let (_, a) = part(&plan.compiled, theta, &format!("{}.lora_A", m.name));
         let (_, bb) = part(&plan.compiled, theta, &format!("{}.lora_B", m.name));
         let name = m.name.strip_suffix(".weight").unwrap_or(&m.name).to_string();
-        PeftModule { name, a: a.to_vec(), b: bb.to_vec(), rows: m.rows, cols: m.cols, scale: b.scale }
+        PeftModule { name, a: a.to_vec(), b: bb.to_vec(), rows: m.rows, cols: m.cols, scale: b.lora.scale() }
     };
-    let saved = [HEAD_WEIGHT, HEAD_BIAS].map(|name| {
+    let trained = plan.compiled.head.iter().flat_map(|_| [HEAD_WEIGHT, HEAD_BIAS]);
+    let saved = trained.map(|name| {
         let (dims, data) = part(&plan.compiled, theta, name);
         (name.to_string(), dims, data.to_vec())
     });
+    let usual = plan.compiled.branches.first().map_or(Lora { rank: 1, alpha: 1.0, rslora: false }, |b| b.lora);
     PeftAdapter {
         base: p.model.source.to_string(),
-        rank: plan.lora.rank,
-        alpha: plan.lora.alpha,
-        rslora: plan.lora.rslora,
+        task: match &p.task {
+            Task::Classify(_) => "SEQ_CLS".into(),
+            Task::CausalLm(_) => "CAUSAL_LM".into(),
+        },
+        rank: usual.rank,
+        alpha: usual.alpha,
+        rslora: usual.rslora,
         modules: plan.compiled.branches.iter().map(module).collect(),
-        saved: saved.to_vec(),
+        saved: saved.collect(),
     }
 }
 

@@ -9,9 +9,10 @@ mod plan;
 
 pub use plan::{Plan, plan};
 
+use crate::compile::Task;
 use crate::error::Error;
 use crate::output::{Manifest, MetricsEval, report};
-use crate::pipeline::Loaded;
+use crate::pipeline::{Gates, Loaded};
 use crate::program::program;
 use crate::progress::Progress;
 use crate::source::Resolver;
@@ -19,7 +20,7 @@ use crate::theta;
 use folder::Folder;
 use lorac_data::Sampler;
 use lorac_ir::{DType, Tensor};
-use lorac_train::{Dataset, Event, Fit, Scores, Step, Summary, TrainError, evaluate, fit};
+use lorac_train::{Dataset, Event, Fit, Scores, Step, Summary, TrainError, evaluate_classes, evaluate_language, fit};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -110,16 +111,28 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     if !deployed.verified.passed {
         gates.push(deploy::explain(&deployed.verified));
     }
-    if let Some(min) = p.deploy.metrics.as_ref().and_then(|m| m.accuracy_min)
-        && !(after.accuracy >= min)
-    {
-        gates.push(format!("accuracy {:.4} is below deploy.metrics.accuracy_min {min}", after.accuracy));
-    }
+    gates.extend(missed(p.deploy.metrics.as_ref(), &after));
     Ok(Outcome { manifest, gates })
 }
 
+/// Scores that are worse than the pipeline demands.
+fn missed(gates: Option<&Gates>, after: &Scores) -> Option<String> {
+    let gates = gates?;
+    match after {
+        Scores::Classes(s) => {
+            let min = gates.accuracy_min.filter(|min| !(s.accuracy >= *min))?;
+            Some(format!("accuracy {:.4} is below deploy.metrics.accuracy_min {min}", s.accuracy))
+        }
+        Scores::Language(s) => {
+            let max = gates.perplexity_max.filter(|max| !(s.perplexity <= *max))?;
+            Some(format!("perplexity {:.4} is above deploy.metrics.perplexity_max {max}", s.perplexity))
+        }
+    }
+}
+
 fn describe(s: &Scores) -> String {
-    format!("accuracy {:.4}, F1 {:.4}, loss {:.4} on {} examples", s.accuracy, s.f1, s.loss, s.rows)
+    let named: Vec<String> = s.named().iter().map(|(name, x)| format!("{name} {x:.4}")).collect();
+    format!("{} on {}", named.join(", "), s.of())
 }
 
 fn scores(
@@ -129,8 +142,12 @@ fn scores(
     what: &str,
 ) -> Result<Scores, Error> {
     let bar = progress.bar(plan.eval.labels.len() as u64, what);
-    let feeds = lorac_train::Feeds { labels: None, ..plan.compiled.feeds.clone() };
-    let scores = evaluate(judge, &feeds, &plan.eval, plan.eval_batch, plan.classes, |rows| bar.inc(rows as u64))?;
+    let (feeds, data, batch) = (&plan.compiled.feeds, &plan.eval, plan.eval_batch);
+    let seen = |rows: usize| bar.inc(rows as u64);
+    let scores = match &plan.task {
+        Task::Classify(c) => Scores::Classes(evaluate_classes(judge, feeds, data, batch, c.classes, seen)?),
+        Task::CausalLm(_) => Scores::Language(evaluate_language(judge, feeds, data, batch, seen)?),
+    };
     bar.finish_and_clear();
     Ok(scores)
 }

@@ -2,20 +2,20 @@
 
 use super::{data, sampler};
 use crate::base;
-use crate::compile::{Compiled, Spec, compile};
+use crate::compile::{Adaptation, CausalLm, Classify, Compiled, Spec, Task, compile};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::output::{
     Evaluation, InputRecord, Manifest, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord, now, peak_memory,
 };
-use crate::pipeline::{Loaded, Pipeline, RuntimeSource};
+use crate::pipeline::{Adapt, Loaded, Located, Pipeline, RuntimeSource};
 use crate::progress::Progress;
 use crate::run::RunOptions;
 use crate::source::{Resolved, Resolver};
 use crate::verify::Verified;
 use lorac_data::{Sampler, Tokenizer};
 use lorac_onnx::Model;
-use lorac_passes::{Lora, NoMatch, Target, select};
+use lorac_passes::{Branch, Lora, NoMatch, select};
 use lorac_runtime::Options;
 use lorac_train::{Dataset, Schedule, Scores, Summary};
 
@@ -23,8 +23,8 @@ use lorac_train::{Dataset, Schedule, Scores, Summary};
 pub struct Plan {
     /// The base model.
     pub model: Model,
-    /// The matrices to adapt.
-    pub targets: Vec<Target>,
+    /// What it is to learn.
+    pub task: Task,
     /// Its graphs.
     pub compiled: Compiled,
     /// The engine.
@@ -37,29 +37,24 @@ pub struct Plan {
     pub batch: usize,
     /// Rows of an evaluation batch.
     pub eval_batch: usize,
-    /// Number of classes.
-    pub classes: usize,
     /// Order of the examples.
     pub sampler: Sampler,
     /// The learning rate.
     pub schedule: Schedule,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
-    /// The method.
-    pub lora: Lora,
     inputs: Vec<InputRecord>,
 }
 
 /// Resolves, reads, selects and compiles.
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
-    let classify = p.task.classify();
     let mut inputs = Vec::new();
     let model_source = resolver.resolve(&p.model.source, p.model.sha256.as_deref())?;
     inputs.push(record("model", &model_source));
     let model = base::open(&model_source, &resolver.cache)?;
     let base_graph = inferred(&model)?;
-    let (targets, lora) = targets(loaded, &base_graph)?;
+    let adapt = adaptations(loaded, &base_graph)?;
 
     let tokenizer = match &p.tokenizer {
         Some(t) => resolver.resolve(&t.source, t.sha256.as_deref())?,
@@ -71,28 +66,19 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     }
     let tokenizer = Tokenizer::from_file(&file, p.data.max_length)?;
 
-    let labels: Vec<String> = classify.labels.iter().map(|l| l.to_string()).collect();
-    let (eval, eval_file) = data::examples(&p.data.eval, &labels, &p.data, resolver)?;
-    let (mut train, train_file) = data::examples(&p.data.train, &labels, &p.data, resolver)?;
+    let (mut train, train_file) = data::examples(&p.data.train, &p.task, &p.data, &tokenizer, resolver)?;
+    let (eval, eval_file) = data::examples(&p.data.eval, &p.task, &p.data, &tokenizer, resolver)?;
     let dropped = data::hold_out(&mut train, &eval);
     inputs.push(record("data.train", &train_file));
     inputs.push(record("data.eval", &eval_file));
-    let (train, eval) = (data::encode(&train, &tokenizer, &p.data)?, data::encode(&eval, &tokenizer, &p.data)?);
+    let (train, eval) = (data::dataset(train, &tokenizer, &p.data), data::dataset(eval, &tokenizer, &p.data));
 
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
-    let spec = Spec {
-        targets: targets.clone(),
-        lora,
-        classes: labels.len(),
-        pool: classify.pool.into(),
-        hidden: classify.hidden.as_ref().map(|h| h.to_string()),
-        optimizer: p.train.passes_adamw(),
-        embedded: engine.embedded,
-    };
+    let spec = Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), embedded: engine.embedded };
     let compiled = compile(&base_graph, &spec)?;
     let sampler = sampler(&train, p.train.batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
@@ -101,7 +87,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
         "model     {}: {} nodes, {} matrices adapted, {} trainable parameters",
         p.model.source,
         model.node_count,
-        targets.len(),
+        compiled.branches.len(),
         compiled.arena.len()
     ));
     let held = if dropped > 0 { format!(" ({dropped} dropped: they are held out)") } else { String::new() };
@@ -113,18 +99,16 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     Ok(Plan {
         model,
-        targets,
+        task: spec.task,
         compiled,
         engine,
         batch: p.train.batch.min(train.labels.len()),
         eval_batch: p.train.eval_batch.min(eval.labels.len()),
         train,
         eval,
-        classes: labels.len(),
         sampler,
         schedule,
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
-        lora,
         inputs,
     })
 }
@@ -137,22 +121,53 @@ fn inferred(model: &Model) -> Result<lorac_ir::Graph, Error> {
     Ok(graph)
 }
 
-fn targets(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<(Vec<Target>, Lora), Error> {
-    let lora = loaded.pipeline.lora();
-    let patterns: Vec<&str> = lora.targets.iter().map(|t| t.as_str()).collect();
-    let targets = select(graph, &patterns).map_err(|wrong| {
-        let at = |e: &NoMatch| {
-            let spanned = lora.targets.iter().find(|t| t.as_str() == e.pattern());
-            let (code, help) = match e {
-                NoMatch::Nothing { nearest, .. } => ("target::no_match", nearest.join(", ")),
-                NoMatch::Syntax { .. } => ("target::syntax", String::new()),
-                NoMatch::Fused { .. } => ("target::fused", String::new()),
-            };
-            (spanned, code, e.to_string(), help)
+/// The task as the compiler has it.
+fn task(task: &crate::pipeline::Task) -> Task {
+    let name = |n: &Option<Located>| n.as_ref().map(|n| n.to_string());
+    match task {
+        crate::pipeline::Task::Classify(c) => {
+            Task::Classify(Classify { classes: c.labels.len(), pool: c.pool.into(), hidden: name(&c.hidden) })
+        }
+        crate::pipeline::Task::CausalLm(c) => Task::CausalLm(CausalLm { logits: name(&c.logits) }),
+    }
+}
+
+/// The matrices of every method, none of which stands in two.
+fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptation>, Error> {
+    let mut all: Vec<Adaptation> = Vec::new();
+    let mut wrong: Vec<(Option<&Located>, &'static str, String, String)> = Vec::new();
+    for Adapt::Lora(lora) in &loaded.pipeline.adapt {
+        let at = |pattern: &str| lora.targets.iter().find(|t| t.as_str() == pattern);
+        let patterns: Vec<&str> = lora.targets.iter().map(|t| t.as_str()).collect();
+        let targets = match select(graph, &patterns) {
+            Ok(targets) => targets,
+            Err(errors) => {
+                wrong.extend(errors.iter().map(|e| {
+                    let (code, help) = match e {
+                        NoMatch::Nothing { nearest, .. } => ("target::no_match", nearest.join(", ")),
+                        NoMatch::Syntax { .. } => ("target::syntax", String::new()),
+                        NoMatch::Fused { .. } => ("target::fused", String::new()),
+                        NoMatch::Tied { .. } => ("target::tied", String::new()),
+                    };
+                    (at(e.pattern()), code, e.to_string(), help)
+                }));
+                continue;
+            }
         };
-        loaded.errors_at(wrong.iter().map(at))
-    })?;
-    Ok((targets, Lora { rank: lora.rank, alpha: lora.alpha, rslora: lora.rslora }))
+        for t in &targets {
+            let earlier = all.iter().flat_map(|a| &a.targets).find(|o| o.matrix.weight == t.matrix.weight);
+            if let Some(earlier) = earlier {
+                let (name, one, two) = (&t.matrix.name, &earlier.pattern, &t.pattern);
+                let text = format!("'{name}' is picked twice, by '{one}' and by '{two}': a matrix gets one branch");
+                wrong.push((at(two), "target::twice", text, String::new()));
+            }
+        }
+        all.push(Adaptation { targets, lora: Lora { rank: lora.rank, alpha: lora.alpha, rslora: lora.rslora } });
+    }
+    match wrong.is_empty() {
+        true => Ok(all),
+        false => Err(loaded.errors_at(wrong.into_iter())),
+    }
 }
 
 /// tokenizer.json in the model's folder.
@@ -193,13 +208,13 @@ impl Plan {
         [before, after]: [&Scores; 2],
         verified: &Verified,
     ) -> Manifest {
-        let target = |t: &Target| TargetRecord {
-            name: t.matrix.name.clone(),
-            roles: t.roles.iter().map(|r| r.to_string()).collect(),
-            pattern: t.pattern.clone(),
-            shape: [t.matrix.rows, t.matrix.cols],
-            rank: self.lora.rank,
-            scale: self.lora.scale(),
+        let target = |b: &Branch| TargetRecord {
+            name: b.target.matrix.name.clone(),
+            roles: b.target.roles.iter().map(|r| r.to_string()).collect(),
+            pattern: b.target.pattern.clone(),
+            shape: [b.target.matrix.rows, b.target.matrix.cols],
+            rank: b.lora.rank,
+            scale: b.lora.scale(),
         };
         Manifest {
             pipeline: PipelineRecord::new(loaded),
@@ -211,7 +226,7 @@ impl Plan {
                 reason: self.engine.backend.reason().to_string(),
                 threads: loaded.pipeline.runtime.threads,
             },
-            targets: self.targets.iter().map(target).collect(),
+            targets: self.compiled.branches.iter().map(target).collect(),
             trainable_parameters: self.compiled.arena.len(),
             model_parameters: self.model.graph.weights().filter(|w| w.2.dtype().is_float()).map(|w| w.2.len()).sum(),
             train: TrainRecord {

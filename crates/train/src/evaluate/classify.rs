@@ -1,4 +1,4 @@
-//! Accuracy, F1 and loss of a program on held-out examples.
+//! Accuracy, F1 and loss of a classifier.
 
 use crate::{Dataset, Feeds, TrainError};
 use lorac_data::{Classification, Sampler};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// How good a classifier is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
+pub struct ClassScores {
     /// Part of the examples whose largest logit is their label's.
     pub accuracy: f64,
     /// F1 of the last class where there are two, else the mean over classes.
@@ -20,18 +20,18 @@ pub struct Scores {
 }
 
 /// Runs the program, whose output `logits` is `[batch, classes]`, over the whole set in order.
-pub fn evaluate(
+pub fn evaluate_classes(
     program: &mut dyn Program,
     feeds: &Feeds,
     data: &Dataset,
     batch: usize,
     classes: usize,
     mut seen: impl FnMut(usize),
-) -> Result<Scores, TrainError> {
+) -> Result<ClassScores, TrainError> {
     let mut totals = Classification::new(classes);
     for rows in Sampler::sequential(data.labels.len(), batch)?.epoch(0) {
         let b = data.batch(&rows, batch)?;
-        let tensors = feeds.tensors(&b)?;
+        let tensors = feeds.for_program(program, &b)?;
         let refs: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let out = program.run(&refs, &["logits"])?;
         let logits: Vec<f32> = match out.first() {
@@ -43,5 +43,5 @@ pub fn evaluate(
         totals.add(real, &b.labels[..b.real_rows])?;
         seen(b.real_rows);
     }
-    Ok(Scores { accuracy: totals.accuracy(), f1: totals.f1(), loss: totals.loss(), rows: totals.rows() })
+    Ok(ClassScores { accuracy: totals.accuracy(), f1: totals.f1(), loss: totals.loss(), rows: totals.rows() })
 }

@@ -1,0 +1,90 @@
+//! What a model's inputs are fed with, by the names that exporters give them.
+
+use lorac_ir::{DType, Dim, Fact, Graph};
+use lorac_passes::PassError;
+use lorac_train::{Constant, Feeds};
+
+/// The inputs that take a batch, and those that take the same every time: caches of earlier tokens, which are empty,
+/// and the switch of a graph that has a branch with and one without a cache.
+pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
+    let mut feeds = Feeds::default();
+    let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied()).and_then(Dim::name);
+    for &id in graph.inputs() {
+        let (name, fact) = (graph.name_of(id), graph.fact(id));
+        let place = match name.as_str() {
+            "input_ids" => &mut feeds.ids,
+            "attention_mask" => &mut feeds.mask,
+            "token_type_ids" => &mut feeds.types,
+            "position_ids" => &mut feeds.positions,
+            "use_cache_branch" => {
+                let dims = fact.dims().map(<[Dim]>::to_vec).unwrap_or_default();
+                let dims = dims.into_iter().map(|d| d.known().unwrap_or(1).max(1).into()).collect();
+                feeds.constants.push(Constant { name, dtype: fact.dtype, dims, batch: None });
+                continue;
+            }
+            _ if name.starts_with("past") => {
+                feeds.constants.push(cache(name, &fact, batch.as_deref())?);
+                continue;
+            }
+            _ => {
+                let known = "input_ids, attention_mask, token_type_ids, position_ids, past_key_values.*";
+                let why = format!("the input '{name}' {fact} is none of {known} and use_cache_branch");
+                return Err(PassError::Unsuitable(why));
+            }
+        };
+        *place = Some((name, fact.dtype));
+    }
+    match feeds.ids {
+        Some(_) => Ok(feeds),
+        None => Err(PassError::Unsuitable("the model has no input 'input_ids'".into())),
+    }
+}
+
+/// An empty cache: of its open dimensions, the first or the one that is called like the batch is as long as the batch,
+/// every other one is the number of earlier tokens.
+fn cache(name: String, fact: &Fact, batch: Option<&str>) -> Result<Constant, PassError> {
+    let open = |d: &Dim| d.known().is_none();
+    let dims = fact.dims().filter(|d| d.iter().skip(1).any(open)).ok_or_else(|| {
+        let why = format!("the cache '{name}' {fact} cannot be empty: no dimension behind the first is open");
+        PassError::Unsuitable(why)
+    })?;
+    let of_batch = |(i, d): (usize, &Dim)| match d.known() {
+        Some(_) => *d,
+        None if i == 0 => d.name().map_or(Dim::named("batch"), |_| *d),
+        None if d.name().as_deref() == batch => *d,
+        None => Dim::Known(0),
+    };
+    let dims: Vec<Dim> = dims.iter().enumerate().map(of_batch).collect();
+    Ok(Constant { name, dtype: fact.dtype, batch: dims.first().and_then(|d| d.name()), dims })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(inputs: &str) -> Result<Feeds, PassError> {
+        feeds(&lorac_ir::parse(&format!("graph g({inputs}) -> %input_ids {{ }}")).expect("parses"))
+    }
+
+    #[test]
+    fn caches_are_empty_and_as_many_as_the_batch() {
+        let feeds =
+            of("%input_ids: i64[B,S], %attention_mask: i64[B,P+S], %position_ids: i64[B,S], %past_key_values.0.key: \
+             f32[B,2,P,4], %use_cache_branch: bool[1]")
+            .expect("known inputs");
+        assert!(feeds.positions.is_some() && feeds.mask.is_some());
+        let tensors: Vec<_> = feeds.constants.iter().map(|c| c.tensor(3).expect("fits")).collect();
+        assert_eq!((tensors[0].dims(), tensors[1].dims()), ([3, 2, 0, 4].as_slice(), [1].as_slice()));
+        assert_eq!(feeds.caches().collect::<Vec<_>>(), ["past_key_values.0.key"]);
+        assert_eq!(tensors[1].dtype(), DType::Bool);
+    }
+
+    #[test]
+    fn other_inputs_are_named() {
+        let error = of("%input_ids: i64[B,S], %pixels: f32[B,3]").expect_err("unknown").to_string();
+        assert!(error.contains("'pixels' f32[B,3]"), "{error}");
+        assert!(of("%tokens: i64[B,S]").is_err());
+        let error = of("%input_ids: i64[B,S], %past.0: f32[B,2,7,4]").expect_err("full").to_string();
+        assert!(error.contains("'past.0'"), "{error}");
+    }
+}

@@ -1,0 +1,191 @@
+//! From a model to the programs that train, evaluate and check it. A task is one file here.
+
+mod causal_lm;
+mod classify;
+mod inputs;
+
+pub use causal_lm::CausalLm;
+pub use classify::{Classify, HEAD_BIAS, HEAD_WEIGHT, HeadNames, head_alone};
+pub use inputs::feeds;
+
+use lorac_ir::{Graph, ValueId};
+use lorac_ops::infer;
+use lorac_passes::{
+    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, expose_erf, expose_statistics,
+    fold_constants, fold_scales, fuse_dense, insert_lora, narrow_sums, pack, remove_dead, rewrite,
+};
+use lorac_train::Feeds;
+
+/// Name of the input of labels.
+pub const LABELS: &str = "labels";
+
+/// Matrices, and the branches that they get.
+#[derive(Clone, Debug)]
+pub struct Adaptation {
+    /// The matrices.
+    pub targets: Vec<Target>,
+    /// Rank and scale of their branches.
+    pub lora: Lora,
+}
+
+/// What is to be learnt.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// One label a text.
+    Classify(Classify),
+    /// The next token.
+    CausalLm(CausalLm),
+}
+
+/// What is asked of the compiler.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// How the model is adapted. No matrix stands in two of them.
+    pub adapt: Vec<Adaptation>,
+    /// What it is to learn.
+    pub task: Task,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// Whether the embedded engine is to run the graphs.
+    pub embedded: bool,
+}
+
+/// A model with branches, as three graphs over one theta.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// One training step: loss, gradient and AdamW.
+    pub step: Graph,
+    /// theta to what the task is judged by: `logits` of a classification, [`lorac_train::NLL`] and
+    /// [`lorac_train::TOKENS`] of a language model.
+    pub eval: Graph,
+    /// theta to every output of the base model, and `logits` where they are new.
+    pub adapted: Graph,
+    /// Where trained values lie in theta.
+    pub arena: Arena,
+    /// The branches.
+    pub branches: Vec<Branch>,
+    /// The new head, where the task needs one.
+    pub head: Option<HeadNames>,
+    /// The graph's names for the parts of a batch.
+    pub feeds: Feeds,
+}
+
+/// What a task puts on a model.
+struct Attached {
+    /// What the loss is computed of.
+    logits: ValueId,
+    /// What is trained beside the branches.
+    params: Vec<ValueId>,
+    /// The new head.
+    head: Option<HeadNames>,
+}
+
+impl Task {
+    fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
+        match self {
+            Task::Classify(c) => c.attach(graph),
+            Task::CausalLm(c) => c.attach(graph),
+        }
+    }
+
+    /// Adds the loss of a step.
+    fn loss(&self, graph: &mut Graph, logits: ValueId) -> Result<ValueId, PassError> {
+        match self {
+            Task::Classify(c) => c.loss(graph, logits),
+            Task::CausalLm(c) => c.loss(graph, logits),
+        }
+    }
+
+    /// Adds what the task is judged by, where that is not the logits themselves.
+    fn score(&self, graph: &mut Graph, logits: ValueId) -> Result<(), PassError> {
+        match self {
+            Task::Classify(_) => Ok(()),
+            Task::CausalLm(c) => c.score(graph, logits),
+        }
+    }
+
+    fn labels(&self) -> lorac_train::Labels {
+        match self {
+            Task::Classify(_) => lorac_train::Labels::OfRows(LABELS.into()),
+            Task::CausalLm(_) => lorac_train::Labels::OfTokens(LABELS.into()),
+        }
+    }
+}
+
+/// Compiles the three graphs of a task.
+pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
+    let mut graph = base.clone();
+    infer(&mut graph)?;
+    let mut feeds = feeds(&graph)?;
+    let mut branches = Vec::new();
+    for part in &spec.adapt {
+        branches.extend(insert_lora(&mut graph, &part.targets, &part.lora)?);
+    }
+    let Attached { logits, params: full, head } = spec.task.attach(&mut graph)?;
+    let mut params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
+    params.extend(full);
+
+    let mut adapted = graph.clone();
+    if spec.embedded {
+        prepare(&mut adapted, spec, &feeds)?;
+    }
+    pack(&mut adapted, &params, &[])?;
+
+    let mut eval = graph.clone();
+    only(&mut eval, logits)?;
+    prepare(&mut eval, spec, &feeds)?;
+    spec.task.score(&mut eval, logits)?;
+    pack(&mut eval, &params, &[])?;
+
+    let mut step = graph;
+    only(&mut step, logits)?;
+    prepare(&mut step, spec, &feeds)?;
+    fuse_dense(&mut step)?;
+    expose_erf(&mut step)?;
+    fold_scales(&mut step)?;
+    let loss = spec.task.loss(&mut step, logits)?;
+    expose_statistics(&mut step)?;
+    let grads = differentiate(&mut step, loss, &params)?;
+    let arena = pack(&mut step, &params, &grads)?;
+    adamw(&mut step, &arena, loss, &spec.optimizer)?;
+    fold_constants(&mut step, &[])?;
+    remove_dead(&mut step)?;
+    infer(&mut step)?;
+    feeds.labels = Some(spec.task.labels());
+    Ok(Compiled { step, eval, adapted, arena, branches, head, feeds })
+}
+
+/// The training copy of a base whose functions are written out already, for the engine that is to run it; caches of
+/// earlier tokens are empty in it.
+fn prepare(graph: &mut Graph, spec: &Spec, feeds: &Feeds) -> Result<(), PassError> {
+    let caches: Vec<ValueId> = feeds.caches().filter_map(|name| graph.find(name)).collect();
+    lorac_passes::prepare(graph, &[], &[])?;
+    if drop_empty(graph, &caches)? > 0 {
+        fold_constants(graph, &[])?;
+    }
+    if spec.embedded {
+        narrow_sums(graph)?;
+    }
+    Ok(())
+}
+
+/// Makes `output` the graph's only output and drops what it does not need.
+fn only(graph: &mut Graph, output: ValueId) -> Result<(), PassError> {
+    rewrite(graph, "outputs", |e| {
+        e.edit(|p| p.set_outputs(vec![output]));
+        Ok(())
+    })?;
+    remove_dead(graph)?;
+    Ok(())
+}
+
+/// Refuses a model that has values of these names already.
+fn free(graph: &Graph, names: &[&str], what: &str) -> Result<(), PassError> {
+    match names.iter().find(|n| graph.find(n).is_some()) {
+        Some(taken) => {
+            let why = format!("the model has a value called '{taken}' already: {what} would clash with it");
+            Err(PassError::Unsuitable(why))
+        }
+        None => Ok(()),
+    }
+}

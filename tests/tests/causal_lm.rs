@@ -1,0 +1,105 @@
+//! `task: causal_lm` from a pipeline to its artifacts, on a decoder as its exporter left it, on both engines.
+
+use lorac::output::Manifest;
+use lorac::pipeline::Loaded;
+use lorac::progress::Progress;
+use lorac::run::{RunOptions, run};
+use lorac::train::{LanguageScores, Scores};
+use lorac_tests::{ONNXRUNTIME, data, resolver};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// A word for every token of the tiny decoders' vocabulary.
+const WORDS: usize = 97;
+
+/// A tokenizer, texts of a kind and others, and a pipeline over them.
+fn pipeline(folder: &Path, model: &str) -> String {
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
+    });
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
+    std::fs::create_dir_all(folder.join("texts")).expect("a folder");
+    for (name, start) in [("one.txt", 1), ("two.txt", 4), ("held.txt", 2)] {
+        let words: Vec<String> = (0..400).map(|i| format!("w{}", (start + i * i) % 11)).collect();
+        std::fs::write(folder.join("texts").join(name), words.join(" ")).expect("writes");
+    }
+    let model = data("exports").join(model).join("model.onnx");
+    let (model, here) = (model.display(), folder.display());
+    format!(
+        "name: tiny
+model: {{ source: {model} }}
+tokenizer: {{ source: {here}/tokenizer.json }}
+task: causal_lm
+data:
+  train: {{ txt: {here}/texts, exclude: [\"held*\"], block: 16 }}
+  eval: {{ txt: {here}/texts/held.txt, block: 16 }}
+adapt:
+  - lora: {{ targets: [\"role:query\", \"role:value\"], rank: 4, alpha: 8 }}
+  - lora: {{ targets: [\"role:head\", \"role:down\"], rank: 8, alpha: 32 }}
+train: {{ epochs: 40, batch: 8, steps: 60, eval_batch: 4, optimizer: {{ adamw: {{ lr: 2e-2 }} }} }}
+runtime: {{ source: {ONNXRUNTIME} }}
+deploy: {{ verify: {{ samples: 8 }}, metrics: {{ perplexity_max: 60 }} }}
+"
+    )
+}
+
+fn language(scores: &Scores) -> LanguageScores {
+    match scores {
+        Scores::Language(s) => *s,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_decoder_learns_to_predict_held_out_text_on_both_engines() {
+    let folder = tempfile::tempdir().expect("temp");
+    let text = pipeline(folder.path(), "llama-dynamo");
+    let mut seen = Vec::new();
+    for source in [None, Some("runtime.source=embedded".to_string())] {
+        let sets: Vec<String> = source.into_iter().collect();
+        let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
+        let out = tempfile::tempdir().expect("temp");
+        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: Progress { quiet: true } };
+        let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(outcome.gates, Vec::<String>::new());
+        let m = outcome.manifest;
+        let (before, after) = (language(&m.eval.before), language(&m.eval.after));
+        assert_eq!(before.tokens, 25 * 15, "400 words in blocks of 16, the first of each not predicted");
+        assert!((before.perplexity - before.loss.exp()).abs() < 1e-9 && before.perplexity > 80.0, "{before:?}");
+        assert!(after.perplexity < 0.6 * before.perplexity, "{before:?} {after:?}");
+        assert!(m.verify.passed && m.verify.nodes_after == m.verify.nodes_before, "{:?}", m.verify);
+        assert_eq!((m.verify.appended_bytes, m.verify.nodes_of_head), (0, 0));
+        assert_eq!(m.train.steps, 60);
+        let ranks: Vec<usize> = m.targets.iter().map(|t| t.rank).collect();
+        assert_eq!(ranks, [4, 4, 4, 4, 8, 8, 8]);
+        assert_eq!(Manifest::read(out.path()).expect("manifest.json"), m);
+        let config = std::fs::read_to_string(out.path().join("adapter/adapter_config.json")).expect("adapter");
+        let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+        assert_eq!(config["task_type"], "CAUSAL_LM");
+        assert_eq!((config["r"].as_u64(), config["rank_pattern"].as_object().map(|p| p.len())), (Some(4), Some(3)));
+        let report = std::fs::read_to_string(out.path().join("report.html")).expect("report.html");
+        assert!(report.contains("Perplexity"), "{report}");
+        seen.push(after.loss);
+    }
+    assert!((seen[0] - seen[1]).abs() <= 1e-2, "{seen:?}");
+}
+
+#[test]
+fn a_perplexity_that_is_too_high_and_a_matrix_with_two_branches_are_named() {
+    let folder = tempfile::tempdir().expect("temp");
+    let text = pipeline(folder.path(), "llama-torchscript");
+    let go = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
+        let out = folder.path().join("out");
+        let options = RunOptions { out, command: "test".into(), progress: Progress { quiet: true } };
+        run(&loaded, &resolver(), &options, &AtomicBool::new(false))
+    };
+    let outcome = go(&["train.steps=1", "deploy.metrics.perplexity_max=1.5"]).unwrap_or_else(|e| panic!("{e}"));
+    assert!(outcome.gates.len() == 1 && outcome.gates[0].contains("deploy.metrics.perplexity_max 1.5"));
+    let error = go(&["adapt.1.lora.targets=[all-linear]"]).expect_err("twice").to_string();
+    assert!(error.contains("target::twice") && error.contains("'role:query' and by 'all-linear'"), "{error}");
+}
