@@ -20,7 +20,13 @@ struct Job {
 fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
     let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
     let mut graph = model.graph.clone();
-    prepare(&mut graph, &model.functions, &[]).expect(name);
+    let floats = |g: &Graph| -> Vec<ValueId> {
+        let all =
+            g.weights().filter(|(_, v, t)| t.dtype() == DType::F32 && !t.dims().is_empty() && !v.uses().is_empty());
+        all.map(|w| w.0).collect()
+    };
+    let mut trained = floats(&graph);
+    prepare(&mut graph, &model.functions, &trained).expect(name);
     if embedded {
         narrow_sums(&mut graph).expect(name);
     }
@@ -32,13 +38,8 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
         mean_squared_error(&mut graph, y, target).expect(name)
     };
     expose_statistics(&mut graph).expect(name);
-    let trained: Vec<ValueId> = graph
-        .weights()
-        .filter(|(id, v, t)| {
-            t.dtype() == DType::F32 && !t.dims().is_empty() && !v.uses().is_empty() && model.graph.value(*id).is_some()
-        })
-        .map(|w| w.0)
-        .collect();
+    // What only shapes were computed of is gone.
+    trained.retain(|v| floats(&graph).contains(v));
     let grads = differentiate(&mut graph, loss, &trained).expect(name);
     let mut outputs = graph.outputs().to_vec();
     outputs.extend(&grads);

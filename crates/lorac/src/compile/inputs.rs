@@ -1,6 +1,6 @@
 //! What a model's inputs are fed with, by the names that exporters give them.
 
-use lorac_ir::{DType, Dim, Fact, Graph};
+use lorac_ir::{Dim, Fact, Graph};
 use lorac_passes::PassError;
 use lorac_train::{Constant, Feeds};
 
@@ -61,6 +61,7 @@ fn cache(name: String, fact: &Fact, batch: Option<&str>) -> Result<Constant, Pas
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lorac_ir::DType;
 
     fn of(inputs: &str) -> Result<Feeds, PassError> {
         feeds(&lorac_ir::parse(&format!("graph g({inputs}) -> %input_ids {{ }}")).expect("parses"))
