@@ -22,8 +22,15 @@ fn pipeline(folder: &Path, model: &str) -> String {
     });
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
     std::fs::create_dir_all(folder.join("texts")).expect("a folder");
-    for (name, start) in [("one.txt", 1), ("two.txt", 4), ("held.txt", 2)] {
-        let words: Vec<String> = (0..400).map(|i| format!("w{}", (start + i * i) % 11)).collect();
+    // Twice the last word, modulo 11; but every seventh word is whatever comes.
+    for (name, seed) in [("one.txt", 1usize), ("two.txt", 4), ("held.txt", 2)] {
+        let (mut word, mut state) = (seed, seed);
+        let mut next = |i: usize| {
+            state = (state * 1103515245 + 12345) % (1 << 31);
+            word = if i % 7 == 0 { 1 + (state >> 16) % 10 } else { word * 2 % 11 };
+            format!("w{word}")
+        };
+        let words: Vec<String> = (0..400).map(&mut next).collect();
         std::fs::write(folder.join("texts").join(name), words.join(" ")).expect("writes");
     }
     let model = data("exports").join(model).join("model.onnx");

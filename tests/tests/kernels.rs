@@ -38,6 +38,13 @@ const GAPS: &[(&str, Provider, Part, &str)] = &[
     ("Det", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
     ("ReverseSequence", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
     ("Inverse", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
+    ("AffineGrid", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
+    ("Col2Im", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
+    ("LpPool", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
+    ("MaxUnpool", Provider::Tract, Part::Gradient, NOT_IN_TRACT),
+    ("DequantizeLinear", Provider::Tract, Part::Gradient, "blocked quantization is not supported"),
+    ("Pad", Provider::Tract, Part::Gradient, "Unsupported mode wrap"),
+    ("ScatterND", Provider::Tract, Part::Gradient, NEGATIVE_INDEX),
     // Forms of operators that tract does not run, or runs otherwise.
     ("Compress", Provider::Tract, Part::Forward, "can not be typed"),
     ("DFT", Provider::Tract, Part::Forward, "Output mismatch"),

@@ -87,7 +87,7 @@ const LSTM: Op = Op {
                 ])
                 .outputs(3),
             case(&[Any(&[2, 3, 2]), Any(&[1, 8, 2]), Any(&[1, 8, 2]), Absent, Absent, Any(&[2, 1, 2])])
-                .with(&[("layout", Int(1))])
+                .with(&[("layout", Int(1)), ("hidden_size", Int(2))])
                 .outputs(3),
         ],
     ),
