@@ -17,7 +17,33 @@ const TESTS: &str = "pypi:onnx==1.17.0/onnx/backend/test/data/node";
 const TOLERANCE: (f64, f64) = (1e-3, 1e-5);
 
 /// Tests that evaluation in f64 does not answer, by the beginning of their names, and why.
-const EXCEPTIONS: &[(&str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("test_affine_grid_", CONTROL),
+    ("test_range_float_type_positive_delta_expanded", CONTROL),
+    ("test_range_int32_type_negative_delta_expanded", CONTROL),
+    ("test_if", CONTROL),
+    ("test_loop11", CONTROL),
+    ("test_scan", CONTROL),
+    ("test_bernoulli", RANDOM),
+    ("test_training_dropout", RANDOM),
+    ("test_image_decoder", "encoded images are not decoded"),
+    ("test_scatter_with", REMOVED),
+    ("test_upsample", REMOVED),
+    ("test_cast_FLOAT_to_BFLOAT16", CUT),
+    ("test_castlike_FLOAT_to_BFLOAT16", CUT),
+    ("test_qlinearmatmul_2D_int8", OVERFLOWN),
+    ("test_qlinearmatmul_3D_int8", OVERFLOWN),
+    (
+        "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
+        "the file counts cells that hang over the padding; ONNX Runtime and PyTorch do not",
+    ),
+];
+
+const CONTROL: &str = "the bodies of control flow are not evaluated";
+const RANDOM: &str = "random numbers have no reference";
+const REMOVED: &str = "the operator is not in opset 13 any more";
+const CUT: &str = "the package's bf16 numbers are cut off, not rounded to the nearest";
+const OVERFLOWN: &str = "the package's numbers ran over in i8; ONNX Runtime saturates too";
 
 /// The oldest opset that is loaded.
 const OLDEST: i64 = 13;
@@ -129,8 +155,8 @@ fn compare(graph: &Graph, set: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn exception(name: &str) -> Option<&'static str> {
-    EXCEPTIONS.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| *why)
+fn exception(name: &str) -> Option<&'static (&'static str, &'static str)> {
+    EXCEPTIONS.iter().find(|(start, _)| name.starts_with(start))
 }
 
 #[test]
@@ -146,17 +172,15 @@ fn every_node_test_of_the_standard() {
     let mut used = BTreeSet::new();
     for name in &names {
         match (run(&folder.join(name)), exception(name)) {
-            (Verdict::Passed, None) => passed += 1,
-            (Verdict::NoNumbers(what), None) => *other.entry(what).or_default() += 1,
+            (Verdict::Passed, _) => passed += 1,
+            (Verdict::NoNumbers(what), _) => *other.entry(what).or_default() += 1,
             (Verdict::Failed(why), None) => wrong.push(format!("{name}: {why}")),
-            (Verdict::Failed(_), Some(why)) => {
-                used.insert(why);
-            }
-            (_, Some(why)) => wrong.push(format!("{name} passes: it needs no exception ({why})")),
+            (Verdict::Failed(_), Some(exception)) => _ = used.insert(exception),
         }
     }
     println!("{passed} passed of {}; not numbers: {other:?}; {} wrong", names.len(), wrong.len());
     assert!(wrong.is_empty(), "{} wrong, {passed} right:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(used.len(), EXCEPTIONS.iter().map(|e| e.1).collect::<BTreeSet<_>>().len(), "an exception is stale");
-    assert!(passed > 900, "only {passed}");
+    let stale: Vec<_> = EXCEPTIONS.iter().filter(|e| !used.contains(e)).collect();
+    assert!(stale.is_empty(), "nothing needs {stale:?}");
+    assert!(passed >= 1100, "only {passed}");
 }

@@ -1,5 +1,5 @@
 //! Times the compiler alone: `compile [LAYERS]`, a GPT-3-shaped model of 96 layers and of half as many to a LoRA
-//! training step. Prints the median of 3 for both and their ratio.
+//! training step. Prints the median of 9 for both and their ratio.
 
 use lorac_benches::gpt::{decoder, gpt3, step};
 use lorac_benches::median;
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for layers in [layers / 2, layers] {
         let mut runs = Vec::new();
         let mut nodes = (0, 0);
-        for _ in 0..3 {
+        for _ in 0..9 {
             let model = decoder(gpt3(layers))?;
             let before = model.node_count();
             let start = Instant::now();

@@ -1,6 +1,7 @@
 //! The base model: an `.onnx` file, or a folder from which one is built once and kept in the cache.
 
 use crate::error::Error;
+use crate::output::write_atomic;
 use crate::source::Resolved;
 use lorac_onnx::{Model, SaveOptions, load, save};
 use std::path::{Path, PathBuf};
@@ -8,28 +9,24 @@ use std::path::{Path, PathBuf};
 /// Models built by another version of the builders are built again.
 const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
 
-/// The model at a path: the file itself, the only `.onnx` of a folder, or the model of `config.json` and
-/// `model.safetensors`, written below `cache`.
+/// The model at a path: the file itself, the only `.onnx` of a folder, or a model built from `config.json` with
+/// safetensors or from a `.gguf` file, written below `cache`.
 pub fn open(resolved: &Resolved, cache: &Path) -> Result<Model, Error> {
     let path = &resolved.path;
-    if path.is_file() {
-        return Ok(load(path)?);
-    }
-    if path.join("config.json").is_file() && path.join("model.safetensors").is_file() {
-        let folder = cache.join("built").join(BUILDER);
-        let file = folder.join(format!("{}.onnx", resolved.sha256));
+    if lorac_models::gguf_file(path).is_some() || is_folder_of_weights(path) {
+        let file = built(resolved, cache, "onnx")?;
         if !file.is_file() {
-            let built = lorac_models::build(path)?;
-            std::fs::create_dir_all(&folder)
-                .map_err(|e| Error::Usage(format!("the cache {} cannot be written: {e}", folder.display())))?;
-            save(&built.graph, &file, &SaveOptions::default())?;
+            save(&lorac_models::build(path)?.graph, &file, &SaveOptions::default())?;
         }
         return Ok(load(&file)?);
+    }
+    if path.is_file() {
+        return Ok(load(path)?);
     }
     match onnx_files(path).as_slice() {
         [one] => Ok(load(one)?),
         [] => Err(Error::Usage(format!(
-            "{} holds neither an .onnx file nor config.json with model.safetensors",
+            "{} holds neither an .onnx or .gguf file nor config.json with model.safetensors",
             path.display()
         ))),
         many => {
@@ -39,6 +36,37 @@ pub fn open(resolved: &Resolved, cache: &Path) -> Result<Model, Error> {
             Err(Error::Usage(format!("{} holds several models ({list}): name one of them", path.display())))
         }
     }
+}
+
+/// The model's tokenizer.json: that of its folder, or the one that its `.gguf` file describes, written below `cache`.
+pub fn tokenizer(resolved: &Resolved, cache: &Path) -> Result<PathBuf, Error> {
+    let path = &resolved.path;
+    if let Some(gguf) = lorac_models::gguf_file(path) {
+        let file = built(resolved, cache, "tokenizer.json")?;
+        if !file.is_file() {
+            let json = lorac_models::gguf_tokenizer(&gguf)?;
+            write_atomic(&file, json.to_string().as_bytes())?;
+        }
+        return Ok(file);
+    }
+    let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
+    let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file());
+    file.ok_or_else(|| {
+        Error::Usage(format!("there is no tokenizer.json beside {}: name one under 'tokenizer'", resolved.source))
+    })
+}
+
+fn is_folder_of_weights(path: &Path) -> bool {
+    let has = |name: &str| path.join(name).is_file();
+    has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json"))
+}
+
+/// Where what is built of a model is kept.
+fn built(resolved: &Resolved, cache: &Path, suffix: &str) -> Result<PathBuf, Error> {
+    let folder = cache.join("built").join(BUILDER);
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Error::Usage(format!("the cache {} cannot be written: {e}", folder.display())))?;
+    Ok(folder.join(format!("{}.{suffix}", resolved.sha256)))
 }
 
 fn onnx_files(folder: &Path) -> Vec<PathBuf> {

@@ -1,8 +1,11 @@
 //! Folders that hold no model.
 
 mod common;
+#[path = "common/folders.rs"]
+mod folders;
 
-use common::{Stored, Tensors, config, folder, recorded, under};
+use common::{Stored, Tensors, recorded, under};
+use folders::{config, folder};
 use lorac_models::{ModelError, build};
 use safetensors::Dtype;
 use std::path::Path;

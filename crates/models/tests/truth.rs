@@ -1,10 +1,13 @@
 //! Built models against numbers that PyTorch computed from the same weights.
 
 mod common;
+#[path = "common/folders.rs"]
+mod folders;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use common::{Stored, Tensors, config, folder, recorded, under};
+use common::{Stored, Tensors, recorded, under};
+use folders::{config, folder};
 use lorac_ir::{DType, Dim, Fact, Graph, verify};
 use lorac_models::{Built, build};
 use lorac_ops::{Array, evaluate};

@@ -33,13 +33,15 @@ fn every_operator_of_the_standard_has_an_entry() {
     assert_eq!(STANDARD.split_whitespace().count(), 196);
 }
 
+/// Operators that ONNX Runtime's optimizer writes into the standard domain without their being in the standard.
+const WRITTEN_BY_RUNTIMES: &[&str] = &["SimplifiedLayerNormalization"];
+
 #[test]
 fn no_entry_is_invented() {
     let standard: Vec<&str> = STANDARD.split_whitespace().collect();
     let ours = TABLE.iter().flat_map(|family| family.iter()).filter(|op| op.domain.is_empty());
-    // ONNX Runtime registers its own in the standard domain.
-    let known = |name: &&str| standard.contains(name) || *name == "SimplifiedLayerNormalization";
-    let invented: Vec<&str> = ours.map(|op| op.name).filter(|name| !known(name)).collect();
+    let invented: Vec<&str> =
+        ours.map(|op| op.name).filter(|name| !standard.contains(name) && !WRITTEN_BY_RUNTIMES.contains(name)).collect();
     assert!(invented.is_empty(), "not in the standard: {}", invented.join(" "));
 }
 

@@ -1,7 +1,7 @@
 //! How every pass edits: infer, write a patch, apply it, verify.
 
 use crate::PassError;
-use lorac_ir::{Attrs, Graph, Node, ValueId, verify};
+use lorac_ir::{Attrs, Def, Graph, Node, ValueId, verify};
 use lorac_ops::{Emit, Val, infer};
 
 /// Lets `write` write nodes on behalf of `pass` and applies them. The graph is inferred before and verified after.
@@ -30,11 +30,13 @@ pub fn rewrite<T>(
 }
 
 /// Lets what the graph has of `old` read `new`. Where less, or more, is known of `new` than of `old`, an Identity keeps
-/// what the graph knew.
+/// what the graph knew; where an output becomes an input or a weight, it keeps their name from being taken.
 pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
     let (want, got) = (e.graph().fact(old), new.fact());
     let unknown = [want.dtype, got.dtype].contains(&lorac_ir::DType::Opaque);
-    let id = match want == got || !(unknown || want.compatible(&got)) {
+    let taken = e.graph().outputs().contains(&old)
+        && e.graph().value(new.id()).is_some_and(|v| !matches!(v.def, Def::Output(..)));
+    let id = match !taken && (want == got || !(unknown || want.compatible(&got))) {
         true => new.id(),
         false => {
             let inputs = vec![Some(new.id())];

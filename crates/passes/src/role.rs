@@ -60,6 +60,7 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
     }
     let attention: HashSet<ValueId> = found.keys().copied().collect();
     let rest: Vec<&Matrix> = finder.matrices.iter().filter(|m| !attention.contains(&m.weight)).collect();
+    let by_weight: HashMap<ValueId, &Matrix> = rest.iter().map(|m| (m.weight, *m)).collect();
     for matrix in &rest {
         let mut reached = BTreeSet::new();
         let mut gated = false;
@@ -73,7 +74,7 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
             }
         }
         let narrows = |w: &ValueId| {
-            let next = rest.iter().find(|m| m.weight == *w);
+            let next = by_weight.get(w);
             next.filter(|m| m.rows == matrix.cols && m.cols == matrix.rows && matrix.cols > matrix.rows).copied()
         };
         if let Some(down) = reached.iter().find_map(narrows) {

@@ -58,7 +58,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
 
     let tokenizer = match &p.tokenizer {
         Some(t) => resolver.resolve(&t.source, t.sha256.as_deref())?,
-        None => Resolved { path: beside(&model_source)?, ..model_source.clone() },
+        None => Resolved { path: base::tokenizer(&model_source, &resolver.cache)?, ..model_source.clone() },
     };
     let file = if tokenizer.path.is_dir() { tokenizer.path.join("tokenizer.json") } else { tokenizer.path.clone() };
     if p.tokenizer.is_some() {
@@ -168,15 +168,6 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
         true => Ok(all),
         false => Err(loaded.errors_at(wrong.into_iter())),
     }
-}
-
-/// tokenizer.json in the model's folder.
-fn beside(model: &Resolved) -> Result<std::path::PathBuf, Error> {
-    let folder = if model.path.is_dir() { Some(model.path.as_path()) } else { model.path.parent() };
-    let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file());
-    file.ok_or_else(|| {
-        Error::Usage(format!("there is no tokenizer.json beside {}: name one under 'tokenizer'", model.source))
-    })
 }
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {

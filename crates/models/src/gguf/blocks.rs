@@ -132,3 +132,37 @@ fn six(block: &[u8; 210], y: &mut [f32; LARGE]) {
         *y = d * scale * (f32::from(low | high << 4) - 32.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::SafeTensors;
+
+    #[test]
+    fn every_kind_is_as_the_reference_reads_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/gguf/blocks.safetensors");
+        let bytes = std::fs::read(path).expect("the recorded blocks");
+        let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let kinds = [
+            ("Q4_0", Blocks::Q4_0),
+            ("Q4_1", Blocks::Q4_1),
+            ("Q5_0", Blocks::Q5_0),
+            ("Q5_1", Blocks::Q5_1),
+            ("Q8_0", Blocks::Q8_0),
+            ("Q4_K", Blocks::Q4K),
+            ("Q5_K", Blocks::Q5K),
+            ("Q6_K", Blocks::Q6K),
+        ];
+        for (name, blocks) in kinds {
+            let tensor = |part: &str| file.tensor(&format!("{name}.{part}")).expect("recorded").data();
+            let (stored, want) = (tensor("bytes"), tensor("elements"));
+            assert_eq!(want.len() / 4 * blocks.size().1, stored.len() * blocks.size().0, "{name}");
+            let number = |b: &[u8; 4]| f64::from(f32::from_le_bytes(*b));
+            for (i, (got, want)) in blocks.elements(stored).iter().zip(want.as_chunks().0).enumerate() {
+                let (got, want) = (number(got), number(want));
+                assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{name}: element {i} is {got}, not {want}");
+            }
+            assert_eq!(blocks.elements(stored).len() * 4, want.len(), "{name}");
+        }
+    }
+}

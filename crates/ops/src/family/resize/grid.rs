@@ -103,6 +103,8 @@ impl Grid {
         if x < lo || x > hi {
             x = match self.padding {
                 Padding::Zeros => x,
+                // Beyond the border a cubic's taps are moved inside, not the place itself, as engines do.
+                Padding::Border if self.mode == Mode::Cubic => x,
                 Padding::Border => x.clamp(0.0, last),
                 Padding::Reflection => reflect(x, lo, hi),
             };
@@ -236,6 +238,7 @@ fn taps<'e, 'g>(how: Grid, at: Val<'e, 'g>, len: Val<'e, 'g>) -> Vec<Tap<'e, 'g>
     };
     x = match how.padding {
         Padding::Zeros => x,
+        Padding::Border if how.mode == Mode::Cubic => x,
         Padding::Border => {
             let outside = x.binary("Less", lo).binary("Or", x.binary("Greater", hi));
             e.op("Where", &[outside, clamp(x), x], &[])
