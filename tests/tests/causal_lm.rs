@@ -27,7 +27,7 @@ fn pipeline(folder: &Path, model: &str) -> String {
         let (mut word, mut state) = (seed, seed);
         let mut next = |i: usize| {
             state = (state * 1103515245 + 12345) % (1 << 31);
-            word = if i % 7 == 0 { 1 + (state >> 16) % 10 } else { word * 2 % 11 };
+            word = if i.is_multiple_of(7) { 1 + (state >> 16) % 10 } else { word * 2 % 11 };
             format!("w{word}")
         };
         let words: Vec<String> = (0..400).map(&mut next).collect();

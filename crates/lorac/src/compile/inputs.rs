@@ -64,7 +64,7 @@ mod tests {
     use lorac_ir::DType;
 
     fn of(inputs: &str) -> Result<Feeds, PassError> {
-        feeds(&lorac_ir::parse(&format!("graph g({inputs}) -> %input_ids {{ }}")).expect("parses"))
+        feeds(&lorac_ir::parse(&format!("graph g({inputs}) {{ }}")).expect("parses"))
     }
 
     #[test]
