@@ -50,7 +50,7 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
         return json(m);
     }
     let pairs = m.eval.before.named().into_iter().zip(m.eval.after.named());
-    let mut lines: String = pairs.map(|((name, b), (_, a))| format!("{name:<10}{b:.4} -> {a:.4}\n")).collect();
+    let mut lines: String = pairs.map(|((name, b), (_, a))| format!("{name:<9} {b:.4} -> {a:.4}\n")).collect();
     for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
         lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
     }
