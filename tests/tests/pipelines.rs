@@ -59,6 +59,31 @@ fn quickstart_on_both_engines() {
     }
 }
 
+/// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token is judged against 49,152.
+#[test]
+fn a_language_model_on_plain_texts() {
+    let out = tempfile::tempdir().expect("temp");
+    let small = [
+        "train.steps=3",
+        "train.batch=2",
+        "train.eval_batch=2",
+        "data.train.block=32",
+        "data.train.take=8",
+        "data.eval.block=32",
+        "data.eval.take=4",
+        "deploy.verify.samples=1",
+        "deploy.metrics.perplexity_max=10000",
+    ];
+    let manifest = shortened("causal-lm.yaml", &small, out.path());
+    assert_eq!(manifest.targets.len(), 120);
+    assert_eq!(manifest.trainable_parameters, 921_600);
+    assert!(manifest.verify.passed && manifest.verify.max_abs_diff <= 1e-4, "{:?}", manifest.verify);
+    assert_eq!(manifest.verify.changed_bytes_outside_targets, 0);
+    assert_eq!(manifest.verify.nodes_after, manifest.verify.nodes_before);
+    let losses = losses(out.path());
+    assert!(losses.len() == 3 && losses.iter().all(|l| (2.0..8.0).contains(l)), "{losses:?}");
+}
+
 #[test]
 fn an_anonymised_export_with_odd_outputs() {
     let out = tempfile::tempdir().expect("temp");

@@ -11,8 +11,8 @@ pub use inputs::feeds;
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
-    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, expose_erf, expose_statistics,
-    fold_constants, fold_scales, fuse_dense, insert_lora, narrow_sums, pack, remove_dead, rewrite,
+    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, expose_statistics, fold_constants,
+    fuse_dense, insert_lora, narrow_sums, pack, remove_dead, rewrite,
 };
 use lorac_train::Feeds;
 
@@ -141,8 +141,6 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     only(&mut step, logits)?;
     prepare(&mut step, spec, &feeds)?;
     fuse_dense(&mut step)?;
-    expose_erf(&mut step)?;
-    fold_scales(&mut step)?;
     let loss = spec.task.loss(&mut step, logits)?;
     expose_statistics(&mut step)?;
     let grads = differentiate(&mut step, loss, &params)?;
