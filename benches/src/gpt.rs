@@ -3,8 +3,8 @@
 
 use lorac::ir::{Attrs, DType, Dim, Fact, Graph, GraphError, OpName, Origin, Tensor, ValueId};
 use lorac::passes::{
-    AdamW, Lora, adamw, cross_entropy, differentiate, expose_erf, expose_statistics, fold_constants, fold_scales,
-    fuse_dense, insert_lora, pack, prepare, remove_dead, select,
+    AdamW, Lora, adamw, cross_entropy, differentiate, expose_statistics, fold_constants, fuse_dense, insert_lora, pack,
+    prepare, remove_dead, select,
 };
 
 /// Sizes of a decoder.
@@ -130,8 +130,6 @@ pub fn step(mut graph: Graph) -> Made<Graph> {
     let params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
     prepare(&mut graph, &[], &[])?;
     fuse_dense(&mut graph)?;
-    expose_erf(&mut graph)?;
-    fold_scales(&mut graph)?;
     let logits = graph.outputs()[0];
     let loss = cross_entropy(&mut graph, logits, "labels")?;
     expose_statistics(&mut graph)?;
