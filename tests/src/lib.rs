@@ -1,5 +1,7 @@
 //! What whole-house tests share: engines, cached sources, and numbers that lorac did not compute.
 
+pub mod table;
+
 use lorac::ir::Tensor;
 use lorac::ops::Array;
 use lorac::runtime::{Backend, Options};
@@ -11,6 +13,12 @@ use std::path::{Path, PathBuf};
 
 /// The runtime that tests pin.
 pub const ONNXRUNTIME: &str = "pypi:onnxruntime==1.31.1";
+
+/// The oldest ONNX Runtime that runs what lorac writes.
+pub const OLDEST: &str = "pypi:onnxruntime==1.20.1";
+
+/// The newest that was tried.
+pub const NEWEST: &str = "pypi:onnxruntime==1.32.0";
 
 /// The repository.
 pub fn root() -> PathBuf {
@@ -31,11 +39,18 @@ pub fn resolver() -> Resolver {
 
 /// The pinned ONNX Runtime and the embedded engine.
 pub fn engines() -> Vec<Box<dyn Backend>> {
-    let source: Source = ONNXRUNTIME.parse().unwrap_or_else(|e| panic!("{e}"));
-    let options = Options::default();
-    let from = [lorac::engine::From::Source(&source, None), lorac::engine::From::Embedded];
-    let open = |f: &lorac::engine::From| lorac::engine::open(f, &options, &resolver());
-    from.iter().map(|f| open(f).unwrap_or_else(|e| panic!("{f:?}: {e}")).backend).collect()
+    vec![onnxruntime(ONNXRUNTIME), open(&lorac::engine::From::Embedded)]
+}
+
+/// An ONNX Runtime. A process can have one: a test of another is a file of its own.
+pub fn onnxruntime(source: &str) -> Box<dyn Backend> {
+    let source: Source = source.parse().unwrap_or_else(|e| panic!("{e}"));
+    open(&lorac::engine::From::Source(&source, None))
+}
+
+fn open(from: &lorac::engine::From) -> Box<dyn Backend> {
+    let engine = lorac::engine::open(from, &Options::default(), &resolver());
+    engine.unwrap_or_else(|e| panic!("{from:?}: {e}")).backend
 }
 
 /// A tensor of a safetensors file.
