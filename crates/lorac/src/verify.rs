@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
     /// Largest difference between an output of base + adapter and the same output of the deployed model.
+    #[serde(deserialize_with = "lorac_train::number")]
     pub max_abs_diff: f64,
     /// The largest that is accepted.
     pub tolerance: f64,

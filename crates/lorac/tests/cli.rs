@@ -109,6 +109,37 @@ fn a_folder_that_cannot_be_written() {
     assert!(stderr(&output).contains("--out"), "{}", stderr(&output));
 }
 
+/// A disk that is full is imitated by a limit on the size of files: the system refuses the same write.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full() {
+    let out = tempfile::tempdir().expect("temp");
+    let folder = out.path().join("out");
+    let run = [
+        env!("CARGO_BIN_EXE_lorac"),
+        "run",
+        EXPORTED,
+        "--quiet",
+        "--out",
+        folder.to_str().expect("UTF-8"),
+        "--set",
+        "train.steps=1",
+        "--set",
+        "data.eval.take=16",
+    ];
+    // 20 MB in blocks of 512 bytes, or 40 MB in blocks of 1024: less than the model either way.
+    let limited = "trap '' XFSZ; ulimit -f 40000; exec \"$@\"";
+    let output = Command::new("sh").args(["-c", limited, "sh"]).args(run).current_dir(repository()).output();
+    let output = output.expect("runs");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("model.onnx") && text.contains("too large"), "{text}");
+    let files = std::fs::read_dir(&folder).expect("lists").flatten();
+    let mut left: Vec<String> = files.map(|f| f.file_name().to_string_lossy().into_owned()).collect();
+    left.sort();
+    assert_eq!(left, ["metrics.jsonl"], "half-written files");
+}
+
 #[test]
 fn schema_inspect_and_doctor_print() {
     let schema = lorac(&["schema"]);

@@ -1,6 +1,6 @@
 //! Epochs of steps.
 
-use crate::{Checkpoint, Dataset, Feeds, Schedule, Step, TrainError};
+use crate::{Checkpoint, Dataset, Feeds, Schedule, Step, TrainError, number};
 use lorac_data::Sampler;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -35,10 +35,12 @@ pub struct Event {
     /// The epoch, from 1.
     pub epoch: u64,
     /// The loss before the step's update.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Its learning rate.
     pub lr: f64,
     /// Global norm of the gradient before clipping.
+    #[serde(deserialize_with = "number")]
     pub grad_norm: f64,
     /// Tokens of the batch, padding excluded.
     pub tokens: u64,

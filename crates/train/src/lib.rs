@@ -15,6 +15,7 @@ mod error;
 mod evaluate;
 mod feed;
 mod fit;
+mod number;
 mod schedule;
 mod step;
 
@@ -23,5 +24,6 @@ pub use error::TrainError;
 pub use evaluate::{ClassScores, LanguageScores, NLL, Scores, TOKENS, evaluate_classes, evaluate_language};
 pub use feed::{Constant, Dataset, Feeds, Labels};
 pub use fit::{Event, Fit, Summary, fit};
+pub use number::number;
 pub use schedule::{Decay, Schedule};
 pub use step::{Step, StepResult};

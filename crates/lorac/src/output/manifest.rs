@@ -82,8 +82,10 @@ pub struct TargetRecord {
 pub struct TrainRecord {
     pub steps: u64,
     pub epochs: f64,
+    #[serde(deserialize_with = "lorac_train::number")]
     pub loss_first: f64,
     /// Mean of the last tenth of the steps.
+    #[serde(deserialize_with = "lorac_train::number")]
     pub loss_last: f64,
     pub seconds: f64,
     pub tokens: u64,

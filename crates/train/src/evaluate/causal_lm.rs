@@ -1,6 +1,6 @@
 //! Perplexity of a language model.
 
-use crate::{Dataset, Feeds, TrainError};
+use crate::{Dataset, Feeds, TrainError, number};
 use lorac_data::Sampler;
 use lorac_ir::Tensor;
 use lorac_runtime::Program;
@@ -15,8 +15,10 @@ pub const TOKENS: &str = "token_count";
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LanguageScores {
     /// e to the mean negative log-likelihood of a token.
+    #[serde(deserialize_with = "number")]
     pub perplexity: f64,
     /// The mean negative log-likelihood of a token, in nats.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Tokens that were predicted: all but the first of each example.
     pub tokens: u64,

@@ -1,6 +1,6 @@
 //! Accuracy, F1 and loss of a classifier.
 
-use crate::{Dataset, Feeds, TrainError};
+use crate::{Dataset, Feeds, TrainError, number};
 use lorac_data::{Classification, Sampler};
 use lorac_ir::{DType, Tensor};
 use lorac_runtime::Program;
@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// Part of the examples whose largest logit is their label's.
+    #[serde(deserialize_with = "number")]
     pub accuracy: f64,
     /// F1 of the last class where there are two, else the mean over classes.
+    #[serde(deserialize_with = "number")]
     pub f1: f64,
     /// Mean cross-entropy.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Examples.
     pub rows: u64,
