@@ -108,10 +108,7 @@ impl Dim {
             for name in den {
                 rest.remove(rest.iter().position(|n| n == name)?);
             }
-            if *coeff == 0 || c % coeff != 0 {
-                return None;
-            }
-            out.insert(rest, c / coeff);
+            out.insert(rest, c.checked_div(*coeff).filter(|_| c.checked_rem(*coeff) == Some(0))?);
         }
         Some(intern(out))
     }

@@ -76,7 +76,14 @@ pub fn apply_rule<'e, 'g>(
 /// Sums `g` down to the shape of `x`, from which it was broadcast.
 pub fn reduce_to<'e, 'g>(g: Val<'e, 'g>, x: Val<'e, 'g>) -> Val<'e, 'g> {
     let (from, to) = (g.fact(), x.fact());
-    let (Some(from), Some(to)) = (from.dims(), to.dims()) else { return g };
+    let (from, to) = match (from.dims(), to.dims()) {
+        (Some(from), Some(to)) => (from, to),
+        (None, Some(_)) => {
+            let want = "a known rank, to sum what was broadcast".into();
+            return g.emit().fail(crate::InferError::Operand { slot: 0, got: g.fact(), want });
+        }
+        _ => return g,
+    };
     let Some(lead) = from.len().checked_sub(to.len()) else { return g.reshape_like(x) };
     let g = g.sum(&(0..lead as i64).collect::<Vec<_>>(), false);
     let pairs = || from[lead..].iter().zip(to).enumerate();

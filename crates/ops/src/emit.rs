@@ -26,7 +26,8 @@ struct State {
     error: Option<InferError>,
 }
 
-/// A value, and the place where nodes that read it are written. `Val::ABSENT`'s id stands for an absent operand.
+/// A value, and the place where nodes that read it are written. [`Emit::absent`] gives the one that stands for an absent
+/// operand.
 #[derive(Clone, Copy)]
 pub struct Val<'e, 'g> {
     id: ValueId,

@@ -153,6 +153,21 @@ fn affordable(dims: &[usize]) -> Result<(), EvalError> {
     if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
 }
 
+/// `x` in a type wide enough for sums of squares.
+fn wide<'e, 'g>(x: crate::Val<'e, 'g>) -> crate::Val<'e, 'g> {
+    match x.fact().dtype {
+        DType::F16 | DType::BF16 => x.cast(DType::F32),
+        _ => x,
+    }
+}
+
+/// How many elements `y` has for one of `x`, in x's type; divided in a type that holds the numbers of elements.
+fn part<'e, 'g>(y: crate::Val<'e, 'g>, x: crate::Val<'e, 'g>) -> crate::Val<'e, 'g> {
+    let dtype = x.fact().dtype;
+    let count = |v: crate::Val<'e, 'g>| v.unary("Size").cast(if dtype == DType::F64 { dtype } else { DType::F32 });
+    (count(y) / count(x)).cast(dtype)
+}
+
 /// Contents combined elementwise; a scalar stretches.
 fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim) -> Option<Vec<Dim>> {
     match (a?, b?) {
@@ -163,9 +178,25 @@ fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim
     }
 }
 
+/// Whether integers of this type can be these numbers: what runs over wraps, and is left to the evaluation.
+fn fit(content: &[Dim], dtype: DType) -> bool {
+    let range = match dtype {
+        DType::I64 => return true,
+        DType::I32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+        DType::I16 => i64::from(i16::MIN)..=i64::from(i16::MAX),
+        DType::I8 => i64::from(i8::MIN)..=i64::from(i8::MAX),
+        DType::U8 => 0..=i64::from(u8::MAX),
+        DType::U16 => 0..=i64::from(u16::MAX),
+        DType::U32 => 0..=i64::from(u32::MAX),
+        DType::U64 => 0..=i64::MAX,
+        _ => return true,
+    };
+    content.iter().all(|d| d.known().is_none_or(|n| range.contains(&n)))
+}
+
 /// A result of `pair` with the contents combined.
 fn pair_content(c: &Ctx, dtype: DType, f: impl Fn(Dim, Dim) -> Dim) -> Inferred {
     let mut known = pair(c, dtype)?;
-    known[0].content = zip_content(c.content(0), c.content(1), f);
+    known[0].content = zip_content(c.content(0), c.content(1), f).filter(|all| fit(all, dtype));
     Ok(known)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Attribute::Str;
-use crate::Operand::{Absent, Any, Ints};
+use crate::Operand::{Absent, Any, Floats, Ints};
 use crate::{Backward, Val, case};
 use lorac_ir::Attr;
 use ndarray::Axis;
@@ -54,11 +54,15 @@ const PAD: Op = Op {
             let axis = Axis(crate::eval::axis(*axis, y.ndim())?);
             let (before, after) = (pads[i], pads[i + axes.len()]);
             let len = y.len_of(axis) as i64;
+            let longer = usize::try_from(len.saturating_add(before).saturating_add(after)).unwrap_or(0);
+            affordable(
+                &y.shape().iter().enumerate().map(|(i, n)| if i == axis.0 { longer } else { *n }).collect::<Vec<_>>(),
+            )?;
             if len == 0 && mode != Mode::Constant && before.max(after) > 0 {
                 return misfit("an empty axis has nothing to pad with");
             }
             let sources: Vec<Option<usize>> =
-                (-before..len.saturating_add(after)).map(|at| mode.source(at, len)).collect();
+                (0i64.saturating_sub(before)..len.saturating_add(after)).map(|at| mode.source(at, len)).collect();
             let mut shape = y.shape().to_vec();
             shape[axis.0] = sources.len();
             let mut wide = Array::from_elem(shape, value);
@@ -82,6 +86,7 @@ const PAD: Op = Op {
             case(&[Any(&[2, 4, 3]), Ints(&[2], &[0, 2]), Absent, Ints(&[1], &[-2])]),
             case(&[Any(&[3, 4]), Ints(&[4], &[2, 1, 0, 3])]).with(&[("mode", Str("reflect"))]),
             case(&[Any(&[3, 4]), Ints(&[4], &[2, -1, 1, 3])]).with(&[("mode", Str("edge"))]),
+            case(&[Any(&[3, 4]), Ints(&[4], &[1, 0, 0, 2]), Floats(&[], &[0.5])]).with(&[("mode", Str("reflect"))]),
             case(&[Any(&[3, 4]), Ints(&[2], &[5, 2]), Absent, Ints(&[1], &[0])]).with(&[("mode", Str("wrap"))]),
         ],
     ),
@@ -170,7 +175,7 @@ fn gathered<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let (e, x) = (b.emit, b.x[0]);
     let number = |n: f64| e.scalar(n, DType::I64);
     let positions = e.op("Range", &[number(0.0), x.unary("Size"), number(1.0)], &[]).binary("Reshape", x.shape());
-    let operands: Vec<Val> = [positions].into_iter().chain(b.x[1..].iter().copied()).collect();
+    let operands = [positions, b.x[1], e.absent(), b.x.get(3).copied().unwrap_or(e.absent())];
     let attrs: Vec<(&str, Attr)> = b.node.str("mode").map(|m| ("mode", m.into())).into_iter().collect();
     let sources = e.op("Pad", &operands, &attrs).reshape(&[-1]);
     let zeros = x.zeros_like().reshape(&[-1]);

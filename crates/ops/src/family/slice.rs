@@ -229,9 +229,7 @@ fn cuts(c: &Ctx, rank: usize) -> Result<Option<Vec<Cut>>, InferError> {
 fn cut_len(dim: Dim, start: Dim, end: Dim, step: Dim) -> Dim {
     let open = |b: i64| b >= i64::from(i32::MAX);
     match (dim, start, end, step) {
-        (Dim::Known(n), Dim::Known(a), Dim::Known(b), Dim::Known(step)) => {
-            Dim::Known(positions(n.max(0) as usize, a, b, step).len() as i64)
-        }
+        (Dim::Known(n), Dim::Known(a), Dim::Known(b), Dim::Known(step)) => Dim::Known(count(n.max(0), a, b, step)),
         (Dim::Unknown, ..) => match (start, end, step) {
             (Dim::Known(0), end @ Dim::Sym(_), Dim::Known(1)) => end,
             _ => Dim::Unknown,
@@ -245,13 +243,24 @@ fn cut_len(dim: Dim, start: Dim, end: Dim, step: Dim) -> Dim {
     }
 }
 
+/// Where a cut of an axis of length `n` begins and where it has ended, counted from the front.
+fn bounds(n: i64, start: i64, end: i64, step: i64) -> (i64, i64) {
+    let from_front = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+    let (lo, hi) = if step > 0 { (0, n) } else { (-1, n - 1) };
+    (from_front(start).clamp(lo.max(0), hi.max(0)), from_front(end).clamp(lo, hi))
+}
+
+/// How many positions a cut takes.
+fn count(n: i64, start: i64, end: i64, step: i64) -> i64 {
+    let (at, end) = bounds(n, start, end, step);
+    let (far, by) = if step > 0 { (end - at, step) } else { (at - end, step.saturating_neg()) };
+    if n > 0 && far > 0 { (far - 1) / by + 1 } else { 0 }
+}
+
 /// The positions of an axis of length `n` that a cut takes, in order.
 fn positions(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
     let n = n as i64;
-    let from_front = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
-    let (lo, hi) = if step > 0 { (0, n) } else { (-1, n - 1) };
-    let mut at = from_front(start).clamp(lo.max(0), hi.max(0));
-    let end = from_front(end).clamp(lo, hi);
+    let (mut at, end) = bounds(n, start, end, step);
     let mut out = Vec::new();
     while (step > 0 && at < end) || (step < 0 && at > end && at < n) {
         out.push(at as usize);
@@ -367,3 +376,21 @@ const TRILU: Op = Op {
     ),
     ..MOVES
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_as_listed() {
+        let ends = [i64::MIN, -7, -3, -1, 0, 1, 2, 4, 9, i64::MAX];
+        let pairs: Vec<(i64, i64)> = ends.iter().flat_map(|a| ends.map(|b| (*a, b))).collect();
+        for (n, (start, end)) in (0..6).flat_map(|n| pairs.iter().map(move |p| (n, *p))) {
+            for step in [i64::MIN, -3, -1, 1, 2, i64::MAX] {
+                let listed = positions(n as usize, start, end, step).len() as i64;
+                assert_eq!(count(n, start, end, step), listed, "{n}: {start} to {end} by {step}");
+            }
+        }
+        assert_eq!(count(1_000_000_000_000, 0, i64::MAX, 1), 1_000_000_000_000);
+    }
+}

@@ -63,12 +63,12 @@ fn statistics(fact: &Fact, from: usize) -> Fact {
     }
 }
 
-/// `x` over the root of the mean of its squares along `axes`, and the factor.
+/// `x` over the root of the mean of its squares along `axes`, and the factor in the type of the sum.
 fn over_root_mean_square<'e, 'g>(x: Val<'e, 'g>, axes: &[i64], epsilon: f64) -> (Val<'e, 'g>, Val<'e, 'g>) {
-    let e = x.emit();
+    let (e, narrow, x) = (x.emit(), x.fact().dtype, wide(x));
     let mean = e.op("ReduceMean", &[x * x, e.ints(axes)], &[]);
     let factor = (mean + epsilon).unary("Sqrt").unary("Reciprocal");
-    (x * factor, factor)
+    ((x * factor).cast(narrow), factor)
 }
 
 /// `[y, mean, factor, sum]` of an operator whose operand is a sum with `skip` and, at `slot`, a bias.

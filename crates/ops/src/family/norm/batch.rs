@@ -82,21 +82,31 @@ fn plane(y: &mut Array, c: usize) -> ndarray::ArrayViewMut<'_, f64, IxDyn> {
 }
 
 fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e, 'g>> {
-    let [x, scale, bias, mean, variance] = x else { return vec![e.absent(); 3] };
-    let rank = x.rank();
-    let slope = |variance: Val<'e, 'g>| *scale / (variance + epsilon(node)).unary("Sqrt");
+    let [given, scale, bias, mean, variance] = x else { return vec![e.absent(); 3] };
+    let (means, variances) = (*mean, *variance);
+    // The statistics may be of a wider type than the data.
+    let x = wide(*given);
+    let (rank, dtype) = (x.rank(), x.fact().dtype);
+    let [scale, bias, mean, variance] = [scale, bias, mean, variance].map(|v| v.cast(dtype));
+    let slope = |variance: Val<'e, 'g>| scale / (variance + epsilon(node)).unary("Sqrt");
     if !training(node) {
-        let slope = slope(*variance);
-        let shift = *bias - *mean * slope;
-        return vec![stated(*x * by_channel(slope, rank) + by_channel(shift, rank), *x), *mean, *variance];
+        let slope = slope(variance);
+        let shift = bias - mean * slope;
+        let y = x * by_channel(slope, rank) + by_channel(shift, rank);
+        return vec![stated(y.cast(given.fact().dtype), *given), mean, variance];
     }
     let axes = beside_channels(rank);
     let flat = |v: Val<'e, 'g>| v.reshape(&[-1]);
-    let now = mean_over(*x, &axes);
-    let center = *x - now;
+    let now = mean_over(x, &axes);
+    let center = x - now;
     let spread = flat(mean_over(center * center, &axes));
-    let y = center * by_channel(slope(spread), rank) + by_channel(*bias, rank);
+    let y = center * by_channel(slope(spread), rank) + by_channel(bias, rank);
     let momentum = f64::from(node.float("momentum", 0.9));
     let running = |old: Val<'e, 'g>, new: Val<'e, 'g>| old * momentum + new * (1.0 - momentum);
-    vec![stated(y, *x), stated(running(*mean, flat(now)), *mean), stated(running(*variance, spread), *variance)]
+    let stated_as = |v: Val<'e, 'g>, like: Val<'e, 'g>| stated(v.cast(like.fact().dtype), like);
+    vec![
+        stated_as(y, *given),
+        stated_as(running(mean, flat(now)), means),
+        stated_as(running(variance, spread), variances),
+    ]
 }

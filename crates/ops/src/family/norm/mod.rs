@@ -47,14 +47,6 @@ fn by_channel<'e, 'g>(v: Val<'e, 'g>, rank: usize) -> Val<'e, 'g> {
     }
 }
 
-/// `x` in a type wide enough for sums of squares.
-fn wide<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
-    match x.fact().dtype {
-        DType::F16 | DType::BF16 => x.cast(DType::F32),
-        _ => x,
-    }
-}
-
 /// `x` with mean zero and deviation one over `axes`.
 fn standard<'e, 'g>(x: Val<'e, 'g>, axes: &[i64], epsilon: f64) -> Val<'e, 'g> {
     let center = x - mean_over(x, axes);

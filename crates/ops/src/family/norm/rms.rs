@@ -14,7 +14,7 @@ pub(super) const RMS_NORMALIZATION: Op = Op {
         if let Some(rank) = c.fact(0).rank() {
             c.axis(-1, rank)?;
         }
-        like_first(c)
+        one(Fact { dtype: c.fact(1).dtype, ..c.fact(0) })
     },
     eval: |a| {
         let x = a.x(0)?;
@@ -35,7 +35,7 @@ pub(super) const RMS_NORMALIZATION: Op = Op {
             let axes: Vec<i64> = (if axis < 0 { axis + rank } else { axis }..rank).collect();
             let v = wide(x);
             let normal = v / (mean_over(v * v, &axes) + epsilon(node)).unary("Sqrt");
-            vec![normal.cast(x.fact().dtype) * scale]
+            vec![normal.cast(scale.fact().dtype) * scale]
         },
         &[
             case(&[Any(&[2, 3, 4]), Any(&[4])]).opset(23),

@@ -36,11 +36,11 @@ pub(super) const GLOBAL_AVERAGE_POOL: Op = Op {
     eval: |a| global(a, |plane| plane.iter().sum::<f64>() / plane.len() as f64),
     grad: Grad::rule(
         |b| {
-            let (x, dtype) = (b.x[0], b.gy.fact().dtype);
+            let x = b.x[0];
             let plane = x.fact().dims().map_or(Dim::Unknown, |d| space(d).iter().fold(Dim::Known(1), |p, d| p * *d));
             let share = match plane {
                 Dim::Known(n) => b.gy * (1.0 / n.max(1) as f64),
-                _ => b.gy * (b.y.unary("Size").cast(dtype) / x.unary("Size").cast(dtype)),
+                _ => b.gy * part(b.y, x),
             };
             vec![Some(share.binary("Expand", x.shape()))]
         },

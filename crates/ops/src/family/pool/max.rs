@@ -103,6 +103,10 @@ pub(super) const MAX_ROI_POOL: Op = Op {
             let (got, want) = (format!("{shape:?}"), "two lengths".to_string());
             return Err(InferError::Attribute { name: "pooled_shape", got, want });
         };
+        if h < 1 || w < 1 {
+            let (got, want) = (format!("{shape:?}"), "two lengths of at least 1".to_string());
+            return Err(InferError::Attribute { name: "pooled_shape", got, want });
+        }
         let channels = x.dims().and_then(|d| d.get(1).copied()).unwrap_or(Dim::Unknown);
         one(Fact::new(x.dtype, [rois, channels, Dim::Known(h), Dim::Known(w)]))
     },
@@ -121,8 +125,12 @@ fn max_roi_pool(a: &Args) -> Evaluated {
     else {
         return misfit("MaxRoiPool takes [N,C,H,W], [R,5] and pooled_shape");
     };
+    let (Ok(tall), Ok(broad)) = (usize::try_from(*h), usize::try_from(*w)) else {
+        return misfit(format!("a pooled_shape of {h} x {w}"));
+    };
+    affordable(&[*count, *channels, tall, broad])?;
     let scale = f64::from(a.node.float("spatial_scale", 1.0));
-    let mut y = Array::zeros(vec![*count, *channels, (*h).max(0) as usize, (*w).max(0) as usize]);
+    let mut y = Array::zeros(vec![*count, *channels, tall, broad]);
     for r in 0..*count {
         let n = rois[[r, 0]] as usize;
         if n >= *batch {
@@ -134,9 +142,8 @@ fn max_roi_pool(a: &Args) -> Evaluated {
             let clamp = |x: f64| (x + from).clamp(0.0, len as f64) as usize;
             clamp((at as f64 * size).floor())..clamp(((at + 1) as f64 * size).ceil())
         };
-        for ((c, i), j) in (0..*channels)
-            .flat_map(|c| (0..*h as usize).map(move |i| (c, i)))
-            .flat_map(|ci| (0..*w as usize).map(move |j| (ci, j)))
+        for ((c, i), j) in
+            (0..*channels).flat_map(|c| (0..tall).map(move |i| (c, i))).flat_map(|ci| (0..broad).map(move |j| (ci, j)))
         {
             let rows = bin(bound(2), bound(4), *h, i, *height);
             let cols = bin(bound(1), bound(3), *w, j, *width);

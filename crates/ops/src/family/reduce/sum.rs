@@ -27,10 +27,10 @@ pub(in crate::family) const REDUCE_MEAN: Op = Op {
     eval: |a| reduce(a, |row| row.iter().sum::<f64>() / row.len() as f64),
     grad: Grad::rule(
         |b| {
-            let (x, dtype) = (b.x[0], b.gy.fact().dtype);
+            let x = b.x[0];
             let share = match (x.fact().volume().div_exact(b.y.fact().volume())).and_then(Dim::known) {
                 Some(n) => b.gy * (1.0 / n as f64),
-                None => b.gy / (x.unary("Size").cast(dtype) / b.y.unary("Size").cast(dtype)),
+                None => b.gy * part(b.y, x),
             };
             vec![Some(spread(b, share).binary("Expand", x.shape()))]
         },

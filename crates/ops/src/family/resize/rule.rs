@@ -125,14 +125,23 @@ fn at_run_time<'e, 'g>(b: &Backward<'e, 'g>, sampling: &Sampling, asked: &Asked)
     let (before, after) = (x.fact(), gy.fact());
     let dim =
         |fact: &lorac_ir::Fact, axis: usize| fact.dims().and_then(|d| d.get(axis).copied()).unwrap_or(Dim::Unknown);
+    // Without sizes, scales that only the run knows: lengths are rounded, and do not tell them.
+    let given = |slot: usize| b.x.get(slot).and_then(|v| v.present());
+    let unknown = if asked.scales.is_none() && given(3).is_none() { given(2) } else { None };
     let mut g = gy;
     for (i, axis) in axes.into_iter().enumerate() {
         let scale = asked.scales.as_ref().and_then(|s| s.get(i).copied());
         let same = dim(&before, axis).same(dim(&after, axis));
-        if scale.map_or(same, |s| s == 1.0) {
+        if unknown.is_none() && scale.map_or(same, |s| s == 1.0) {
             continue;
         }
-        g = along(g, axis, rank, weights(length(x, axis), length(gy, axis), scale, sampling));
+        let (len, resized) = (length(x, axis), length(gy, axis));
+        let scale = match (scale, unknown) {
+            (Some(known), _) => len.like(known),
+            (_, Some(all)) => all.binary("Gather", e.scalar(i as f64, DType::I64)).cast(len.fact().dtype),
+            _ => resized / len,
+        };
+        g = along(g, axis, rank, weights(len, resized, scale, sampling));
     }
     g
 }
@@ -145,7 +154,7 @@ fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
 }
 
 /// The matrix of an axis: samples by elements.
-fn weights<'e, 'g>(len: Val<'e, 'g>, resized: Val<'e, 'g>, scale: Option<f64>, sampling: &Sampling) -> Val<'e, 'g> {
+fn weights<'e, 'g>(len: Val<'e, 'g>, resized: Val<'e, 'g>, scale: Val<'e, 'g>, sampling: &Sampling) -> Val<'e, 'g> {
     let e = len.emit();
     let dtype = len.fact().dtype;
     let count = |n: Val<'e, 'g>| {
@@ -153,7 +162,6 @@ fn weights<'e, 'g>(len: Val<'e, 'g>, resized: Val<'e, 'g>, scale: Option<f64>, s
         e.op("Range", &[zero, n.cast(DType::I64), one], &[]).cast(dtype)
     };
     let at = count(resized);
-    let scale = scale.map_or_else(|| resized / len, |s| len.like(s));
     let half = || (at + 0.5) / scale - 0.5;
     let many = |n: Val<'e, 'g>| n.binary("Max", n.like(1.0));
     let place = match sampling.transform() {

@@ -60,6 +60,18 @@ pub(super) const GROUP_QUERY_ATTENTION: Op = Op {
                 ("softcap", Float(2.0)),
             ])
             .outputs(3),
+            // What comes is seen, but not what is padding.
+            case(&[
+                Any(&[2, 3, 16]),
+                Any(&[2, 3, 8]),
+                Any(&[2, 3, 8]),
+                Absent,
+                Absent,
+                Of(DType::I32, &[2], &[2, 1]),
+                Of(DType::I32, &[], &[3]),
+            ])
+            .with(&[("num_heads", Int(2)), ("kv_num_heads", Int(1)), ("causal", Int(0))])
+            .outputs(3),
             // A cache, a scale, a smooth softmax, two groups of heads.
             case(&[
                 Any(&[2, 1, 32]),
@@ -178,8 +190,9 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     if let (Some(by_q), Some(by_k)) = (at(14), at(15)) {
         let epsilon = f64::from(node.float("qk_norm_epsilon", 1e-6));
         let norm = |x: Val<'e, 'g>, scale: Val<'e, 'g>| {
+            let (narrow, x) = (x.fact().dtype, wide(x));
             let mean = e.op("ReduceMean", &[x * x, e.ints(&[-1])], &[]);
-            x * (mean + epsilon).unary("Sqrt").unary("Reciprocal") * scale
+            (x * (mean + epsilon).unary("Sqrt").unary("Reciprocal")).cast(narrow) * scale
         };
         (q, k) = (norm(q, by_q), norm(k, by_k));
     }
@@ -195,7 +208,10 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         (q, k) = (rotate(q, cos, sin, how), rotate(k, cos, sin, how));
     }
     let (k, v) = (extend(at(3), k), extend(at(4), v));
-    let mut allowed = (node.int("causal", 1) != 0).then(|| causal(q, k, offset));
+    let mut allowed = Some(match (node.int("causal", 1), at(5)) {
+        (0, Some(last)) => positions(k, 2).binary("LessOrEqual", last.cast(DType::I64).reshape(&[-1, 1, 1, 1])),
+        _ => causal(q, k, offset),
+    });
     let window = node.int("local_window_size", -1);
     if window > 0 {
         let near = within(q, k, offset, window);

@@ -11,12 +11,23 @@ fn filter(node: &lorac_ir::Node) -> f64 {
 
 /// The mask as something to add to the scores of keys `k`, `[batch, heads, total, width]`. It holds, by rank: the number
 /// of keys of each sequence, or also the first one of each; zeros for padding; zeros for what a query does not see.
-pub(super) fn padding<'e, 'g>(node: &lorac_ir::Node, mask: Val<'e, 'g>, k: Val<'e, 'g>, x: Val<'e, 'g>) -> Val<'e, 'g> {
+pub(super) fn padding<'e, 'g>(
+    node: &lorac_ir::Node,
+    slot: usize,
+    mask: Val<'e, 'g>,
+    k: Val<'e, 'g>,
+    x: Val<'e, 'g>,
+) -> Val<'e, 'g> {
     let e = k.emit();
+    let refuse = |want: &str| e.fail(InferError::Operand { slot, got: mask.fact(), want: want.into() });
     let real = match mask.rank() {
         1 => {
             let dim = |v: Val| v.fact().dims().and_then(|d| d.first().copied()).unwrap_or(Dim::Unknown);
             let (have, batch) = (dim(mask), dim(x));
+            let wrong = matches!((have, batch), (Dim::Known(n), Dim::Known(b)) if n != b && n != 2 * b);
+            if wrong || have.same(batch * Dim::Known(3) + Dim::Known(2)) {
+                return refuse("lengths, or ends and starts: offsets of packed sequences serve inference only");
+            }
             let at = positions(k, 2);
             let column = |v: Val<'e, 'g>| v.cast(DType::I64).reshape(&[-1, 1, 1, 1]);
             if have.same(batch) {
@@ -33,10 +44,7 @@ pub(super) fn padding<'e, 'g>(node: &lorac_ir::Node, mask: Val<'e, 'g>, k: Val<'
         }
         2 => mask.binary("Greater", mask.like(0.0)).binary("Unsqueeze", e.ints(&[1, 2])),
         3 => mask.binary("Greater", mask.like(0.0)).binary("Unsqueeze", e.ints(&[1])),
-        _ => {
-            let want = "rank 1 to 3: no kernel takes another mask on the CPU".into();
-            return e.fail(InferError::Operand { slot: 0, got: mask.fact(), want });
-        }
+        _ => return refuse("rank 1 to 3: no kernel takes another mask on the CPU"),
     };
     e.op("Where", &[real, k.like(0.0), k.like(filter(node))], &[])
 }

@@ -169,7 +169,11 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     };
     let as_heads = parts.len() == 3 && ranks.1 == Some(4);
     if let Some(bias) = at(3) {
-        let biases = biases(bias, &parts, as_heads);
+        if as_heads {
+            let want = "to be absent: keys that are heads already take no bias".into();
+            return vec![e.fail(InferError::Operand { slot: 3, got: bias.fact(), want })];
+        }
+        let biases = biases(bias, &parts);
         parts = parts.into_iter().zip(biases).map(|(x, b)| x + b.reshape(&[heads, -1])).collect();
     }
     let turned = |v: Val<'e, 'g>| v.transpose(&[0, 2, 1, 3]);
@@ -182,7 +186,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         }
     };
     let (k, v) = (extend(at(6), k), extend(at(7), v));
-    let mask = at(4).map(|m| padding(node, m, k, x[0]));
+    let mask = at(4).map(|m| padding(node, 4, m, k, x[0]));
     let bias = [mask, at(5)].into_iter().flatten().reduce(|a, b| a + b);
     let offset = at(6).map(|past| crate::family::attention::length(past, 2));
     let allowed = (node.int("unidirectional", 0) != 0).then(|| causal(q, k, offset));
@@ -196,11 +200,11 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
 }
 
 /// The biases of queries, keys and values out of the joined one.
-fn biases<'e, 'g>(bias: Val<'e, 'g>, parts: &[Val<'e, 'g>], as_heads: bool) -> Vec<Val<'e, 'g>> {
+fn biases<'e, 'g>(bias: Val<'e, 'g>, parts: &[Val<'e, 'g>]) -> Vec<Val<'e, 'g>> {
     let e = bias.emit();
     let width = |v: &Val| {
         let dims = v.fact().dims().map(<[Dim]>::to_vec);
-        dims.and_then(|d| Some(*d.get(if as_heads { 1 } else { 2 })? * *d.get(3)?)).unwrap_or(Dim::Unknown)
+        dims.and_then(|d| Some(*d.get(2)? * *d.get(3)?)).unwrap_or(Dim::Unknown)
     };
     let widths: Vec<Dim> = parts.iter().map(width).collect();
     let known: Option<Vec<i64>> = widths.iter().map(|w| w.known()).collect();

@@ -117,7 +117,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     // The cache `[2, batch, heads, past, width]` as the keys and the values.
     let cached = |i: f64| at(4).map(|past| e.op("Gather", &[past, e.scalar(i, DType::I64)], &[]));
     let (q, k, v) = (*q, extend(cached(0.0), *k), extend(cached(1.0), *v));
-    let mask = at(3).map(|m| padding(node, m, k, x[0]));
+    let mask = at(3).map(|m| padding(node, 3, m, k, x[0]));
     let bias = [mask, at(5)].into_iter().flatten().reduce(|a, b| a + b);
     let offset = at(4).map(|past| length(past, 3));
     let allowed = (node.int("unidirectional", 0) != 0).then(|| causal(q, k, offset));

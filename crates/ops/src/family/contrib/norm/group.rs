@@ -99,10 +99,11 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: Val<'e, 'g>, all: &[Val<'e, 'g
         false => (x.reshape(&[0, groups, -1]), &[2]),
     };
     let mean = |v: Val<'e, 'g>| e.op("ReduceMean", &[v, e.ints(axes)], &[]);
+    let (narrow, parts) = (parts.fact().dtype, wide(parts));
     let center = parts - mean(parts);
     let epsilon = f64::from(node.float("epsilon", 1e-5));
     let normal = center / (mean(center * center) + epsilon).unary("Sqrt");
-    let normal = normal.binary("Reshape", x.shape());
+    let normal = normal.cast(narrow).binary("Reshape", x.shape());
     let each = |v: Val<'e, 'g>| if last { v } else { v.binary("Unsqueeze", e.ints(&[1, 2])) };
     let y = normal * each(all[1]) + each(all[2]);
     if node.int("activation", 0) == 1 { y * y.unary("Sigmoid") } else { y }

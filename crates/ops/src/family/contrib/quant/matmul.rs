@@ -108,6 +108,9 @@ fn dequantized(
     let per = per_byte(bits).filter(|_| bits > 1)?;
     let at_least_1 = |name: &str| usize::try_from(node.int(name, 0)).ok().filter(|n| *n > 0);
     let (k, n, block) = (at_least_1("K")?, at_least_1("N")?, at_least_1("block_size")?);
+    if !block.is_multiple_of(per) {
+        return None;
+    }
     let blocks = k.div_ceil(block);
     let (row, bytes) = (blocks * (block / per), packed.bytes());
     let scales = scales.to_f64()?;
