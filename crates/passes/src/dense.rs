@@ -1,6 +1,7 @@
 //! A product with a weight and its bias as one `Gemm` on rows, on the training copy: one pass over the result less.
 
-use crate::{PassError, rewrite};
+use crate::PassError;
+use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::Val;
 use std::collections::HashMap;
@@ -37,8 +38,8 @@ pub fn fuse_dense(graph: &mut Graph) -> Result<usize, PassError> {
             let new = e.op("Gemm", &[flat, e.val(w), e.val(*bias)], &[]);
             let shape = e.op("Concat", &[lead, e.ints(&[cols as i64])], &[("axis", 0i64.into())]);
             let new = if sum.rank() == 2 { new } else { new.binary("Reshape", shape) };
+            replace_value(e, sum.id(), new);
             e.edit(|p| {
-                p.redirect(sum.id(), new.id());
                 p.remove(product);
                 p.remove(only.node);
             });

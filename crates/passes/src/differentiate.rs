@@ -68,12 +68,20 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
         let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
         let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
         let own = node.inputs.iter().copied().zip(gxs);
-        for (value, g) in own.chain(past(e, node, gys.first().copied().flatten())) {
+        let gxs = own.chain(past(e, node, gys.first().copied().flatten()));
+        // What a failed rule leaves is no gradient: nodes upstream would be blamed for it.
+        if let Some(why) = e.take_error() {
+            failed.push((node, why.to_string()));
+            continue;
+        }
+        for (value, g) in gxs {
             let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
             let sum = grads.get(&value).map_or(g, |old| *old + g);
-            grads.insert(value, sum);
+            match e.take_error() {
+                Some(why) => failed.push((node, why.to_string())),
+                None => drop(grads.insert(value, sum)),
+            }
         }
-        failed.extend(e.take_error().map(|why| (node, why.to_string())));
     }
     stopped(e.graph(), failed.into_iter())?;
     Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
@@ -203,4 +211,29 @@ fn inside(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> String {
         "{what} on what is trained, and no gradient passes through graphs inside nodes; train only what comes after it, \
          or export the model without control flow"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mean_squared_error;
+
+    #[test]
+    fn a_rule_that_fails_is_not_blamed_on_the_nodes_before_it() {
+        let mut graph = lorac_ir::parse(
+            "graph g(%x: f32[4,3], %t: f32[4,3]) -> %y {
+                %s = weight \"s\" f32[2,3] = [1, 2, 3, 4, 5, 6]
+                %z = weight \"z\" i8[2,3] = [0, 0, 0, 0, 0, 0]
+                %h = Tanh(%x) : f32[4,3]
+                %q = QuantizeLinear(%h, %s, %z, axis=0, block_size=2) : i8[4,3]
+                %y = DequantizeLinear(%q, %s, %z, axis=0, block_size=2) : f32[4,3]
+            }",
+        )
+        .expect("parses");
+        graph.opsets.insert("".into(), 21);
+        let (x, y, t) = (graph.find("x").expect("x"), graph.outputs()[0], graph.find("t").expect("t"));
+        let loss = mean_squared_error(&mut graph, y, t).expect("a loss");
+        let Err(PassError::NoGradient(wrong)) = differentiate(&mut graph, loss, &[x]) else { panic!("it has none") };
+        assert!(wrong.len() == 1 && wrong[0].contains("(DequantizeLinear)"), "{wrong:?}");
+    }
 }

@@ -45,7 +45,7 @@ pub use arena::{Arena, Slot, pack};
 pub use dead::remove_dead;
 pub use dense::fuse_dense;
 pub use differentiate::{differentiate, gradient_path, gradients};
-pub use empty::drop_empty;
+pub use empty::{drop_empty, empty_cache};
 pub use error::PassError;
 pub use fold::{FoldError, fold_lora};
 pub use fold_constants::fold_constants;

@@ -1,6 +1,7 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
-use crate::{PassError, Target, rewrite};
+use crate::rewrite::{replace_value, rewrite};
+use crate::{PassError, Target};
 use lorac_ir::{DType, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -76,7 +77,7 @@ fn branch<'e, 'g>(
         let wide = if y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
         let sum = e.op("Gemm", &[low, b, wide.cast(DType::F32)], &attrs).cast(y.fact().dtype);
         let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
-        e.edit(|p| p.redirect(y.id(), sum.id()));
+        replace_value(e, y.id(), sum);
     }
     Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), lora: *lora })
 }

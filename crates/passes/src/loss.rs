@@ -89,17 +89,25 @@ fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val
     let index = index.binary("Unsqueeze", e.ints(&[-1]));
     let log_prob = e.op("LogSoftmax", &[logits], &[("axis", (-1i64).into())]);
     let picked = e.op("GatherElements", &[log_prob, index], &[("axis", (-1i64).into())]);
-    let picked = picked.binary("Squeeze", e.ints(&[-1]));
+    let picked = wide(picked.binary("Squeeze", e.ints(&[-1])));
     (picked, counted.cast(picked.fact().dtype))
 }
 
 /// Adds the mean of `(y - target)^2` over all elements. Returns the loss.
 pub fn mean_squared_error(graph: &mut Graph, y: ValueId, target: ValueId) -> Result<ValueId, PassError> {
     rewrite(graph, "loss", |e| {
-        let difference = e.val(y) - e.val(target);
+        let difference = wide(e.val(y)) - wide(e.val(target));
         let loss = e.op("ReduceMean", &[difference * difference], &[("keepdims", 0i64.into())]);
         Ok(output(loss))
     })
+}
+
+/// As a type in which many of them can be summed and counted: f16 ends at 65504, bf16 counts to 256.
+fn wide<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
+    match x.fact().dtype {
+        DType::F16 | DType::BF16 => x.cast(DType::F32),
+        _ => x,
+    }
 }
 
 /// The sum over all elements.
@@ -115,4 +123,54 @@ fn output(loss: Val<'_, '_>) -> ValueId {
     let outputs = [e.graph().outputs(), &[loss]].concat();
     e.edit(|p| p.set_outputs(outputs));
     loss
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differentiate;
+    use lorac_ir::Attr;
+
+    fn dtypes(graph: &Graph, op: &str) -> Vec<DType> {
+        let nodes = graph.nodes().filter(|(_, n)| &*n.op.name == op);
+        nodes.map(|(_, n)| graph.fact(n.outputs[0]).dtype).collect()
+    }
+
+    #[test]
+    fn tokens_are_summed_and_counted_in_f32() {
+        for (dtype, want) in [("f16", DType::F32), ("bf16", DType::F32), ("f32", DType::F32), ("f64", DType::F64)] {
+            let text = format!("graph g(%x: {dtype}[B,S,7]) -> %y {{ %y = Tanh(%x) : {dtype}[B,S,7] }}");
+            let base = lorac_ir::parse(&text).expect("parses");
+            let (x, y) = (base.find("x").expect("x"), base.outputs()[0]);
+            for loss in [cross_entropy, causal_cross_entropy] {
+                let mut graph = base.clone();
+                let loss = loss(&mut graph, y, "labels").expect("a loss");
+                assert_eq!(graph.fact(loss).dtype, want, "{dtype}");
+                assert_eq!(dtypes(&graph, "ReduceSum"), [want, want], "{dtype}");
+                let grads = differentiate(&mut graph, loss, &[x]).expect("differentiates");
+                assert_eq!(graph.fact(grads[0]), graph.fact(x), "{dtype}");
+            }
+            let mut graph = base;
+            causal_log_likelihood(&mut graph, y, "labels", ["nll", "tokens"]).expect("scores");
+            assert!(graph.outputs().iter().all(|v| graph.fact(*v).dtype == want), "{dtype}");
+        }
+    }
+
+    #[test]
+    fn squares_are_summed_and_counted_in_f32() {
+        let text = "graph g(%x: f16[N,S], %t: f16[N,S]) -> %y { %y = Tanh(%x) : f16[N,S] }";
+        let mut graph = lorac_ir::parse(text).expect("parses");
+        let (x, y, t) = (graph.find("x").expect("x"), graph.outputs()[0], graph.find("t").expect("t"));
+        let loss = mean_squared_error(&mut graph, y, t).expect("a loss");
+        assert_eq!((graph.fact(loss).dtype, dtypes(&graph, "ReduceMean")), (DType::F32, vec![DType::F32]));
+        let grads = differentiate(&mut graph, loss, &[x]).expect("differentiates");
+        assert_eq!(graph.fact(grads[0]), graph.fact(x));
+        let sizes = graph.nodes().filter(|(_, n)| &*n.op.name == "Size").flat_map(|(_, n)| n.outputs.clone());
+        for size in sizes {
+            for u in graph.value(size).expect("live").uses() {
+                let node = graph.node(u.node).expect("live");
+                assert_eq!((&*node.op.name, node.attrs.get("to")), ("Cast", Some(&Attr::Int(1))));
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Positions counted in i32: tract computes with symbolic i64 and cannot sum those up along an axis.
 
-use crate::{PassError, rewrite};
+use crate::PassError;
+use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::{Attr, DType, Graph};
 use lorac_ops::Val;
 
@@ -17,11 +18,8 @@ pub fn narrow_sums(graph: &mut Graph) -> Result<usize, PassError> {
             let attrs: Vec<(&str, Attr)> = node.attrs.iter().map(|(k, v)| (&**k, v.clone())).collect();
             let operands: [Val; 2] = [e.val(*x).cast(DType::I32), e.val(*axis)];
             let sum = e.op("CumSum", &operands, &attrs).cast(DType::I64);
-            let old = node.outputs.first().copied();
-            e.edit(|p| {
-                old.into_iter().for_each(|old| p.redirect(old, sum.id()));
-                p.remove(id);
-            });
+            node.outputs.first().iter().for_each(|old| replace_value(e, **old, sum));
+            e.edit(|p| p.remove(id));
             count += 1;
         }
         Ok(count)

@@ -63,13 +63,13 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
     let by_weight: HashMap<ValueId, &Matrix> = rest.iter().map(|m| (m.weight, *m)).collect();
     for matrix in &rest {
         let mut reached = BTreeSet::new();
-        let mut gated = false;
+        let mut met = Vec::new();
         let mut ends = false;
         for product in &matrix.products {
             for y in graph.node(*product).map(|n| n.outputs.clone()).unwrap_or_default() {
                 let next = finder.downstream(y);
                 ends |= next.output;
-                gated |= next.gated;
+                met.extend(next.met);
                 reached.extend(next.matrices);
             }
         }
@@ -78,7 +78,8 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
             next.filter(|m| m.rows == matrix.cols && m.cols == matrix.rows && matrix.cols > matrix.rows).copied()
         };
         if let Some(down) = reached.iter().find_map(narrows) {
-            let role = if gated && finder.activated(matrix) { Role::Gate } else { Role::Up };
+            let gated = || met.iter().any(|(product, value)| finder.meets_another_matrix(product, *value));
+            let role = if finder.activated(matrix) && gated() { Role::Gate } else { Role::Up };
             found.entry(matrix.weight).or_default().insert(role);
             found.entry(down.weight).or_default().insert(Role::Down);
         } else if ends && reached.is_empty() {
@@ -89,11 +90,12 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
 }
 
 #[derive(Default)]
-struct Downstream {
+struct Downstream<'g> {
     /// The nearest matrices.
     matrices: Vec<ValueId>,
-    /// Whether a product with the result of another matrix lies between.
-    gated: bool,
+    /// The products that lie between, each with the operand that was followed. Where their other operands come from is
+    /// asked of few: along a residual stream the answer costs a walk over the whole model.
+    met: Vec<(&'g Node, ValueId)>,
     /// Whether the graph's output is reached before any of them.
     output: bool,
 }
@@ -219,7 +221,7 @@ impl<'g> Finder<'g> {
     }
 
     /// What lies downstream through carriers.
-    fn downstream(&self, from: ValueId) -> Downstream {
+    fn downstream(&self, from: ValueId) -> Downstream<'g> {
         let mut found = Downstream::default();
         let (mut seen, mut todo) = (HashSet::new(), vec![from]);
         while let Some(value) = todo.pop() {
@@ -232,7 +234,9 @@ impl<'g> Finder<'g> {
                 if let Some(weight) = self.by_product.get(&u.node) {
                     found.matrices.push(*weight);
                 } else if CARRIERS.contains(&&*node.op.name) {
-                    found.gated |= &*node.op.name == "Mul" && self.meets_another_matrix(node, value);
+                    if &*node.op.name == "Mul" {
+                        found.met.push((node, value));
+                    }
                     todo.extend(&node.outputs);
                 }
             }
@@ -261,5 +265,41 @@ impl<'g> Finder<'g> {
             todo = next.flat_map(|n| n.outputs.clone()).collect();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    /// Gated layers on one residual stream, with norms written out as exporters of old opsets do.
+    fn layers(count: usize) -> Graph {
+        let mut text = "graph g(%h0: f32[N,2]) -> %out {\n".to_string();
+        let mut add = |line: String| writeln!(text, "{line}").expect("writes");
+        add("%head = weight \"head\" f32[2,9]".into());
+        for i in 0..count {
+            add(format!("%g{i} = weight \"g{i}\" f32[2,6]\n %u{i} = weight \"u{i}\" f32[2,6]"));
+            add(format!("%d{i} = weight \"d{i}\" f32[6,2]"));
+            add(format!("%n{i} = Mul(%h{i}, %h{i}) : f32[N,2]\n %a{i} = MatMul(%n{i}, %g{i}) : f32[N,6]"));
+            add(format!("%b{i} = MatMul(%n{i}, %u{i}) : f32[N,6]\n %s{i} = Sigmoid(%a{i}) : f32[N,6]"));
+            add(format!("%m{i} = Mul(%s{i}, %b{i}) : f32[N,6]\n %o{i} = MatMul(%m{i}, %d{i}) : f32[N,2]"));
+            add(format!("%h{} = Add(%h{i}, %o{i}) : f32[N,2]", i + 1));
+        }
+        add(format!("%out = MatMul(%h{count}, %head) : f32[N,9]\n }}"));
+        lorac_ir::parse(&text).expect("parses")
+    }
+
+    #[test]
+    fn every_layer_of_a_deep_gated_model() {
+        let count = 600;
+        let graph = layers(count);
+        let found = roles(&graph);
+        let of = |name: String| found.get(&graph.find(&name).expect("a weight")).cloned().unwrap_or_default();
+        for i in 0..count {
+            assert_eq!(of(format!("g{i}")), [Role::Gate].into(), "{i}");
+            assert_eq!((of(format!("u{i}")), of(format!("d{i}"))), ([Role::Up].into(), [Role::Down].into()), "{i}");
+        }
+        assert_eq!(of("head".into()), [Role::Head].into());
     }
 }

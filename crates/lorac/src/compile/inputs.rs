@@ -1,14 +1,19 @@
 //! What a model's inputs are fed with, by the names that exporters give them.
 
 use lorac_ir::{Dim, Fact, Graph};
-use lorac_passes::PassError;
+use lorac_passes::{PassError, empty_cache};
 use lorac_train::{Constant, Feeds};
+
+/// The first dimension of the tokens.
+pub(super) fn batch(graph: &Graph) -> Option<Dim> {
+    graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied())
+}
 
 /// The inputs that take a batch, and those that take the same every time: caches of earlier tokens, which are empty,
 /// and the switch of a graph that has a branch with and one without a cache.
 pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
     let mut feeds = Feeds::default();
-    let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied()).and_then(Dim::name);
+    let batch = batch(graph);
     for &id in graph.inputs() {
         let (name, fact) = (graph.name_of(id), graph.fact(id));
         let place = match name.as_str() {
@@ -23,7 +28,7 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
                 continue;
             }
             _ if name.starts_with("past") => {
-                feeds.constants.push(cache(name, &fact, batch.as_deref())?);
+                feeds.constants.push(cache(name, &fact, batch)?);
                 continue;
             }
             _ => {
@@ -40,22 +45,15 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
     }
 }
 
-/// An empty cache: of its open dimensions, the first or the one that is called like the batch is as long as the batch,
-/// every other one is the number of earlier tokens.
-fn cache(name: String, fact: &Fact, batch: Option<&str>) -> Result<Constant, PassError> {
-    let open = |d: &Dim| d.known().is_none();
-    let dims = fact.dims().filter(|d| d.iter().skip(1).any(open)).ok_or_else(|| {
-        let why = format!("the cache '{name}' {fact} cannot be empty: no dimension behind the first is open");
+/// An empty cache: as [`empty_cache`] says, and what is still open in it is as long as the batch.
+fn cache(name: String, fact: &Fact, batch: Option<Dim>) -> Result<Constant, PassError> {
+    let dims = empty_cache(fact, batch).filter(|d| d.contains(&Dim::Known(0))).ok_or_else(|| {
+        let why = format!("the cache '{name}' {fact} cannot be empty: no dimension but the batch is open");
         PassError::Unsuitable(why)
     })?;
-    let of_batch = |(i, d): (usize, &Dim)| match d.known() {
-        Some(_) => *d,
-        None if i == 0 => d.name().map_or(Dim::named("batch"), |_| *d),
-        None if d.name().as_deref() == batch => *d,
-        None => Dim::Known(0),
-    };
-    let dims: Vec<Dim> = dims.iter().enumerate().map(of_batch).collect();
-    Ok(Constant { name, dtype: fact.dtype, batch: dims.first().and_then(|d| d.name()), dims })
+    let open = |d: Dim| if d.known().is_none() && d.name().is_none() { Dim::named("batch") } else { d };
+    let dims: Vec<Dim> = dims.into_iter().map(open).collect();
+    Ok(Constant { name, dtype: fact.dtype, batch: dims.iter().find_map(|d| d.name()), dims })
 }
 
 #[cfg(test)]
@@ -78,6 +76,15 @@ mod tests {
         assert_eq!((tensors[0].dims(), tensors[1].dims()), ([3, 2, 0, 4].as_slice(), [1].as_slice()));
         assert_eq!(feeds.caches().collect::<Vec<_>>(), ["past_key_values.0.key"]);
         assert_eq!(tensors[1].dtype(), DType::Bool);
+    }
+
+    #[test]
+    fn the_batch_of_a_cache_need_not_come_first() {
+        for (past, want) in [("2,B,12,P,64", [2, 3, 12, 0, 64]), ("2,N,12,P,64", [2, 3, 12, 0, 64])] {
+            let feeds = of(&format!("%input_ids: i64[B,S], %past_0: f32[{past}]")).expect("known inputs");
+            assert_eq!(feeds.constants[0].tensor(3).expect("fits").dims(), want, "{past}");
+            assert_eq!(feeds.caches().collect::<Vec<_>>(), ["past_0"]);
+        }
     }
 
     #[test]

@@ -158,7 +158,8 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
 fn prepare(graph: &mut Graph, spec: &Spec, feeds: &Feeds) -> Result<(), PassError> {
     let caches: Vec<ValueId> = feeds.caches().filter_map(|name| graph.find(name)).collect();
     lorac_passes::prepare(graph, &[], &[])?;
-    if drop_empty(graph, &caches)? > 0 {
+    let batch = inputs::batch(graph);
+    if drop_empty(graph, &caches, batch)? > 0 {
         fold_constants(graph, &[])?;
     }
     if spec.embedded {
