@@ -92,6 +92,14 @@ fn one(view: &TensorView) -> Truth {
     Truth { integers: view.dtype() == Dtype::I64, array }
 }
 
+/// The largest difference of two elements; infinite where shapes differ or one of the two is no number.
+pub fn largest_difference(got: &Array, want: &Array) -> f64 {
+    if got.shape() != want.shape() {
+        return f64::INFINITY;
+    }
+    got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, |m, e| if e.is_nan() { f64::INFINITY } else { m.max(e) })
+}
+
 /// Norm of the difference over the norm; the norm itself where the truth is zero.
 pub fn relative_error(got: &Array, want: &Array) -> f64 {
     let norm = |a: &Array| a.iter().map(|x| x * x).sum::<f64>().sqrt();

@@ -48,7 +48,7 @@ adapt:
   - lora: {{ targets: [\"role:head\", \"role:down\"], rank: 8, alpha: 32 }}
 train: {{ epochs: 40, batch: 8, steps: 60, eval_batch: 4, optimizer: {{ adamw: {{ lr: 2e-2 }} }} }}
 runtime: {{ source: {ONNXRUNTIME} }}
-deploy: {{ verify: {{ samples: 8 }}, metrics: {{ perplexity_max: 60 }} }}
+deploy: {{ verify: {{ samples: 8 }}, metrics: {{ perplexity_max: 8 }} }}
 "
     )
 }
@@ -76,7 +76,8 @@ fn a_decoder_learns_to_predict_held_out_text_on_both_engines() {
         let (before, after) = (language(&m.eval.before), language(&m.eval.after));
         assert_eq!(before.tokens, 25 * 15, "400 words in blocks of 16, the first of each not predicted");
         assert!((before.perplexity - before.loss.exp()).abs() < 1e-9 && before.perplexity > 80.0, "{before:?}");
-        assert!(after.perplexity < 0.6 * before.perplexity, "{before:?} {after:?}");
+        // Who knew but how often each of the ten words comes would reach 10.
+        assert!(after.perplexity < 8.0, "{before:?} {after:?}");
         assert!(m.verify.passed && m.verify.nodes_after == m.verify.nodes_before, "{:?}", m.verify);
         assert_eq!((m.verify.appended_bytes, m.verify.nodes_of_head), (0, 0));
         assert_eq!(m.train.steps, 60);
@@ -91,7 +92,7 @@ fn a_decoder_learns_to_predict_held_out_text_on_both_engines() {
         assert!(report.contains("Perplexity"), "{report}");
         seen.push(after.loss);
     }
-    assert!((seen[0] - seen[1]).abs() <= 1e-2, "{seen:?}");
+    assert!((seen[0] - seen[1]).abs() <= 1e-3, "{seen:?}");
 }
 
 #[test]

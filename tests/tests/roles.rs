@@ -35,3 +35,10 @@ fn packed_decoders_have_one_matrix_for_query_key_and_value() {
         assert_eq!(counts(name), want, "{name}");
     }
 }
+
+#[test]
+fn layers_that_share_their_weights_share_their_matrices() {
+    use Role::*;
+    let want: BTreeMap<Role, usize> = [Query, Key, Value, Output, Up, Down].map(|r| (r, 1)).into();
+    assert_eq!(counts("albert-torchscript"), want);
+}

@@ -37,8 +37,8 @@ fn a_hundred_steps_equal_the_host() {
                 assert!((floats(got)[0] - norm).abs() <= 1e-5 * norm, "{program:?}, step {step}");
             }
             let state = floats(&program.state("theta").expect("is a slot"));
-            let off = state.iter().zip(&theta).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(off <= 1e-5, "{program:?}, step {step}: {state:?} is not {theta:?}");
+            let near = state.iter().zip(&theta).all(|(a, b)| (a - b).abs() <= 1e-5);
+            assert!(near, "{program:?}, step {step}: {state:?} is not {theta:?}");
         }
     }
 }
