@@ -290,6 +290,14 @@ mod tests {
     }
 
     #[test]
+    fn a_quotient_that_no_i64_holds_is_none() {
+        let n = Dim::named("N");
+        assert_eq!((n * Dim::Known(i64::MIN)).div_exact(Dim::Known(-1)), None);
+        assert_eq!(Dim::Known(i64::MIN).div_exact(Dim::Known(-1)), None);
+        assert_eq!((n * Dim::Known(6)).div_exact(Dim::Known(-2)), Some(n * Dim::Known(-3)));
+    }
+
+    #[test]
     fn eval_binds_symbols_and_refuses_overflow() {
         let d = Dim::named("N") * Dim::named("N") + Dim::Known(1);
         assert_eq!(d.eval(&|_| Some(5)), Some(26));

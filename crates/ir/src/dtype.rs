@@ -57,6 +57,16 @@ impl DType {
         matches!(self, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
     }
 
+    /// The least and the greatest number that an integer type holds; `None` for other types.
+    pub fn range(self) -> Option<(i128, i128)> {
+        let bits = 8 * self.size() as u32;
+        match self {
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 => Some((-(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
+            DType::U8 | DType::U16 | DType::U32 | DType::U64 => Some((0, (1 << bits) - 1)),
+            _ => None,
+        }
+    }
+
     /// The name used by the text form: `f32`, `i64`, ...
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|n| n.0 == self).map_or("opaque", |n| n.1)
@@ -71,5 +81,19 @@ impl DType {
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_integers() {
+        assert_eq!(DType::I8.range(), Some((i8::MIN.into(), i8::MAX.into())));
+        assert_eq!(DType::U16.range(), Some((0, u16::MAX.into())));
+        assert_eq!(DType::I64.range(), Some((i64::MIN.into(), i64::MAX.into())));
+        assert_eq!(DType::U64.range(), Some((0, u64::MAX.into())));
+        assert!(NAMES.iter().all(|(dtype, ..)| dtype.range().is_some() == dtype.is_int()));
     }
 }

@@ -300,6 +300,38 @@ impl<'e, 'g> Val<'e, 'g> {
         }
     }
 
+    /// The length of one axis as a scalar of i64.
+    pub fn len(self, axis: usize) -> Val<'e, 'g> {
+        match self.fact().dims().and_then(|d| d.get(axis)?.known()) {
+            Some(n) => self.emit.scalar(n as f64, DType::I64),
+            None => self.unary("Shape").binary("Gather", self.emit.scalar(axis as f64, DType::I64)),
+        }
+    }
+
+    /// The lengths of some axes as a vector of i64.
+    pub fn lens(self, axes: std::ops::Range<usize>) -> Val<'e, 'g> {
+        let fact = self.fact();
+        let known =
+            fact.dims().and_then(|d| d.get(axes.clone())?.iter().map(|d| d.known()).collect::<Option<Vec<i64>>>());
+        match known {
+            Some(dims) => self.emit.ints(&dims),
+            None => {
+                let part = [("start", Attr::Int(axes.start as i64)), ("end", Attr::Int(axes.end as i64))];
+                self.emit.op("Shape", &[self], &part)
+            }
+        }
+    }
+
+    /// The numbers from 0 up to this scalar.
+    pub fn numbers(self) -> Val<'e, 'g> {
+        self.emit.op("Range", &[self.like(0.0), self, self.like(1.0)], &[])
+    }
+
+    /// The positions along one axis: `0, 1, ..` as i64.
+    pub fn positions(self, axis: usize) -> Val<'e, 'g> {
+        self.len(axis).numbers()
+    }
+
     /// Reshaped to the shape of `other`: by a constant where at most one dimension is symbolic.
     pub fn reshape_like(self, other: Val<'e, 'g>) -> Val<'e, 'g> {
         let fact = other.fact();

@@ -3,7 +3,7 @@
 //! The pair is a staircase, flat almost everywhere; training takes it for the line that it follows. The forward graph
 //! stays as it is, integers and all: only the backward pass knows.
 
-use lorac_ir::{DType, Graph, Node, ValueId};
+use lorac_ir::{Graph, Node, ValueId};
 use lorac_ops::{Emit, Grad, InferError, Val, find};
 use std::collections::HashSet;
 
@@ -35,7 +35,8 @@ pub(crate) fn past<'e, 'g>(
     let operands = (operand(source, 0), operand(source, 1), operand(node, 1), operand(node, 0));
     let (Some(x), Some(s1), Some(s2), Some(q)) = operands else { return Vec::new() };
     e.set_source(&source.origin.source);
-    let Some((lo, hi)) = range(q.fact().dtype) else {
+    let quantized = q.fact().dtype;
+    let Some((lo, hi)) = quantized.range().filter(|_| quantized.size() <= 2) else {
         let want = "8-bit or 16-bit integers, to pass gradients straight through".into();
         return vec![(None, Some(e.fail(InferError::Operand { slot: 2, got: q.fact(), want })))];
     };
@@ -46,8 +47,8 @@ pub(crate) fn past<'e, 'g>(
     if let Some(zero) = operand(source, 2) {
         steps = steps + along(source, zero);
     }
-    let inside = steps.binary("GreaterOrEqual", steps.like(lo));
-    let inside = inside.binary("And", steps.binary("LessOrEqual", steps.like(hi)));
+    let inside = steps.binary("GreaterOrEqual", steps.like(lo as f64));
+    let inside = inside.binary("And", steps.binary("LessOrEqual", steps.like(hi as f64)));
     let weight = |v: Val<'e, 'g>| e.graph().weight(v.id());
     let same = s1.id() == s2.id() || weight(s1).is_some() && weight(s1) == weight(s2);
     let mut g = gy * inside.cast(dtype);
@@ -56,17 +57,6 @@ pub(crate) fn past<'e, 'g>(
     }
     let by_scale = -(g * x.cast(dtype) / scale);
     vec![(Some(x.id()), Some(g.cast(x.fact().dtype))), (Some(s1.id()), Some(sum_like(source, by_scale, x, s1)))]
-}
-
-/// The numbers that an integer type holds.
-fn range(dtype: DType) -> Option<(f64, f64)> {
-    match dtype {
-        DType::I8 => Some((-128.0, 127.0)),
-        DType::U8 => Some((0.0, 255.0)),
-        DType::I16 => Some((-32768.0, 32767.0)),
-        DType::U16 => Some((0.0, 65535.0)),
-        _ => None,
-    }
 }
 
 /// The axis of `x` along which a vector of scales lies.

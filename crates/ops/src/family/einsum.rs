@@ -283,26 +283,17 @@ fn gradient<'e, 'g>(
     [product, scale].into_iter().flatten().reduce(|p, v| p * v).unwrap_or(b.gy)
 }
 
-/// The length of one axis, as a vector of one element.
-fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
-        Some(n) => x.emit().ints(&[n]),
-        None => x.emit().op("Shape", &[x], &[("start", (axis as i64).into()), ("end", (axis as i64 + 1).into())]),
-    }
-}
-
 /// As many ones as the axis is long.
 fn ones<'e, 'g>(b: &Backward<'e, 'g>, x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
     let one = Tensor::from_f64(b.gy.fact().dtype, &[1], &[1.0]);
     let attrs: Vec<(&str, lorac_ir::Attr)> = one.into_iter().map(|t| ("value", t.into())).collect();
-    b.emit.op("ConstantOfShape", &[length(x, axis)], &attrs)
+    b.emit.op("ConstantOfShape", &[x.lens(axis..axis + 1)], &attrs)
 }
 
 /// The identity matrix as wide as the axis is long.
 fn delta<'e, 'g>(b: &Backward<'e, 'g>, x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
     let e = b.emit;
-    let n = length(x, axis).binary("Squeeze", e.ints(&[0]));
-    let positions = e.op("Range", &[e.scalar(0.0, DType::I64), n, e.scalar(1.0, DType::I64)], &[]);
+    let positions = x.positions(axis);
     let column = positions.binary("Unsqueeze", e.ints(&[1]));
     column.binary("Equal", positions).cast(b.gy.fact().dtype)
 }

@@ -180,18 +180,8 @@ fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim
 
 /// Whether integers of this type can be these numbers: what runs over wraps, and is left to the evaluation.
 fn fit(content: &[Dim], dtype: DType) -> bool {
-    let range = match dtype {
-        DType::I64 => return true,
-        DType::I32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
-        DType::I16 => i64::from(i16::MIN)..=i64::from(i16::MAX),
-        DType::I8 => i64::from(i8::MIN)..=i64::from(i8::MAX),
-        DType::U8 => 0..=i64::from(u8::MAX),
-        DType::U16 => 0..=i64::from(u16::MAX),
-        DType::U32 => 0..=i64::from(u32::MAX),
-        DType::U64 => 0..=i64::MAX,
-        _ => return true,
-    };
-    content.iter().all(|d| d.known().is_none_or(|n| range.contains(&n)))
+    let Some((least, greatest)) = dtype.range() else { return true };
+    content.iter().all(|d| d.known().is_none_or(|n| (least..=greatest).contains(&n.into())))
 }
 
 /// A result of `pair` with the contents combined.

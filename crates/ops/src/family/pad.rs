@@ -155,7 +155,7 @@ fn cut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
         g = e.op("Slice", &[g, e.ints(&starts), e.ints(&ends), e.ints(&axes)], &[]);
     }
     if pads.iter().any(|n| *n < 0) {
-        let back: Vec<i64> = pads.iter().map(|n| (-n).max(0)).collect();
+        let back: Vec<i64> = pads.iter().map(|n| n.saturating_neg().max(0)).collect();
         g = e.op("Pad", &[g, e.ints(&back), e.absent(), e.ints(&axes)], &[]);
     }
     conv::window::stated(g, x)

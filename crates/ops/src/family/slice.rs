@@ -1,6 +1,6 @@
 //! Parts of a tensor by position: Slice Split Trilu.
 
-use super::index::{length, scatter_rows, shaped_like};
+use super::index::{scatter_rows, shaped_like};
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Absent, Any, Ints};
@@ -8,6 +8,9 @@ use crate::{Backward, Emit, Val, case};
 use ndarray::{Axis, Slice as Steps};
 
 pub(super) const OPS: &[Op] = &[SLICE, SPLIT, TRILU];
+
+/// More positions than these are found by the run.
+const LISTED: i64 = 1 << 20;
 
 /// One axis of a Slice: `(axis, start, end, step)`.
 type Cut = (usize, Dim, Dim, Dim);
@@ -65,12 +68,12 @@ fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let (e, x) = (b.emit, b.x[0]);
     let rank = x.rank();
     let operand = |slot: usize| b.x.get(slot).and_then(|v| v.present());
-    let count = match b.x[1].fact().dims() {
+    let listed = match b.x[1].fact().dims() {
         Some([Dim::Known(n @ 0..=64)]) => *n,
         _ => b.x[1].content().map_or(0, |c| c.len() as i64),
     };
     let axes = match operand(3) {
-        None => Some((0..count).collect()),
+        None => Some((0..listed).collect()),
         Some(axes) => axes.known_ints(),
     };
     let Some(axes) = axes else {
@@ -95,19 +98,18 @@ fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
             }
             continue;
         }
-        let n = length(x, axis);
+        let n = x.lens(axis..axis + 1);
         let known = x.fact().dims().and_then(|d| d.get(axis)?.known());
         let cut = [Some(element(b.x[1], i)), Some(element(b.x[2], i)), step];
         let numbers: Option<Vec<i64>> = cut.iter().map(|v| v.and_then(|v| v.known_ints()?.first().copied())).collect();
         let at = match (known, numbers.as_deref()) {
-            (Some(n), Some([start, end, step])) => {
+            (Some(n), Some([start, end, step])) if count(n.max(0), *start, *end, *step) <= LISTED => {
                 let at = positions(n.max(0) as usize, *start, *end, *step);
                 e.ints(&at.into_iter().map(|i| i as i64).collect::<Vec<_>>())
             }
             // The cut itself says which positions it takes, clamped as it clamps.
             _ => {
-                let all = e.op("Range", &[e.scalar(0.0, DType::I64), n.reshape(&[]), e.scalar(1.0, DType::I64)], &[]);
-                let mut operands = vec![all];
+                let mut operands = vec![x.positions(axis)];
                 operands.extend(cut.iter().flatten().map(|v| v.cast(DType::I64)));
                 operands.insert(3, e.ints(&[0]));
                 e.op("Slice", &operands, &[])
@@ -164,7 +166,7 @@ fn around<'e, 'g>(x: Val<'e, 'g>, y: Val<'e, 'g>, axis: usize, start: Val<'e, 'g
         // A start behind the end leaves nothing: then what is added behind is negative, and takes it back.
         (Some(s @ 0..), None) if s < i64::from(i32::MAX) => Edge::Known(s),
         _ => {
-            let n = length(x, axis);
+            let n = x.lens(axis..axis + 1);
             let from_front = match number {
                 Some(s @ ..0) => n + e.ints(&[s]),
                 Some(_) => start,
@@ -173,10 +175,11 @@ fn around<'e, 'g>(x: Val<'e, 'g>, y: Val<'e, 'g>, axis: usize, start: Val<'e, 'g
             Edge::AtRunTime(from_front.binary("Max", e.ints(&[0])).binary("Min", n))
         }
     };
+    let length = |v: Val<'e, 'g>| v.lens(axis..axis + 1);
     let after = match (before, (n - left).known()) {
         (Edge::Known(before), Some(gone)) => Edge::Known(gone - before),
-        (Edge::Known(0), None) => Edge::AtRunTime(length(x, axis) - length(y, axis)),
-        _ => Edge::AtRunTime(length(x, axis) - length(y, axis) - before.vector(e)),
+        (Edge::Known(0), None) => Edge::AtRunTime(length(x) - length(y)),
+        _ => Edge::AtRunTime(length(x) - length(y) - before.vector(e)),
     };
     (before, after)
 }
@@ -236,7 +239,7 @@ fn cut_len(dim: Dim, start: Dim, end: Dim, step: Dim) -> Dim {
         },
         (n, Dim::Known(a @ 0..), Dim::Known(b), Dim::Known(1)) if open(b) && !open(a) => n - Dim::Known(a),
         (n, Dim::Known(a @ 0..), Dim::Known(b @ ..0), Dim::Known(1)) if !open(a) => n + Dim::Known(b) - Dim::Known(a),
-        (_, Dim::Known(a @ ..0), Dim::Known(b), Dim::Known(1)) if open(b) => Dim::Known(-a),
+        (_, Dim::Known(a @ ..0), Dim::Known(b), Dim::Known(1)) if open(b) => Dim::Known(0) - Dim::Known(a),
         // An end computed from another shape is taken to lie inside, as the exporter's model had it.
         (_, Dim::Known(0), end @ Dim::Sym(_), Dim::Known(1)) => end,
         _ => Dim::Unknown,

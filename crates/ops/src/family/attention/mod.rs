@@ -9,7 +9,7 @@ mod standard;
 
 pub(super) use dense::{Dense, merge, split, stretch};
 pub(super) use rotary::{Rotation, rotate, rotated};
-pub(super) use scores::{Attend, cat, causal, extend, length, merge_heads, positions, split_heads, within};
+pub(super) use scores::{Attend, cat, causal, extend, merge_heads, split_heads, within};
 
 pub(super) const OPS: &[Op] = &[standard::ATTENTION, rotary::ROTARY_EMBEDDING];
 

@@ -93,7 +93,7 @@ impl<'e, 'g> Attend<'e, 'g> {
 fn by_root_of_width<'e, 'g>(q: Val<'e, 'g>) -> Val<'e, 'g> {
     match q.fact().dims().and_then(|d| d.last()?.known()) {
         Some(width) => q * (1.0 / (width as f64).sqrt()),
-        None => q / length(q, 3).cast(q.fact().dtype).unary("Sqrt"),
+        None => q / q.len(3).cast(q.fact().dtype).unary("Sqrt"),
     }
 }
 
@@ -145,31 +145,16 @@ pub(in crate::family) fn merge_heads<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
     x.transpose(&[0, 2, 1, 3]).reshape(&[0, 0, -1])
 }
 
-/// The length of one axis as a scalar of i64.
-pub(in crate::family) fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
-        Some(n) => e.scalar(n as f64, DType::I64),
-        None => e.op("Gather", &[x.shape(), e.scalar(axis as f64, DType::I64)], &[]),
-    }
-}
-
-/// `0, 1, ..` along one axis, as i64.
-pub(in crate::family) fn positions<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    e.op("Range", &[e.scalar(0.0, DType::I64), length(x, axis), e.scalar(1.0, DType::I64)], &[])
-}
-
 /// The positions of queries as a column: their own, `offset` further on.
 fn query_positions<'e, 'g>(q: Val<'e, 'g>, offset: Option<Val<'e, 'g>>) -> Val<'e, 'g> {
-    let rows = positions(q, 2).binary("Unsqueeze", q.emit().ints(&[1]));
+    let rows = q.positions(2).binary("Unsqueeze", q.emit().ints(&[1]));
     offset.map_or(rows, |by| rows + by)
 }
 
 /// Whether a query may see a key: positions no later than its own, which is `offset` further on (a scalar, or
 /// `[batch, 1, 1, 1]`).
 pub(in crate::family) fn causal<'e, 'g>(q: Val<'e, 'g>, k: Val<'e, 'g>, offset: Option<Val<'e, 'g>>) -> Val<'e, 'g> {
-    query_positions(q, offset).binary("GreaterOrEqual", positions(k, 2))
+    query_positions(q, offset).binary("GreaterOrEqual", k.positions(2))
 }
 
 /// Whether a key is less than `window` positions behind the query.
@@ -180,5 +165,5 @@ pub(in crate::family) fn within<'e, 'g>(
     window: i64,
 ) -> Val<'e, 'g> {
     let oldest = query_positions(q, offset) - window as f64;
-    oldest.binary("Less", positions(k, 2))
+    oldest.binary("Less", k.positions(2))
 }

@@ -1,6 +1,6 @@
 //! Attention of opsets 23 and 24.
 
-use super::scores::{Attended, cat, length};
+use super::scores::{Attended, cat};
 use super::*;
 use crate::Attribute::{Float, Int};
 use crate::Operand::{Absent, Any, Bools, Floats, Ints};
@@ -160,13 +160,13 @@ fn lower<'e, 'g>(_: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     }
     if node.int("is_causal", 0) != 0 {
         let offset = match (at(4), filled) {
-            (Some(past), _) => Some(length(past, 2)),
-            (None, Some(filled)) => Some(filled - length(q, 2)),
+            (Some(past), _) => Some(past.len(2)),
+            (None, Some(filled)) => Some(filled - q.len(2)),
             (None, None) => None,
         };
         allowed.push(causal(q, k, offset));
     }
-    allowed.extend(filled.map(|filled| positions(k, 2).binary("Less", filled)));
+    allowed.extend(filled.map(|filled| k.positions(2).binary("Less", filled)));
     // Causal masking alone leaves every query its own position.
     let guard = at(3).is_some() || filled.is_some();
     let allowed = allowed.into_iter().reduce(|a, b| a.binary("And", b));

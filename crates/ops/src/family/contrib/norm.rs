@@ -4,7 +4,6 @@
 use super::*;
 use crate::Attribute::{Float, Int};
 use crate::Operand::{Absent, Any, Of};
-use crate::family::attention::positions;
 use crate::{Emit, Val, case};
 use lorac_ir::Node;
 
@@ -263,7 +262,7 @@ const EMBED_LAYER_NORMALIZATION: Op = Op {
             let at = |slot: usize| x.get(slot).and_then(|v| v.present());
             let rows = |table: Val<'_, '_>, ids: Val<'_, '_>| (table.id(), ids.id());
             let gather = |(table, ids)| e.op("Gather", &[e.val(table), e.val(ids)], &[]);
-            let places = at(8).unwrap_or_else(|| positions(x[0], 1));
+            let places = at(8).unwrap_or_else(|| x[0].positions(1));
             let mut sum = gather(rows(x[2], x[0])) + gather(rows(x[3], places));
             if let (Some(segments), Some(table)) = (at(1), at(4)) {
                 sum = sum + gather(rows(table, segments));

@@ -108,11 +108,12 @@ const CDIST: Op = Op {
     },
     grad: Grad::lower(
         |e, node, x| {
-            let apart = x[0].binary("Unsqueeze", e.ints(&[1])) - x[1];
+            let apart = wide(x[0].binary("Unsqueeze", e.ints(&[1])) - x[1]);
             let square = (apart * apart).sum(&[-1], false);
+            let narrow = x[0].fact().dtype;
             match node.str("metric") {
-                Some("euclidean") => vec![square.unary("Sqrt")],
-                None | Some("sqeuclidean") => vec![square],
+                Some("euclidean") => vec![square.unary("Sqrt").cast(narrow)],
+                None | Some("sqeuclidean") => vec![square.cast(narrow)],
                 Some(other) => vec![e.fail(InferError::Attribute {
                     name: "metric",
                     got: other.into(),

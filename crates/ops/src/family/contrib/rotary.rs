@@ -3,7 +3,7 @@
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Any, Floats, Ints};
-use crate::family::attention::{Rotation, merge, positions, rotate, rotated, split};
+use crate::family::attention::{Rotation, merge, rotate, rotated, split};
 use crate::{Val, case};
 use lorac_ir::Node;
 
@@ -68,7 +68,7 @@ const ROTARY_EMBEDDING: Op = Op {
             let flat = x[0].rank() == 3;
             let at = match x[1].rank() {
                 2 => x[1],
-                _ => positions(x[0], if flat { 1 } else { 2 }) + x[1].cast(DType::I64),
+                _ => x[0].positions(if flat { 1 } else { 2 }) + x[1].cast(DType::I64),
             };
             let how = Rotation::of(node);
             if !flat {

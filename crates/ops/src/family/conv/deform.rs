@@ -1,6 +1,6 @@
 //! DeformConv.
 
-use super::super::resize::taps::{gathered, inside, length, linear};
+use super::super::resize::taps::{gathered, inside, linear};
 use super::direct::{at_channel, bias, group};
 use super::window::{Padding, Window, kernel_of, space, unfit};
 use super::*;
@@ -173,7 +173,7 @@ fn written<'e, 'g>(e: &'e Emit<'g>, node: &Node, operands: &[Val<'e, 'g>]) -> Re
     let apart =
         x.reshape(&[&[-1, channels / parts], lens.iter().map(|n| *n as i64).collect::<Vec<_>>().as_slice()].concat());
     let moves = offset.reshape(&[-1, cells, rank as i64, windows]);
-    let lengths: Vec<Val> = (0..rank).map(|axis| length(apart, axis)).collect();
+    let lengths: Vec<Val> = (0..rank).map(|axis| apart.len(2 + axis).cast(x.fact().dtype)).collect();
     let taps = |axis: usize| {
         let fixed = Tensor::from_f64(x.fact().dtype, &[(cells * windows) as usize], &places(&window, &counts, axis));
         let fixed = fixed.map_or(e.absent(), |t| e.weight("", t));

@@ -49,9 +49,9 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let rank = x.rank();
     let axis = axis_of(e, b.node, 0, rank);
     if index.rank() == 0 {
-        let n = len(x, axis);
+        let n = x.len(axis);
         let index = from_front(index.cast(DType::I64), n);
-        let hot = index.binary("Equal", positions(n)).cast(b.gy.fact().dtype);
+        let hot = index.binary("Equal", n.numbers()).cast(b.gy.fact().dtype);
         let others: Vec<i64> = (1..rank.saturating_sub(axis) as i64).collect();
         let mask = if others.is_empty() { hot } else { hot.binary("Unsqueeze", e.ints(&others)) };
         return b.gy.binary("Unsqueeze", e.ints(&[axis as i64])) * mask;
@@ -62,7 +62,7 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     }
     // [pre, m, post] with the indices flat, from [pre, ..indices.., post].
     let part = |start: usize, end: usize| {
-        let dims = lengths(x, start, end);
+        let dims = x.lens(start..end);
         match dims.known_ints() {
             Some(dims) => e.ints(&[dims.iter().product()]),
             None => e.op("ReduceProd", &[dims], &[("keepdims", 1i64.into())]),
@@ -70,7 +70,7 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     };
     let flat = [part(0, axis), index.unary("Size").reshape(&[1]), part(axis + 1, rank)];
     let g = b.gy.binary("Reshape", e.op("Concat", &flat, &[("axis", 0i64.into())]));
-    let rows = scatter_rows(g, 1, length(x, axis), index.reshape(&[-1]), "add");
+    let rows = scatter_rows(g, 1, x.lens(axis..axis + 1), index.reshape(&[-1]), "add");
     rows.binary("Reshape", x.shape())
 }
 
@@ -95,10 +95,10 @@ pub(super) const GATHER_ELEMENTS: Op = Op {
             let one = of_index.dims().and_then(|d| d.get(at)?.known()) == Some(1);
             let certain = rest(&of_x).is_some_and(|d| d.iter().all(|d| *d != Dim::Unknown));
             if one && certain && rest(&of_x) == rest(&of_index) {
-                let n = len(x, at);
+                let n = x.len(at);
                 let index = from_front(index.cast(DType::I64), n);
                 let after: Vec<i64> = (1..(rank - at) as i64).collect();
-                let all = positions(n);
+                let all = n.numbers();
                 let all = if after.is_empty() { all } else { all.binary("Unsqueeze", e.ints(&after)) };
                 return vec![Some(b.gy * index.binary("Equal", all).cast(b.gy.fact().dtype)), None];
             }
@@ -160,10 +160,10 @@ pub(super) const GATHER_ND: Op = Op {
             let index = index.cast(DType::I64);
             let mut parts = Vec::new();
             if batch > 0 {
-                let column = e.op("Concat", &[lengths(index, 0, rank - 1), e.ints(&[1])], &[("axis", 0i64.into())]);
+                let column = e.op("Concat", &[index.lens(0..rank - 1), e.ints(&[1])], &[("axis", 0i64.into())]);
                 for axis in 0..batch {
                     let after: Vec<i64> = (1..(rank - axis) as i64).collect();
-                    let at = positions(len(index, axis)).binary("Unsqueeze", e.ints(&after));
+                    let at = index.positions(axis).binary("Unsqueeze", e.ints(&after));
                     parts.push(at.binary("Expand", column));
                 }
             }

@@ -54,41 +54,6 @@ fn from_front<'e, 'g>(index: Val<'e, 'g>, n: Val<'e, 'g>) -> Val<'e, 'g> {
     }
 }
 
-/// The length of one axis, as a vector of one element.
-pub(super) fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
-        Some(n) => x.emit().ints(&[n]),
-        None => lengths(x, axis, axis + 1),
-    }
-}
-
-/// The lengths of some axes, as a vector.
-fn lengths<'e, 'g>(x: Val<'e, 'g>, start: usize, end: usize) -> Val<'e, 'g> {
-    let known =
-        x.fact().dims().and_then(|d| d.get(start..end)?.iter().map(|d| d.known()).collect::<Option<Vec<i64>>>());
-    match known {
-        Some(dims) => x.emit().ints(&dims),
-        None => {
-            let part = [("start", Attr::Int(start as i64)), ("end", Attr::Int(end as i64))];
-            x.emit().op("Shape", &[x], &part)
-        }
-    }
-}
-
-/// The length of one axis, as a scalar.
-fn len<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
-        Some(n) => x.emit().scalar(n as f64, DType::I64),
-        None => lengths(x, axis, axis + 1).reshape(&[]),
-    }
-}
-
-/// The numbers from 0 up to the scalar `n`.
-fn positions<'e, 'g>(n: Val<'e, 'g>) -> Val<'e, 'g> {
-    let e = n.emit();
-    e.op("Range", &[e.scalar(0.0, DType::I64), n, e.scalar(1.0, DType::I64)], &[])
-}
-
 /// `element` everywhere in a shape.
 fn full<'e, 'g>(shape: Val<'e, 'g>, dtype: DType, element: f64) -> Val<'e, 'g> {
     let value = Tensor::from_f64(dtype, &[1], &[element]);
@@ -118,7 +83,7 @@ pub(super) fn scatter_rows<'e, 'g>(
     }
     let first: Vec<usize> = [axis].into_iter().chain((0..rank).filter(|i| *i != axis)).collect();
     let rows = if axis == 0 { g } else { g.transpose(&first) };
-    let rest = lengths(rows, 1, rank);
+    let rest = rows.lens(1..rank);
     let shape = match (n.known_ints(), rest.known_ints()) {
         (Some(n), Some(rest)) => e.ints(&[n, rest].concat()),
         _ => e.op("Concat", &[n, rest], &[("axis", 0i64.into())]),

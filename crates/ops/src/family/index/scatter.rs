@@ -184,12 +184,12 @@ pub(super) const TENSOR_SCATTER: Op = Op {
                 let after: Vec<i64> = (1..(rank - at) as i64).collect();
                 if after.is_empty() { v.id() } else { v.binary("Unsqueeze", e.ints(&after)).id() }
             };
-            let mut at = e.val(column(positions(len(update, axis)), axis));
+            let mut at = e.val(column(update.positions(axis), axis));
             if let Some(starts) = x.get(2).and_then(|v| v.present()) {
                 at = e.val(column(starts, 0)) + at;
             }
             if node.str("mode") == Some("circular") {
-                at = at.binary("Mod", len(cache, axis));
+                at = at.binary("Mod", cache.len(axis));
             }
             let at = at.binary("Expand", update.shape());
             vec![e.op("ScatterElements", &[cache, at, update], &[("axis", (axis as i64).into())])]

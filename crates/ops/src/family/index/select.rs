@@ -39,7 +39,7 @@ pub(super) const COMPRESS: Op = Op {
             let g = match b.node.attrs.contains_key("axis") {
                 true => {
                     let axis = axis_of(e, b.node, 0, x.rank());
-                    scatter_rows(b.gy, axis, length(x, axis), at, "none")
+                    scatter_rows(b.gy, axis, x.lens(axis..axis + 1), at, "none")
                 }
                 false => scatter_rows(b.gy, 0, x.unary("Size").reshape(&[1]), at, "none"),
             };

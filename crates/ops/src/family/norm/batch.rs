@@ -93,7 +93,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         let slope = slope(variance);
         let shift = bias - mean * slope;
         let y = x * by_channel(slope, rank) + by_channel(shift, rank);
-        return vec![stated(y.cast(given.fact().dtype), *given), mean, variance];
+        return vec![stated(y.cast(given.fact().dtype), *given), means, variances];
     }
     let axes = beside_channels(rank);
     let flat = |v: Val<'e, 'g>| v.reshape(&[-1]);

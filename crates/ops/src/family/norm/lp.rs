@@ -33,11 +33,11 @@ pub(super) const LP_NORMALIZATION: Op = Op {
     // A row of zeros stays one, and gets no gradient that is not finite.
     grad: Grad::lower(
         |_, node, x| {
-            let x = x[0];
+            let (narrow, x) = (x[0].fact().dtype, wide(x[0]));
             let powers = if node.int("p", 2) == 1 { x.unary("Abs") } else { x * x };
             let sum = powers.sum(&[node.int("axis", -1)], true);
             let safe = sum + sum.binary("Equal", sum.like(0.0)).cast(sum.fact().dtype);
-            vec![x / if node.int("p", 2) == 1 { safe } else { safe.unary("Sqrt") }]
+            vec![(x / if node.int("p", 2) == 1 { safe } else { safe.unary("Sqrt") }).cast(narrow)]
         },
         &[
             case(&[Any(&[2, 3])]),

@@ -73,7 +73,7 @@ pub(super) const GLOBAL_LP_POOL: Op = Op {
     // A plane of zeros has the gradient zero: the root is taken of one there, and one subtracted.
     grad: Grad::lower(
         |_, node, x| {
-            let (x, p) = (x[0], node.int("p", 2));
+            let (narrow, x, p) = (x[0].fact().dtype, wide(x[0]), node.int("p", 2));
             let powers = match p {
                 1 => x.unary("Abs"),
                 2 => x * x,
@@ -81,10 +81,10 @@ pub(super) const GLOBAL_LP_POOL: Op = Op {
             };
             let sum = powers.sum(&space_axes(x.rank().saturating_sub(2)), true);
             if p == 1 {
-                return vec![sum];
+                return vec![sum.cast(narrow)];
             }
             let none = sum.binary("Equal", sum.like(0.0)).cast(sum.fact().dtype);
-            vec![(sum + none).binary("Pow", sum.like(1.0 / p as f64)) - none]
+            vec![((sum + none).binary("Pow", sum.like(1.0 / p as f64)) - none).cast(narrow)]
         },
         &[
             case(&[Apart(&[2, 2, 3, 2])]),

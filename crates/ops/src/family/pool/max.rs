@@ -125,7 +125,8 @@ fn max_roi_pool(a: &Args) -> Evaluated {
     else {
         return misfit("MaxRoiPool takes [N,C,H,W], [R,5] and pooled_shape");
     };
-    let (Ok(tall), Ok(broad)) = (usize::try_from(*h), usize::try_from(*w)) else {
+    let length = |n: &i64| usize::try_from(*n).ok().filter(|n| *n > 0);
+    let (Some(tall), Some(broad)) = (length(h), length(w)) else {
         return misfit(format!("a pooled_shape of {h} x {w}"));
     };
     affordable(&[*count, *channels, tall, broad])?;

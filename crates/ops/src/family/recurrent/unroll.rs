@@ -2,7 +2,6 @@
 
 use super::settings::{Kind, Settings};
 use super::*;
-use crate::family::index::length;
 use crate::{Emit, Val};
 use lorac_ir::{Node, Tensor};
 
@@ -145,7 +144,7 @@ pub(super) fn unroll<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>], ki
     let zeros = || {
         let zero = Tensor::from_f64(input.fact().dtype, &[1], &[0.0]);
         let attrs: Vec<(&str, lorac_ir::Attr)> = zero.into_iter().map(|t| ("value", t.into())).collect();
-        let shape = e.op("Concat", &[length(input, 1), e.ints(&[hidden])], &[("axis", 0i64.into())]);
+        let shape = e.op("Concat", &[input.lens(1..2), e.ints(&[hidden])], &[("axis", 0i64.into())]);
         e.op("ConstantOfShape", &[shape], &attrs)
     };
     let masks = masks(operand(4), seq);

@@ -14,17 +14,10 @@ fn extreme<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
 
 /// The least and the greatest number that an element can be.
 fn range(dtype: DType) -> (f64, f64) {
-    match dtype {
-        DType::Bool => (0.0, 1.0),
-        DType::I8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
-        DType::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
-        DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
-        DType::I64 => (i64::MIN as f64, i64::MAX as f64),
-        DType::U8 => (0.0, f64::from(u8::MAX)),
-        DType::U16 => (0.0, f64::from(u16::MAX)),
-        DType::U32 => (0.0, f64::from(u32::MAX)),
-        DType::U64 => (0.0, u64::MAX as f64),
-        _ => (f64::NEG_INFINITY, f64::INFINITY),
+    match dtype.range() {
+        Some((least, greatest)) => (least as f64, greatest as f64),
+        None if dtype == DType::Bool => (0.0, 1.0),
+        None => (f64::NEG_INFINITY, f64::INFINITY),
     }
 }
 

@@ -1,6 +1,6 @@
 //! GridSample.
 
-use super::taps::{Tap, clamped, gathered, inside, length, linear};
+use super::taps::{Tap, clamped, gathered, inside, linear};
 use super::*;
 use crate::Attribute::{Int, Str};
 use crate::Operand::{Any, Floats};
@@ -189,7 +189,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     };
     let (x, grid) = (x[0], x[1]);
     let rank = x.rank().saturating_sub(2);
-    let lens: Vec<Val> = (0..rank).map(|axis| length(x, axis)).collect();
+    let lens: Vec<Val> = (0..rank).map(|axis| x.len(2 + axis).cast(x.fact().dtype)).collect();
     let place = |axis: usize| {
         let part = e.scalar((rank - 1 - axis) as f64, DType::I64);
         e.op("Gather", &[grid, part], &[("axis", (-1i64).into())]).reshape(&[0, -1]).cast(x.fact().dtype)

@@ -135,7 +135,7 @@ fn at_run_time<'e, 'g>(b: &Backward<'e, 'g>, sampling: &Sampling, asked: &Asked)
         if unknown.is_none() && scale.map_or(same, |s| s == 1.0) {
             continue;
         }
-        let (len, resized) = (length(x, axis), length(gy, axis));
+        let [len, resized] = [x, gy].map(|v| v.len(axis).cast(x.fact().dtype));
         let scale = match (scale, unknown) {
             (Some(known), _) => len.like(known),
             (_, Some(all)) => all.binary("Gather", e.scalar(i as f64, DType::I64)).cast(len.fact().dtype),
@@ -146,21 +146,11 @@ fn at_run_time<'e, 'g>(b: &Backward<'e, 'g>, sampling: &Sampling, asked: &Asked)
     g
 }
 
-/// The length of an axis as a scalar of x's type.
-fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    let ends = [("start", (axis as i64).into()), ("end", (axis as i64 + 1).into())];
-    e.op("Shape", &[x], &ends).binary("Squeeze", e.ints(&[0])).cast(x.fact().dtype)
-}
-
 /// The matrix of an axis: samples by elements.
 fn weights<'e, 'g>(len: Val<'e, 'g>, resized: Val<'e, 'g>, scale: Val<'e, 'g>, sampling: &Sampling) -> Val<'e, 'g> {
     let e = len.emit();
     let dtype = len.fact().dtype;
-    let count = |n: Val<'e, 'g>| {
-        let (zero, one) = (e.scalar(0.0, DType::I64), e.scalar(1.0, DType::I64));
-        e.op("Range", &[zero, n.cast(DType::I64), one], &[]).cast(dtype)
-    };
+    let count = |n: Val<'e, 'g>| n.cast(DType::I64).numbers().cast(dtype);
     let at = count(resized);
     let half = || (at + 0.5) / scale - 0.5;
     let many = |n: Val<'e, 'g>| n.binary("Max", n.like(1.0));

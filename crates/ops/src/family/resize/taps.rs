@@ -1,21 +1,11 @@
 //! Samples between the elements of a tensor, written out as weighted sums of gathered elements.
 
-use super::super::conv::window::{space, space_of};
 use crate::Val;
 use lorac_ir::DType;
 use ndarray::{Dimension, IxDyn, indices};
 
 /// One element of an axis for each place: its position, as a real, and its weight; none for one.
 pub(in crate::family) type Tap<'e, 'g> = (Val<'e, 'g>, Option<Val<'e, 'g>>);
-
-/// The length of an axis of space, as a scalar of x's type.
-pub(in crate::family) fn length<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    match x.fact().dims().and_then(|d| space(d).get(axis)?.known()) {
-        Some(n) => x.like(n as f64),
-        None => space_of(x).binary("Gather", e.scalar(axis as f64, DType::I64)).cast(x.fact().dtype),
-    }
-}
 
 /// The two elements around each place.
 pub(in crate::family) fn linear<'e, 'g>(at: Val<'e, 'g>) -> Vec<Tap<'e, 'g>> {

@@ -197,7 +197,7 @@ fn gradient<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
         return Vec::new();
     };
     let (inverse, onesided) = kind(b.node);
-    let own = size(x, axis);
+    let own = x.len(axis);
     let length = match operand(1) {
         Some(n) => n.cast(DType::I64).reshape(&[]),
         None if inverse && onesided => (own - 1.0) * 2.0,
@@ -232,18 +232,9 @@ fn gradient<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
         (Some(Dim::Known(m)), Some(Dim::Known(n))) => m >= n,
         _ => operand(1).is_none(),
     };
-    let real = cut(full, size(x, rank - 1), -1);
+    let real = cut(full, x.len(rank - 1), -1);
     let long = if reaches { real } else { longer(real, x.zeros_like()) };
     vec![Some(cut(long, own, axis as i64))]
-}
-
-/// The length of one axis, as a scalar.
-pub(super) fn size<'e, 'g>(x: Val<'e, 'g>, axis: usize) -> Val<'e, 'g> {
-    let e = x.emit();
-    match x.fact().dims().and_then(|d| d.get(axis)?.known()) {
-        Some(n) => e.scalar(n as f64, DType::I64),
-        None => x.unary("Shape").binary("Gather", e.scalar(axis as f64, DType::I64)),
-    }
 }
 
 /// How often each element of one half of a spectrum stands in the whole of length `n`: twice, but for the first and the

@@ -1,6 +1,6 @@
 //! STFT.
 
-use super::dft::{size, transform, write};
+use super::dft::{transform, write};
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Absent, Any, Ints, Positive};
@@ -87,10 +87,10 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Val<'e, 'g>
         Some([n]) => e.scalar(*n as f64, DType::I64),
         _ => v.cast(DType::I64).reshape(&[]),
     };
-    let length = size(signal, 1);
+    let length = signal.len(1);
     let frame = match (operand(3), operand(2)) {
         (Some(given), _) => scalar(given),
-        (None, Some(window)) => size(window, 0),
+        (None, Some(window)) => window.len(0),
         (None, None) => length,
     };
     let upto = |n: Val<'e, 'g>, step: Val<'e, 'g>| e.op("Range", &[step.like(0.0), n, step], &[]);

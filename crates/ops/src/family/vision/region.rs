@@ -3,7 +3,6 @@
 use super::*;
 use crate::Attribute::{Float, Int, Str};
 use crate::Operand::{Any, Floats, Ints};
-use crate::family::index::length;
 use crate::{Emit, Val, case};
 use lorac_ir::{Node, Tensor};
 
@@ -156,11 +155,11 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     let images = e.op("Gather", &[image, of], &[("axis", 0i64.into())]);
     let corners = e.ops("Split", &[rois, e.ints(&[1, 1, 1, 1])], &[("axis", 1i64.into())], 4);
     let &[left, top, right, bottom] = corners.as_slice() else { return Vec::new() };
-    let rows = bilinear(&align, [top, bottom], align.out[0], length(image, 2));
-    let cols = bilinear(&align, [left, right], align.out[1], length(image, 3));
+    let rows = bilinear(&align, [top, bottom], align.out[0], image.lens(2..3));
+    let cols = bilinear(&align, [left, right], align.out[1], image.lens(3..4));
     let y = rows.matmul(images).matmul(cols.t());
     let out = e.ints(&align.out.map(|n| n as i64));
-    let shape = e.op("Concat", &[length(rois, 0), length(image, 1), out], &[("axis", 0i64.into())]);
+    let shape = e.op("Concat", &[rois.lens(0..1), image.lens(1..2), out], &[("axis", 0i64.into())]);
     vec![y.binary("Reshape", shape)]
 }
 
@@ -178,7 +177,7 @@ fn bilinear<'e, 'g>(align: &Align, ends: [Val<'e, 'g>; 2], bins: usize, n: Val<'
     let n_real = n.cast(dtype);
     let inside = at.binary("GreaterOrEqual", at.like(-1.0)).binary("And", at.binary("LessOrEqual", n_real));
     let at = at.binary("Max", at.like(0.0)).binary("Min", n_real - 1.0);
-    let all = e.op("Range", &[e.scalar(0.0, DType::I64), n.reshape(&[]), e.scalar(1.0, DType::I64)], &[]);
+    let all = n.reshape(&[]).numbers();
     let off = at.binary("Unsqueeze", e.ints(&[-1])) - all.cast(dtype);
     let near =
         (1.0 - off).binary("Min", off + 1.0).unary("Relu") * inside.cast(dtype).binary("Unsqueeze", e.ints(&[-1]));

@@ -4,8 +4,7 @@ use super::*;
 use crate::Attribute::{Float, Int};
 use crate::Operand::{Absent, Any, Floats, Ints, Of};
 use crate::family::attention::{
-    Attend, Dense, Rotation, causal, extend, length, merge, merge_heads, positions, rotate, rotated, split,
-    split_heads, stretch, within,
+    Attend, Dense, Rotation, causal, extend, merge, merge_heads, rotate, rotated, split, split_heads, stretch, within,
 };
 use crate::family::contrib::rotary::angles;
 use crate::{Emit, Val, case};
@@ -197,10 +196,10 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         (q, k) = (norm(q, by_q), norm(k, by_k));
     }
     let empty = |past: &Val| past.fact().dims().is_some_and(|d| d.get(2) == Some(&Dim::Known(0)));
-    let offset = at(3).filter(|past| !empty(past)).map(|past| length(past, 2));
+    let offset = at(3).filter(|past| !empty(past)).map(|past| past.len(2));
     if let (true, Some(cos), Some(sin)) = (node.int("do_rotary", 0) != 0, at(7), at(8)) {
         let places = at(9).unwrap_or_else(|| {
-            let new = positions(q, 2);
+            let new = q.positions(2);
             offset.map_or(new, |by| new + by)
         });
         let (cos, sin) = (angles(cos, places, 1), angles(sin, places, 1));
@@ -209,7 +208,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     }
     let (k, v) = (extend(at(3), k), extend(at(4), v));
     let mut allowed = Some(match (node.int("causal", 1), at(5)) {
-        (0, Some(last)) => positions(k, 2).binary("LessOrEqual", last.cast(DType::I64).reshape(&[-1, 1, 1, 1])),
+        (0, Some(last)) => k.positions(2).binary("LessOrEqual", last.cast(DType::I64).reshape(&[-1, 1, 1, 1])),
         _ => causal(q, k, offset),
     });
     let window = node.int("local_window_size", -1);

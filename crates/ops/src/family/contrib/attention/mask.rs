@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Val;
-use crate::family::attention::{cat, positions};
+use crate::family::attention::cat;
 
 /// What is added to the score of a key that is padding, unless an attribute says otherwise.
 fn filter(node: &lorac_ir::Node) -> f64 {
@@ -28,7 +28,7 @@ pub(super) fn padding<'e, 'g>(
             if wrong || have.same(batch * Dim::Known(3) + Dim::Known(2)) {
                 return refuse("lengths, or ends and starts: offsets of packed sequences serve inference only");
             }
-            let at = positions(k, 2);
+            let at = k.positions(2);
             let column = |v: Val<'e, 'g>| v.cast(DType::I64).reshape(&[-1, 1, 1, 1]);
             if have.same(batch) {
                 at.binary("Less", column(mask))

@@ -188,7 +188,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     let (k, v) = (extend(at(6), k), extend(at(7), v));
     let mask = at(4).map(|m| padding(node, 4, m, k, x[0]));
     let bias = [mask, at(5)].into_iter().flatten().reduce(|a, b| a + b);
-    let offset = at(6).map(|past| crate::family::attention::length(past, 2));
+    let offset = at(6).map(|past| past.len(2));
     let allowed = (node.int("unidirectional", 0) != 0).then(|| causal(q, k, offset));
     let done = Attend { scale: scale(node), bias, allowed, ..Attend::new(q, k, v) }.write();
     let mut made = vec![merge_heads(done.y), k, v];

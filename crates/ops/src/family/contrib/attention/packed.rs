@@ -4,9 +4,7 @@ use super::mask::{Padding, padding};
 use super::*;
 use crate::Attribute::{Float, Int, Ints as List};
 use crate::Operand::{Absent, Any, Of};
-use crate::family::attention::{
-    Attend, Dense, cat, causal, extend, length, merge, merge_heads, split, split_heads, stretch,
-};
+use crate::family::attention::{Attend, Dense, cat, causal, extend, merge, merge_heads, split, split_heads, stretch};
 use crate::{Emit, Val, case};
 use lorac_ir::Node;
 
@@ -119,7 +117,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     let (q, k, v) = (*q, extend(cached(0.0), *k), extend(cached(1.0), *v));
     let mask = at(3).map(|m| padding(node, 3, m, k, x[0]));
     let bias = [mask, at(5)].into_iter().flatten().reduce(|a, b| a + b);
-    let offset = at(4).map(|past| length(past, 3));
+    let offset = at(4).map(|past| past.len(3));
     let allowed = (node.int("unidirectional", 0) != 0).then(|| causal(q, k, offset));
     let done = Attend { scale: scale(node), bias, allowed, ..Attend::new(q, k, v) }.write();
     let mut made = vec![merge_heads(done.y)];

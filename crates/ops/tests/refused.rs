@@ -1,0 +1,190 @@
+//! What cannot be right is refused with a reason, and what a file asks for costs no more than it should.
+
+use lorac_ir::{Dim, Graph, parse};
+use lorac_ops::{Array, Emit, Grad, InferError, Val, apply_rule, evaluate, find, infer};
+
+/// Lowers the first node.
+fn lower(graph: &Graph) -> Result<(), InferError> {
+    let mut graph = graph.clone();
+    let contents = infer(&mut graph)?;
+    let (_, node) = graph.nodes().next().expect("a node");
+    let Some(Grad::Lower { lower, .. }) = find(&node.op).map(|op| &op.grad) else { panic!("no lowering") };
+    let emit = Emit::new(&graph, &contents, "lower");
+    let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(emit.absent(), |v| emit.val(v))).collect();
+    lower(&emit, node, &x);
+    emit.finish().map(drop)
+}
+
+/// The graph with the gradient of the first node's first operand as its output; `gy` is an input.
+fn gradient(graph: &Graph) -> Result<Graph, InferError> {
+    let mut graph = graph.clone();
+    let contents = infer(&mut graph)?;
+    let (_, node) = graph.nodes().next().expect("a node");
+    let emit = Emit::new(&graph, &contents, "rule");
+    let gy = emit.input("gy", graph.fact(node.outputs[0]));
+    let wants = (0..node.inputs.len()).map(|slot| slot == 0).collect();
+    let grads = apply_rule(&emit, node, vec![Some(gy)], wants).expect("a rule");
+    let ids = grads.into_iter().flatten().map(|v| v.id()).collect();
+    let mut patch = emit.finish()?;
+    patch.set_outputs(ids);
+    patch.apply(&mut graph).expect("fits");
+    Ok(graph)
+}
+
+fn refused(text: &str, slot: usize, why: &str) {
+    let graph = parse(text).expect("parses");
+    match lower(&graph) {
+        Err(InferError::Operand { slot: got, want, .. }) => {
+            assert_eq!(got, slot, "{text}");
+            assert!(want.contains(why), "{text}: {want}");
+        }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn masks_of_packed_sequences() {
+    for (batch, masks) in [("2", ["8", "5", "1"].as_slice()), ("N", ["3*N+2"].as_slice())] {
+        for mask in masks {
+            let multi = format!(
+                "graph g opset 20 (%q: f32[{batch},3,4], %k: f32[{batch},5,4], %m: i32[{mask}]) -> %y \
+                 {{ %y = com.microsoft.MultiHeadAttention(%q, %k, %k, _, %m, num_heads=2) : f32[..] }}"
+            );
+            refused(&multi, 4, "packed sequences");
+            let packed = format!(
+                "graph g opset 20 (%x: f32[{batch},3,4], %w: f32[4,12], %b: f32[12], %m: i32[{mask}]) -> %y \
+                 {{ %y = com.microsoft.Attention(%x, %w, %b, %m, num_heads=2) : f32[..] }}"
+            );
+            refused(&packed, 3, "packed sequences");
+        }
+    }
+}
+
+#[test]
+fn masks_of_rank_4() {
+    let text = "graph g opset 20 (%q: f32[2,3,4], %k: f32[2,5,4], %m: i32[2,1,3,5]) -> %y \
+                { %y = com.microsoft.MultiHeadAttention(%q, %k, %k, _, %m, num_heads=2) : f32[..] }";
+    refused(text, 4, "rank 1 to 3");
+}
+
+#[test]
+fn biases_of_keys_that_are_heads() {
+    let text = "graph g opset 20 (%q: f32[2,3,4], %k: f32[2,2,5,2], %b: f32[12]) -> %y \
+                { %y = com.microsoft.MultiHeadAttention(%q, %k, %k, %b, num_heads=2) : f32[..] }";
+    refused(text, 3, "absent");
+}
+
+#[test]
+fn blocks_that_are_no_whole_bytes() {
+    let text = "graph g opset 20 (%x: f32[2,4]) -> %y {
+        %b = weight \"b\" u8[3,4,0]
+        %s = weight \"s\" f32[3,4]
+        %y = com.microsoft.MatMulNBits(%x, %b, %s, K=4, N=3, bits=4, block_size=1) : f32[2,3]
+    }";
+    refused(text, 1, "fits K, N and block_size");
+}
+
+#[test]
+fn gradients_of_unknown_rank_for_operands_that_were_broadcast() {
+    let unknown = parse("graph g opset 20 (%x: f32[2,3], %w: f32[..]) -> %y { %y = Add(%x, %w) : f32[..] }");
+    let why = gradient(&unknown.expect("parses")).expect_err("what was broadcast").to_string();
+    assert!(why.contains("a known rank"), "{why}");
+    let both = parse("graph g opset 20 (%x: f32[..]) -> %y { %y = Tanh(%x) : f32[..] }").expect("parses");
+    gradient(&both).expect("nothing was broadcast");
+}
+
+#[test]
+fn contents_of_narrow_integers_wrap() {
+    let text = "graph g opset 20 () -> %sum, %less, %minus {
+        %a = weight \"a\" u8[1] = [200]
+        %b = weight \"b\" u8[1] = [100]
+        %low = weight \"low\" i8[1] = [-128]
+        %s = Add(%a, %b) : u8[1]
+        %sum = Cast(%s, to=7) : i64[1]
+        %l = Sub(%b, %a) : u8[1]
+        %less = Cast(%l, to=7) : i64[1]
+        %m = Neg(%low) : i8[1]
+        %minus = Cast(%m, to=7) : i64[1]
+    }";
+    let mut graph = parse(text).expect("parses");
+    let contents = infer(&mut graph).expect("infers");
+    let computed = evaluate(&graph, &[]).expect("evaluates");
+    for ((name, want), computed) in [("sum", 44), ("less", 156), ("minus", -128)].into_iter().zip(computed) {
+        let value = graph.find(name).expect("there");
+        assert_eq!(computed[[0]], want as f64, "{name}");
+        assert_eq!(contents.get(value).map(Vec::as_slice), Some([Dim::Known(want)].as_slice()), "{name}");
+    }
+}
+
+#[test]
+fn a_long_axis_is_cut_without_being_listed() {
+    for (cut, left) in [("[0]", 1_000_000_000_000i64), ("[7]", 999_999_999_993)] {
+        let text = format!(
+            "graph g opset 20 (%x: f32[1000000000000]) -> %y {{
+                %s = weight \"s\" i64[1] = {cut}
+                %e = weight \"e\" i64[1] = [9223372036854775807]
+                %y = Slice(%x, %s, %e) : f32[..]
+            }}"
+        );
+        let mut graph = parse(&text).expect("parses");
+        infer(&mut graph).expect("infers");
+        assert_eq!(graph.fact(graph.outputs()[0]).dims(), Some([Dim::Known(left)].as_slice()));
+    }
+}
+
+#[test]
+fn pads_at_the_ends_of_their_type() {
+    for (mode, pads) in [
+        ("constant", "[-9223372036854775808, 0]"),
+        ("edge", "[-9223372036854775808, 0]"),
+        ("reflect", "[0, 9223372036854775807]"),
+        ("constant", "[4611686018427387904, 0]"),
+    ] {
+        let text = format!(
+            "graph g opset 20 (%x: f32[3]) -> %y {{
+                %p = weight \"p\" i64[2] = {pads}
+                %y = Pad(%x, %p, mode=\"{mode}\") : f32[..]
+            }}"
+        );
+        let graph = parse(&text).expect("parses");
+        match evaluate(&graph, &[("x", Array::zeros(vec![3]))]) {
+            Ok(y) => assert!(y[0].is_empty() && pads.starts_with("[-"), "{text}"),
+            Err(why) => assert!(!pads.starts_with("[-") && why.to_string().contains("too large"), "{text}: {why}"),
+        }
+    }
+}
+
+#[test]
+fn regions_of_no_length() {
+    for shape in ["[-1, 2]", "[2, 0]"] {
+        let text = format!(
+            "graph g opset 20 (%x: f32[1,1,4,4], %r: f32[1,5]) -> %y \
+             {{ %y = MaxRoiPool(%x, %r, pooled_shape={shape}) : f32[..] }}"
+        );
+        let mut graph = parse(&text).expect("parses");
+        let data = [("x", Array::zeros(vec![1, 1, 4, 4])), ("r", Array::zeros(vec![1, 5]))];
+        assert!(evaluate(&graph, &data).is_err_and(|e| e.to_string().contains("pooled_shape")), "{shape}");
+        let why = infer(&mut graph).expect_err("lengths of at least 1").to_string();
+        assert!(why.contains("at least 1"), "{why}");
+    }
+}
+
+/// Scales that only the run knows give the gradient of scales that are known: lengths are rounded, and do not tell them.
+#[test]
+fn scales_known_to_the_run_only() {
+    let data = [1.0, 1.0, 1.5];
+    let resize = "Resize(%x, _, %s, mode=\"linear\", coordinate_transformation_mode=\"asymmetric\") : f64[..]";
+    let known =
+        format!("graph g opset 20 (%x: f64[1,2,5]) -> %y {{ %s = weight \"s\" f32[3] = [1, 1, 1.5]\n %y = {resize} }}");
+    let at_run_time = format!("graph g opset 20 (%x: f64[N,2,5], %s: f32[3]) -> %y {{ %y = {resize} }}");
+    let known = gradient(&parse(&known).expect("parses")).expect("a gradient");
+    let at_run_time = gradient(&parse(&at_run_time).expect("parses")).expect("a gradient");
+    let x = Array::zeros(vec![1, 2, 5]);
+    let gy = Array::from_shape_fn(vec![1, 2, 7], |at| (1 + at[1] * 7 + at[2] * at[2]) as f64);
+    let s = Array::from_shape_vec(vec![3], data.to_vec()).expect("fits");
+    let inputs = [("x", x), ("gy", gy), ("s", s)];
+    let (want, got) = (evaluate(&known, &inputs).expect("evaluates"), evaluate(&at_run_time, &inputs));
+    let got = got.expect("evaluates");
+    assert_eq!(got[0].shape(), want[0].shape());
+    assert!(got[0].iter().zip(&want[0]).all(|(a, b)| (a - b).abs() < 1e-9), "{} is not {}", got[0], want[0]);
+}
