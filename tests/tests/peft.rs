@@ -102,12 +102,12 @@ fn reproduces(export: &str) {
         let (m, matrix): (&PeftModule, &Matrix) = (module(&last, i, role), &branch.target.matrix);
         let w0 = model.graph.weight(matrix.weight).expect("a weight");
         let bytes = fold_lora(matrix, w0, &m.a, &m.b, m.scale).expect("folds");
-        edits.push(lorac::onnx::Edit { weight: matrix.weight, bytes });
+        edits.push(lorac::onnx::Edit::new(matrix.weight, bytes));
     }
     for (weight, key) in head.iter().zip(["classifier.weight", "classifier.bias"]) {
         let w0 = model.graph.weight(*weight).expect("a weight");
         let new = Tensor::from_slice(w0.dims(), saved(&last, key)).expect("fits");
-        edits.push(lorac::onnx::Edit { weight: *weight, bytes: new.bytes().clone() });
+        edits.push(lorac::onnx::Edit::new(*weight, new.bytes().clone()));
     }
     let out = tempfile::tempdir().expect("temp");
     let deployed = out.path().join("model.onnx");

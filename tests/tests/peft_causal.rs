@@ -82,10 +82,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
             let (m, matrix) = (module(&last, &compiled, b, name), &b.target.matrix);
             assert!((m.scale - b.lora.scale()).abs() < 1e-12, "{who}: '{}' is scaled otherwise", m.name);
             let w0 = model.graph.weight(matrix.weight).expect("a weight");
-            lorac::onnx::Edit {
-                weight: matrix.weight,
-                bytes: fold_lora(matrix, w0, &m.a, &m.b, m.scale).expect("folds"),
-            }
+            lorac::onnx::Edit::new(matrix.weight, fold_lora(matrix, w0, &m.a, &m.b, m.scale).expect("folds"))
         });
         let out = tempfile::tempdir().expect("temp");
         let deployed = out.path().join("model.onnx");

@@ -1,13 +1,20 @@
 //! The shipped pipelines, shortened, on real models and data: what they promise holds on both engines.
 
+use lorac::error::Error;
+use lorac::ir::Tensor;
+use lorac::onnx::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
+use lorac::onnx::{EncodeOptions, OnnxError, SaveOptions, encode, load};
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
+use lorac::program::program;
 use lorac::progress::Progress;
-use lorac::run::{RunOptions, run};
-use lorac::train::Event;
-use lorac_tests::{resolver, root};
+use lorac::run::{RunOptions, plan, run};
+use lorac::train::{Checkpoint, Event, Step};
+use lorac_tests::{engines, resolver, root};
+use prost::Message;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const SHORT: [&str; 4] = ["train.steps=20", "data.eval.take=64", "data.train.take=400", "deploy.verify.samples=32"];
 
@@ -84,48 +91,181 @@ fn a_language_model_on_plain_texts() {
     assert!(losses.len() == 3 && losses.iter().all(|l| (2.0..8.0).contains(l)), "{losses:?}");
 }
 
+/// Of opset 16, older than what the training copies are raised to: the head must speak the model's own.
 #[test]
-fn an_anonymised_export_with_odd_outputs() {
-    let out = tempfile::tempdir().expect("temp");
-    let manifest = shortened("exported-onnx.yaml", &[], out.path());
-    holds(&manifest, out.path(), 6);
-    assert!(manifest.targets.iter().all(|t| t.name.starts_with("onnx::MatMul_")), "{:?}", manifest.targets);
-    let deployed = lorac::onnx::load(out.path().join("model.onnx")).expect("loads");
-    let outputs: Vec<String> = deployed.graph.outputs().iter().map(|v| deployed.graph.name_of(*v)).collect();
-    assert_eq!(outputs.len(), 5, "{outputs:?}");
-    assert!(outputs.contains(&"logits".to_string()) && outputs.contains(&"463".to_string()));
+fn an_anonymised_export_with_odd_outputs_on_both_engines() {
+    for extra in [&[] as &[&str], &["runtime.source=embedded"]] {
+        let out = tempfile::tempdir().expect("temp");
+        let manifest = shortened("exported-onnx.yaml", extra, out.path());
+        holds(&manifest, out.path(), 6);
+        assert!(manifest.targets.iter().all(|t| t.name.starts_with("onnx::MatMul_")), "{:?}", manifest.targets);
+        let deployed = load(out.path().join("model.onnx")).expect("loads");
+        assert!(deployed.graph.opset() < 18, "{}", deployed.graph.opset());
+        let outputs: Vec<String> = deployed.graph.outputs().iter().map(|v| deployed.graph.name_of(*v)).collect();
+        assert_eq!(outputs.len(), 5, "{outputs:?}");
+        assert!(outputs.contains(&"logits".to_string()) && outputs.contains(&"463".to_string()));
+        assert!(!out.path().join("checkpoints").exists(), "nobody asked for checkpoints");
+    }
+}
+
+/// The short exported pipeline, with more settings.
+fn exported(extra: &[&str]) -> Loaded {
+    let sets: Vec<String> = SHORT.iter().chain(extra).map(|s| s.to_string()).collect();
+    Loaded::load(&root().join("pipelines/exported-onnx.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn silent(out: &Path) -> RunOptions {
+    RunOptions { out: out.into(), command: "test".into(), progress: Progress { quiet: true } }
 }
 
 #[test]
 fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
     let out = tempfile::tempdir().expect("temp");
-    let sets: Vec<String> = SHORT
-        .iter()
-        .copied()
-        .chain([
-            "train.optimizer.adamw.lr=10",
-            "train.optimizer.adamw.weight_decay=10",
-            "train.schedule.linear.warmup=0",
-        ])
-        .map(String::from)
-        .collect();
-    let loaded = Loaded::load(&root().join("pipelines/exported-onnx.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.path().into(), command: "test".into(), progress: Progress { quiet: true } };
+    let loaded = exported(&[
+        "train.optimizer.adamw.lr=10",
+        "train.optimizer.adamw.weight_decay=10",
+        "train.schedule.linear.warmup=0",
+    ]);
+    let options = silent(out.path());
     let error = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).expect_err("explodes");
     let text = error.to_string();
     assert!(text.contains("step ") && text.contains("last good parameters") && error.exit_code() == 3, "{text}");
-    let checkpoints = std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints").count();
-    assert_eq!(checkpoints, 1);
+    let checkpoints = std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints");
+    let checkpoints: Vec<_> = checkpoints.flatten().map(|e| e.path()).collect();
+    let [checkpoint] = checkpoints.as_slice() else { panic!("{checkpoints:?}") };
+    assert!(!out.path().join("model.onnx").exists() && !out.path().join("manifest.json").exists());
+
+    let checkpoint = Checkpoint::load(checkpoint).expect("a checkpoint");
+    let plan = plan(&loaded, &resolver(), options.progress).unwrap_or_else(|e| panic!("{e}"));
+    let zeros = || Tensor::vector(&vec![0.0f32; plan.compiled.arena.len()]);
+    let slots = [("theta", "theta.next"), ("m", "m.next"), ("v", "v.next")].map(|(from, to)| (from, to, zeros()));
+    let program = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots.to_vec()).expect("compiles");
+    let mut step = Step { program, betas: [0.9, 0.999], taken: 0 };
+    checkpoint.restore(&mut step).expect("fits");
+    let rows = plan.sampler.epoch(0).nth(checkpoint.step as usize).expect("a batch");
+    let batch = plan.train.batch(&rows, plan.batch).expect("a batch");
+    let feeds = plan.compiled.feeds.for_program(step.program.as_ref(), &batch).expect("feeds");
+    let loss = step.run(&feeds, 0.0).expect("runs").loss;
+    assert!(loss.is_finite(), "the last good parameters, after step {}, give {loss}", checkpoint.step);
+}
+
+#[test]
+fn ctrl_c_before_the_training_ends_the_run() {
+    let out = tempfile::tempdir().expect("temp");
+    let error = run(&exported(&[]), &resolver(), &silent(out.path()), &AtomicBool::new(true)).expect_err("stopped");
+    assert_eq!(error.exit_code(), 130);
+    assert!(error.to_string().contains("nothing is trained"), "{error}");
+    assert_eq!(std::fs::read_dir(out.path()).expect("lists").count(), 0);
+}
+
+/// Stops once a line of metrics.jsonl holds `line`: the run ends with 130 and a checkpoint, and deploys nothing.
+#[track_caller]
+fn stops_after(line: &str) {
+    let out = tempfile::tempdir().expect("temp");
+    let (loaded, options, stop) = (exported(&[]), silent(out.path()), AtomicBool::new(false));
+    let metrics = out.path().join("metrics.jsonl");
+    let error = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // A run that ends without the line must not keep the test.
+            for _ in 0..60_000 {
+                if std::fs::read_to_string(&metrics).is_ok_and(|text| text.contains(line)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        run(&loaded, &resolver(), &options, &stop).expect_err("stopped")
+    });
+    assert_eq!(error.exit_code(), 130, "{error}");
+    assert!(error.to_string().contains("the state is saved in"), "{error}");
+    assert_eq!(std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints").count(), 1);
     assert!(!out.path().join("model.onnx").exists() && !out.path().join("manifest.json").exists());
 }
 
 #[test]
 fn ctrl_c_saves_the_state() {
+    stops_after("\"step\":2,");
+}
+
+#[test]
+fn ctrl_c_in_the_last_evaluation_saves_the_state() {
+    stops_after("\"step\":20,");
+}
+
+#[test]
+fn a_model_that_would_be_written_over_is_refused_before_the_training() {
     let out = tempfile::tempdir().expect("temp");
-    let sets = SHORT.map(String::from);
-    let loaded = Loaded::load(&root().join("pipelines/exported-onnx.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.path().into(), command: "test".into(), progress: Progress { quiet: true } };
-    let error = run(&loaded, &resolver(), &options, &AtomicBool::new(true)).expect_err("stopped");
-    assert_eq!(error.exit_code(), 130);
-    assert!(out.path().join("checkpoints/step-0.safetensors").exists(), "{error}");
+    let model = out.path().join("model.onnx");
+    let source = exported(&[]).pipeline.model.source;
+    let original = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
+    std::fs::copy(&original.path, &model).expect("copies");
+    let loaded = exported(&[&format!("model.source={}", model.display())]);
+    let error = run(&loaded, &resolver(), &silent(out.path()), &AtomicBool::new(false)).expect_err("overwrites");
+    assert!(matches!(error, Error::Onnx(OnnxError::Overwrites { .. })), "{error}");
+    assert!(!out.path().join("metrics.jsonl").exists());
+    assert_eq!(lorac::output::sha256_file(&model).expect("still there").0, original.sha256);
+}
+
+/// The same model with its weights in a file of their own: that is an artifact as well.
+#[test]
+fn external_data_is_in_the_manifest() {
+    let (base, out) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+    let source = exported(&[]).pipeline.model.source;
+    let original = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
+    let graph = load(&original.path).expect("loads").graph;
+    let model = base.path().join("base.onnx");
+    let options = SaveOptions { external_threshold: 0, ..SaveOptions::default() };
+    lorac::onnx::save(&graph, &model, &options).expect("saves");
+    let manifest = shortened("exported-onnx.yaml", &[&format!("model.source={}", model.display())], out.path());
+    holds(&manifest, out.path(), 6);
+    let weights: Vec<&str> =
+        manifest.artifacts.iter().filter(|a| a.kind == "weights").map(|a| a.path.as_str()).collect();
+    assert_eq!(weights, ["base.onnx.data"]);
+}
+
+/// `y = op(x)`, where `own.Twice` is a function of the model.
+fn one_node(domain: &str, op: &str) -> ModelProto {
+    let shape = "graph g(%x: f32[3,4]) -> %y { %y = Relu(%x) : f32[3,4] }";
+    let text = lorac::ir::parse(shape).expect("parses");
+    let mut model = ModelProto::decode(encode(&text, &EncodeOptions::default()).expect("encodes").bytes.as_slice())
+        .expect("decodes");
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+    model.opset_import.push(opset(domain, 1));
+    let node = &mut model.graph.as_mut().expect("a graph").node[0];
+    (node.op_type, node.domain) = (Some(op.into()), Some(domain.into()));
+    if domain == "own" {
+        let names = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let add = NodeProto {
+            op_type: Some("Add".into()),
+            input: names(&["a", "a"]),
+            output: names(&["b"]),
+            ..Default::default()
+        };
+        model.functions.push(FunctionProto {
+            name: Some(op.into()),
+            domain: Some(domain.into()),
+            input: names(&["a"]),
+            output: names(&["b"]),
+            node: vec![add],
+            opset_import: model.opset_import.clone(),
+            ..Default::default()
+        });
+    }
+    model
+}
+
+#[test]
+fn functions_and_fused_operators_are_verified_on_both_engines() {
+    let folder = tempfile::tempdir().expect("temp");
+    for (domain, op) in [("own", "Twice"), ("com.microsoft", "FastGelu")] {
+        let path = folder.path().join(format!("{op}.onnx"));
+        std::fs::write(&path, one_node(domain, op).encode_to_vec()).expect("writes");
+        let model = load(&path).expect("loads");
+        for engine in engines() {
+            let verdict = lorac::verify::files(&model, &model, &[], Some(0.0), 2, engine.as_ref());
+            let verdict = verdict.unwrap_or_else(|e| panic!("{op} on {}: {e}", engine.name()));
+            assert!(verdict.passed, "{op} on {}: {verdict:?}", engine.name());
+        }
+    }
 }

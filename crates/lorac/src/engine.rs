@@ -31,6 +31,10 @@ pub enum From<'a> {
 /// Opens an engine.
 pub fn open(from: &From, options: &Options, resolver: &Resolver) -> Result<Engine, Error> {
     match from {
+        From::Embedded if options.provider == Provider::Cuda => {
+            let backend = "the embedded engine".to_string();
+            Err(lorac_runtime::RuntimeError::WrongProvider { backend, provider: options.provider }.into())
+        }
         From::Embedded => embedded(options),
         From::Auto => {
             let found = discover(&Search { caches: vec![resolver.cache.join("pypi")] });

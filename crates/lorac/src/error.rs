@@ -9,6 +9,7 @@ use lorac_onnx::OnnxError;
 use lorac_passes::{FoldError, PassError};
 use lorac_runtime::RuntimeError;
 use lorac_train::TrainError;
+use std::path::PathBuf;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +45,17 @@ pub enum Error {
     /// The result is not what was promised.
     #[error("{0}")]
     Gate(String),
-    /// Ctrl-C.
-    #[error("interrupted: the state is saved in {0}")]
+    /// Ctrl-C: what is left of the run.
+    #[error("interrupted: {0}")]
     Interrupted(String),
+    /// The training is done, and what comes after it failed.
+    #[error("{error}; the trained parameters are in {}", .checkpoint.display())]
+    Trained {
+        /// Where the training is kept.
+        checkpoint: PathBuf,
+        /// What failed.
+        error: Box<Error>,
+    },
 }
 
 impl Error {
@@ -60,6 +69,7 @@ impl Error {
             Error::Pass(_) | Error::Infer(_) => 2,
             Error::Data(_) => 2,
             Error::Interrupted(_) => 130,
+            Error::Trained { error, .. } => error.exit_code(),
             _ => 3,
         }
     }

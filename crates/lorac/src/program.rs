@@ -1,9 +1,9 @@
-//! Graphs to programs of an engine.
+//! Graphs and model files to programs of an engine.
 
 use crate::error::Error;
-use lorac_ir::{Graph, Tensor};
-use lorac_onnx::{EncodeOptions, encode};
-use lorac_runtime::{Backend, Program, Source, StateSlot};
+use lorac_ir::{Graph, Tensor, ValueId};
+use lorac_onnx::{EncodeOptions, Location, Model, encode};
+use lorac_runtime::{Backend, Program, Provider, RuntimeError, Source, StateSlot};
 
 /// Name under which encoded graphs refer to the weights that stay in the mapped model.
 const WEIGHTS: &str = "weights.bin";
@@ -22,4 +22,34 @@ pub fn program(
     let state = state.into_iter().map(slot).collect();
     let source = Source { model: encoded.bytes.into(), weights: encoded.external, state };
     Ok(backend.compile(source)?)
+}
+
+/// Compiles a model as its users do: ONNX Runtime gets the bytes of the file. The embedded engine, which knows neither
+/// functions nor fused operators, gets a copy without, in which the inputs called `empty` are caches without an entry.
+pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
+    if backend.provider() == Provider::Tract {
+        let mut graph = model.graph.clone();
+        lorac_passes::prepare(&mut graph, &model.functions, &[])?;
+        let caches: Vec<ValueId> = empty.iter().filter_map(|name| graph.find(name)).collect();
+        let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied());
+        if lorac_passes::drop_empty(&mut graph, &caches, batch)? > 0 {
+            lorac_passes::fold_constants(&mut graph, &[])?;
+        }
+        lorac_passes::narrow_sums(&mut graph)?;
+        return program(backend, &graph, Vec::new());
+    }
+    let external = |(id, location): (&ValueId, &Location)| match location {
+        Location::External { .. } => Some((model.graph.name_of(*id), model.graph.weight(*id)?.clone())),
+        _ => None,
+    };
+    let weights = model.locations.iter().filter_map(external).collect();
+    match backend.compile(Source { model: model.file.clone(), weights, state: Vec::new() }) {
+        // External data of a graph inside a node cannot be bound to the file.
+        Err(RuntimeError::Weight { .. }) => {
+            let mut graph = model.graph.clone();
+            lorac_passes::inline(&mut graph, &model.functions)?;
+            program(backend, &graph, Vec::new())
+        }
+        compiled => Ok(compiled?),
+    }
 }

@@ -1,7 +1,7 @@
 //! Proof that a fold is a fold: bytes and outputs of base and deployed model, held against each other.
 
 use crate::error::Error;
-use crate::program::program;
+use crate::program::{model_program, program};
 use lorac_ir::{DType, Graph, Tensor};
 use lorac_onnx::{Model, compare};
 use lorac_runtime::{Backend, Program};
@@ -32,29 +32,58 @@ pub struct Verified {
     pub passed: bool,
 }
 
-/// Largest difference between the outputs that both programs have, over all batches. A NaN on one side only counts as
-/// infinite.
+/// How far the outputs of two programs are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// The largest difference. A NaN on one side only counts as infinite.
+    pub largest: f64,
+    /// Whether there is a NaN that both sides have.
+    pub nan: bool,
+}
+
+/// The difference between the outputs that both programs have, over all batches. A NaN that both have is no difference,
+/// unless there is a `base` that does not have it: then both are equally broken.
 pub fn difference(
     left: &mut dyn Program,
     right: &mut dyn Program,
+    mut base: Option<&mut dyn Program>,
     batches: &[Vec<(String, Tensor)>],
-) -> Result<f64, Error> {
-    let names = |p: &dyn Program| -> BTreeSet<String> {
-        let floats = p.outputs().iter().filter(|o| o.fact.dtype.is_float() || o.fact.dtype == DType::Opaque);
-        floats.map(|o| o.name.clone()).collect()
-    };
-    let (ours, theirs) = (names(left), names(right));
+) -> Result<Difference, Error> {
+    let (ours, theirs) = (floats(left), floats(right));
     let common: Vec<&str> = ours.intersection(&theirs).map(String::as_str).collect();
     if common.is_empty() {
         return Err(Error::Gate("the two models have no output in common".into()));
     }
-    let mut worst = 0.0f64;
+    let known = base.as_deref().map(floats);
+    let mut found = Difference { largest: 0.0, nan: false };
     for batch in batches {
         let (ours, theirs) = (taken(left, batch), taken(right, batch));
         let (x, y) = (left.run(&ours, &common)?, right.run(&theirs, &common)?);
-        worst = x.iter().zip(&y).fold(worst, |worst, (x, y)| worst.max(distance(x, y)));
+        let mut excuses: Vec<Option<Vec<f64>>> = Vec::new();
+        if let (Some(base), Some(known)) = (base.as_deref_mut(), &known) {
+            let asked: Vec<&str> = common.iter().copied().filter(|name| known.contains(*name)).collect();
+            let mut run =
+                if asked.is_empty() { Vec::new() } else { base.run(&taken(base, batch), &asked)? }.into_iter();
+            let given = common.iter().map(|name| if known.contains(*name) { run.next()?.to_f64() } else { None });
+            excuses = given.collect();
+        }
+        for (i, (x, y)) in x.iter().zip(&y).enumerate() {
+            let excused = |at: usize| match excuses.get(i) {
+                None => true,
+                Some(given) => given.as_ref().and_then(|v| v.get(at)).is_some_and(|v| v.is_nan()),
+            };
+            let (distance, nan) = distance(x, y, excused);
+            found.largest = found.largest.max(distance);
+            found.nan |= nan;
+        }
     }
-    Ok(worst)
+    Ok(found)
+}
+
+/// The outputs that can be compared.
+fn floats(program: &dyn Program) -> BTreeSet<String> {
+    let floats = program.outputs().iter().filter(|o| o.fact.dtype.is_float() || o.fact.dtype == DType::Opaque);
+    floats.map(|o| o.name.clone()).collect()
 }
 
 /// The tensors that a program takes: a training copy has no caches.
@@ -63,19 +92,20 @@ fn taken<'b>(program: &dyn Program, batch: &'b [(String, Tensor)]) -> Vec<(&'b s
     batch.iter().filter(|(n, _)| takes(n)).map(|(n, t)| (n.as_str(), t)).collect()
 }
 
-/// Largest difference of two tensors; infinite where the shapes differ or one is not finite.
-fn distance(x: &Tensor, y: &Tensor) -> f64 {
-    let (Some(a), Some(b)) = (x.to_f64(), y.to_f64()) else { return f64::INFINITY };
+/// Largest difference of two tensors, infinite where the shapes differ or one is not finite, and whether both have a NaN
+/// in the same place. That is a difference where it is not excused.
+fn distance(x: &Tensor, y: &Tensor, excused: impl Fn(usize) -> bool) -> (f64, bool) {
+    let (Some(a), Some(b)) = (x.to_f64(), y.to_f64()) else { return (f64::INFINITY, false) };
     if x.dims() != y.dims() {
-        return f64::INFINITY;
+        return (f64::INFINITY, false);
     }
-    let each = a.iter().zip(&b).map(|(a, b)| match (a.is_nan(), b.is_nan()) {
-        (true, true) => 0.0,
+    let each = a.iter().zip(&b).enumerate().map(|(i, (a, b))| match (a.is_nan(), b.is_nan()) {
+        (true, true) if excused(i) => 0.0,
         (false, false) if a == b => 0.0,
         (false, false) => (a - b).abs(),
         _ => f64::INFINITY,
     });
-    each.fold(0.0, f64::max)
+    (each.fold(0.0, f64::max), a.iter().zip(&b).any(|(a, b)| a.is_nan() && b.is_nan()))
 }
 
 /// Compares bytes and nodes of the files, and the outputs of `adapted` (base + adapter, with `theta`) with the deployed
@@ -89,6 +119,8 @@ pub struct Check<'a> {
     pub targets: &'a [String],
     /// Nodes that a head may add.
     pub head: usize,
+    /// Inputs that are caches without an entry.
+    pub empty: &'a [String],
     /// Largest accepted difference.
     pub tolerance: f64,
 }
@@ -103,9 +135,13 @@ impl Check<'_> {
         batches: &[Vec<(String, Tensor)>],
     ) -> Result<Verified, Error> {
         let mut left = program(backend, adapted, vec![("theta", "", theta)])?;
-        let mut right = program(backend, &self.deployed.graph, Vec::new())?;
-        let max_abs_diff = difference(left.as_mut(), right.as_mut(), batches)?;
-        Ok(self.files(max_abs_diff, batches.len()))
+        let mut right = model_program(backend, self.deployed, self.empty)?;
+        let mut found = difference(left.as_mut(), right.as_mut(), None, batches)?;
+        if found.nan {
+            let mut base = model_program(backend, self.base, self.empty)?;
+            found = difference(left.as_mut(), right.as_mut(), Some(base.as_mut()), batches)?;
+        }
+        Ok(self.files(found.largest, batches.len()))
     }
 
     /// The comparison of the files, with a difference of outputs found elsewhere.
@@ -165,10 +201,10 @@ pub fn files(
     let all: Vec<String> = base.graph.weights().map(|w| w.1.name.to_string()).collect();
     let allowed = if targets.is_empty() { &all } else { targets };
     let c = compare(base, deployed, allowed);
-    let mut left = program(backend, &base.graph, Vec::new())?;
-    let mut right = program(backend, &deployed.graph, Vec::new())?;
+    let mut left = model_program(backend, base, &[])?;
+    let mut right = model_program(backend, deployed, &[])?;
     let batches: Vec<_> = (0..samples).map(|i| random_batch(&base.graph, i as u64)).collect::<Result<_, _>>()?;
-    let max_abs_diff = difference(left.as_mut(), right.as_mut(), &batches)?;
+    let max_abs_diff = difference(left.as_mut(), right.as_mut(), None, &batches)?.largest;
     let mut failures = Vec::new();
     if c.changed_bytes_outside_targets > 0 {
         failures.push(format!("{} bytes changed outside the targets", c.changed_bytes_outside_targets));
@@ -216,4 +252,60 @@ fn random_batch(graph: &Graph, seed: u64) -> Result<Vec<(String, Tensor)>, Error
         batch.push((name.clone(), Tensor::from_f64(fact.dtype, &dims, &data).ok_or_else(unknown)?));
     }
     Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_ir::Fact;
+    use lorac_runtime::{Port, RuntimeError};
+
+    /// A program without inputs that always gives the same.
+    struct Fixed(Vec<Port>, Tensor);
+
+    impl Fixed {
+        fn new(name: &str, data: &[f32]) -> Fixed {
+            let port = Port { name: name.into(), fact: Fact::new(DType::F32, [data.len()]) };
+            Fixed(vec![port], Tensor::vector(data))
+        }
+    }
+
+    impl Program for Fixed {
+        fn inputs(&self) -> &[Port] {
+            &[]
+        }
+
+        fn outputs(&self) -> &[Port] {
+            &self.0
+        }
+
+        fn run(&mut self, _: &[(&str, &Tensor)], fetch: &[&str]) -> Result<Vec<Tensor>, RuntimeError> {
+            Ok(fetch.iter().map(|_| self.1.clone()).collect())
+        }
+
+        fn state(&self, input: &str) -> Result<Tensor, RuntimeError> {
+            Err(RuntimeError::NoSuchState { name: input.into(), have: Vec::new() })
+        }
+
+        fn set_state(&mut self, input: &str, _: &Tensor) -> Result<(), RuntimeError> {
+            Err(RuntimeError::NoSuchState { name: input.into(), have: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn a_nan_is_excused_by_the_base_alone() {
+        let broken = || Fixed::new("y", &[1.0, f32::NAN]);
+        let batches = [Vec::new()];
+        let beside = |base: Option<&mut dyn Program>| {
+            difference(&mut broken(), &mut broken(), base, &batches).expect("an output in common")
+        };
+        assert_eq!(beside(None), Difference { largest: 0.0, nan: true });
+        assert_eq!(beside(Some(&mut broken())).largest, 0.0);
+        for mut base in [Fixed::new("y", &[1.0, 2.0]), Fixed::new("y", &[f32::NAN, 2.0]), Fixed::new("z", &[f32::NAN])]
+        {
+            assert_eq!(beside(Some(&mut base)).largest, f64::INFINITY);
+        }
+        let one = difference(&mut broken(), &mut Fixed::new("y", &[1.0, 2.0]), None, &batches).expect("compares");
+        assert_eq!(one, Difference { largest: f64::INFINITY, nan: false });
+    }
 }

@@ -183,6 +183,14 @@ pub enum OnnxError {
         /// Length of the replacement.
         got: usize,
     },
+    /// The new bytes of a weight cannot be made.
+    #[error("cannot replace '{weight}': {source}")]
+    Edit {
+        /// The weight.
+        weight: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Two weights lie on the same bytes of the file, and only one is to change.
     #[error("'{weight}' shares its bytes with '{other}': changing one would change both")]
     SharedBytes {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lorac_ir::{Function, Graph, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A model as it was read. The weights of `graph` are ranges of the mapped files: whoever shortens such a file while
 /// the model lives ends the process.
@@ -62,6 +62,11 @@ pub enum Location {
 }
 
 impl Model {
+    /// The files beside the model's own that its weights lie in, relative to its folder, sorted.
+    pub fn external_files(&self) -> impl Iterator<Item = &Path> {
+        self.external.keys().map(PathBuf::as_path)
+    }
+
     /// The weight called `name`, with its location.
     pub fn location(&self, name: &str) -> Option<(ValueId, &Location)> {
         let id = self.graph.find(name)?;

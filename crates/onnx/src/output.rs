@@ -14,7 +14,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Writes a file that is to be at `path`.
+    /// Writes a file that is to be at `path`. An [`OnnxError`] inside the error of `fill` is returned as it is.
     pub(crate) fn write(
         &mut self,
         path: &Path,
@@ -33,7 +33,7 @@ impl Output {
         let mut builder = tempfile::Builder::new();
         let mut temp =
             builder.prefix(".lorac-").suffix(".tmp").permissions(mode).tempfile_in(folder).map_err(failed)?;
-        fill(temp.as_file_mut()).map_err(failed)?;
+        fill(temp.as_file_mut()).map_err(|e| e.downcast::<OnnxError>().unwrap_or_else(failed))?;
         temp.as_file().sync_all().map_err(failed)?;
         self.files.push((temp, path.to_path_buf()));
         Ok(())

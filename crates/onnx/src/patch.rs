@@ -4,24 +4,70 @@ use crate::append::append;
 use crate::layout::MESSAGE_LIMIT;
 use crate::map::{Mapped, Stamp, open, stamp};
 use crate::output::{Output, folder_of};
-use crate::splice::{NewTensor, Splice, reencode};
+use crate::splice::{NewTensor, Splice, Tail, reencode};
 use crate::tensor::code;
 use crate::{Appendix, Location, Model, OnnxError};
 use bytes::Bytes;
 use lorac_ir::ValueId;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-/// New bytes for a weight, as many as it has.
-#[derive(Debug, Clone)]
-pub struct Edit {
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// New bytes for a weight, as many as it has: its elements, little-endian and row-major.
+#[derive(Clone)]
+pub struct Edit<'a> {
     /// The weight, in the model's graph.
     pub weight: ValueId,
-    /// Its elements, little-endian and row-major.
-    pub bytes: Bytes,
+    content: Content<'a>,
+}
+
+#[derive(Clone)]
+enum Content<'a> {
+    Ready(Bytes),
+    Made(Rc<dyn Fn() -> Result<Bytes, AnyError> + 'a>),
+}
+
+impl<'a> Edit<'a> {
+    /// An edit whose bytes are here.
+    pub fn new(weight: ValueId, bytes: impl Into<Bytes>) -> Edit<'a> {
+        Edit { weight, content: Content::Ready(bytes.into()) }
+    }
+
+    /// An edit whose bytes are made when they are written, so that those of many need not be held at once.
+    pub fn made<E>(weight: ValueId, make: impl Fn() -> Result<Bytes, E> + 'a) -> Edit<'a>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Edit { weight, content: Content::Made(Rc::new(move || make().map_err(Into::into))) }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// Those of what makes them.
+    pub fn bytes(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+        match &self.content {
+            Content::Ready(bytes) => Ok(bytes.clone()),
+            Content::Made(make) => make(),
+        }
+    }
+}
+
+impl fmt::Debug for Edit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Edit");
+        shown.field("weight", &self.weight);
+        match &self.content {
+            Content::Ready(bytes) => shown.field("bytes", bytes).finish(),
+            Content::Made(_) => shown.finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Where an edit went.
@@ -44,18 +90,20 @@ pub struct PatchReport {
     pub reencoded: Vec<String>,
     /// Bytes appended.
     pub appended: u64,
+    /// Files written: the external ones, then the model.
+    pub written: Vec<PathBuf>,
 }
 
 /// Copies `model` to `out`, replaces the bytes of the edited weights and appends `appendix`. Memory use does not depend
-/// on the size of the model. External data files are copied beside `out`. A file appears whole or not at all, the model
-/// after the files it refers to.
+/// on the size of the model: the bytes of one [`Edit::made`] are held at a time. External data files are copied beside
+/// `out`. A file appears whole or not at all, the model after the files it refers to.
 ///
 /// # Errors
-/// Edits that do not fit, weights that share their bytes with others, an appendix that does not fit, a model that changed
-/// since it was loaded, and places that cannot be written or are the model's own.
+/// Edits that do not fit or cannot be made, weights that share their bytes with others, an appendix that does not fit, a
+/// model that changed since it was loaded, and places that cannot be written or are the model's own.
 pub fn patch(
     model: &Model,
-    edits: &[Edit],
+    edits: &[Edit<'_>],
     appendix: Option<&Appendix>,
     out: impl AsRef<Path>,
 ) -> Result<PatchReport, OnnxError> {
@@ -75,18 +123,21 @@ pub fn patch(
         return Err(OnnxError::TooLarge { bytes: total });
     }
     refuse_overwriting(model, out)?;
+    let make = |tail: Tail| made(model, &edits[tail.edit], tail.len);
     let mut output = Output::default();
     for (path, file) in &model.external {
-        let edits = plan.external.get(path).map_or(&[][..], Vec::as_slice);
+        let splices = plan.external.get(path).map_or(&[][..], Vec::as_slice);
         let to = folder_of(out).join(path);
-        if edits.is_empty() && stamp(&to).is_some_and(|s| s.same_file(&file.stamp)) {
+        if splices.is_empty() && stamp(&to).is_some_and(|s| s.same_file(&file.stamp)) {
             continue;
         }
         make_folder(out, &to)?;
-        copy(&mut output, file, &to, edits, &[])?;
+        copy(&mut output, file, &to, splices, &make, &[])?;
+        report.written.push(to);
     }
-    copy(&mut output, base, out, &plan.inline, &tail)?;
+    copy(&mut output, base, out, &plan.inline, &make, &tail)?;
     output.commit()?;
+    report.written.push(out.to_path_buf());
     Ok(report)
 }
 
@@ -97,12 +148,15 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(model: &Model, edits: &[Edit], out: &Path, report: &mut PatchReport) -> Result<Plan, OnnxError> {
+    fn new(model: &Model, edits: &[Edit<'_>], out: &Path, report: &mut PatchReport) -> Result<Plan, OnnxError> {
         let mut plan = Plan { inline: Vec::new(), external: BTreeMap::new() };
         let mut encoded = HashMap::new();
-        for edit in edits {
-            let bytes = edit.bytes.clone();
-            let splice = |r: &Range<u64>| Splice { range: r.start as usize..r.end as usize, bytes: bytes.clone() };
+        for (i, edit) in edits.iter().enumerate() {
+            let tail = Tail { edit: i, len: length(model, edit) };
+            let splice = |r: &Range<u64>| {
+                let range = r.start as usize..r.end as usize;
+                Splice { range, head: Bytes::new(), tail: Some(tail) }
+            };
             match &model.locations[&edit.weight] {
                 Location::Inline { range } => plan.inline.push(splice(range)),
                 Location::External { path, range } => {
@@ -111,7 +165,7 @@ impl Plan {
                 Location::Encoded { .. } => {
                     let fact = model.graph.fact(edit.weight);
                     let (data_type, dims) = (code(fact.dtype).unwrap_or(0), fact.known_dims().unwrap_or_default());
-                    encoded.insert(model.graph.name_of(edit.weight), NewTensor { bytes, data_type, dims });
+                    encoded.insert(model.graph.name_of(edit.weight), NewTensor { tail, data_type, dims });
                 }
             }
         }
@@ -128,7 +182,7 @@ impl Plan {
             let weight = model.graph.name_of(edit.weight);
             let (file, range) = match &model.locations[&edit.weight] {
                 Location::External { path, range } => (folder_of(out).join(path), range.clone()),
-                Location::Inline { range } => (out.to_path_buf(), plan.moved(range.start, edit.bytes.len())),
+                Location::Inline { range } => (out.to_path_buf(), plan.moved(range.start, length(model, edit))),
                 Location::Encoded { .. } => {
                     let Some((start, inner)) = inside.get(weight.as_str()) else {
                         return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: edit.weight });
@@ -146,29 +200,44 @@ impl Plan {
     /// Where `len` bytes that were at `start` of the model's file are afterwards.
     fn moved(&self, start: u64, len: usize) -> Range<u64> {
         let before = self.inline.iter().take_while(|s| (s.range.start as u64) < start);
-        let (gone, come) = before.fold((0, 0), |(g, c), s| (g + s.range.len() as u64, c + s.bytes.len() as u64));
+        let (gone, come) = before.fold((0, 0), |(g, c), s| (g + s.range.len() as u64, c + s.len() as u64));
         let start = start - gone + come;
         start..start + len as u64
     }
 
     fn length(&self, base: &Mapped) -> u64 {
-        let (gone, come) = self.inline.iter().fold((0, 0), |(g, c), s| (g + s.range.len(), c + s.bytes.len()));
+        let (gone, come) = self.inline.iter().fold((0, 0), |(g, c), s| (g + s.range.len(), c + s.len()));
         (base.bytes.len() - gone + come) as u64
     }
 }
 
-fn check_edits(model: &Model, edits: &[Edit]) -> Result<(), OnnxError> {
+/// Bytes of the weight of an edit.
+fn length(model: &Model, edit: &Edit<'_>) -> usize {
+    model.graph.weight(edit.weight).map_or(0, |t| t.bytes().len())
+}
+
+/// The bytes of an edit, which are to be `want`.
+fn made(model: &Model, edit: &Edit<'_>, want: usize) -> Result<Bytes, OnnxError> {
+    let weight = || model.graph.name_of(edit.weight);
+    let bytes = edit.bytes().map_err(|source| OnnxError::Edit { weight: weight(), source })?;
+    match bytes.len() {
+        got if got != want => Err(OnnxError::Length { weight: weight(), want, got }),
+        _ => Ok(bytes),
+    }
+}
+
+fn check_edits(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
     let mut seen = std::collections::HashSet::new();
     for edit in edits {
         let (Some(tensor), true) = (model.graph.weight(edit.weight), model.locations.contains_key(&edit.weight)) else {
             return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: edit.weight });
         };
-        let (weight, want, got) = (model.graph.name_of(edit.weight), tensor.bytes().len(), edit.bytes.len());
+        let weight = model.graph.name_of(edit.weight);
         if tensor.dtype().size() == 0 {
             return Err(OnnxError::OpaqueTensor { weight, dtype: tensor.dtype() });
         }
-        if want != got {
-            return Err(OnnxError::Length { weight, want, got });
+        if matches!(edit.content, Content::Ready(_)) {
+            made(model, edit, tensor.bytes().len())?;
         }
         if !seen.insert(edit.weight) {
             return Err(OnnxError::EditedTwice { weight });
@@ -178,15 +247,21 @@ fn check_edits(model: &Model, edits: &[Edit]) -> Result<(), OnnxError> {
 }
 
 /// Refuses an edit that would change another weight as well, unless that one gets the same bytes.
-fn refuse_shared(model: &Model, edits: &[Edit]) -> Result<(), OnnxError> {
-    let new: HashMap<ValueId, &Bytes> = edits.iter().map(|e| (e.weight, &e.bytes)).collect();
+fn refuse_shared(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
+    let new: HashMap<ValueId, &Edit<'_>> = edits.iter().map(|e| (e.weight, e)).collect();
     for edit in edits {
         let Some((file, range)) = place(&model.locations[&edit.weight]) else { continue };
         for (other, location) in model.locations.iter().filter(|(id, _)| **id != edit.weight) {
             let Some((other_file, other_range)) = place(location) else { continue };
             let apart = other_file != file || range.end <= other_range.start || other_range.end <= range.start;
-            let alike = range == other_range && new.get(other) == Some(&&edit.bytes);
-            if !apart && !alike {
+            if apart {
+                continue;
+            }
+            let alike = match new.get(other).filter(|_| range == other_range) {
+                Some(second) => made(model, edit, length(model, edit))? == made(model, second, length(model, second))?,
+                None => false,
+            };
+            if !alike {
                 let (weight, other) = (model.graph.name_of(edit.weight), model.graph.name_of(*other));
                 return Err(OnnxError::SharedBytes { weight, other });
             }
@@ -235,7 +310,14 @@ fn make_folder(out: &Path, to: &Path) -> Result<(), OnnxError> {
     std::fs::create_dir_all(folder).map_err(failed)
 }
 
-fn copy(output: &mut Output, from: &Mapped, to: &Path, splices: &[Splice], tail: &[Bytes]) -> Result<(), OnnxError> {
+fn copy(
+    output: &mut Output,
+    from: &Mapped,
+    to: &Path,
+    splices: &[Splice],
+    make: &dyn Fn(Tail) -> Result<Bytes, OnnxError>,
+    tail: &[Bytes],
+) -> Result<(), OnnxError> {
     let unreadable = |source| OnnxError::Read { path: from.path.clone(), source };
     if stamp(to).is_some_and(|s| s.same_file(&from.stamp)) {
         return Err(OnnxError::Overwrites { path: to.to_path_buf() });
@@ -245,7 +327,7 @@ fn copy(output: &mut Output, from: &Mapped, to: &Path, splices: &[Splice], tail:
         return Err(OnnxError::ChangedOnDisk { path: from.path.clone() });
     }
     output.write(to, |file| {
-        splice_into(&mut source, meta.len(), file, splices)?;
+        splice_into(&mut source, meta.len(), file, splices, make)?;
         file.seek(SeekFrom::End(0))?;
         tail.iter().try_for_each(|piece| file.write_all(piece))
     })
@@ -253,12 +335,25 @@ fn copy(output: &mut Output, from: &Mapped, to: &Path, splices: &[Splice], tail:
 
 /// Copies `source` with the splices in their places. `io::copy` between files leaves the work to the kernel, which
 /// shares the blocks where the file system can.
-fn splice_into(source: &mut File, len: u64, to: &mut File, splices: &[Splice]) -> io::Result<()> {
-    if splices.iter().all(|s| s.bytes.len() == s.range.len()) {
+fn splice_into(
+    source: &mut File,
+    len: u64,
+    to: &mut File,
+    splices: &[Splice],
+    make: &dyn Fn(Tail) -> Result<Bytes, OnnxError>,
+) -> io::Result<()> {
+    let put = |splice: &Splice, to: &mut File| {
+        to.write_all(&splice.head)?;
+        match splice.tail {
+            Some(tail) => to.write_all(&make(tail).map_err(io::Error::other)?),
+            None => Ok(()),
+        }
+    };
+    if splices.iter().all(|s| s.len() == s.range.len()) {
         io::copy(source, to)?;
         return splices.iter().try_for_each(|s| {
             to.seek(SeekFrom::Start(s.range.start as u64))?;
-            to.write_all(&s.bytes)
+            put(s, to)
         });
     }
     let mut at = 0;
@@ -270,7 +365,7 @@ fn splice_into(source: &mut File, len: u64, to: &mut File, splices: &[Splice]) -
         }
         source.seek(SeekFrom::Start(at))?;
         io::copy(&mut source.take(start - at), to)?;
-        to.write_all(&splice.bytes)?;
+        put(splice, to)?;
         at = end;
     }
     source.seek(SeekFrom::Start(at))?;

@@ -6,16 +6,31 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-/// Bytes that take the place of a range of the file.
+/// Bytes that take the place of a range of the file: `head`, then those of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Splice {
     pub(crate) range: Range<usize>,
-    pub(crate) bytes: Bytes,
+    pub(crate) head: Bytes,
+    pub(crate) tail: Option<Tail>,
+}
+
+/// The bytes of an edit, which are made when they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// Position in the list of edits.
+    pub(crate) edit: usize,
+    pub(crate) len: usize,
+}
+
+impl Splice {
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.map_or(0, |t| t.len)
+    }
 }
 
 /// A tensor to be written anew.
 pub(crate) struct NewTensor {
-    pub(crate) bytes: Bytes,
+    pub(crate) tail: Tail,
     /// The ONNX type code and the shape, for a `Constant` that has neither.
     pub(crate) data_type: i32,
     pub(crate) dims: Vec<usize>,
@@ -50,10 +65,10 @@ pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Resu
     for (_, message) in around.into_iter().rev() {
         let inside = |s: &&Splice| message.payload.start <= s.range.start && s.range.end <= message.payload.end;
         let (gone, come) =
-            splices.iter().filter(inside).fold((0, 0), |(gone, come), s| (gone + s.range.len(), come + s.bytes.len()));
+            splices.iter().filter(inside).fold((0, 0), |(gone, come), s| (gone + s.range.len(), come + s.len()));
         let mut length = Vec::new();
         put_varint(&mut length, (message.payload.len() - gone + come) as u64);
-        splices.push(Splice { range: message.length, bytes: length.into() });
+        splices.push(Splice { range: message.length, head: length.into(), tail: None });
     }
     let mut order: Vec<usize> = (0..splices.len()).collect();
     order.sort_by_key(|i| splices[*i].range.start);
@@ -103,38 +118,33 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Replaces the content of the last of `messages`. The new content ends with the tensor's bytes.
-    fn replace(&mut self, name: String, new: Vec<u8>, edit: &NewTensor, messages: &[&Field]) {
+    /// Replaces the content of the last of `messages` by `head` and the tensor's bytes.
+    fn replace(&mut self, name: String, head: Vec<u8>, edit: &NewTensor, messages: &[&Field]) {
         for message in messages {
             self.around.insert(message.payload.start, (*message).clone());
         }
         if let Some(last) = messages.last() {
-            self.found.push((name, self.splices.len(), new.len() - edit.bytes.len()..new.len()));
-            self.splices.push(Splice { range: last.payload.clone(), bytes: new.into() });
+            self.found.push((name, self.splices.len(), head.len()..head.len() + edit.tail.len));
+            self.splices.push(Splice { range: last.payload.clone(), head: head.into(), tail: Some(edit.tail) });
         }
     }
 }
 
-/// The tensor's own fields, unknown ones included, with raw data instead of any other.
+/// The tensor's own fields, unknown ones included, with raw data instead of any other; its bytes follow.
 fn rewrite(file: &[u8], tensor: &Field, edit: &NewTensor) -> Result<Vec<u8>, usize> {
     const DATA: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
-    let mut new = Vec::with_capacity(edit.bytes.len() + 64);
+    let mut new = Vec::new();
     for field in fields(file, tensor.payload.clone()) {
         let field = field?;
         if !DATA.contains(&field.number) {
             new.extend_from_slice(&file[field.whole]);
         }
     }
-    put_raw(&mut new, edit);
+    put_header(&mut new, 9, edit.tail.len as u64);
     Ok(new)
 }
 
-fn put_raw(out: &mut Vec<u8>, edit: &NewTensor) {
-    put_header(out, 9, edit.bytes.len() as u64);
-    out.extend_from_slice(&edit.bytes);
-}
-
-/// `value_float` and the like become `value`.
+/// `value_float` and the like become `value`; the tensor's bytes follow.
 fn attribute(edit: &NewTensor) -> Vec<u8> {
     let mut tensor = Vec::new();
     for dim in &edit.dims {
@@ -143,14 +153,14 @@ fn attribute(edit: &NewTensor) -> Vec<u8> {
     }
     put_varint(&mut tensor, 2 << 3);
     put_varint(&mut tensor, edit.data_type as u64);
-    put_raw(&mut tensor, edit);
+    put_header(&mut tensor, 9, edit.tail.len as u64);
 
     let mut attr = Vec::new();
     put_header(&mut attr, 1, 5);
     attr.extend_from_slice(b"value");
     put_varint(&mut attr, 20 << 3);
     put_varint(&mut attr, AttributeType::Tensor as u64);
-    put_header(&mut attr, 5, tensor.len() as u64);
+    put_header(&mut attr, 5, (tensor.len() + edit.tail.len) as u64);
     attr.extend(tensor);
     attr
 }

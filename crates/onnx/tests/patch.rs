@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use prost::Message;
 use std::path::Path;
 
-fn edit(model: &Model, name: &str, bytes: Bytes) -> Edit {
-    Edit { weight: model.graph.find(name).expect(name), bytes }
+fn edit(model: &Model, name: &str, bytes: Bytes) -> Edit<'static> {
+    Edit::new(model.graph.find(name).expect(name), bytes)
 }
 
 fn floats(model: &Model, name: &str) -> Vec<f64> {
@@ -21,13 +21,13 @@ fn floats(model: &Model, name: &str) -> Vec<f64> {
 }
 
 /// The largest matrices of a model, with as many new bytes.
-fn edits(model: &Model, count: usize) -> (Vec<Edit>, Vec<String>) {
+fn edits(model: &Model, count: usize) -> (Vec<Edit<'static>>, Vec<String>) {
     let mut weights: Vec<_> =
         model.graph.weights().filter(|(_, _, t)| t.dtype() == DType::F32 && t.dims().len() == 2).collect();
     weights.sort_by_key(|w| std::cmp::Reverse((w.2.bytes().len(), w.0)));
     weights.truncate(count);
-    let new = |t: &Tensor| t.bytes().iter().map(|b| b ^ 0x11).collect::<Vec<u8>>().into();
-    weights.iter().map(|(id, v, t)| (Edit { weight: *id, bytes: new(t) }, v.name.to_string())).unzip()
+    let new = |t: &Tensor| t.bytes().iter().map(|b| b ^ 0x11).collect::<Vec<u8>>();
+    weights.iter().map(|(id, v, t)| (Edit::new(*id, new(t)), v.name.to_string())).unzip()
 }
 
 fn head(model: &Model) -> Graph {
@@ -61,8 +61,11 @@ fn only_the_targets_bytes_change() {
         let after = load(&out).expect(name);
         assert_eq!(after.file.len(), base.file.len());
         for (changed, edit) in report.changed.iter().zip(&edits) {
-            assert_eq!(&after.file[changed.range.start as usize..changed.range.end as usize], &edit.bytes[..]);
-            assert_eq!(after.graph.weight(edit.weight).map(|t| t.bytes()), Some(&edit.bytes));
+            assert_eq!(
+                &after.file[changed.range.start as usize..changed.range.end as usize],
+                &edit.bytes().expect("there")[..]
+            );
+            assert_eq!(after.graph.weight(edit.weight).map(|t| t.bytes()), edit.bytes().ok().as_ref());
         }
         let found = compare(&base, &after, &targets);
         assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, 0), "{name}");
@@ -166,7 +169,7 @@ fn tensors_without_a_place_are_written_anew() {
         edit(&base, "inline", bytes_of(&[-5.0, -6.0])),
         edit(&base, "w", bytes_of(&[3.0, 4.0])),
         edit(&base, "list", bytes_of(&[2.0; 40])),
-        edit(&base, "ints", ints(&[8, 9])),
+        Edit::made(base.graph.find("ints").expect("ints"), || Ok::<_, OnnxError>(ints(&[8, 9]))),
         edit(&base, "n", ints(&[6])),
     ];
     let out = folder.path().join("out.onnx");
@@ -174,7 +177,10 @@ fn tensors_without_a_place_are_written_anew() {
     assert_eq!(report.reencoded, ["h", "w", "list", "ints", "n"]);
     let after = load(&out).expect("loads");
     for (edit, changed) in edits.iter().zip(&report.changed) {
-        assert_eq!(&after.file[changed.range.start as usize..changed.range.end as usize], &edit.bytes[..]);
+        assert_eq!(
+            &after.file[changed.range.start as usize..changed.range.end as usize],
+            &edit.bytes().expect("there")[..]
+        );
         let (id, location) = after.location(&changed.weight).expect("still there");
         assert_eq!(*location, Location::Inline { range: changed.range.clone() }, "{}", changed.weight);
         assert_eq!(after.graph.fact(id), base.graph.fact(edit.weight));
@@ -273,6 +279,20 @@ fn bad_edits_and_places_leave_nothing_behind() {
     assert!(matches!(refused(&[edit(&base, "fp8", Bytes::new())]), OnnxError::OpaqueTensor { .. }));
     assert!(names_in(&at("out")).is_empty());
 
+    // What is made late is held to the same.
+    let solo = graph(vec![raw("w", &[2], &[1.0, 2.0])], vec![]);
+    std::fs::create_dir(at("solo")).expect("made");
+    let solo = load(write(&at("solo"), solo)).expect("loads");
+    let id = solo.graph.find("w").expect("w");
+    let late = |make: fn() -> Result<Bytes, std::io::Error>| {
+        patch(&solo, &[Edit::made(id, make)], None, &out).expect_err("refused")
+    };
+    assert!(matches!(late(|| Ok(bytes_of(&[1.0]))), OnnxError::Length { want: 8, got: 4, .. }));
+    let error = late(|| Err(std::io::Error::other("not finite")));
+    assert!(matches!(error, OnnxError::Edit { .. }), "{error}");
+    assert_eq!(error.to_string(), "cannot replace 'w': not finite");
+    assert!(names_in(&at("out")).is_empty());
+
     let place = |path: &str| patch(&base, &[], None, at(path)).expect_err("refused");
     assert!(matches!(place("model.onnx"), OnnxError::Overwrites { .. }));
     assert!(matches!(place("out/../model.onnx"), OnnxError::Overwrites { .. }));
@@ -281,7 +301,7 @@ fn bad_edits_and_places_leave_nothing_behind() {
     assert!(matches!(place("w.bin"), OnnxError::Overwrites { .. }));
     std::os::unix::fs::symlink(at("model.onnx"), at("alias.onnx")).expect("linked");
     assert!(matches!(place("alias.onnx"), OnnxError::Overwrites { .. }));
-    assert_eq!(names_in(folder.path()), ["alias.onnx", "model.onnx", "out", "w.bin"]);
+    assert_eq!(names_in(folder.path()), ["alias.onnx", "model.onnx", "out", "solo", "w.bin"]);
 
     std::fs::write(at("w.bin"), bytes_of(&[9.0, 1.0, 2.0, 3.0])).expect("written");
     assert!(matches!(patch(&base, &[], None, &out), Err(OnnxError::ChangedOnDisk { .. })));
@@ -354,13 +374,14 @@ proptest! {
         let Ok(base) = load(&path) else { return Ok(()) };
         let out = folder.path().join("out.onnx");
         let weights = base.graph.weights().filter(|w| w.2.dtype().size() > 0);
-        let edits: Vec<_> = weights.map(|(id, _, t)| Edit { weight: id, bytes: vec![7; t.bytes().len()].into() }).collect();
+        let edits: Vec<_> = weights.map(|(id, _, t)| Edit::new(id, vec![7; t.bytes().len()])).collect();
         let targets: Vec<_> = edits.iter().map(|e| base.graph.name_of(e.weight)).collect();
         if patch(&base, &edits, None, &out).is_ok() {
             let after = load(&out).expect("still a model");
             for edit in &edits {
                 let found = after.graph.find(&base.graph.name_of(edit.weight)).and_then(|id| after.graph.weight(id));
-                prop_assert_eq!(found.map(|t| t.bytes()), Some(&edit.bytes));
+                let want = edit.bytes().expect("there");
+                prop_assert_eq!(found.map(|t| t.bytes()), Some(&want));
             }
             prop_assert_eq!(compare(&base, &after, &targets).changed_bytes_outside_targets, 0);
         }

@@ -19,8 +19,9 @@ pub enum TrainError {
     Tensor(#[from] TensorError),
     /// The loss or its gradient is no number any more.
     #[error(
-        "step {step}: the loss is {loss} and the norm of its gradient {norm}: the last good parameters are in {}. \
+        "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} are in {}. \
          Lower train.optimizer.adamw.lr, or look at the batch",
+        kept(*.good),
         .checkpoint.display()
     )]
     Diverged {
@@ -30,7 +31,9 @@ pub enum TrainError {
         loss: f64,
         /// Global norm of its gradient.
         norm: f64,
-        /// Where the parameters before that step are.
+        /// Whether any parameters gave a loss that is a number.
+        good: bool,
+        /// Where the last of these are; where there are none, those that the training began with.
         checkpoint: PathBuf,
     },
     /// A file could not be written or read.
@@ -41,6 +44,10 @@ pub enum TrainError {
         /// What is wrong.
         why: String,
     },
+}
+
+fn kept(good: bool) -> &'static str {
+    if good { "the last good parameters, which gave a loss," } else { "no parameters gave a loss: the first ones" }
 }
 
 impl TrainError {

@@ -65,10 +65,13 @@ pub struct Summary {
     pub interrupted: Option<PathBuf>,
 }
 
+/// Steps between copies of the state that leave the device, to go back to.
+const COPIED_EVERY: u64 = 32;
+
 /// Trains until the schedule's end, telling `observe` of every step.
 ///
 /// # Errors
-/// A loss that is no number: the last good parameters are saved first.
+/// A loss that is no number: parameters that gave one, at most 32 steps old, are saved first.
 pub fn fit(
     step: &mut Step,
     fit: &Fit,
@@ -78,6 +81,7 @@ pub fn fit(
     let (mut losses, mut tokens) = (Vec::new(), 0u64);
     let per_epoch = fit.sampler.batches_per_epoch().max(1) as u64;
     let mut interrupted = None;
+    let mut good: Option<Checkpoint> = None;
     'epochs: for epoch in step.taken / per_epoch.. {
         let skip = (step.taken - epoch * per_epoch) as usize;
         for rows in fit.sampler.epoch(epoch).skip(skip) {
@@ -90,12 +94,24 @@ pub fn fit(
             }
             let batch = fit.data.batch(&rows, fit.rows)?;
             let lr = fit.schedule.at(step.taken);
+            // Whether parameters are good shows in the step that is computed with them.
+            let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
+                true => Some(Checkpoint::of(step)?),
+                false => None,
+            };
             let result = step.run(&fit.feeds.for_program(step.program.as_ref(), &batch)?, lr)?;
             if !result.is_finite() {
-                let checkpoint = Checkpoint::of(step)?.save(&fit.checkpoints)?;
                 let (loss, norm) = (result.loss, result.norm);
-                return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, checkpoint });
+                // A step that is not finite has changed nothing.
+                let (kept, good) = match good {
+                    _ if loss.is_finite() => (Checkpoint::of(step)?, true),
+                    Some(earlier) => (earlier, true),
+                    None => (Checkpoint::of(step)?, false),
+                };
+                let checkpoint = kept.save(&fit.checkpoints)?;
+                return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, good, checkpoint });
             }
+            good = copied.or(good);
             losses.push(result.loss);
             tokens += batch.tokens as u64;
             observe(&Event {

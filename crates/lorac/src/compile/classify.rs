@@ -65,13 +65,20 @@ fn head(graph: &mut Graph, head: &Head, classes: usize, width: usize) -> Result<
     })
 }
 
-/// The head alone, for appending to the deployed model: its inputs name values of the base.
-pub fn head_alone(base: &Graph, names: &HeadNames, weight: Tensor, bias: Tensor) -> Result<Graph, PassError> {
+/// The head alone, for appending to the deployed model: its inputs name values of `base`, whose operators it speaks. The
+/// facts of these values are those of `adapted`, which may be of another opset.
+pub fn head_alone(
+    base: &Graph,
+    adapted: &Graph,
+    names: &HeadNames,
+    weight: Tensor,
+    bias: Tensor,
+) -> Result<Graph, PassError> {
     let mut graph = Graph::new("head", base.opset());
     graph.opsets = base.opsets.clone();
     let missing = |name: &str| PassError::Unsuitable(format!("the model has no value '{name}'"));
     let mut take = |name: &str| {
-        let fact = base.find(name).map(|v| base.fact(v)).ok_or_else(|| missing(name))?;
+        let fact = adapted.find(name).map(|v| adapted.fact(v)).ok_or_else(|| missing(name))?;
         graph.add_input(name, fact).map_err(|e| PassError::Unsuitable(e.to_string()))
     };
     let hidden = take(&names.hidden)?;

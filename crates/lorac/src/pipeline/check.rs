@@ -1,6 +1,6 @@
 //! What types cannot say: ranges, duplicates, combinations. Every problem at once.
 
-use super::{Adapt, Issue, Located, Pipeline, Split, Task};
+use super::{Adapt, Issue, Located, Pipeline, ProviderSpec, RuntimeSource, Split, Task};
 use lorac_data::Filter;
 use std::collections::BTreeSet;
 
@@ -40,6 +40,13 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
         }
     }
     c.training(p);
+    if p.runtime.source == RuntimeSource::Embedded && p.runtime.provider == ProviderSpec::Cuda {
+        c.key("provider", "pipeline::provider", "the embedded engine computes on the processor: cuda needs a library");
+    }
+    if p.runtime.sha256.is_some() && !matches!(p.runtime.source, RuntimeSource::Source(_)) {
+        let idle = "runtime.sha256 pins a library or package: this source names none";
+        c.key("sha256", "pipeline::idle", idle);
+    }
     c.range("threads", p.runtime.threads.unwrap_or(1) as f64, 1.0, 4096.0);
     c.range("max_abs_diff", p.deploy.verify.max_abs_diff, 0.0, 1e6);
     c.range("samples", p.deploy.verify.samples as f64, 1.0, 1e6);
@@ -115,6 +122,26 @@ impl Checker<'_> {
             self.key("data", "pipeline::split", "a table needs the column of its texts: text: COLUMN");
         } else if table && classify && split.label.is_none() {
             self.key("data", "pipeline::split", "a classification needs the column of labels: label: COLUMN");
+        }
+        if named == 1 {
+            let of_tables = [
+                ("text", split.text.is_some()),
+                ("label", split.label.is_some()),
+                ("label_map", split.label_map.is_some()),
+                ("filter", split.filter.is_some()),
+            ];
+            let of_texts = [
+                ("include", !split.include.is_empty()),
+                ("exclude", !split.exclude.is_empty()),
+                ("block", split.block.is_some()),
+            ];
+            let (keys, why): (&[_], _) = match plain {
+                true => (&of_tables, "it is for csv and jsonl: plain texts have no columns"),
+                false => (&of_texts, "it is for txt: it says nothing about a table"),
+            };
+            for (key, _) in keys.iter().filter(|(_, given)| *given) {
+                self.key(key, "pipeline::idle", &format!("'{key}': {why}"));
+            }
         }
         for pattern in split.include.iter().chain(&split.exclude) {
             if let Err(e) = globset::Glob::new(pattern) {

@@ -68,7 +68,7 @@ impl Loaded {
         }
         let pipeline = match sets {
             [] => original.clone(),
-            _ => sets::apply(text, sets).map_err(wrong)?,
+            _ => sets::apply(text, &original, sets).map_err(wrong)?,
         };
         let sha256 = sha256([text, &sets.join("\n")].join("\n").as_bytes());
         Ok(Loaded { pipeline, path: path.to_path_buf(), sha256, text: text.to_string(), original })

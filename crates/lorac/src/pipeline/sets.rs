@@ -3,9 +3,13 @@
 use super::{Issue, Pipeline, check};
 use serde_json::Value;
 
-/// The pipeline of `text` with the overrides applied in order.
-pub(super) fn apply(text: &str, sets: &[String]) -> Result<Pipeline, Vec<Issue>> {
+/// The pipeline of `text`, which is `original`, with the overrides applied in order.
+pub(super) fn apply(text: &str, original: &Pipeline, sets: &[String]) -> Result<Pipeline, Vec<Issue>> {
     let mut tree: Value = serde_saphyr::from_str(text).map_err(|e| vec![super::issue(&e)])?;
+    let unwritable = |e: serde_json::Error| {
+        vec![Issue { code: "pipeline::set", message: e.to_string(), line: 0, column: 0, help: None }]
+    };
+    restore(&mut tree, &serde_json::to_value(original).map_err(unwritable)?);
     let wrong: Vec<Issue> = sets.iter().filter_map(|set| put(&mut tree, set).err()).collect();
     if !wrong.is_empty() {
         return Err(wrong);
@@ -17,6 +21,25 @@ pub(super) fn apply(text: &str, sets: &[String]) -> Result<Pipeline, Vec<Issue>>
     match issues.is_empty() {
         true => Ok(pipeline),
         false => Err(issues.into_iter().map(|e| blame(e, sets)).collect()),
+    }
+}
+
+/// A tree of values takes plain words and digits for booleans and numbers (`label: y`, `name: 1.10`): where the pipeline
+/// has a string, so has the tree.
+fn restore(tree: &mut Value, original: &Value) {
+    match (tree, original) {
+        (Value::Object(tree), Value::Object(original)) => {
+            for (key, value) in tree {
+                if let Some(was) = original.get(key) {
+                    restore(value, was);
+                }
+            }
+        }
+        (Value::Array(tree), Value::Array(original)) => tree.iter_mut().zip(original).for_each(|(t, o)| restore(t, o)),
+        (tree @ (Value::Bool(_) | Value::Number(_) | Value::Null), Value::String(was)) => {
+            *tree = Value::String(was.clone());
+        }
+        _ => {}
     }
 }
 
@@ -34,7 +57,11 @@ fn put(tree: &mut Value, set: &str) -> Result<(), Issue> {
     // A sum of digits alone is no number.
     let value = match path.ends_with("sha256") {
         true => Value::String(text.to_string()),
-        false => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_string())),
+        false => {
+            // y, no and on are words.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            serde_saphyr::from_str_with_options(text, options).unwrap_or_else(|_| Value::String(text.to_string()))
+        }
     };
     let mut at = tree;
     for key in path.split('.') {

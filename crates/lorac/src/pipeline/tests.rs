@@ -114,6 +114,57 @@ fn what_does_not_belong_to_a_language_model_is_named() {
 }
 
 #[test]
+fn keys_that_would_do_nothing_are_named() {
+    let idle = |text: &str, set: &str, want: &str| {
+        let got = fail(text, &[set]);
+        assert!(got.contains(want), "{set}: {got}");
+    };
+    for set in ["text=t", "label=t", "label_map={a: b}", "filter=t == 1"] {
+        let key = set.split('=').next().expect("a key");
+        idle(
+            CAUSAL_LM,
+            &format!("data.train.{set}"),
+            &format!("error[pipeline::idle]: '{key}': it is for csv and jsonl"),
+        );
+    }
+    for set in ["include=[a]", "exclude=[a]", "block=64"] {
+        let key = set.split('=').next().expect("a key");
+        idle(QUICKSTART, &format!("data.eval.{set}"), &format!("error[pipeline::idle]: '{key}': it is for txt"));
+    }
+    let sum = "0".repeat(64);
+    for source in ["auto", "embedded"] {
+        let sets = [format!("runtime.sha256={sum}"), format!("runtime.source={source}")];
+        let got = fail(QUICKSTART, &[&sets[0], &sets[1]]);
+        assert!(got.contains("error[pipeline::idle]: runtime.sha256 pins"), "{got}");
+    }
+    let got = fail(QUICKSTART, &["runtime.provider=cuda", "runtime.source=embedded"]);
+    assert!(got.contains("error[pipeline::provider]"), "{got}");
+    let pinned = [format!("runtime.sha256={sum}"), "runtime.provider=cuda".to_string()];
+    assert!(Loaded::parse(QUICKSTART, Path::new("p.yaml"), &pinned).is_ok());
+}
+
+#[test]
+fn an_unrelated_override_leaves_every_word_as_it_is() {
+    let text = with("labels: [negative, positive]", "labels: [no, yes]")
+        .replace("label: label", "label: y")
+        .replace("text: text", "text: 1.50")
+        .replace("name: quickstart", "name: on")
+        .replace("take: 3000", "take: 3000\n    label_map: { n: no, y: yes, off: no }");
+    let load = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Loaded::parse(&text, Path::new("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}")).pipeline
+    };
+    let plain = load(&[]);
+    let train = &plain.data.train;
+    assert_eq!((train.label.as_deref(), train.text.as_deref(), plain.name.as_str()), (Some("y"), Some("1.50"), "on"));
+    assert_eq!(load(&["train.seed=0"]), plain);
+    assert_eq!(load(&["data.train.label=n"]).data.train.label.as_deref(), Some("n"));
+    let loud = text.replace("  batch: 16", "  batch: 16\n  by_length: no");
+    let loud = Loaded::parse(&loud, Path::new("p.yaml"), &["train.seed=0".into()]).expect("loads");
+    assert!(!loud.pipeline.train.by_length);
+}
+
+#[test]
 fn the_committed_schema_is_the_generated_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/pipeline.schema.json");
     let mut text = serde_json::to_string_pretty(&schema()).expect("JSON");

@@ -9,8 +9,14 @@ use crate::pipeline::{Format, Pipeline, Task};
 use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
-use lorac_onnx::{Appendix, Edit, load, patch};
+use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
 use lorac_passes::{Branch, Lora, fold_lora};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The deployed model, below the output folder.
+const MODEL: &str = "model.onnx";
 
 /// What was written and how it compares with the base.
 pub(super) struct Deployed {
@@ -19,7 +25,59 @@ pub(super) struct Deployed {
     pub(super) artifacts: Vec<(String, &'static str)>,
 }
 
-pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) -> Result<Deployed, Error> {
+/// Refuses what [`patch`] would refuse when the training is done: a model that would be written over, and targets whose
+/// bytes another weight has too.
+pub(super) fn check(plan: &Plan, folder: &Folder) -> Result<(), Error> {
+    let model = &plan.model;
+    let out = folder.path().join(MODEL);
+    let beside = model.path.parent().unwrap_or(Path::new(""));
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    let external = model.locations.values().filter_map(|l| match l {
+        Location::External { path, .. } => Some(path.as_path()),
+        _ => None,
+    });
+    let external: BTreeSet<&Path> = external.collect();
+    let own = external.iter().map(|path| beside.join(path)).chain([model.path.clone()]);
+    if external.contains(Path::new(MODEL)) || own.into_iter().any(|path| same(&path, &out)) {
+        return Err(OnnxError::Overwrites { path: out }.into());
+    }
+    for branch in &plan.compiled.branches {
+        let target = branch.target.matrix.weight;
+        let Some(location) = model.locations.get(&target) else {
+            return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: target }.into());
+        };
+        let Some((file, range)) = place(location) else { continue };
+        if let Some(path) = file.filter(|path| same(&beside.join(path), &folder.path().join(path))) {
+            return Err(OnnxError::Overwrites { path: folder.path().join(path) }.into());
+        }
+        let meets = |l: &Location| {
+            place(l).is_some_and(|(f, r)| f == file && range.start < r.end && r.start < range.end && !r.is_empty())
+        };
+        if let Some((other, _)) = model.locations.iter().find(|(id, l)| **id != target && meets(l)) {
+            let (weight, other) = (model.graph.name_of(target), model.graph.name_of(*other));
+            return Err(OnnxError::SharedBytes { weight, other }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The external file, where it is one, and the bytes in it; none where they have no fixed place.
+fn place(location: &Location) -> Option<(Option<&Path>, &Range<u64>)> {
+    match location {
+        Location::Inline { range } => Some((None, range)),
+        Location::External { path, range } => Some((Some(path), range)),
+        Location::Encoded { .. } => None,
+    }
+}
+
+/// Deploys. `written` gets the files of the model, which are there even where what follows fails.
+pub(super) fn deploy(
+    plan: &Plan,
+    p: &Pipeline,
+    theta: &[f32],
+    folder: &Folder,
+    written: &mut Vec<PathBuf>,
+) -> Result<Deployed, Error> {
     let compiled = &plan.compiled;
     let mut artifacts = Vec::new();
     let tensor = |name: &str| {
@@ -28,22 +86,19 @@ pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) 
     };
     let appendix = match &compiled.head {
         Some(head) => {
-            let graph = head_alone(&compiled.adapted, head, tensor(HEAD_WEIGHT)?, tensor(HEAD_BIAS)?)?;
+            let graph =
+                head_alone(&plan.model.graph, &compiled.adapted, head, tensor(HEAD_WEIGHT)?, tensor(HEAD_BIAS)?)?;
             Some(Appendix { graph })
         }
         None => None,
     };
     let nodes_of_head = appendix.as_ref().map_or(0, |a| a.graph.node_count());
     let edits = compiled.branches.iter().map(|b| fold(plan, b, theta)).collect::<Result<Vec<_>, _>>()?;
-    let out = folder.path().join("model.onnx");
-    let report = patch(&plan.model, &edits, appendix.as_ref(), &out)?;
-    artifacts.push(("model.onnx".to_string(), "model"));
-    for changed in &report.changed {
-        if let Some(name) = changed.file.strip_prefix(folder.path()).ok().map(|f| f.display().to_string())
-            && !artifacts.iter().any(|(a, _)| *a == name)
-        {
-            artifacts.push((name, "weights"));
-        }
+    let out = folder.path().join(MODEL);
+    written.extend(patch(&plan.model, &edits, appendix.as_ref(), &out)?.written);
+    artifacts.push((MODEL.to_string(), "model"));
+    for file in written.iter().filter(|file| **file != out) {
+        artifacts.push((file.strip_prefix(folder.path()).unwrap_or(file).display().to_string(), "weights"));
     }
     if p.deploy.formats.contains(&Format::Peft) {
         let files = write_peft(&folder.path().join("adapter"), &adapter(plan, p, theta))?;
@@ -54,11 +109,13 @@ pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) 
     }
     let deployed = load(&out)?;
     let targets: Vec<String> = compiled.branches.iter().map(|b| b.target.matrix.name.clone()).collect();
+    let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
     let check = Check {
         base: &plan.model,
         deployed: &deployed,
         targets: &targets,
         head: nodes_of_head,
+        empty: &empty,
         tolerance: p.deploy.verify.max_abs_diff,
     };
     let feeds = lorac_train::Feeds { labels: None, ..compiled.feeds.clone() };
@@ -72,13 +129,14 @@ pub(super) fn deploy(plan: &Plan, p: &Pipeline, theta: &[f32], folder: &Folder) 
     Ok(Deployed { verified, artifacts })
 }
 
-fn fold(plan: &Plan, branch: &Branch, theta: &[f32]) -> Result<Edit, Error> {
+/// The fold into one matrix, computed when it is written: together they may be as large as the model.
+fn fold<'a>(plan: &'a Plan, branch: &'a Branch, theta: &'a [f32]) -> Result<Edit<'a>, Error> {
     let matrix = &branch.target.matrix;
     let (_, a) = part(&plan.compiled, theta, &format!("{}.lora_A", matrix.name));
     let (_, b) = part(&plan.compiled, theta, &format!("{}.lora_B", matrix.name));
     let missing = || Error::Usage(format!("the model has no weight '{}'", matrix.name));
     let w0 = plan.model.graph.weight(matrix.weight).ok_or_else(missing)?;
-    Ok(Edit { weight: matrix.weight, bytes: fold_lora(matrix, w0, a, b, branch.lora.scale())? })
+    Ok(Edit::made(matrix.weight, move || fold_lora(matrix, w0, a, b, branch.lora.scale())))
 }
 
 fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {

@@ -14,21 +14,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if need be, and tries it: a run must not end for want of a place to put its result. A manifest
-    /// of an earlier run goes: it would speak of files that are about to be replaced.
+    /// Makes the folder if need be, and tries it: a run must not end for want of a place to put its result.
     pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
-        let fail = |e: std::io::Error| {
-            Error::Usage(format!(
-                "the output folder {} cannot be written: {e}; choose another with --out",
-                path.display()
-            ))
-        };
-        std::fs::create_dir_all(path).map_err(fail)?;
-        tempfile::NamedTempFile::new_in(path).map_err(fail)?;
-        match std::fs::remove_file(path.join("manifest.json")) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
-            _ => {}
-        }
+        std::fs::create_dir_all(path).map_err(|e| refused(path, &e))?;
+        tempfile::NamedTempFile::new_in(path).map_err(|e| refused(path, &e))?;
         Ok(Folder { path: path.to_path_buf() })
     }
 
@@ -40,7 +29,24 @@ impl Folder {
         Ok(write_atomic(&self.path.join(name), bytes)?)
     }
 
+    /// Where checkpoints go.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Removes a checkpoint, and their folder where it was the only one.
+    pub(crate) fn forget(&self, checkpoint: &Path) {
+        // What cannot be removed does no harm.
+        _ = std::fs::remove_file(checkpoint).and_then(|()| std::fs::remove_dir(self.checkpoints()));
+    }
+
+    /// Begins metrics.jsonl anew. A manifest of an earlier run goes: it would speak of files that are about to be
+    /// replaced.
     pub(crate) fn metrics(&self) -> Result<Metrics, Error> {
+        match std::fs::remove_file(self.path.join("manifest.json")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(refused(&self.path, &e)),
+            _ => {}
+        }
         let path = self.path.join("metrics.jsonl");
         let file = File::create(&path).map_err(|e| TrainError::File { path: path.clone(), why: e.to_string() })?;
         Ok(Metrics { path, file: BufWriter::new(file) })
@@ -61,6 +67,10 @@ impl Folder {
         manifest.write(&self.path)?;
         Ok(())
     }
+}
+
+fn refused(path: &Path, e: &std::io::Error) -> Error {
+    Error::Usage(format!("the output folder {} cannot be written: {e}; choose another with --out", path.display()))
 }
 
 /// metrics.jsonl, a line a step, flushed line by line so that it can be followed.

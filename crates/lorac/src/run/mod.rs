@@ -1,11 +1,14 @@
 //! `lorac run`: a pipeline from its first source to its last artifact.
 //!
-//! Everything that can be wrong is found before anything is trained, and nothing but the output folder is written.
+//! Everything that can be told beforehand is found before anything is trained, and nothing but the output folder is
+//! written.
 
 mod data;
 mod deploy;
+mod fits;
 mod folder;
 mod plan;
+mod stop;
 
 pub use plan::{Plan, plan};
 
@@ -17,12 +20,17 @@ use crate::program::program;
 use crate::progress::Progress;
 use crate::source::Resolver;
 use crate::theta;
-use folder::Folder;
+use folder::{Folder, Metrics};
 use lorac_data::Sampler;
 use lorac_ir::{DType, Tensor};
-use lorac_train::{Dataset, Event, Fit, Scores, Step, Summary, TrainError, evaluate_classes, evaluate_language, fit};
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use lorac_runtime::Program;
+use lorac_train::{
+    Checkpoint, ClassScores, Dataset, Event, Fit, LanguageScores, Scores, Step, Summary, TrainError, evaluate_classes,
+    evaluate_language, fit,
+};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use stop::Stoppable;
 
 /// How a run is started.
 #[derive(Clone, Debug)]
@@ -44,20 +52,38 @@ pub struct Outcome {
     pub gates: Vec<String>,
 }
 
-/// Runs a pipeline. `stop` ends the training after the step under way.
+/// A training that has come to its end.
+struct Trained<'a> {
+    theta: Vec<f32>,
+    judge: Box<dyn Program>,
+    metrics: Metrics,
+    before: Scores,
+    summary: Summary,
+    rows: Vec<Event>,
+    /// Where it is kept until the model is written.
+    checkpoint: &'a Path,
+}
+
+/// Runs a pipeline. `stop` ends it after the step or batch under way.
 ///
 /// # Errors
-/// Bad input before anything is trained; what fails on the way. Neither leaves a model or a manifest.
+/// Bad input before anything is trained, which leaves the output folder as it was, and what fails on the way. Then there
+/// is neither a manifest nor a model of this run, and once the training is done, a checkpoint of it.
 pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
     let folder = Folder::open(&options.out)?;
     let mut plan = plan(loaded, resolver, options.progress)?;
+    deploy::check(&plan, &folder)?;
+    let untrained = || Error::Interrupted("nothing is trained yet".into());
+    stopped(stop, untrained)?;
     let p = &loaded.pipeline;
     let start = theta::initial(&plan.compiled, p.train.seed);
     let mut metrics = folder.metrics()?;
 
     let state = |init: &[f32]| Tensor::vector(init);
     let mut judge = program(plan.engine.backend.as_ref(), &plan.compiled.eval, vec![("theta", "", state(&start))])?;
-    let before = scores(&mut plan, judge.as_mut(), options.progress, "before")?;
+    let before = scores(&mut plan, judge.as_mut(), options.progress, "before", stop);
+    stopped(stop, untrained)?;
+    let before = before?;
     metrics.write(&MetricsEval::new("before", &before))?;
     options.progress.line(&format!("before    {}", describe(&before)));
 
@@ -74,7 +100,7 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     })?;
     metrics.finish()?;
     if let Some(checkpoint) = &summary.interrupted {
-        return Err(Error::Interrupted(checkpoint.display().to_string()));
+        return Err(kept(checkpoint));
     }
     options.progress.line(&format!(
         "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
@@ -85,16 +111,50 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
         summary.tokens as f64 / summary.seconds
     ));
 
-    let theta = step.theta()?;
+    let checkpoint = Checkpoint::of(&step)?.save(&folder.checkpoints())?;
+    let trained = Trained { theta: step.theta()?, judge, metrics, before, summary, rows, checkpoint: &checkpoint };
     drop(step);
-    judge.set_state("theta", &state(&theta))?;
-    let after = scores(&mut plan, judge.as_mut(), options.progress, "after")?;
+    let mut written = Vec::new();
+    let outcome = finish(loaded, options, plan, &folder, trained, stop, &mut written);
+    match outcome {
+        Ok(outcome) => {
+            if p.train.checkpoint_every.is_none() {
+                folder.forget(&checkpoint);
+            }
+            Ok(outcome)
+        }
+        Err(error) => {
+            written.iter().for_each(|file| _ = std::fs::remove_file(file));
+            Err(match error {
+                Error::Interrupted(_) => error,
+                error => Error::Trained { checkpoint, error: Box::new(error) },
+            })
+        }
+    }
+}
+
+/// From the end of the training to the manifest. `written` gets the files of the model.
+fn finish(
+    loaded: &Loaded,
+    options: &RunOptions,
+    mut plan: Plan,
+    folder: &Folder,
+    trained: Trained,
+    stop: &AtomicBool,
+    written: &mut Vec<PathBuf>,
+) -> Result<Outcome, Error> {
+    let p = &loaded.pipeline;
+    let Trained { theta, mut judge, mut metrics, before, summary, rows, checkpoint } = trained;
+    judge.set_state("theta", &Tensor::vector(&theta))?;
+    let after = scores(&mut plan, judge.as_mut(), options.progress, "after", stop);
+    stopped(stop, || kept(checkpoint))?;
+    let after = after?;
     metrics.write(&MetricsEval::new("after", &after))?;
     metrics.finish()?;
     drop(judge);
     options.progress.line(&format!("after     {}", describe(&after)));
 
-    let deployed = deploy::deploy(&plan, p, &theta, &folder)?;
+    let deployed = deploy::deploy(&plan, p, &theta, folder, written)?;
     options.progress.line(&format!(
         "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
         deployed.verified.max_abs_diff,
@@ -115,8 +175,21 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     Ok(Outcome { manifest, gates })
 }
 
-/// Scores that are worse than the pipeline demands.
+/// The error of a run that is to end here.
+fn stopped(stop: &AtomicBool, error: impl FnOnce() -> Error) -> Result<(), Error> {
+    if stop.load(Ordering::Relaxed) { Err(error()) } else { Ok(()) }
+}
+
+fn kept(checkpoint: &Path) -> Error {
+    Error::Interrupted(format!("the state is saved in {}", checkpoint.display()))
+}
+
+/// Scores that are none, or worse than the pipeline demands.
 fn missed(gates: Option<&Gates>, after: &Scores) -> Option<String> {
+    let (Scores::Classes(ClassScores { loss, .. }) | Scores::Language(LanguageScores { loss, .. })) = after;
+    if !loss.is_finite() {
+        return Some(format!("the loss on the held-out examples is {loss}"));
+    }
     let gates = gates?;
     match after {
         Scores::Classes(s) => {
@@ -135,12 +208,15 @@ fn describe(s: &Scores) -> String {
     format!("{} on {}", named.join(", "), s.of())
 }
 
+/// Judges the model; ends early, with an error, where `stop` is set.
 fn scores(
     plan: &mut Plan,
-    judge: &mut dyn lorac_runtime::Program,
+    judge: &mut dyn Program,
     progress: Progress,
     what: &str,
+    stop: &AtomicBool,
 ) -> Result<Scores, Error> {
+    let judge = &mut Stoppable { program: judge, stop };
     let bar = progress.bar(plan.eval.labels.len() as u64, what);
     let (feeds, data, batch) = (&plan.compiled.feeds, &plan.eval, plan.eval_batch);
     let seen = |rows: usize| bar.inc(rows as u64);
@@ -167,7 +243,7 @@ fn train(
         sampler: &plan.sampler,
         rows: plan.batch,
         schedule: plan.schedule,
-        checkpoints: folder.path().join("checkpoints"),
+        checkpoints: folder.checkpoints(),
         every: plan.checkpoint_every,
         stop,
     };
@@ -185,4 +261,21 @@ pub(crate) fn sampler(data: &Dataset, batch: usize, seed: u64, by_length: bool) 
     let sampler = Sampler::new(data.labels.len(), batch, seed, false)?;
     let lengths = data.encoded.iter().map(|e| e.ids.len()).collect();
     Ok(if by_length { sampler.by_length(lengths)? } else { sampler })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_that_are_no_numbers_are_a_gate() {
+        let classes = |loss| Scores::Classes(ClassScores { accuracy: 0.5, f1: 0.5, loss, rows: 4 });
+        let language = |loss: f64| Scores::Language(LanguageScores { perplexity: loss.exp(), loss, tokens: 4 });
+        for scores in [classes(f64::NAN), language(f64::NAN), language(f64::INFINITY)] {
+            assert!(missed(None, &scores).is_some_and(|why| why.contains("loss on the held-out")), "{scores:?}");
+        }
+        assert_eq!(missed(None, &classes(0.7)), None);
+        let gates = Gates { accuracy_min: Some(0.6), perplexity_max: None };
+        assert!(missed(Some(&gates), &classes(0.7)).is_some_and(|why| why.contains("accuracy_min")));
+    }
 }

@@ -1,6 +1,6 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
-use super::{data, sampler};
+use super::{data, fits, sampler};
 use crate::base;
 use crate::compile::{Adaptation, CausalLm, Classify, Compiled, Spec, Task, compile};
 use crate::engine::{self, Engine};
@@ -9,6 +9,7 @@ use crate::output::{
     Evaluation, InputRecord, Manifest, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord, now, peak_memory,
 };
 use crate::pipeline::{Adapt, Loaded, Located, Pipeline, RuntimeSource};
+use crate::program::model_program;
 use crate::progress::Progress;
 use crate::run::RunOptions;
 use crate::source::{Resolved, Resolver};
@@ -50,9 +51,8 @@ pub struct Plan {
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let mut inputs = Vec::new();
-    let model_source = resolver.resolve(&p.model.source, p.model.sha256.as_deref())?;
+    let (model_source, model) = open_model(p, resolver)?;
     inputs.push(record("model", &model_source));
-    let model = base::open(&model_source, &resolver.cache)?;
     let base_graph = inferred(&model)?;
     let adapt = adaptations(loaded, &base_graph)?;
 
@@ -69,9 +69,14 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     let (mut train, train_file) = data::examples(&p.data.train, &p.task, &p.data, &tokenizer, resolver)?;
     let (eval, eval_file) = data::examples(&p.data.eval, &p.task, &p.data, &tokenizer, resolver)?;
     let dropped = data::hold_out(&mut train, &eval);
+    some_left(train.len(), dropped)?;
     inputs.push(record("data.train", &train_file));
     inputs.push(record("data.eval", &eval_file));
     let (train, eval) = (data::dataset(train, &tokenizer, &p.data), data::dataset(eval, &tokenizer, &p.data));
+    for (split, data, name) in [(&p.data.train, &train, "data.train"), (&p.data.eval, &eval, "data.eval")] {
+        let key = if split.block.is_some() { format!("{name}.block") } else { "data.max_length".to_string() };
+        fits::check(&base_graph, data, name, &key)?;
+    }
 
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
@@ -80,6 +85,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     }
     let spec = Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), embedded: engine.embedded };
     let compiled = compile(&base_graph, &spec)?;
+    // What the engine cannot run cannot be verified either.
+    let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
+    drop(model_program(engine.backend.as_ref(), &model, &empty)?);
     let sampler = sampler(&train, p.train.batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
     let schedule = p.train.schedule_for(total as u64);
@@ -111,6 +119,35 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
         inputs,
     })
+}
+
+/// The model, and its source with the sum of all its files.
+fn open_model(p: &Pipeline, resolver: &Resolver) -> Result<(Resolved, Model), Error> {
+    let pin = p.model.sha256.as_deref();
+    let source = resolver.resolve(&p.model.source, None)?;
+    let model = match base::open(&source, &resolver.cache) {
+        Ok(model) => model,
+        // Another file than the pinned one is the likelier mistake.
+        Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),
+    };
+    // The sum of a folder has them already; a model built from another file has none of the user's.
+    let source = match source.path == model.path {
+        true => source.with_beside(model.external_files())?,
+        false => source,
+    };
+    source.check(pin)?;
+    Ok((source, model))
+}
+
+/// Refuses a training set of which holding out leaves nothing.
+fn some_left(left: usize, dropped: usize) -> Result<(), Error> {
+    match left {
+        0 if dropped > 0 => Err(Error::Usage(format!(
+            "all {dropped} examples of data.train are also in data.eval, so they are held out and none is left to train \
+             on: choose others by skip, take or filter"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The model's graph with its functions written out and its facts, so that roles and shapes can be asked of it.
@@ -236,5 +273,17 @@ impl Plan {
             peak_memory_bytes: peak_memory(),
             artifacts: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_set_that_is_held_out_whole_is_named() {
+        let text = some_left(0, 12).expect_err("none left").to_string();
+        assert!(text.contains("all 12 examples of data.train are also in data.eval"), "{text}");
+        assert!(some_left(1, 12).is_ok());
     }
 }

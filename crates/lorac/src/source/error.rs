@@ -51,7 +51,7 @@ pub enum SourceError {
 
     /// Offline, and the cache does not have it.
     #[error(
-        "`{spec}` is not in the cache and lorac is offline; looked in {}\n  run once without --offline (and without LORAC_OFFLINE), or copy the cache folder from a machine that has it",
+        "`{spec}` is not in the cache and lorac is offline; looked in {}\n  run once without LORAC_OFFLINE, or copy the cache folder from a machine that has it",
         .looked_in.display()
     )]
     NotCached {

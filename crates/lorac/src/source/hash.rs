@@ -38,7 +38,11 @@ pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(Strin
 
 /// The sum of a folder from its files' paths and sums.
 pub(super) fn folder_of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut lines: Vec<(&str, &str)> = files.into_iter().filter(|(path, _)| !hidden(path)).collect();
+    lines(files.into_iter().filter(|(path, _)| !hidden(path)).collect())
+}
+
+/// The sum of exactly these files, hidden ones included.
+pub(super) fn lines(mut lines: Vec<(&str, &str)>) -> String {
     lines.sort_unstable();
     let mut hasher = Sha256::new();
     for (path, sum) in lines {

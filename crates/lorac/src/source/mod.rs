@@ -62,6 +62,39 @@ pub struct Resolved {
     pub source: String,
 }
 
+impl Resolved {
+    /// This file together with files that it refers to, by their paths relative to its folder. With any, the sha256 is
+    /// that of a folder that holds all of them and nothing else.
+    pub fn with_beside<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<Self, SourceError> {
+        let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut sums = Vec::new();
+        for file in files {
+            let parts: Vec<_> = file.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            sums.push((parts.join("/"), hash::file(&folder.join(file))?));
+        }
+        if sums.is_empty() {
+            return Ok(self);
+        }
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        sums.push((name, self.sha256));
+        let sha256 = hash::lines(sums.iter().map(|(path, sum)| (path.as_str(), sum.as_str())).collect());
+        Ok(Self { sha256, ..self })
+    }
+
+    /// Whether the content has the sum, if one is given.
+    pub fn check(&self, expect_sha256: Option<&str>) -> Result<(), SourceError> {
+        match expect_sha256.map(checked_sha256).transpose()? {
+            Some(want) if want != self.sha256 => Err(SourceError::Sha256Mismatch {
+                spec: self.source.clone(),
+                path: self.path.clone(),
+                want,
+                got: self.sha256.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Resolver {
     /// A resolver with the settings of the environment: `LORAC_CACHE`, `LORAC_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`.
     /// Errors: no `cache` is given and the environment names no place for one.
@@ -88,7 +121,7 @@ impl Resolver {
     /// Finds the source here, or downloads it into the cache.
     /// With `expect_sha256`, content with another sum is an error.
     pub fn resolve(&self, source: &Source, expect_sha256: Option<&str>) -> Result<Resolved, SourceError> {
-        let want = expect_sha256.map(checked_sha256).transpose()?;
+        expect_sha256.map(checked_sha256).transpose()?;
         let spec = source.to_string();
         let resolved = match source {
             Source::Path(path) => self.local(path, spec)?,
@@ -103,15 +136,8 @@ impl Resolver {
                 self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
             }
         };
-        match want {
-            Some(want) if want != resolved.sha256 => Err(SourceError::Sha256Mismatch {
-                spec: resolved.source,
-                path: resolved.path,
-                want,
-                got: resolved.sha256,
-            }),
-            _ => Ok(resolved),
-        }
+        resolved.check(expect_sha256)?;
+        Ok(resolved)
     }
 
     /// `fetch` puts what is missing into the store and says whether it downloaded anything.

@@ -140,6 +140,33 @@ fn a_pinned_sum_is_checked() {
 }
 
 #[test]
+fn the_sum_of_a_model_covers_the_files_beside_it() {
+    let house = house();
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    for (name, text) in [("model.onnx", "m"), (".w.bin", "w"), ("sub/v.bin", "v")] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let all = || {
+        let resolved = house.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
+        resolved.with_beside([Path::new(".w.bin"), Path::new("sub/v.bin")]).unwrap()
+    };
+    let first = all();
+    assert!(first.check(Some(&first.sha256.to_uppercase())).is_ok());
+    let alone = house.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
+    assert_ne!(alone.sha256, first.sha256);
+    assert_eq!(alone.clone().with_beside([]).unwrap(), alone);
+    for name in [".w.bin", "sub/v.bin"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+        let changed = all();
+        assert!(matches!(changed.check(Some(&first.sha256)), Err(SourceError::Sha256Mismatch { .. })), "{name}");
+        std::fs::write(folder.path().join(name), &name[name.len() - 5..name.len() - 4]).unwrap();
+        assert_eq!(all().sha256, first.sha256);
+    }
+}
+
+#[test]
 fn offline_names_the_folder_it_looked_in_and_creates_nothing() {
     let mut house = house();
     house.resolver.offline = true;
@@ -148,7 +175,8 @@ fn offline_names_the_folder_it_looked_in_and_creates_nothing() {
         assert!(
             matches!(&error, SourceError::NotCached { looked_in, .. } if looked_in.starts_with(&house.resolver.cache))
         );
-        assert!(error.to_string().contains("without --offline"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("without LORAC_OFFLINE") && !text.contains("--offline"), "{text}");
     }
     assert!(!house.resolver.cache.exists());
 }
