@@ -119,7 +119,7 @@ fn external_files<'a>(
     let folder = TempDir::with_prefix("lorac-").map_err(refuse(&std::env::temp_dir()))?;
     for location in locations {
         let relative = Path::new(location);
-        let plain = relative.components().all(|c| matches!(c, Component::Normal(_)));
+        let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if location.is_empty() || !plain {
             return Err(fail(format!("external data at `{location}`, which is no plain relative path")));
         }
@@ -130,4 +130,19 @@ fn external_files<'a>(
         std::fs::write(&path, []).map_err(refuse(&path))?;
     }
     Ok(Some(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_stand_where_the_model_names_them_and_nowhere_else() {
+        let fail = |why: String| RuntimeError::Compile { backend: "test".into(), node: None, why };
+        let folder = external_files(["./a.bin", "b/c.bin"].into_iter(), &fail).expect("plain").expect("a folder");
+        assert!(folder.path().join("a.bin").is_file() && folder.path().join("b/c.bin").is_file());
+        for location in ["", "../a.bin", "/a.bin", "b/../../a.bin"] {
+            assert!(external_files([location].into_iter(), &fail).is_err(), "{location}");
+        }
+    }
 }
