@@ -115,22 +115,19 @@ fn a_folder_that_cannot_be_written() {
 fn a_disk_that_is_full() {
     let out = tempfile::tempdir().expect("temp");
     let folder = out.path().join("out");
-    let run = [
-        env!("CARGO_BIN_EXE_lorac"),
-        "run",
-        EXPORTED,
-        "--quiet",
-        "--out",
-        folder.to_str().expect("UTF-8"),
-        "--set",
-        "train.steps=1",
-        "--set",
-        "data.eval.take=16",
-    ];
     // 20 MB in blocks of 512 bytes, or 40 MB in blocks of 1024: less than the model either way.
     let limited = "trap '' XFSZ; ulimit -f 40000; exec \"$@\"";
-    let output = Command::new("sh").args(["-c", limited, "sh"]).args(run).current_dir(repository()).output();
-    let output = output.expect("runs");
+    let run = |script: &str, folder: &Path| {
+        let to = folder.to_str().expect("UTF-8");
+        let short = ["--set", "train.steps=1", "--set", "data.eval.take=16"];
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_lorac"), "run", EXPORTED, "--quiet", "--out", to]);
+        command.args(short).current_dir(repository()).output().expect("runs")
+    };
+    // Without the limit it succeeds, and then everything is in the cache: the limit is for the result.
+    let free = run("exec \"$@\"", &out.path().join("free"));
+    assert_eq!(free.status.code(), Some(0), "{}", stderr(&free));
+    let output = run(limited, &folder);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("model.onnx") && text.contains("too large"), "{text}");
