@@ -24,11 +24,12 @@ pub fn program(
     Ok(backend.compile(source)?)
 }
 
-/// Compiles a model as its users do: ONNX Runtime gets the bytes of the file. The embedded engine, which knows neither
-/// functions nor fused operators, gets a copy without, in which the inputs called `empty` are caches without an entry.
-pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
+/// Compiles a model's graph over its mapped weights, without a copy of them; functions are written out. The embedded
+/// engine, which does not know fused operators either, gets a graph without, in which the inputs called `empty` are
+/// caches without an entry.
+pub fn mapped_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
+    let mut graph = model.graph.clone();
     if backend.provider() == Provider::Tract {
-        let mut graph = model.graph.clone();
         lorac_passes::prepare(&mut graph, &model.functions, &[])?;
         let caches: Vec<ValueId> = empty.iter().filter_map(|name| graph.find(name)).collect();
         let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied());
@@ -36,7 +37,17 @@ pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> 
             lorac_passes::fold_constants(&mut graph, &[])?;
         }
         lorac_passes::narrow_sums(&mut graph)?;
-        return program(backend, &graph, Vec::new());
+    } else {
+        lorac_passes::inline(&mut graph, &model.functions)?;
+    }
+    program(backend, &graph, Vec::new())
+}
+
+/// Compiles a model as its users do: ONNX Runtime gets the bytes of the file, and copies them. For the embedded engine it
+/// is [`mapped_program`].
+pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
+    if backend.provider() == Provider::Tract {
+        return mapped_program(backend, model, empty);
     }
     let external = |(id, location): (&ValueId, &Location)| match location {
         Location::External { .. } => Some((model.graph.name_of(*id), model.graph.weight(*id)?.clone())),
@@ -45,11 +56,7 @@ pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> 
     let weights = model.locations.iter().filter_map(external).collect();
     match backend.compile(Source { model: model.file.clone(), weights, state: Vec::new() }) {
         // External data of a graph inside a node cannot be bound to the file.
-        Err(RuntimeError::Weight { .. }) => {
-            let mut graph = model.graph.clone();
-            lorac_passes::inline(&mut graph, &model.functions)?;
-            program(backend, &graph, Vec::new())
-        }
+        Err(RuntimeError::Weight { .. }) => mapped_program(backend, model, empty),
         compiled => Ok(compiled?),
     }
 }

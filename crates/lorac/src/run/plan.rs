@@ -9,7 +9,7 @@ use crate::output::{
     Evaluation, InputRecord, Manifest, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord, now, peak_memory,
 };
 use crate::pipeline::{Adapt, Loaded, Located, Pipeline, RuntimeSource};
-use crate::program::model_program;
+use crate::program::mapped_program;
 use crate::progress::Progress;
 use crate::run::RunOptions;
 use crate::source::{Resolved, Resolver};
@@ -87,7 +87,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
     let compiled = compile(&base_graph, &spec)?;
     // What the engine cannot run cannot be verified either.
     let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
-    drop(model_program(engine.backend.as_ref(), &model, &empty)?);
+    drop(mapped_program(engine.backend.as_ref(), &model, &empty)?);
     let sampler = sampler(&train, p.train.batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
     let schedule = p.train.schedule_for(total as u64);
