@@ -178,15 +178,16 @@ fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim
     }
 }
 
-/// Whether integers of this type can be these numbers: what runs over wraps, and is left to the evaluation.
-fn fit(content: &[Dim], dtype: DType) -> bool {
-    let Some((least, greatest)) = dtype.range() else { return true };
-    content.iter().all(|d| d.known().is_none_or(|n| (least..=greatest).contains(&n.into())))
+/// Contents that integers of this type can hold: what runs over wraps, and is left to the evaluation.
+fn held(content: Option<Vec<Dim>>, dtype: DType) -> Option<Vec<Dim>> {
+    let Some((least, greatest)) = dtype.range() else { return content };
+    let fits = |d: &Dim| d.known().is_none_or(|n| (least..=greatest).contains(&n.into()));
+    content.filter(|all| all.iter().all(fits))
 }
 
 /// A result of `pair` with the contents combined.
 fn pair_content(c: &Ctx, dtype: DType, f: impl Fn(Dim, Dim) -> Dim) -> Inferred {
     let mut known = pair(c, dtype)?;
-    known[0].content = zip_content(c.content(0), c.content(1), f).filter(|all| fit(all, dtype));
+    known[0].content = held(zip_content(c.content(0), c.content(1), f), dtype);
     Ok(known)
 }

@@ -80,12 +80,8 @@ const LOG: Op = Op {
 const NEG: Op = Op {
     name: "Neg",
     infer: |c| {
-        known(
-            c.fact(0),
-            c.content(0)
-                .map(|v| v.iter().map(|d| Dim::Known(0) - *d).collect::<Vec<_>>())
-                .filter(|v| fit(v, c.fact(0).dtype)),
-        )
+        let negated = c.content(0).map(|v| v.iter().map(|d| Dim::Known(0) - *d).collect());
+        known(c.fact(0), held(negated, c.fact(0).dtype))
     },
     eval: |a| integer::map_numbers(a, |x| -x, i128::wrapping_neg),
     grad: Grad::rule(|b| vec![Some(-b.gy)], &[case(&[Any(&[2, 3])])]),

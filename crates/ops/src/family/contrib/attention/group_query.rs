@@ -207,10 +207,11 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
         (q, k) = (rotate(q, cos, sin, how), rotate(k, cos, sin, how));
     }
     let (k, v) = (extend(at(3), k), extend(at(4), v));
-    let mut allowed = Some(match (node.int("causal", 1), at(5)) {
-        (0, Some(last)) => k.positions(2).binary("LessOrEqual", last.cast(DType::I64).reshape(&[-1, 1, 1, 1])),
-        _ => causal(q, k, offset),
-    });
+    let mut allowed = match node.int("causal", 1) {
+        // The last key of each sequence is known; what follows it is padding.
+        0 => at(5).map(|last| k.positions(2).binary("LessOrEqual", last.cast(DType::I64).reshape(&[-1, 1, 1, 1]))),
+        _ => Some(causal(q, k, offset)),
+    };
     let window = node.int("local_window_size", -1);
     if window > 0 {
         let near = within(q, k, offset, window);
