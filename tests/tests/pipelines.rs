@@ -160,9 +160,9 @@ fn ctrl_c_before_the_training_ends_the_run() {
 
 /// Stops once a line of metrics.jsonl holds `line`: the run ends with 130 and a checkpoint, and deploys nothing.
 #[track_caller]
-fn stops_after(line: &str) {
+fn stops_after(line: &str, extra: &[&str]) {
     let out = tempfile::tempdir().expect("temp");
-    let (loaded, options, stop) = (exported(&[]), silent(out.path()), AtomicBool::new(false));
+    let (loaded, options, stop) = (exported(extra), silent(out.path()), AtomicBool::new(false));
     let metrics = out.path().join("metrics.jsonl");
     let error = std::thread::scope(|threads| {
         threads.spawn(|| {
@@ -185,12 +185,13 @@ fn stops_after(line: &str) {
 
 #[test]
 fn ctrl_c_saves_the_state() {
-    stops_after("\"step\":2,");
+    stops_after("\"step\":2,", &[]);
 }
 
 #[test]
 fn ctrl_c_in_the_last_evaluation_saves_the_state() {
-    stops_after("\"step\":20,");
+    // Long enough to be stopped in: the next thing is the end of the run.
+    stops_after("\"step\":20,", &["data.eval.take=500", "train.eval_batch=1"]);
 }
 
 #[test]
