@@ -1,4 +1,4 @@
-//! SmolLM2-135M out of its GGUF file against transformers 5.23 on PyTorch in f32, which read the same file: token ids,
+//! SmolLM2-135M out of its GGUF file against transformers 5.24 on PyTorch in f32, which read the same file: token ids,
 //! logits, and the loss of predicting each next token.
 
 use lorac::data::Tokenizer;

@@ -1,4 +1,5 @@
-//! Folding nearly all of a 400 MB model takes no memory to speak of. Alone in its process, since it reads the process's own figures.
+//! Writing new bytes into nearly all of a 400 MB model, as a fold does, takes no memory to speak of. Alone in its process,
+//! since it reads the process's own figures.
 #![cfg(target_os = "linux")]
 
 mod common;
