@@ -1,5 +1,6 @@
 //! Shape arithmetic that is known before anything runs, on the training copy.
 
+use crate::share_shapes::share_shapes;
 use crate::{PassError, remove_dead, rewrite};
 use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_ops::{Args, array, find, tensor};
@@ -9,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 const MAX_ELEMENTS: i64 = 1 << 14;
 
 /// Replaces what is known by constants: results of constants only, and integer vectors whose elements inference
-/// knows. The weights `trained` are no constants. Returns how many nodes went.
+/// knows. Those that it knows to be equal whatever the inputs' lengths are computed once. The weights `trained` are no
+/// constants. Returns how many nodes went.
 pub fn fold_constants(graph: &mut Graph, trained: &[ValueId]) -> Result<usize, PassError> {
     let trained: HashSet<ValueId> = trained.iter().copied().collect();
     let folded = rewrite(graph, "fold_constants", |e| {
@@ -42,6 +44,7 @@ pub fn fold_constants(graph: &mut Graph, trained: &[ValueId]) -> Result<usize, P
             e.edit(|p| p.remove(id));
             count += 1;
         }
+        share_shapes(e);
         Ok(count)
     })?;
     Ok(folded + remove_dead(graph)?)

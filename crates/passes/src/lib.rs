@@ -36,6 +36,7 @@ mod prepare;
 mod rewrite;
 mod role;
 mod select;
+mod share_shapes;
 mod statistics;
 mod straight_through;
 mod trained;
