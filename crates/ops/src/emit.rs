@@ -21,6 +21,7 @@ struct State {
     contents: Contents,
     scalars: HashMap<(DType, u64), ValueId>,
     vectors: HashMap<Vec<i64>, ValueId>,
+    shapes: HashMap<ValueId, ValueId>,
     prefix: Arc<str>,
     source: Arc<str>,
     error: Option<InferError>,
@@ -44,6 +45,7 @@ impl<'g> Emit<'g> {
             contents: contents.clone(),
             scalars: HashMap::new(),
             vectors: HashMap::new(),
+            shapes: HashMap::new(),
             prefix: "".into(),
             source: "".into(),
             error: None,
@@ -296,8 +298,20 @@ impl<'e, 'g> Val<'e, 'g> {
         let known: Option<Vec<i64>> = self.fact().dims().and_then(|d| d.iter().map(|d| d.known()).collect());
         match known {
             Some(dims) => self.emit.ints(&dims),
-            None => self.unary("Shape"),
+            None => self.run_time_shape(),
         }
+    }
+
+    /// A `Shape` node, one for all who ask.
+    fn run_time_shape(self) -> Val<'e, 'g> {
+        if let Some(id) = self.emit.state.borrow().shapes.get(&self.id) {
+            return self.emit.val(*id);
+        }
+        let shape = self.unary("Shape");
+        if !shape.is_absent() {
+            self.emit.state.borrow_mut().shapes.insert(self.id, shape.id);
+        }
+        shape
     }
 
     /// The length of one axis as a scalar of i64.
@@ -364,6 +378,11 @@ impl<'e, 'g> Val<'e, 'g> {
         }
         let perm: Vec<i64> = perm.iter().map(|p| *p as i64).collect();
         self.emit.op("Transpose", &[self], &[("perm", perm.into())])
+    }
+
+    /// Whether a Transpose made it that moved the last axis.
+    pub fn is_turned(self) -> bool {
+        self.transposed_from().is_some_and(|(_, perm)| perm.last().is_some_and(|last| last + 1 != perm.len()))
     }
 
     /// What a Transpose made this value from, and how.

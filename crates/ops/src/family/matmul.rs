@@ -158,8 +158,13 @@ const MATMUL: Op = Op {
             if vx {
                 (p, gy) = (grow(x, 0), grow(gy, -2));
             }
-            let by_x = || if q.rank() == 2 { rows(gy, q, true).reshape_like(p) } else { gy.matmul(q.t()) };
-            let by_w = || if q.rank() == 2 { flat_gemm(p, gy) } else { p.t().matmul(gy) };
+            let by_x = || if q.rank() == 2 { rows(gy, q, true).reshape_like(p) } else { gy.matmul(turn(q)) };
+            let by_w = || match q.is_turned() {
+                _ if q.rank() == 2 => flat_gemm(p, gy),
+                // The gradient of what is a transpose already is computed as one: the two are none.
+                true if alike(p, q) => turn(gy).matmul(p).t(),
+                _ => turn(p).matmul(gy),
+            };
             vec![b.want(0, || shrink(by_x(), vx, p)), b.want(1, || shrink(by_w(), vw, q))]
         },
         &[
@@ -184,6 +189,23 @@ fn grow<'e, 'g>(x: Val<'e, 'g>, at: i64) -> Val<'e, 'g> {
 /// The gradient of a vector from that of the one-row or one-column matrix it was grown to.
 fn shrink<'e, 'g>(g: Val<'e, 'g>, vector: bool, like: Val<'e, 'g>) -> Val<'e, 'g> {
     if vector { reduce_to(g, like).reshape(&[-1]) } else { g }
+}
+
+/// Whether both are as many matrices.
+fn alike(p: Val, q: Val) -> bool {
+    let (p, q) = (p.fact(), q.fact());
+    match (p.dims(), q.dims()) {
+        (Some([lead @ .., _, _]), Some([same @ .., _, _])) => {
+            lead.len() == same.len() && lead.iter().zip(same).all(|(a, b)| a.same(*b))
+        }
+        _ => false,
+    }
+}
+
+/// The transposes of many matrices. A Reshape to what they are lies between: without it a runtime makes one permutation
+/// of this and of that which split them into heads, and copies; so it takes the transpose into the product.
+fn turn<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
+    x.reshape(&vec![0; x.rank()]).t()
 }
 
 /// All leading axes folded into rows.
