@@ -55,6 +55,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
             task: Task::CausalLm(CausalLm::default()),
             optimizer,
             embedded: engine.provider() == Provider::Tract,
+            tokens: None,
         };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));
         let names: Vec<String> = compiled.step.inputs().iter().map(|v| compiled.step.name_of(*v)).collect();

@@ -30,8 +30,11 @@ fn inserted_branches_change_no_bit() {
             task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
             optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
             embedded: false,
+            tokens: None,
         };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));
+        // The other order: sums of weights in the place of branches.
+        let sums = compile(&graph, &Spec { tokens: Some(1 << 20), ..spec }).unwrap_or_else(|e| panic!("{e}"));
         assert!(compiled.branches.len() >= 18);
         let theta = Tensor::vector(&lorac::theta::initial(&compiled, 3));
         let ids: Vec<i64> = (0..3 * 11).map(|i| 1000 + i * 97).collect();
@@ -52,6 +55,12 @@ fn inserted_branches_change_no_bit() {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let want = base.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
             let got = adapted.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let logits = |graph| {
+                let state = vec![("theta", "", theta.clone())];
+                let mut eval = program(engine.as_ref(), graph, state).unwrap_or_else(|e| panic!("{who}: {e}"));
+                eval.run(&feeds, &["logits"]).unwrap_or_else(|e| panic!("{who}: {e}")).remove(0)
+            };
+            assert_eq!(logits(&compiled.eval).bytes(), logits(&sums.eval).bytes(), "{who}: sums of weights");
             for ((name, want), got) in names.iter().zip(&want).zip(&got) {
                 assert_eq!(want.dims(), got.dims(), "{who}: {name}");
                 let same = want.bytes() == got.bytes();

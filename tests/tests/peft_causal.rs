@@ -46,11 +46,12 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
         clip: None,
     };
     let adapt = plan(&graph, &first);
-    for engine in engines() {
-        let who = format!("{case}/{export} on {}", engine.name());
+    let (engines, orders) = (engines(), [None, Some(1 << 20)]);
+    for (engine, tokens) in engines.iter().flat_map(|e| orders.map(|tokens| (e, tokens))) {
+        let who = format!("{case}/{export} on {}, in the order for {tokens:?} tokens", engine.name());
         let embedded = engine.provider() == Provider::Tract;
         let task = Task::CausalLm(CausalLm::default());
-        let spec = Spec { adapt: adapt.clone(), task, optimizer, embedded };
+        let spec = Spec { adapt: adapt.clone(), task, optimizer, embedded, tokens };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{who}: {e}"));
         assert_eq!(compiled.branches.len(), first.modules.len());
         let theta_of = |adapter: &PeftAdapter| -> Vec<f32> {

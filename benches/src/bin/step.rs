@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
         optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
         embedded: engine.embedded,
+        tokens: Some(batch * length),
     };
     let compiled = compile(&graph, &spec)?;
     let built = start.elapsed();

@@ -6,7 +6,7 @@ use lorac_ir::{Graph, ValueId};
 use lorac_ops::Val;
 use std::collections::HashMap;
 
-/// Makes a Gemm of every MatMul with a weight matrix that only a bias is added to. Returns how many there were.
+/// Makes a Gemm of every MatMul with a matrix of known size that only a bias is added to. Returns how many there were.
 pub fn fuse_dense(graph: &mut Graph) -> Result<usize, PassError> {
     rewrite(graph, "dense", |e| {
         // Of every operand: its rows, and the shape that they came from.
@@ -14,11 +14,13 @@ pub fn fuse_dense(graph: &mut Graph) -> Result<usize, PassError> {
         let mut count = 0;
         for (product, node) in e.graph().nodes() {
             let [Some(x), Some(w)] = *node.inputs.as_slice() else { continue };
-            let matrix = e.graph().weight(w).filter(|t| t.dims().len() == 2 && t.dtype().is_float());
-            let Some(matrix) = matrix.filter(|_| &*node.op.name == "MatMul" && node.op.domain.is_empty()) else {
+            let matrix = e.graph().fact(w);
+            if &*node.op.name != "MatMul" || !node.op.domain.is_empty() || !matrix.dtype.is_float() {
+                continue;
+            }
+            let Some([inner, cols]) = matrix.known_dims().and_then(|d| <[usize; 2]>::try_from(d).ok()) else {
                 continue;
             };
-            let [inner, cols] = *matrix.dims() else { continue };
             let y = node.outputs[0];
             let uses = e.graph().value(y).map(|v| v.uses()).unwrap_or_default();
             let ([only], false) = (uses, e.graph().outputs().contains(&y)) else { continue };

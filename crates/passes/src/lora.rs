@@ -1,7 +1,8 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
+use crate::order::{Order, order};
 use crate::rewrite::{replace_value, rewrite};
-use crate::{PassError, Target};
+use crate::{Matrix, PassError, Target};
 use lorac_ir::{DType, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -42,18 +43,44 @@ pub struct Branch {
 ///
 /// Requires: targets from [`crate::select`] of this graph. Ensures: with B = 0 every output is what it was.
 pub fn insert_lora(graph: &mut Graph, targets: &[Target], lora: &Lora) -> Result<Vec<Branch>, PassError> {
+    insert(graph, targets, lora, |_, _| Order::Branch)
+}
+
+/// As [`insert_lora`], in the order that is cheaper for products of about `tokens` rows: a target gets its branch or
+/// becomes `W0 + s B A`. Both have the same inputs A and B.
+///
+/// Requires and ensures: as [`insert_lora`].
+pub fn insert_lora_for(
+    graph: &mut Graph,
+    targets: &[Target],
+    lora: &Lora,
+    tokens: usize,
+) -> Result<Vec<Branch>, PassError> {
+    insert(graph, targets, lora, |graph, matrix| order(graph, matrix, tokens))
+}
+
+fn insert(
+    graph: &mut Graph,
+    targets: &[Target],
+    lora: &Lora,
+    order: impl Fn(&Graph, &Matrix) -> Order,
+) -> Result<Vec<Branch>, PassError> {
     rewrite(graph, "lora", |e| {
         let mut flat = HashMap::new();
-        targets.iter().map(|target| branch(e, target, lora, &mut flat)).collect()
+        let one = |target: &Target| {
+            let [a, b] = factors(e, target, lora)?;
+            match order(e.graph(), &target.matrix) {
+                Order::Branch => branch(e, &target.matrix, [a, b], lora, &mut flat),
+                Order::Sum => sum(e, &target.matrix, [a, b], lora),
+            }
+            Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), lora: *lora })
+        };
+        targets.iter().map(one).collect()
     })
 }
 
-fn branch<'e, 'g>(
-    e: &'e Emit<'g>,
-    target: &Target,
-    lora: &Lora,
-    flat: &mut HashMap<ValueId, Val<'e, 'g>>,
-) -> Result<Branch, PassError> {
+/// A and B, as inputs of the graph.
+fn factors<'e, 'g>(e: &'e Emit<'g>, target: &Target, lora: &Lora) -> Result<[Val<'e, 'g>; 2], PassError> {
     let m = &target.matrix;
     if lora.rank == 0 || lora.rank > m.rows.min(m.cols) {
         let why = format!("rank {} of '{}', a {} x {} matrix", lora.rank, m.name, m.rows, m.cols);
@@ -61,6 +88,17 @@ fn branch<'e, 'g>(
     }
     let a = e.input(&format!("{}.lora_A", m.name), Fact::new(DType::F32, [lora.rank, m.rows]));
     let b = e.input(&format!("{}.lora_B", m.name), Fact::new(DType::F32, [m.cols, lora.rank]));
+    Ok([a, b])
+}
+
+/// `y += s (x A^T) B^T` behind every product.
+fn branch<'e, 'g>(
+    e: &'e Emit<'g>,
+    m: &Matrix,
+    [a, b]: [Val<'e, 'g>; 2],
+    lora: &Lora,
+    flat: &mut HashMap<ValueId, Val<'e, 'g>>,
+) {
     for product in &m.products {
         let Some(node) = e.graph().node(*product) else { continue };
         let (Some(x), y) = (node.input(0), after_bias(e.graph(), *product)) else { continue };
@@ -79,7 +117,17 @@ fn branch<'e, 'g>(
         let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
         replace_value(e, y.id(), sum);
     }
-    Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), lora: *lora })
+}
+
+/// `W0 + s B A` in the place of `W0`.
+fn sum(e: &Emit, m: &Matrix, [a, b]: [Val; 2], lora: &Lora) {
+    let scale = ("alpha", (lora.scale() as f32).into());
+    let w = e.val(m.weight);
+    let sum = match m.transposed {
+        true => e.op("Gemm", &[b, a, w], &[scale]),
+        false => e.op("Gemm", &[a, b, w], &[scale, ("transA", 1i64.into()), ("transB", 1i64.into())]),
+    };
+    e.edit(|p| p.redirect(w.id(), sum.id()));
 }
 
 /// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,

@@ -12,7 +12,7 @@ use lorac_ir::{Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
     AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, expose_statistics, fold_constants,
-    fuse_dense, insert_lora, narrow_sums, pack, remove_dead, rewrite,
+    fuse_dense, insert_lora, insert_lora_for, narrow_sums, pack, reassociate, remove_dead, rewrite,
 };
 use lorac_train::Feeds;
 
@@ -48,6 +48,9 @@ pub struct Spec {
     pub optimizer: AdamW,
     /// Whether the embedded engine is to run the graphs.
     pub embedded: bool,
+    /// Tokens that a step is expected to see, padding included: what branches are computed in the cheapest order for.
+    /// Without, every one stays a branch.
+    pub tokens: Option<usize>,
 }
 
 /// A model with branches, as three graphs over one theta.
@@ -112,25 +115,44 @@ impl Task {
     }
 }
 
-/// Compiles the three graphs of a task.
-pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
+/// A model with branches and what its task puts on it.
+struct Adapted {
+    graph: Graph,
+    branches: Vec<Branch>,
+    attached: Attached,
+    /// What is trained.
+    params: Vec<ValueId>,
+}
+
+fn adapt(base: &Graph, spec: &Spec, tokens: Option<usize>) -> Result<Adapted, PassError> {
     let mut graph = base.clone();
-    infer(&mut graph)?;
-    let mut feeds = feeds(&graph)?;
     let mut branches = Vec::new();
     for part in &spec.adapt {
-        branches.extend(insert_lora(&mut graph, &part.targets, &part.lora)?);
+        branches.extend(match tokens {
+            Some(tokens) => insert_lora_for(&mut graph, &part.targets, &part.lora, tokens)?,
+            None => insert_lora(&mut graph, &part.targets, &part.lora)?,
+        });
     }
-    let Attached { logits, params: full, head } = spec.task.attach(&mut graph)?;
-    let mut params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
-    params.extend(full);
+    let attached = spec.task.attach(&mut graph)?;
+    let params = branches.iter().flat_map(|b| [b.a, b.b]).chain(attached.params.iter().copied()).collect();
+    Ok(Adapted { graph, branches, attached, params })
+}
 
-    let mut adapted = graph.clone();
+/// Compiles the three graphs of a task.
+pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
+    let mut base = base.clone();
+    infer(&mut base)?;
+    let mut feeds = feeds(&base)?;
+
+    // What is verified is the branch itself, unfolded.
+    let Adapted { graph: mut adapted, branches, attached, params } = adapt(&base, spec, None)?;
     if spec.embedded {
         prepare(&mut adapted, spec, &feeds)?;
     }
     pack(&mut adapted, &params, &[])?;
+    let head = attached.head;
 
+    let Adapted { graph, attached: Attached { logits, .. }, params, .. } = adapt(&base, spec, spec.tokens)?;
     let mut eval = graph.clone();
     only(&mut eval, logits)?;
     prepare(&mut eval, spec, &feeds)?;
@@ -146,6 +168,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     let grads = differentiate(&mut step, loss, &params)?;
     let arena = pack(&mut step, &params, &grads)?;
     adamw(&mut step, &arena, loss, &spec.optimizer)?;
+    reassociate(&mut step)?;
     fold_constants(&mut step, &[])?;
     remove_dead(&mut step)?;
     infer(&mut step)?;

@@ -107,3 +107,9 @@ pub(super) fn dataset(examples: Vec<Labelled>, tokenizer: &Tokenizer, data: &Dat
         pad: PadTo { multiple: data.pad_to_multiple, max: data.max_length.max(longest), ..PadTo::default() },
     }
 }
+
+/// Tokens of a step, as a mean and without padding.
+pub(super) fn tokens_per_step(data: &Dataset, batch: usize) -> usize {
+    let tokens: usize = data.encoded.iter().map(|e| e.ids.len()).sum();
+    tokens * batch / data.encoded.len().max(1)
+}

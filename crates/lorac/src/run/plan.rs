@@ -83,7 +83,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
-    let spec = Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), embedded: engine.embedded };
+    let tokens = Some(data::tokens_per_step(&train, p.train.batch));
+    let spec =
+        Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), embedded: engine.embedded, tokens };
     let compiled = compile(&base_graph, &spec)?;
     // What the engine cannot run cannot be verified either.
     let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
