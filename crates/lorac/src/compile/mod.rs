@@ -48,7 +48,7 @@ pub struct Spec {
     pub optimizer: AdamW,
     /// Whether the embedded engine is to run the graphs.
     pub embedded: bool,
-    /// Tokens that a step is expected to see, padding included: what branches are computed in the cheapest order for.
+    /// Tokens that a step is expected to see: what branches are computed in the cheapest order for.
     /// Without, every one stays a branch.
     pub tokens: Option<usize>,
 }
