@@ -21,7 +21,6 @@ struct State {
     contents: Contents,
     scalars: HashMap<(DType, u64), ValueId>,
     vectors: HashMap<Vec<i64>, ValueId>,
-    shapes: HashMap<ValueId, ValueId>,
     prefix: Arc<str>,
     source: Arc<str>,
     error: Option<InferError>,
@@ -45,7 +44,6 @@ impl<'g> Emit<'g> {
             contents: contents.clone(),
             scalars: HashMap::new(),
             vectors: HashMap::new(),
-            shapes: HashMap::new(),
             prefix: "".into(),
             source: "".into(),
             error: None,
@@ -298,20 +296,8 @@ impl<'e, 'g> Val<'e, 'g> {
         let known: Option<Vec<i64>> = self.fact().dims().and_then(|d| d.iter().map(|d| d.known()).collect());
         match known {
             Some(dims) => self.emit.ints(&dims),
-            None => self.run_time_shape(),
+            None => self.unary("Shape"),
         }
-    }
-
-    /// A `Shape` node, one for all who ask.
-    fn run_time_shape(self) -> Val<'e, 'g> {
-        if let Some(id) = self.emit.state.borrow().shapes.get(&self.id) {
-            return self.emit.val(*id);
-        }
-        let shape = self.unary("Shape");
-        if !shape.is_absent() {
-            self.emit.state.borrow_mut().shapes.insert(self.id, shape.id);
-        }
-        shape
     }
 
     /// The length of one axis as a scalar of i64.
