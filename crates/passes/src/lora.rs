@@ -122,6 +122,9 @@ fn branch<'e, 'g>(
 /// `W0 + s B A` in the place of `W0`.
 fn sum(e: &Emit, m: &Matrix, [a, b]: [Val; 2], lora: &Lora) {
     let scale = ("alpha", (lora.scale() as f32).into());
+    if let Some(node) = m.products.first().and_then(|p| e.graph().node(*p)) {
+        e.set_source(&node.origin.source);
+    }
     let w = e.val(m.weight);
     let sum = match m.transposed {
         true => e.op("Gemm", &[b, a, w], &[scale]),
