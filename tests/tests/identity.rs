@@ -1,7 +1,7 @@
 //! Before the first step, the model with branches computes what the base computes, bit for bit.
 
 use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
-use lorac::ir::Tensor;
+use lorac::ir::{Graph, Tensor};
 use lorac::ops::infer;
 use lorac::passes::{AdamW, Lora, Pool, select};
 use lorac::program::program;
@@ -36,6 +36,9 @@ fn inserted_branches_change_no_bit() {
         // The other order: sums of weights in the place of branches.
         let sums = compile(&graph, &Spec { tokens: Some(1 << 20), ..spec }).unwrap_or_else(|e| panic!("{e}"));
         assert!(compiled.branches.len() >= 18);
+        // A branch is two products, a sum of weights one.
+        let gemms = |graph: &Graph| graph.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
+        assert_eq!(gemms(&compiled.eval) - gemms(&sums.eval), compiled.branches.len());
         let theta = Tensor::vector(&lorac::theta::initial(&compiled, 3));
         let ids: Vec<i64> = (0..3 * 11).map(|i| 1000 + i * 97).collect();
         let mask: Vec<i64> = (0..3 * 11).map(|i| i64::from(i % 11 < 11 - i / 11)).collect();

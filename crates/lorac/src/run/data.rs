@@ -108,8 +108,23 @@ pub(super) fn dataset(examples: Vec<Labelled>, tokenizer: &Tokenizer, data: &Dat
     }
 }
 
-/// Tokens of a step, as a mean and without padding.
+/// Tokens of a step with batches of at most `batch` rows, as a mean and without padding.
 pub(super) fn tokens_per_step(data: &Dataset, batch: usize) -> usize {
     let tokens: usize = data.encoded.iter().map(|e| e.ids.len()).sum();
-    tokens * batch / data.encoded.len().max(1)
+    let rows = data.encoded.len();
+    tokens * batch.min(rows) / rows.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_data::Encoded;
+
+    #[test]
+    fn a_step_sees_no_more_rows_than_there_are() {
+        let encoded = |len| Encoded { ids: vec![1; len], type_ids: vec![0; len] };
+        let data =
+            Dataset { encoded: [2, 4, 9].map(encoded).to_vec(), labels: vec![0; 3], pad_id: 0, pad: PadTo::default() };
+        assert_eq!([1, 2, 3, 16].map(|batch| tokens_per_step(&data, batch)), [5, 10, 15, 15]);
+    }
 }
