@@ -48,7 +48,7 @@ pub enum NoMatch {
     },
     /// The matrix is an embedding table too.
     #[error(
-        "'{pattern}' is '{name}', which is an embedding table as well (tied embeddings): a branch would change both uses; \
+        "'{pattern}' picks '{name}', which is an embedding table as well (tied embeddings): a branch would change both uses; \
          choose other targets, or export the model with its embeddings untied"
     )]
     Tied {

@@ -1,0 +1,287 @@
+//! Golden cases: every heading of `tests/cases/<pass>/<topic>.md` that has blocks is a test.
+//!
+//! Beside the text that is to come out, a case is held to what a pass must never do: what the graph computed before, it
+//! computes afterwards, in f64 on random inputs. `LORAC_BLESS=1` writes the text of what comes out into the files; it does
+//! not bless a pass that changes results.
+
+use lorac::ir::{DType, Dim, Graph, ValueId, parse, print, verify};
+use lorac::ops::{Array, Random, evaluate, infer};
+use lorac::passes::*;
+use lorac_tests::golden::{Golden, Outcome, blessed, cases};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{fs, process};
+
+type Done = Result<(), Box<dyn Error>>;
+
+/// A pass under the configuration of a `yaml` block.
+type Pass = fn(&mut Graph, &str) -> Done;
+
+/// A folder of `tests/cases` and what runs its cases: a row for every pass.
+const PASSES: &[(&str, Pass)] = &[
+    ("arena", arena),
+    ("dead", |g, _| none(remove_dead(g))),
+    ("dense", |g, _| none(fuse_dense(g))),
+    ("differentiate", gradient),
+    ("fold_constants", |g, _| none(fold_constants(g, &[]))),
+    ("full", full),
+    ("lora", lora),
+    ("loss", loss),
+    ("lower", |g, _| none(lower(g))),
+    ("narrow", |g, _| none(narrow_sums(g))),
+    ("optimizer", optimizer),
+    ("reassociate", |g, _| none(reassociate(g))),
+    ("statistics", |g, _| none(expose_statistics(g))),
+    ("upgrade", |g, _| none(upgrade(g))),
+];
+
+fn none<T>(result: Result<T, PassError>) -> Done {
+    result?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoraCase {
+    targets: Vec<String>,
+    rank: usize,
+    alpha: f64,
+    #[serde(default)]
+    rslora: bool,
+    tokens: Option<usize>,
+}
+
+fn lora(graph: &mut Graph, yaml: &str) -> Done {
+    let LoraCase { targets, rank, alpha, rslora, tokens } = config(yaml)?;
+    let patterns: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let targets = select(graph, &patterns).map_err(|wrong| lines(&wrong))?;
+    let lora = Lora { rank, alpha, rslora };
+    none(match tokens {
+        Some(tokens) => insert_lora_for(graph, &targets, &lora, tokens),
+        None => insert_lora(graph, &targets, &lora),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trained {
+    trained: Vec<String>,
+}
+
+fn full(graph: &mut Graph, yaml: &str) -> Done {
+    let weights = trained(graph, &config::<Trained>(yaml)?.trained)?;
+    none(train_in_full(graph, &weights))
+}
+
+/// The gradient of the first output, as outputs beside the others.
+fn gradient(graph: &mut Graph, yaml: &str) -> Done {
+    let wrt = trained(graph, &config::<Trained>(yaml)?.trained)?;
+    let loss = *graph.outputs().first().ok_or("a loss is the first output")?;
+    let grads = differentiate(graph, loss, &wrt)?;
+    outputs(graph, &grads)
+}
+
+/// The first output is the loss, the others are the gradients of what is packed.
+fn arena(graph: &mut Graph, yaml: &str) -> Done {
+    let params = trained(graph, &config::<Trained>(yaml)?.trained)?;
+    let grads = graph.outputs().get(1..).unwrap_or_default().to_vec();
+    let arena = pack(graph, &params, &grads)?;
+    outputs(graph, arena.grad.as_slice())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptimizerCase {
+    grad: String,
+    weight_decay: f64,
+    clip: Option<f64>,
+}
+
+/// The output is the loss; the gradient of the input `theta` is named.
+fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
+    let OptimizerCase { grad, weight_decay, clip } = config(yaml)?;
+    let cfg = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, clip };
+    let loss = *graph.outputs().first().ok_or("a loss is the first output")?;
+    let find = |name: &str| graph.find(name).ok_or(format!("no value is called {name}"));
+    let (theta, grad) = (find("theta")?, find(&grad)?);
+    let slots = vec![Slot { name: "theta".into(), dims: graph.fact(theta).known_dims().unwrap_or_default(), start: 0 }];
+    none(adamw(graph, &Arena { theta, grad: Some(grad), slots }, loss, &cfg))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LossCase {
+    CrossEntropy,
+    CausalCrossEntropy,
+}
+
+/// The output is logits.
+fn loss(graph: &mut Graph, yaml: &str) -> Done {
+    let logits = *graph.outputs().first().ok_or("logits are the first output")?;
+    none(match config(yaml)? {
+        LossCase::CrossEntropy => cross_entropy(graph, logits, "labels"),
+        LossCase::CausalCrossEntropy => causal_cross_entropy(graph, logits, "labels"),
+    })
+}
+
+fn outputs(graph: &mut Graph, more: &[ValueId]) -> Done {
+    Ok(graph.set_outputs([graph.outputs(), more].concat())?)
+}
+
+fn config<T: DeserializeOwned>(yaml: &str) -> Result<T, Box<dyn Error>> {
+    Ok(serde_saphyr::from_str(yaml)?)
+}
+
+fn lines<T: ToString>(found: &[T]) -> String {
+    found.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What the pass makes of the case. An error of the case itself is `Err`, one that the pass reports is an outcome.
+fn run(pass: Pass, case: &Golden) -> Result<Outcome, String> {
+    let mut before = parse(&case.graph).map_err(|e| format!("the graph: {e}"))?;
+    infer(&mut before).map_err(|e| format!("the graph: {e}"))?;
+    let mut graph = before.clone();
+    if let Err(e) = pass(&mut graph, &case.yaml) {
+        return Ok(Outcome::Error(e.to_string() + "\n"));
+    }
+    infer(&mut graph).map_err(|e| e.to_string())?;
+    match verify(&graph).as_slice() {
+        [] => {}
+        broken => return Err(lines(broken)),
+    }
+    computes_the_same(&before, &graph)?;
+    let text = print(&graph);
+    let again = parse(&text).map_err(|e| format!("what comes out does not parse: {e}\n{text}"))?;
+    if print(&again) != text {
+        return Err(format!("what comes out is read back as something else:\n{}", difference(&text, &print(&again))));
+    }
+    Ok(Outcome::Graph(text))
+}
+
+/// Fails unless every output of `before` has its value in `after`. Inputs that are new hold zeros, so that a branch is
+/// none; `theta` holds what the inputs that it replaces held.
+fn computes_the_same(before: &Graph, after: &Graph) -> Result<(), String> {
+    let mut random = Random(1);
+    let feeds: Vec<(String, Array)> = before
+        .inputs()
+        .iter()
+        .map(|v| Ok((before.name_of(*v), data(before, *v, &mut random)?)))
+        .collect::<Result<_, String>>()?;
+    let mut later = Vec::new();
+    for &input in after.inputs() {
+        let name = after.name_of(input);
+        let given = feeds.iter().find(|(n, _)| *n == name).map(|(_, a)| a.clone());
+        let fresh = || -> Result<Array, String> {
+            let dims = dims(after, input)?;
+            let gone: Vec<f64> =
+                feeds.iter().filter(|(n, _)| after.find(n).is_none()).flat_map(|(_, a)| a.iter().copied()).collect();
+            match name == "theta" {
+                true => Array::from_shape_vec(dims, gone).map_err(|e| format!("theta: {e}")),
+                false => Ok(weight(before, name.trim_end_matches(".trained")).unwrap_or_else(|| Array::zeros(dims))),
+            }
+        };
+        later.push((name.clone(), given.map_or_else(fresh, Ok)?));
+    }
+    let results = |graph: &Graph, feeds: &[(String, Array)]| {
+        let feeds: Vec<(&str, Array)> = feeds.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
+        evaluate(graph, &feeds).map_err(|e| e.to_string())
+    };
+    let (want, got) = (results(before, &feeds)?, results(after, &later)?);
+    // A Cast rounds, the rest is f64.
+    let halves = after
+        .nodes()
+        .flat_map(|(_, n)| n.outputs.clone())
+        .any(|v| [DType::F16, DType::BF16].contains(&after.fact(v).dtype));
+    let tolerance = if halves { 1e-3 } else { 1e-12 };
+    for (output, want) in before.outputs().iter().zip(want) {
+        let name = before.name_of(*output);
+        let at = after.outputs().iter().position(|v| after.name_of(*v) == name);
+        let got = at.and_then(|i| got.get(i)).ok_or(format!("the output %{name} is gone"))?;
+        if got.shape() != want.shape()
+            || !got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()))
+        {
+            return Err(format!("%{name} was {want}\nand is {got}"));
+        }
+    }
+    Ok(())
+}
+
+/// A weight of the graph: what an input that takes its place begins with.
+fn weight(graph: &Graph, name: &str) -> Option<Array> {
+    lorac::ops::array(graph.weight(graph.find(name)?)?)
+}
+
+fn data(graph: &Graph, input: ValueId, random: &mut Random) -> Result<Array, String> {
+    let (dtype, dims) = (graph.fact(input).dtype, dims(graph, input)?);
+    Ok(match dtype {
+        _ if dtype.is_float() => random.array(&dims, -1.0, 1.0),
+        DType::Bool => random.array(&dims, 0.0, 2.0).mapv(f64::floor),
+        _ => random.array(&dims, 0.0, 3.0).mapv(f64::floor),
+    })
+}
+
+/// Named lengths are 2, 3 and 4, by their first letter.
+fn dims(graph: &Graph, value: ValueId) -> Result<Vec<usize>, String> {
+    let length = |name: &str| name.bytes().next().map(|b| 2 + i64::from(b % 3));
+    let fact = graph.fact(value);
+    let known = |d: &Dim| d.eval(&length).and_then(|n| usize::try_from(n).ok());
+    let dims = fact.dims().and_then(|dims| dims.iter().map(known).collect());
+    dims.ok_or(format!("%{} is {fact}: a case has inputs of lengths with names", graph.name_of(value)))
+}
+
+fn difference(want: &str, got: &str) -> String {
+    similar::TextDiff::from_lines(want, got).unified_diff().context_radius(1000).to_string()
+}
+
+fn check(pass: Pass, case: &Golden) -> Result<(), String> {
+    let got = run(pass, case)?;
+    let (kind, got) = match (&got, &case.want) {
+        (got, want) if got == want => return Ok(()),
+        (Outcome::Graph(got), Outcome::Graph(want)) => ("another graph", difference(want, got)),
+        (Outcome::Error(got), Outcome::Error(want)) => ("another error", difference(want, got)),
+        (Outcome::Graph(got), _) => ("a graph", got.clone()),
+        (Outcome::Error(got), _) => ("an error", got.clone()),
+        (Outcome::Unknown, _) => ("nothing", String::new()),
+    };
+    Err(format!("{kind} comes out (LORAC_BLESS=1 takes it for right):\n{got}"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut found: Vec<PathBuf> = entries.map(|e| e.unwrap_or_else(|e| panic!("{e}")).path()).collect();
+    found.sort();
+    found
+}
+
+fn main() -> process::ExitCode {
+    let args = libtest_mimic::Arguments::from_args();
+    let bless = std::env::var_os("LORAC_BLESS").is_some_and(|v| v == "1");
+    let mut tests = Vec::new();
+    for folder in files(&lorac_tests::root().join("tests/cases")) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(&(_, pass)) = PASSES.iter().find(|p| p.0 == name) else {
+            panic!("tests/cases/{name}: no pass is called that; PASSES in tests/tests/cases.rs lists them");
+        };
+        for file in files(&folder) {
+            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            let found = cases(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            if bless {
+                let got: Vec<Outcome> = found.iter().map(|c| run(pass, c).unwrap_or(Outcome::Unknown)).collect();
+                let new = blessed(&text, &found, &got);
+                fs::write(&file, new).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            }
+            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            let topic = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            for case in cases(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display())) {
+                let title = format!("{name}/{topic}: {}", case.title);
+                let place = format!("tests/cases/{name}/{topic}.md:{}", case.line);
+                tests.push(libtest_mimic::Trial::test(title, move || {
+                    check(pass, &case).map_err(|e| format!("{place}: {e}").into())
+                }));
+            }
+        }
+    }
+    libtest_mimic::run(&args, tests).exit_code()
+}
