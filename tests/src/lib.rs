@@ -1,5 +1,6 @@
 //! What whole-house tests share: engines, cached sources, and numbers that lorac did not compute.
 
+pub mod browser;
 pub mod golden;
 pub mod table;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 
 const STYLE: &str = include_str!("report.css");
 
-/// The page.
-pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
+/// The page. `missed` says which gates the run failed, in words.
+pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String, OutputError> {
     let (before, after) = (&m.eval.before, &m.eval.after);
     let verdict = if m.verify.passed { "passed" } else { "failed" };
     let mut page = String::new();
@@ -22,6 +22,9 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
         headline(before, after),
         after.of(),
     );
+    for gate in missed {
+        let _ = write!(page, "<p class=\"missed\">Gate missed: {}.</p>", escape(gate));
+    }
     let row = |(name, a): (&str, f64), b: f64| format!("<tr><th>{name}<td>{b:.4}<td>{a:.4}<td>{:+.4}", a - b);
     let pairs = after.named().into_iter().zip(before.named());
     let scores: Vec<String> = pairs.map(|(a, (_, b))| row(a, b)).collect();
@@ -39,7 +42,7 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
         .map(|t| {
             let (name, roles) = (escape(&t.name), escape(&t.roles.join(", ")));
             let [rows, cols] = t.shape;
-            format!("<tr><td>{name}<td>{roles}<td>{rows} x {cols}<td>{}<td>{}", t.rank, t.scale)
+            format!("<tr><td>{name}<td class=\"whole\">{roles}<td class=\"whole\">{rows} x {cols}<td class=\"whole\">{}<td class=\"whole\">{}", t.rank, t.scale)
         })
         .collect();
     let share = 100.0 * m.trainable_parameters as f64 / m.model_parameters.max(1) as f64;
@@ -55,7 +58,15 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     let files: Vec<String> = m
         .artifacts
         .iter()
-        .map(|a| format!("<tr><td>{}<td>{}<td>{}<td><code>{}</code>", escape(&a.path), a.kind, a.size, a.sha256))
+        .map(|a| {
+            format!(
+                "<tr><td>{}<td class=\"whole\">{}<td class=\"whole\">{}<td><code>{}</code>",
+                escape(&a.path),
+                a.kind,
+                a.size,
+                a.sha256
+            )
+        })
         .collect();
     if !files.is_empty() {
         section(&mut page, "Files", &table(&["file", "kind", "bytes", "sha256"], &files));
@@ -103,7 +114,7 @@ fn verification(m: &Manifest) -> String {
 fn asked(m: &Manifest) -> String {
     let mut rows: Vec<String> = vec![
         format!("<tr><th>pipeline<td>{}", escape(&m.pipeline.path)),
-        format!("<tr><th>runtime<td>{}: {}", escape(&m.runtime.engine), escape(&m.runtime.reason)),
+        format!("<tr><th>engine<td>{}: {}", escape(&m.runtime.engine), escape(&m.runtime.reason)),
     ];
     for input in &m.inputs {
         rows.push(format!("<tr><th>{}<td>{}", escape(&input.role), escape(&input.source)));
@@ -164,7 +175,7 @@ fn curve(steps: &[Event]) -> Result<String, String> {
             .x_label_formatter(&|x| format!("{x:.0}"))
             .draw()
             .map_err(|e| e.to_string())?;
-        let raw = points.iter().map(|p| Circle::new(*p, 2, RGBColor(70, 130, 220).mix(0.35).filled()));
+        let raw = points.iter().map(|p| Circle::new(*p, 2, RGBColor(70, 130, 220).mix(0.6).filled()));
         chart.draw_series(raw).map_err(|e| e.to_string())?;
         let line = LineSeries::new(smooth, RGBColor(220, 90, 40).stroke_width(2));
         chart.draw_series(line).map_err(|e| e.to_string())?;

@@ -52,15 +52,13 @@ impl Folder {
         Ok(Metrics { path, file: BufWriter::new(file) })
     }
 
-    /// The run's files with their sums, those given and those that every run has.
-    pub(crate) fn artifacts(&self, given: &[(String, &'static str)]) -> Result<Vec<Artifact>, Error> {
-        let always = [("metrics.jsonl", "metrics"), ("report.html", "report")];
-        let all = given.iter().cloned().chain(always.map(|(p, k)| (p.to_string(), k)));
-        all.map(|(path, kind)| {
-            let (sha256, size) = sha256_file(&self.path.join(&path))?;
-            Ok(Artifact { path, sha256, size, kind: kind.to_string() })
-        })
-        .collect()
+    /// Files of the run, given with their kinds, and their sums.
+    pub(crate) fn artifacts(&self, files: &[(String, &'static str)]) -> Result<Vec<Artifact>, Error> {
+        let one = |(path, kind): &(String, &'static str)| {
+            let (sha256, size) = sha256_file(&self.path.join(path))?;
+            Ok(Artifact { path: path.clone(), sha256, size, kind: kind.to_string() })
+        };
+        files.iter().map(one).collect()
     }
 
     pub(crate) fn manifest(&self, manifest: &Manifest) -> Result<(), Error> {

@@ -163,15 +163,18 @@ fn finish(
         deployed.verified.nodes_of_head
     ));
     let mut manifest = plan.manifest(loaded, options, &summary, [&before, &after], &deployed.verified);
-    folder.write("report.html", report(&manifest, &rows)?.as_bytes())?;
-    manifest.artifacts = folder.artifacts(&deployed.artifacts)?;
-    folder.manifest(&manifest)?;
-
     let mut gates = Vec::new();
     if !deployed.verified.passed {
         gates.push(deploy::explain(&deployed.verified));
     }
     gates.extend(missed(p.deploy.metrics.as_ref(), &after));
+    // The report lists what is there before it.
+    let mut artifacts = deployed.artifacts;
+    artifacts.push(("metrics.jsonl".into(), "metrics"));
+    manifest.artifacts = folder.artifacts(&artifacts)?;
+    folder.write("report.html", report(&manifest, &rows, &gates)?.as_bytes())?;
+    manifest.artifacts.extend(folder.artifacts(&[("report.html".into(), "report")])?);
+    folder.manifest(&manifest)?;
     Ok(Outcome { manifest, gates })
 }
 
