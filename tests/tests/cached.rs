@@ -51,7 +51,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
     for engine in engines() {
         let optimizer = AdamW { beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip: None };
         let spec = Spec {
-            adapt: vec![Adaptation { targets: targets.clone(), lora: LORA }],
+            adapt: vec![Adaptation { targets: targets.clone(), lora: LORA, dropout: 0.0 }],
             task: Task::CausalLm(CausalLm::default()),
             optimizer,
             embedded: engine.provider() == Provider::Tract,
@@ -70,7 +70,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
             ("v", "v.next", zeros),
         ];
         let step = program(engine.as_ref(), &compiled.step, state).unwrap_or_else(|e| panic!("{e}"));
-        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], taken: 0 };
+        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], noise: None, taken: 0 };
         let feeds = compiled.feeds.for_program(step.program.as_ref(), &batch).unwrap_or_else(|e| panic!("{e}"));
         let loss = step.run(&feeds, 0.0).unwrap_or_else(|e| panic!("{e}")).loss;
         let want = truth["loss"].array.sum();

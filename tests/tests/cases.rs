@@ -25,6 +25,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("dead", |g, _| none(remove_dead(g))),
     ("dense", |g, _| none(fuse_dense(g))),
     ("differentiate", gradient),
+    ("dropout", dropout),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
     ("full", full),
     ("lora", lora),
@@ -62,6 +63,24 @@ fn lora(graph: &mut Graph, yaml: &str) -> Done {
         Some(tokens) => insert_lora_for(graph, &targets, &lora, tokens),
         None => insert_lora(graph, &targets, &lora),
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropoutCase {
+    targets: Vec<String>,
+    dropout: f64,
+    tokens: Option<usize>,
+}
+
+/// Branches of rank 1, and dropout in front of them.
+fn dropout(graph: &mut Graph, yaml: &str) -> Done {
+    let DropoutCase { targets, dropout, tokens } = config(yaml)?;
+    let patterns: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let targets = select(graph, &patterns).map_err(|wrong| lines(&wrong))?;
+    let branches = insert_lora_for(graph, &targets, &Lora { rank: 1, alpha: 1.0, rslora: false }, tokens.unwrap_or(0))?;
+    let drops: Vec<(&Branch, f64)> = branches.iter().map(|b| (b, dropout)).collect();
+    none(drop_inputs(graph, &drops))
 }
 
 #[derive(Deserialize)]

@@ -26,6 +26,7 @@ fn inserted_branches_change_no_bit() {
             adapt: vec![Adaptation {
                 targets: select(&graph, &["all-linear"]).expect("targets"),
                 lora: Lora { rank: 8, alpha: 16.0, rslora: false },
+                dropout: 0.0,
             }],
             task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
             optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },

@@ -81,7 +81,7 @@ fn reproduces(export: &str) {
             ("v", "v.next", zeros),
         ];
         let program_ = program(engine.as_ref(), &graph, state).unwrap_or_else(|e| panic!("{who}: {e}"));
-        let mut step = Step { program: program_, betas: [cfg.beta1, cfg.beta2], taken: 0 };
+        let mut step = Step { program: program_, betas: [cfg.beta1, cfg.beta2], noise: None, taken: 0 };
         for (i, want) in losses.iter().enumerate() {
             let feeds: Vec<(String, Tensor)> = ["input_ids", "attention_mask", "labels"]
                 .iter()

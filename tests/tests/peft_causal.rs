@@ -65,7 +65,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
             ("v", "v.next", zeros),
         ];
         let step = program(engine.as_ref(), &compiled.step, state).unwrap_or_else(|e| panic!("{who}: {e}"));
-        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], taken: 0 };
+        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], noise: None, taken: 0 };
         for (i, want) in losses.iter().enumerate() {
             let feeds: Vec<(String, Tensor)> = ["input_ids", "attention_mask", "labels"]
                 .iter()
@@ -106,7 +106,7 @@ fn usual(adapter: &PeftAdapter) -> Lora {
 fn whole_fused_matrices(graph: &Graph, adapter: &PeftAdapter) -> Vec<Adaptation> {
     let fused = select(graph, &["role:query"]).expect_err("query, key and value are one matrix");
     assert!(matches!(&fused[0], NoMatch::Fused { name, .. } if name.contains("c_attn")), "{fused:?}");
-    vec![Adaptation { targets: select(graph, &["*c_attn*"]).expect("targets"), lora: usual(adapter) }]
+    vec![Adaptation { targets: select(graph, &["*c_attn*"]).expect("targets"), lora: usual(adapter), dropout: 0.0 }]
 }
 
 fn one_query_otherwise(graph: &Graph, adapter: &PeftAdapter) -> Vec<Adaptation> {
@@ -115,7 +115,10 @@ fn one_query_otherwise(graph: &Graph, adapter: &PeftAdapter) -> Vec<Adaptation> 
     let last = targets.iter().rposition(|t| t.roles.contains(&Role::Query)).expect("a query");
     let query = targets.remove(last);
     let other = Lora { rank: 2, alpha: 3.0, rslora: true };
-    vec![Adaptation { targets, lora: usual(adapter) }, Adaptation { targets: vec![query], lora: other }]
+    vec![
+        Adaptation { targets, lora: usual(adapter), dropout: 0.0 },
+        Adaptation { targets: vec![query], lora: other, dropout: 0.0 },
+    ]
 }
 
 fn attention_of(_: &Branch, layer: usize) -> String {

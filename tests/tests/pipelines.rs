@@ -140,7 +140,7 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
     let zeros = || Tensor::vector(&vec![0.0f32; plan.compiled.arena.len()]);
     let slots = [("theta", "theta.next"), ("m", "m.next"), ("v", "v.next")].map(|(from, to)| (from, to, zeros()));
     let program = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots.to_vec()).expect("compiles");
-    let mut step = Step { program, betas: [0.9, 0.999], taken: 0 };
+    let mut step = Step { program, betas: [0.9, 0.999], noise: None, taken: 0 };
     checkpoint.restore(&mut step).expect("fits");
     let rows = plan.sampler.epoch(0).nth(checkpoint.step as usize).expect("a batch");
     let batch = plan.train.batch(&rows, plan.batch).expect("a batch");

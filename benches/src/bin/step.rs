@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     lorac::ops::infer(&mut graph)?;
     let targets = select(&graph, &["role:query", "role:value"]).map_err(|e| format!("{e:?}"))?;
     let spec = Spec {
-        adapt: vec![Adaptation { targets, lora: Lora { rank: 8, alpha: 16.0, rslora: false } }],
+        adapt: vec![Adaptation { targets, lora: Lora { rank: 8, alpha: 16.0, rslora: false }, dropout: 0.0 }],
         task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
         optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
         embedded: engine.embedded,
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let compiling = Instant::now();
     let program = program(engine.backend.as_ref(), &compiled.step, state)?;
     let compiling = compiling.elapsed();
-    let mut step = Step { program, betas: [0.9, 0.999], taken: 0 };
+    let mut step = Step { program, betas: [0.9, 0.999], noise: None, taken: 0 };
     let ids: Vec<i64> = (0..batch * length).map(|i| 1000 + (i as i64 * 7919) % 20000).collect();
     let b = lorac::data::Batch {
         attention_mask: vec![1; ids.len()],

@@ -1,16 +1,18 @@
 //! One optimizer step.
 
-use crate::TrainError;
+use crate::{Noise, TrainError};
 use lorac_ir::Tensor;
 use lorac_runtime::Program;
 
 /// A compiled training program with AdamW inside, and the number of steps it has taken.
 pub struct Step {
-    /// The program: inputs as fed plus `lr`, `correction1` and `correction2`; outputs `loss` and `grad_norm`; state
+    /// The program: inputs as fed, those of the noise, and `lr`, `correction1` and `correction2`; outputs `loss` and `grad_norm`; state
     /// `theta`, `m` and `v`.
     pub program: Box<dyn Program>,
     /// Decay of the two moments.
     pub betas: [f64; 2],
+    /// What a step drops is drawn from this, if it drops.
+    pub noise: Option<Noise>,
     /// Steps taken.
     pub taken: u64,
 }
@@ -42,6 +44,10 @@ impl Step {
             ("correction2", correction(self.betas[1])),
         ];
         let mut all: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        // Nothing that is dropped from has more rows than the batch has tokens.
+        let tokens = feeds.iter().map(|(_, t)| t.len()).max().unwrap_or(0);
+        let noise = self.noise.as_ref().map(|n| n.draw(self.taken, tokens)).transpose()?;
+        all.extend(noise.iter().flatten().map(|(n, t)| (n.as_str(), t)));
         all.extend(numbers.iter().map(|(n, t)| (*n, t)));
         let out = self.program.run(&all, &["loss", "grad_norm"])?;
         let number = |t: &Tensor| t.to_f64().and_then(|v| v.first().copied()).unwrap_or(f64::NAN);

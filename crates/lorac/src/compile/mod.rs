@@ -11,10 +11,11 @@ pub use inputs::feeds;
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
-    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, expose_statistics, fold_constants,
-    fuse_dense, insert_lora, insert_lora_for, narrow_sums, pack, reassociate, remove_dead, rewrite,
+    AdamW, Arena, Branch, COLUMN_STEP, COLUMNS, DEPTH, Lora, PassError, ROW_LIMIT, ROWS, Target, adamw, differentiate,
+    drop_empty, drop_inputs, expose_statistics, fold_constants, fuse_dense, insert_lora, insert_lora_for, narrow_sums,
+    pack, reassociate, remove_dead, rewrite,
 };
-use lorac_train::Feeds;
+use lorac_train::{Feeds, Noise};
 
 /// Name of the input of labels.
 pub const LABELS: &str = "labels";
@@ -26,6 +27,8 @@ pub struct Adaptation {
     pub targets: Vec<Target>,
     /// Rank and scale of their branches.
     pub lora: Lora,
+    /// Probability that an element of what a branch reads is dropped in a training step.
+    pub dropout: f64,
 }
 
 /// What is to be learnt.
@@ -67,10 +70,27 @@ pub struct Compiled {
     pub arena: Arena,
     /// The branches.
     pub branches: Vec<Branch>,
+    /// Width of the numbers that a step draws what it drops from; 0 where it drops nothing.
+    pub dropout: usize,
     /// The new head, where the task needs one.
     pub head: Option<HeadNames>,
     /// The graph's names for the parts of a batch.
     pub feeds: Feeds,
+}
+
+impl Compiled {
+    /// What steps draw from in a training with this seed, if they drop anything.
+    pub fn noise(&self, seed: u64) -> Option<Noise> {
+        (self.dropout > 0).then(|| Noise {
+            seed,
+            rows: ROWS.into(),
+            row_limit: ROW_LIMIT,
+            columns: COLUMNS.into(),
+            column_step: COLUMN_STEP,
+            depth: DEPTH,
+            width: self.dropout,
+        })
+    }
 }
 
 /// What a task puts on a model.
@@ -119,6 +139,8 @@ impl Task {
 struct Adapted {
     graph: Graph,
     branches: Vec<Branch>,
+    /// Of every branch, how much a step drops.
+    dropout: Vec<f64>,
     attached: Attached,
     /// What is trained.
     params: Vec<ValueId>,
@@ -126,16 +148,18 @@ struct Adapted {
 
 fn adapt(base: &Graph, spec: &Spec, tokens: Option<usize>) -> Result<Adapted, PassError> {
     let mut graph = base.clone();
-    let mut branches = Vec::new();
+    let (mut branches, mut dropout) = (Vec::new(), Vec::new());
     for part in &spec.adapt {
-        branches.extend(match tokens {
+        // A sum of weights has nothing in front of A to drop from.
+        branches.extend(match tokens.filter(|_| part.dropout == 0.0) {
             Some(tokens) => insert_lora_for(&mut graph, &part.targets, &part.lora, tokens)?,
             None => insert_lora(&mut graph, &part.targets, &part.lora)?,
         });
+        dropout.resize(branches.len(), part.dropout);
     }
     let attached = spec.task.attach(&mut graph)?;
     let params = branches.iter().flat_map(|b| [b.a, b.b]).chain(attached.params.iter().copied()).collect();
-    Ok(Adapted { graph, branches, attached, params })
+    Ok(Adapted { graph, branches, dropout, attached, params })
 }
 
 /// Compiles the three graphs of a task.
@@ -145,14 +169,15 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     let mut feeds = feeds(&base)?;
 
     // What is verified is the branch itself, unfolded.
-    let Adapted { graph: mut adapted, branches, attached, params } = adapt(&base, spec, None)?;
+    let Adapted { graph: mut adapted, branches, attached, params, .. } = adapt(&base, spec, None)?;
     if spec.embedded {
         prepare(&mut adapted, spec, &feeds)?;
     }
     pack(&mut adapted, &params, &[])?;
     let head = attached.head;
 
-    let Adapted { graph, attached: Attached { logits, .. }, params, .. } = adapt(&base, spec, spec.tokens)?;
+    let Adapted { graph, branches: trained, dropout, attached: Attached { logits, .. }, params } =
+        adapt(&base, spec, spec.tokens)?;
     let mut eval = graph.clone();
     only(&mut eval, logits)?;
     prepare(&mut eval, spec, &feeds)?;
@@ -160,6 +185,9 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     pack(&mut eval, &params, &[])?;
 
     let mut step = graph;
+    free(&step, &[ROWS, COLUMNS], "dropout")?;
+    let drops: Vec<(&Branch, f64)> = trained.iter().zip(dropout).collect();
+    let dropout = drop_inputs(&mut step, &drops)?;
     only(&mut step, logits)?;
     prepare(&mut step, spec, &feeds)?;
     fuse_dense(&mut step)?;
@@ -173,7 +201,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     remove_dead(&mut step)?;
     infer(&mut step)?;
     feeds.labels = Some(spec.task.labels());
-    Ok(Compiled { step, eval, adapted, arena, branches, head, feeds })
+    Ok(Compiled { step, eval, adapted, arena, branches, dropout, head, feeds })
 }
 
 /// The training copy of a base whose functions are written out already, for the engine that is to run it; caches of

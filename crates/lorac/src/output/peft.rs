@@ -20,6 +20,8 @@ pub struct PeftAdapter {
     pub alpha: f64,
     /// Whether the scale is alpha / sqrt(r).
     pub rslora: bool,
+    /// Dropout in training: PEFT knows one for all modules.
+    pub dropout: f64,
     /// The adapted modules.
     pub modules: Vec<PeftModule>,
     /// Modules trained in full: key, shape, data.
@@ -81,7 +83,7 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         "base_model_name_or_path": adapter.base,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
         "target_modules": modules,
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
@@ -131,6 +133,7 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     let number = |key: &str| config[key].as_f64().ok_or_else(|| OutputError::content(&path, format!("no {key}")));
     let (rank, alpha) = (number("r")? as usize, number("lora_alpha")?);
     let rslora = config["use_rslora"].as_bool().unwrap_or(false);
+    let dropout = config["lora_dropout"].as_f64().unwrap_or(0.0);
     let pattern = |table: &str, name: &str| {
         let entries = config[table].as_object().into_iter().flatten();
         let mut fits = entries.filter(|(k, _)| name == k.as_str() || name.ends_with(&format!(".{k}")));
@@ -171,7 +174,7 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     }
     let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
     let task = config["task_type"].as_str().unwrap_or_default().to_string();
-    Ok(PeftAdapter { base, task, rank, alpha, rslora, modules, saved })
+    Ok(PeftAdapter { base, task, rank, alpha, rslora, dropout, modules, saved })
 }
 
 #[cfg(test)]

@@ -35,9 +35,7 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
         }
         c.range("rank", lora.rank as f64, 1.0, 1e5);
         c.range("alpha", lora.alpha, f64::MIN_POSITIVE, 1e6);
-        if lora.dropout != 0.0 {
-            c.key("dropout", "pipeline::dropout", "dropout in branches is not supported: set it to 0");
-        }
+        c.range("dropout", lora.dropout, 0.0, 0.99);
     }
     c.training(p);
     if p.runtime.source == RuntimeSource::Embedded && p.runtime.provider == ProviderSpec::Cuda {

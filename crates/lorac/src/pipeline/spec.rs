@@ -243,7 +243,7 @@ pub struct LoraSpec {
     /// Scale by alpha / sqrt(r) instead
     #[serde(default)]
     pub rslora: bool,
-    /// Dropout before A; only 0 for now
+    /// Probability that an element of what a branch reads is dropped in a training step (PEFT's lora_dropout)
     #[serde(default)]
     pub dropout: f64,
 }

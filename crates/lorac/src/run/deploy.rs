@@ -5,7 +5,7 @@ use super::folder::Folder;
 use crate::compile::{HEAD_BIAS, HEAD_WEIGHT, head_alone};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
-use crate::pipeline::{Format, Pipeline, Task};
+use crate::pipeline::{Adapt, Format, Pipeline, Task};
 use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
@@ -162,6 +162,7 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
         rank: usual.rank,
         alpha: usual.alpha,
         rslora: usual.rslora,
+        dropout: p.adapt.first().map_or(0.0, |Adapt::Lora(lora)| lora.dropout),
         modules: plan.compiled.branches.iter().map(module).collect(),
         saved: saved.collect(),
     }

@@ -91,7 +91,8 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     let slots = vec![("theta", "theta.next", state(&start)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
     let compiled = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots)?;
     let adamw = &p.train.optimizer.adamw();
-    let mut step = Step { program: compiled, betas: [adamw.beta1, adamw.beta2], taken: 0 };
+    let noise = plan.compiled.noise(p.train.seed);
+    let mut step = Step { program: compiled, betas: [adamw.beta1, adamw.beta2], noise, taken: 0 };
     let mut rows: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
         metrics.write(event)?;

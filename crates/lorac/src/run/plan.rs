@@ -201,7 +201,8 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
                 wrong.push((at(two), "target::twice", text, String::new()));
             }
         }
-        all.push(Adaptation { targets, lora: Lora { rank: lora.rank, alpha: lora.alpha, rslora: lora.rslora } });
+        let sizes = Lora { rank: lora.rank, alpha: lora.alpha, rslora: lora.rslora };
+        all.push(Adaptation { targets, lora: sizes, dropout: lora.dropout });
     }
     match wrong.is_empty() {
         true => Ok(all),
