@@ -149,6 +149,37 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
     assert!(loss.is_finite(), "the last good parameters, after step {}, give {loss}", checkpoint.step);
 }
 
+/// Large batches of the data at hand pay for sums of weights, small ones keep branches; dropout always does.
+#[test]
+fn the_order_of_branches_is_that_for_the_tokens_of_a_step() {
+    let products = |extra: &[&str]| {
+        let plan = plan(&exported(extra), &resolver(), Progress { quiet: true }).unwrap_or_else(|e| panic!("{e}"));
+        let nodes = plan.compiled.eval.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
+        (nodes, plan.compiled.branches.len())
+    };
+    let (few, branches) = products(&["train.batch=1"]);
+    let (many, _) = products(&["train.batch=64"]);
+    assert_eq!((few - many, branches), (6, 6));
+    assert_eq!(products(&["train.batch=64", "adapt.0.lora.dropout=0.1"]).0, few);
+}
+
+#[test]
+fn dropout_of_a_pipeline_reaches_its_steps() {
+    let outs = [(); 3].map(|()| tempfile::tempdir().expect("temp"));
+    let sets = ["adapt.0.lora.dropout=0.2", "adapt.0.lora.dropout=0.2", "adapt.0.lora.dropout=0"];
+    let [a, b, none] = std::array::from_fn(|i| {
+        holds(&shortened("exported-onnx.yaml", &sets[i..=i], outs[i].path()), outs[i].path(), 6);
+        losses(outs[i].path())
+    });
+    assert_eq!(a, b, "the same seed drops the same");
+    // B is zero in the first step.
+    assert_eq!(a[0], none[0]);
+    assert!(a[1..].iter().zip(&none[1..]).all(|(a, b)| a != b), "{a:?} {none:?}");
+    let config = std::fs::read_to_string(outs[0].path().join("adapter/adapter_config.json")).expect("a file");
+    let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    assert_eq!(config["lora_dropout"], 0.2);
+}
+
 #[test]
 fn ctrl_c_before_the_training_ends_the_run() {
     let out = tempfile::tempdir().expect("temp");

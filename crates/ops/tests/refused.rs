@@ -163,3 +163,14 @@ fn scales_known_to_the_run_only() {
     assert_eq!(got[0].shape(), want[0].shape());
     assert!(got[0].iter().zip(&want[0]).all(|(a, b)| (a - b).abs() < 1e-9), "{} is not {}", got[0], want[0]);
 }
+
+#[test]
+fn axes_of_no_elements_that_are_to_be_resized() {
+    let text = "graph g opset 20 (%x: f32[0,1,3,4]) -> %y {
+        %sizes = weight \"sizes\" i64[4] = [1, 1, 5, 2]
+        %y = Resize(%x, _, _, %sizes, coordinate_transformation_mode=\"align_corners\", mode=\"linear\") : f32[..]
+    }";
+    let mut graph = parse(text).expect("parses");
+    let told = infer(&mut graph).expect_err("refused").to_string();
+    assert!(told.contains("axis 0 of no elements cannot become 1"), "{told}");
+}

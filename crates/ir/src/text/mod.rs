@@ -26,6 +26,7 @@ mod tests {
   %onnx::MatMul_4 = weight "onnx::MatMul_4" f32[64,64]
   %eps = weight "eps" f32[2] = [1e-5, inf]
   %shape = weight "shape" i64[2] = [-1, 64]
+  %"b:" = weight "b:" f32[] = [1]
   %7 = Reshape(%x, %shape, allowzero=0) : f32[N,64]   # from lora
   %y, %mean = LayerNormalization(%7, %onnx::MatMul_4, _, axis=-1, epsilon=1e-5) : f32[N,64], f32[N,1]
   %"odd name" = com.microsoft.FastGelu(%7, empty=[], mode="x", names=["a", "b\"c"], perm=[1, 0], scales=[0.5, 1.0]) : f32[N,64]   # from lower of "/encoder/Gelu"

@@ -42,8 +42,12 @@ pub fn print(graph: &Graph) -> String {
     out
 }
 
+/// Whether the name reads back without quotes. A colon at the end would be taken for the one before a fact.
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(is_label_char) && !name.chars().all(|c| c.is_ascii_digit())
+    !name.is_empty()
+        && !name.ends_with(':')
+        && name.chars().all(is_label_char)
+        && !name.chars().all(|c| c.is_ascii_digit())
 }
 
 /// `%name`, `%12` for a made-up name, `%"any text"` for the rest.

@@ -71,7 +71,10 @@ pub(super) fn plan(node: &Node, dims: &[usize], asked: &Asked) -> Result<Vec<Sca
         }
         _ => return Err("neither scales nor sizes, or both".to_string()),
     }
-    Ok(out)
+    match out.iter().position(|s| s.len == 0 && s.resized > 0) {
+        Some(axis) => Err(format!("axis {axis} of no elements cannot become {}", out[axis].resized)),
+        None => Ok(out),
+    }
 }
 
 /// Whether only a part is resized.
