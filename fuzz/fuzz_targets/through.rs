@@ -13,7 +13,7 @@ pub fn through(mut graph: Graph, functions: &[lorac::ir::Function]) {
     }
     drop((matrices(&graph), roles(&graph)));
     let _ = encode(&graph, &EncodeOptions::default());
-    if let Ok(targets) = select(&graph, &["all-linear"]) {
+    for targets in [["all-linear"], ["role:query"]].iter().filter_map(|p| select(&graph, p).ok()) {
         let mut adapted = graph.clone();
         if let Ok(branches) = insert_lora(&mut adapted, &targets, &Lora { rank: 1, alpha: 1.0, rslora: false }) {
             let params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();

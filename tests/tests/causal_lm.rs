@@ -1,6 +1,10 @@
 //! `task: causal_lm` from a pipeline to its artifacts, on a decoder as its exporter left it, on both engines.
 
-use lorac::output::Manifest;
+use lorac::ir::Graph;
+use lorac::onnx::load;
+use lorac::ops::infer;
+use lorac::output::{Manifest, read_peft};
+use lorac::passes::select;
 use lorac::pipeline::Loaded;
 use lorac::progress::Progress;
 use lorac::run::{RunOptions, run};
@@ -110,4 +114,73 @@ fn a_perplexity_that_is_too_high_and_a_matrix_with_two_branches_are_named() {
     assert!(outcome.gates.len() == 1 && outcome.gates[0].contains("deploy.metrics.perplexity_max 1.5"));
     let error = go(&["adapt.1.lora.targets=[all-linear]"]).expect_err("twice").to_string();
     assert!(error.contains("target::twice") && error.contains("'role:query' and by 'all-linear'"), "{error}");
+}
+
+/// Query and value of GPT-2's fused matrices, each with a rank and a scale of its own: the keys stay to the byte, and
+/// PEFT's one branch a matrix is both.
+#[test]
+fn parts_of_fused_matrices_are_adapted_on_both_engines() {
+    let folder = tempfile::tempdir().expect("temp");
+    for name in ["gpt2-torchscript", "gpt2-dynamo"] {
+        let text = pipeline(folder.path(), name);
+        let mut losses = Vec::new();
+        for engine in [ONNXRUNTIME, "embedded"] {
+            let sets = [
+                format!("runtime.source={engine}"),
+                "train.steps=6".into(),
+                "deploy.metrics.perplexity_max=1000".into(),
+                "adapt.0.lora.targets=[\"role:query\"]".into(),
+                "adapt.1.lora.targets=[\"role:value\"]".into(),
+            ];
+            let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
+            let out = tempfile::tempdir().expect("temp");
+            let progress = Progress { quiet: true };
+            let options = RunOptions { out: out.path().into(), command: "test".into(), progress };
+            let outcome =
+                run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
+            let m = outcome.manifest;
+            assert!(m.verify.passed && m.verify.changed_bytes_outside_targets == 0, "{:?}", m.verify);
+            let base = load(data("exports").join(name).join("model.onnx")).expect("loads");
+            let deployed = load(out.path().join("model.onnx")).expect("loads");
+            let adapter = read_peft(&out.path().join("adapter")).expect("an adapter");
+            let targets = select(&inferred(&base.graph), &["role:query"]).expect("targets");
+            let named: Vec<String> = ["query", "value"]
+                .iter()
+                .flat_map(|role| targets.iter().map(move |t| format!("{}.{role}", t.matrix.name)))
+                .collect();
+            assert_eq!(m.targets.iter().map(|t| t.name.clone()).collect::<Vec<_>>(), named);
+            assert_eq!((targets.len(), adapter.modules.len()), (2, 2));
+            for (target, module) in targets.iter().zip(&adapter.modules) {
+                let matrix = &target.matrix;
+                let third = matrix.cols / 3;
+                let weight = |graph: &Graph| {
+                    graph.weight(graph.find(&matrix.name).expect("a weight")).and_then(|t| t.to_f64()).expect("reals")
+                };
+                let (before, after) = (weight(&base.graph), weight(&deployed.graph));
+                assert_eq!((module.a.len(), module.b.len()), (12 * matrix.rows, matrix.cols * 12));
+                let (mut moved, mut worst) = ([0usize; 3], 0.0f64);
+                for (i, (old, new)) in before.iter().zip(&after).enumerate() {
+                    let (row, col) = match matrix.transposed {
+                        true => (i % matrix.rows, i / matrix.rows),
+                        false => (i / matrix.cols, i % matrix.cols),
+                    };
+                    moved[col / third] += usize::from(old.to_bits() != new.to_bits());
+                    let delta: f64 = (0..12)
+                        .map(|k| f64::from(module.b[col * 12 + k]) * f64::from(module.a[k * matrix.rows + row]))
+                        .sum();
+                    worst = worst.max((old + module.scale * delta - new).abs());
+                }
+                assert!(moved[0] > 0 && moved[1] == 0 && moved[2] > 0, "{name}: {moved:?} elements changed");
+                assert!(worst <= 1e-6, "{name}: PEFT's branch is {worst:e} off");
+            }
+            losses.push(m.train.loss_last);
+        }
+        assert!((losses[0] - losses[1]).abs() <= 1e-4, "{name}: {losses:?}");
+    }
+}
+
+fn inferred(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    infer(&mut graph).expect("infers");
+    graph
 }

@@ -101,7 +101,7 @@ fn reproduces(export: &str) {
     for (branch, (i, role)) in branches.iter().zip(order(&targets)) {
         let (m, matrix): (&PeftModule, &Matrix) = (module(&last, i, role), &branch.target.matrix);
         let w0 = model.graph.weight(matrix.weight).expect("a weight");
-        let bytes = fold_lora(matrix, w0, &m.a, &m.b, m.scale).expect("folds");
+        let bytes = fold_lora(&branch.target, w0, &m.a, &m.b, m.scale).expect("folds");
         edits.push(lorac::onnx::Edit::new(matrix.weight, bytes));
     }
     for (weight, key) in head.iter().zip(["classifier.weight", "classifier.bias"]) {

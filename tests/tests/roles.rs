@@ -1,7 +1,7 @@
 //! Roles of matrices in decoders, as the exporters write them: through rotary embeddings and repeated heads.
 
 use lorac::ops::infer;
-use lorac::passes::{Role, roles};
+use lorac::passes::{Role, roles, select};
 use lorac_tests::data;
 use std::collections::BTreeMap;
 
@@ -33,6 +33,24 @@ fn packed_decoders_have_one_matrix_for_query_key_and_value() {
         [Query, Key, Value, Output, Up, Down].map(|r| (r, 2)).into_iter().chain([(Head, 1)]).collect();
     for name in ["gpt2-torchscript", "gpt2-dynamo", "gpt2-dynamo23"] {
         assert_eq!(counts(name), want, "{name}");
+    }
+}
+
+#[test]
+fn parts_of_packed_matrices_are_thirds() {
+    for name in ["gpt2-torchscript", "gpt2-dynamo", "gpt2-dynamo23"] {
+        let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
+        let mut graph = model.graph.clone();
+        infer(&mut graph).expect(name);
+        for (i, role) in ["query", "key", "value"].iter().enumerate() {
+            let targets = select(&graph, &[&format!("role:{role}")]).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+            assert_eq!(targets.len(), 2, "{name}");
+            for target in targets {
+                let third = target.matrix.cols / 3;
+                let part = target.part.unwrap_or_else(|| panic!("{name}: {role} is all of {}", target.matrix.name));
+                assert_eq!(part.columns, (i * third..(i + 1) * third).collect::<Vec<_>>(), "{name}: {role}");
+            }
+        }
     }
 }
 

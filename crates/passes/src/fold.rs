@@ -1,6 +1,6 @@
 //! Folding: `W0 + s B A` in the place of W0.
 
-use crate::Matrix;
+use crate::Target;
 use bytes::Bytes;
 use lorac_ir::{DType, Tensor, TensorError};
 
@@ -40,39 +40,64 @@ pub enum FoldError {
     Tensor(#[from] TensorError),
 }
 
-/// The bytes of `W0 + scale B A` in the layout and type of W0. A is `[r, in]`, B `[out, r]`, both row-major; the product
-/// is summed in f64 and rounded once.
-pub fn fold_lora(matrix: &Matrix, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
-    let (rows, cols, name) = (matrix.rows, matrix.cols, matrix.name.clone());
+/// The bytes of `W0 + scale B A` in the layout and type of W0, of a part of a matrix in the part's columns only: the bytes
+/// of the others stay. A is `[r, in]`, B `[out, r]`, both row-major; the product is summed in f64 and rounded once.
+pub fn fold_lora(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
+    let (matrix, name, width) = (&target.matrix, target.name(), target.cols());
+    let (rows, cols) = (matrix.rows, matrix.cols);
     let rank = a.len() / rows.max(1);
-    if a.len() != rank * rows || b.len() != rank * cols || w0.len() != rows * cols {
-        return Err(FoldError::Shape { name, want_in: rows, want_out: cols, a: a.len(), b: b.len() });
+    if a.len() != rank * rows || b.len() != rank * width || w0.len() != rows * cols {
+        return Err(FoldError::Shape { name, want_in: rows, want_out: width, a: a.len(), b: b.len() });
     }
     let dtype = w0.dtype();
     let size = dtype.size();
     if !dtype.is_float() {
         return Err(FoldError::DType { name, dtype });
     }
+    let all: Vec<usize> = (0..cols).collect();
+    let columns = target.part.as_ref().map_or(&all, |p| &p.columns);
     let mut out = Vec::with_capacity(w0.bytes().len());
     // One row of the stored matrix at a time, so that only the result is held in memory.
     let (outer, inner) = if matrix.transposed { (cols, rows) } else { (rows, cols) };
     for i in 0..outer {
-        let mut delta = vec![0.0f64; inner];
-        for k in 0..rank {
-            let at = |j: usize| match matrix.transposed {
-                true => f64::from(b[i * rank + k]) * f64::from(a[k * rows + j]),
-                false => f64::from(a[k * rows + i]) * f64::from(b[j * rank + k]),
-            };
-            delta.iter_mut().enumerate().for_each(|(j, d)| *d += at(j));
-        }
         let bytes = w0.bytes().slice(i * inner * size..(i + 1) * inner * size);
-        let row = Tensor::new(dtype, vec![inner], bytes)?.to_f64().unwrap_or_default();
+        let mut delta = vec![0.0f64; inner];
+        match (matrix.transposed, columns.binary_search(&i)) {
+            // The row is a column of another part.
+            (true, Err(_)) => {
+                out.extend_from_slice(&bytes);
+                continue;
+            }
+            (true, Ok(at)) => {
+                for k in 0..rank {
+                    let factor = f64::from(b[at * rank + k]);
+                    delta.iter_mut().zip(&a[k * rows..]).for_each(|(d, a)| *d += factor * f64::from(*a));
+                }
+            }
+            (false, _) => {
+                for k in 0..rank {
+                    let factor = f64::from(a[k * rows + i]);
+                    columns.iter().enumerate().for_each(|(at, j)| delta[*j] += factor * f64::from(b[at * rank + k]));
+                }
+            }
+        }
+        let row = Tensor::new(dtype, vec![inner], bytes.clone())?.to_f64().unwrap_or_default();
         let sum: Vec<f64> = row.iter().zip(delta).map(|(w, d)| w + scale * d).collect();
         if sum.iter().any(|x| !x.is_finite()) {
             return Err(FoldError::NotFinite { name });
         }
-        if let Some(t) = Tensor::from_f64(dtype, &[inner], &sum) {
-            out.extend_from_slice(t.bytes());
+        let Some(sum) = Tensor::from_f64(dtype, &[inner], &sum) else { continue };
+        match matrix.transposed || columns.len() == cols {
+            true => out.extend_from_slice(sum.bytes()),
+            false => {
+                // Minus zero, for one, would not stay what it is.
+                let start = out.len();
+                out.extend_from_slice(&bytes);
+                for j in columns {
+                    let at = j * size..(j + 1) * size;
+                    out[start + at.start..start + at.end].copy_from_slice(&sum.bytes()[at]);
+                }
+            }
         }
     }
     Ok(out.into())

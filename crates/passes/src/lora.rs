@@ -33,13 +33,14 @@ pub struct Branch {
     pub target: Target,
     /// A: `[r, in]`.
     pub a: ValueId,
-    /// B: `[out, r]`.
+    /// B: `[out, r]`; of a part, out is the number of its columns.
     pub b: ValueId,
     /// Rank and scale.
     pub lora: Lora,
 }
 
-/// Gives every product of every target the branch `y += s (x A^T) B^T`.
+/// Gives every product of every target the branch `y += s (x A^T) B^T`. That of a part of a matrix reaches the part's
+/// columns only.
 ///
 /// Requires: targets from [`crate::select`] of this graph. Ensures: with B = 0 every output is what it was.
 pub fn insert_lora(graph: &mut Graph, targets: &[Target], lora: &Lora) -> Result<Vec<Branch>, PassError> {
@@ -66,36 +67,58 @@ fn insert(
     order: impl Fn(&Graph, &Matrix) -> Order,
 ) -> Result<Vec<Branch>, PassError> {
     rewrite(graph, "lora", |e| {
-        let mut flat = HashMap::new();
-        let one = |target: &Target| {
-            let [a, b] = factors(e, target, lora)?;
-            match order(e.graph(), &target.matrix) {
-                Order::Branch => branch(e, &target.matrix, [a, b], lora, &mut flat),
-                Order::Sum => sum(e, &target.matrix, [a, b], lora),
+        let (mut flat, mut branches) = (HashMap::new(), Vec::new());
+        // Parts of one matrix follow each other behind its products.
+        for parts in targets.chunk_by(|a, b| a.matrix.weight == b.matrix.weight) {
+            let factors = parts.iter().map(|t| factors(e, t, lora)).collect::<Result<Vec<_>, _>>()?;
+            let matrix = &parts[0].matrix;
+            match (order(e.graph(), matrix), parts, factors.as_slice()) {
+                (Order::Sum, [Target { part: None, .. }], [whole]) => sum(e, matrix, *whole, lora),
+                _ => {
+                    let wide = parts.iter().zip(&factors).map(|(target, [a, b])| [*a, widened(e, target, *b)]);
+                    branch(e, matrix, &wide.collect::<Vec<_>>(), lora, &mut flat);
+                }
             }
-            Ok(Branch { target: target.clone(), a: a.id(), b: b.id(), lora: *lora })
-        };
-        targets.iter().map(one).collect()
+            let made =
+                |(t, [a, b]): (&Target, &[Val; 2])| Branch { target: t.clone(), a: a.id(), b: b.id(), lora: *lora };
+            branches.extend(parts.iter().zip(&factors).map(made));
+        }
+        Ok(branches)
     })
 }
 
 /// A and B, as inputs of the graph.
 fn factors<'e, 'g>(e: &'e Emit<'g>, target: &Target, lora: &Lora) -> Result<[Val<'e, 'g>; 2], PassError> {
-    let m = &target.matrix;
-    if lora.rank == 0 || lora.rank > m.rows.min(m.cols) {
-        let why = format!("rank {} of '{}', a {} x {} matrix", lora.rank, m.name, m.rows, m.cols);
+    let (name, rows, cols) = (target.name(), target.matrix.rows, target.cols());
+    if lora.rank == 0 || lora.rank > rows.min(cols) {
+        let why = format!("rank {} of '{name}', a {rows} x {cols} matrix", lora.rank);
         return Err(PassError::Unsuitable(format!("{why}: the rank lies between 1 and the smaller side")));
     }
-    let a = e.input(&format!("{}.lora_A", m.name), Fact::new(DType::F32, [lora.rank, m.rows]));
-    let b = e.input(&format!("{}.lora_B", m.name), Fact::new(DType::F32, [m.cols, lora.rank]));
+    let a = e.input(&format!("{name}.lora_A"), Fact::new(DType::F32, [lora.rank, rows]));
+    let b = e.input(&format!("{name}.lora_B"), Fact::new(DType::F32, [cols, lora.rank]));
     Ok([a, b])
 }
 
-/// `y += s (x A^T) B^T` behind every product.
+/// B with rows of zeros where the matrix has columns that are not the part's.
+fn widened<'e, 'g>(e: &'e Emit<'g>, target: &Target, b: Val<'e, 'g>) -> Val<'e, 'g> {
+    let (Some(part), all) = (&target.part, target.matrix.cols) else { return b };
+    let first = part.columns.first().copied().unwrap_or_default();
+    if part.columns.iter().copied().eq(first..first + part.columns.len()) {
+        let behind = all - first - part.columns.len();
+        return e.op("Pad", &[b, e.ints(&[first as i64, 0, behind as i64, 0])], &[]);
+    }
+    // One row of zeros behind B, for every column that is another's.
+    let with_zeros = e.op("Pad", &[b, e.ints(&[0, 0, 1, 0])], &[]);
+    let mut rows = vec![part.columns.len() as i64; all];
+    part.columns.iter().enumerate().for_each(|(i, column)| rows[*column] = i as i64);
+    e.op("Gather", &[with_zeros, e.ints(&rows)], &[("axis", 0i64.into())])
+}
+
+/// `y += s (x A^T) B^T` behind every product, for every A and B.
 fn branch<'e, 'g>(
     e: &'e Emit<'g>,
     m: &Matrix,
-    [a, b]: [Val<'e, 'g>; 2],
+    factors: &[[Val<'e, 'g>; 2]],
     lora: &Lora,
     flat: &mut HashMap<ValueId, Val<'e, 'g>>,
 ) {
@@ -109,13 +132,22 @@ fn branch<'e, 'g>(
             x.cast(DType::F32)
         });
         let y = e.val(y);
-        let low = e.op("Gemm", &[rows, a], &[("transB", 1i64.into())]);
         let attrs = [("transB", 1i64.into()), ("alpha", (lora.scale() as f32).into())];
-        // The old result is the Gemm's C: one pass over it instead of two.
-        let wide = if y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
-        let sum = e.op("Gemm", &[low, b, wide.cast(DType::F32)], &attrs).cast(y.fact().dtype);
-        let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
-        replace_value(e, y.id(), sum);
+        let mut sum = None;
+        for [a, b] in factors {
+            let low = e.op("Gemm", &[rows, *a], &[("transB", 1i64.into())]);
+            // The old result is the Gemm's C: one pass over it instead of two.
+            let before = sum.unwrap_or_else(|| {
+                let wide = if y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
+                wide.cast(DType::F32)
+            });
+            sum = Some(e.op("Gemm", &[low, *b, before], &attrs));
+        }
+        if let Some(sum) = sum {
+            let sum = sum.cast(y.fact().dtype);
+            let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
+            replace_value(e, y.id(), sum);
+        }
     }
 }
 

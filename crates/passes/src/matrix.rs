@@ -114,7 +114,7 @@ mod tests {
             let (a, b) = (random.array(&[2, 3], -1.0, 1.0), random.array(&[4, 2], -1.0, 1.0));
             let narrow = |x: &Array| x.iter().map(|x| *x as f32).collect::<Vec<f32>>();
             let w0 = base.weight(matrix.weight).expect("a weight");
-            let bytes = fold_lora(matrix, w0, &narrow(&a), &narrow(&b), lora.scale()).expect("folds");
+            let bytes = fold_lora(&targets[0], w0, &narrow(&a), &narrow(&b), lora.scale()).expect("folds");
             let folded = Tensor::new(w0.dtype(), dims.to_vec(), bytes).expect("fits").to_f64().expect("reals");
             let folded = graph(dims, &folded, body);
 

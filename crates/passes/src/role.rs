@@ -89,6 +89,24 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
     found
 }
 
+/// Every operand of an attention, as query, key or value, with the products and weights that it comes from.
+pub(crate) fn operands(graph: &Graph) -> Vec<(ValueId, Role, NodeId, ValueId)> {
+    let finder = Finder::new(graph);
+    let attentions = graph.nodes().filter_map(|(_, node)| finder.attention(node));
+    let each = attentions.flat_map(|(operands, _)| operands.into_iter().zip([Role::Query, Role::Key, Role::Value]));
+    let mut found = Vec::new();
+    for (operand, role) in each {
+        let products = finder.walk_up(operand, |id, _| finder.by_product.contains_key(&id));
+        found.extend(products.into_iter().map(|(id, _)| (operand, role, id, finder.by_product[&id])));
+    }
+    found
+}
+
+/// Whether an operator passes a projection on without mixing positions.
+pub(crate) fn carries(node: &Node) -> bool {
+    CARRIERS.contains(&&*node.op.name) || node.op.name.contains("Normalization")
+}
+
 #[derive(Default)]
 struct Downstream<'g> {
     /// The nearest matrices.
@@ -207,7 +225,7 @@ impl<'g> Finder<'g> {
             }
             if stop(id, node) {
                 found.push((id, node));
-            } else if CARRIERS.contains(&&*node.op.name) || node.op.name.contains("Normalization") {
+            } else if carries(node) {
                 todo.extend(node.inputs.iter().flatten());
             }
         }

@@ -1,12 +1,13 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
+use crate::part::{Part, parts};
 use crate::role::ROLES;
 use crate::{Matrix, Role, matrices, roles};
 use globset::GlobBuilder;
-use lorac_ir::Graph;
-use std::collections::BTreeSet;
+use lorac_ir::{Graph, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A matrix that a pattern picked.
+/// A matrix, or a part of one, that a pattern picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The matrix.
@@ -15,6 +16,23 @@ pub struct Target {
     pub roles: BTreeSet<Role>,
     /// The pattern that picked it first.
     pub pattern: String,
+    /// The part of the matrix that is meant; all of it where there is none.
+    pub part: Option<Part>,
+}
+
+impl Target {
+    /// The matrix's name, with that of the part: `h.0.attn.c_attn.weight.query`.
+    pub fn name(&self) -> String {
+        match &self.part {
+            Some(part) => format!("{}.{}", self.matrix.name, part.role),
+            None => self.matrix.name.clone(),
+        }
+    }
+
+    /// Length of the results.
+    pub fn cols(&self) -> usize {
+        self.part.as_ref().map_or(self.matrix.cols, |p| p.columns.len())
+    }
 }
 
 /// A pattern that picks nothing.
@@ -36,8 +54,11 @@ pub enum NoMatch {
         /// What is wrong.
         why: String,
     },
-    /// The role is part of a fused matrix.
-    #[error("'{pattern}' is a part of the fused matrix '{name}', which holds {holds}: name the whole matrix instead")]
+    /// The role is part of a fused matrix, of which the graph does not tell where it lies.
+    #[error(
+        "'{pattern}' is a part of the fused matrix '{name}', which holds {holds} in columns that cannot be told apart: name \
+         the whole matrix instead"
+    )]
     Fused {
         /// The pattern.
         pattern: String,
@@ -78,14 +99,17 @@ fn nearest_text(nearest: &[String]) -> String {
 /// The matrices that the patterns pick, each once, in the model's order.
 ///
 /// A pattern is `role:query` (or `key`, `value`, `output`, `up`, `gate`, `down`, `head`), `all-linear` (every matrix but
-/// heads), or a glob over names of weights and of the nodes that read them.
+/// heads), or a glob over names of weights and of the nodes that read them. Of a matrix that is query, key and value in
+/// one, `role:query` picks the query's columns; a matrix that another pattern picks whole has no parts beside.
 ///
 /// # Errors
 /// Every pattern that picks nothing.
 pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMatch>> {
     let (all, known) = (matrices(graph), roles(graph));
     let roles_of = |m: &Matrix| known.get(&m.weight).cloned().unwrap_or_default();
-    let mut picked: Vec<Option<&str>> = vec![None; all.len()];
+    // Of every matrix, what is picked of it: all, or the part of a role.
+    let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); all.len()];
+    let mut fused: Option<BTreeMap<ValueId, Vec<Part>>> = None;
     let mut wrong = Vec::new();
     for pattern in patterns {
         let fits = match test(graph, pattern) {
@@ -96,18 +120,21 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
             }
         };
         let mut any = false;
-        for (matrix, pick) in all.iter().zip(&mut picked) {
+        for (matrix, picks) in all.iter().zip(&mut picked) {
             let roles = roles_of(matrix);
             if !fits(matrix, &roles) {
                 continue;
             }
             any = true;
-            let parts = roles.iter().filter(|r| matches!(r, Role::Query | Role::Key | Role::Value)).count();
-            if pattern.starts_with("role:") && parts > 1 {
-                let holds = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
-                wrong.push(NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds });
+            let part = role_in_fused(pattern, &roles);
+            if let Some(role) = part {
+                let parts = fused.get_or_insert_with(|| parts(graph));
+                if !parts.get(&matrix.weight).is_some_and(|p| p.iter().any(|p| p.role == role)) {
+                    let holds = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
+                    wrong.push(NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds });
+                }
             }
-            pick.get_or_insert(pattern);
+            picks.entry(part).or_insert(pattern);
         }
         let tied = tied(graph).find(|(name, node)| match pattern.strip_prefix("role:") {
             Some(role) => role == "head",
@@ -122,9 +149,28 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let chosen = all.iter().zip(picked).filter_map(|(m, p)| Some((m, p?)));
-    let target = |(m, p): (&Matrix, &str)| Target { matrix: m.clone(), roles: roles_of(m), pattern: p.to_string() };
-    Ok(chosen.map(target).collect())
+    let mut fused = fused.unwrap_or_default();
+    let mut targets = Vec::new();
+    for (matrix, picks) in all.iter().zip(picked) {
+        let whole = picks.get(&None).copied();
+        let parts = fused.remove(&matrix.weight).unwrap_or_default();
+        let parts = parts.into_iter().filter_map(|p| Some((*picks.get(&Some(p.role))?, p)));
+        let target =
+            |pattern: &str, roles, part| Target { matrix: matrix.clone(), roles, pattern: pattern.into(), part };
+        match whole {
+            Some(pattern) => targets.push(target(pattern, roles_of(matrix), None)),
+            None => targets.extend(parts.map(|(pattern, p)| target(pattern, [p.role].into(), Some(p)))),
+        }
+    }
+    Ok(targets)
+}
+
+/// The role that a pattern names, where the matrix has others of an attention beside.
+fn role_in_fused(pattern: &str, roles: &BTreeSet<Role>) -> Option<Role> {
+    let name = pattern.strip_prefix("role:")?;
+    let attention = [Role::Query, Role::Key, Role::Value];
+    let role = attention.into_iter().find(|r| r.to_string() == name)?;
+    (roles.iter().filter(|r| attention.contains(r)).count() > 1).then_some(role)
 }
 
 type Test<'a> = Box<dyn Fn(&Matrix, &BTreeSet<Role>) -> bool + 'a>;

@@ -232,7 +232,8 @@ pub enum Adapt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraSpec {
-    /// Matrices: role:query|key|value|output|up|gate|down|head, all-linear, or globs over names
+    /// Matrices: role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is query,
+    /// key and value in one, a role means its columns
     pub targets: Vec<Located>,
     /// r
     #[serde(default = "rank")]

@@ -10,7 +10,7 @@ use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
 use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
-use lorac_passes::{Branch, Lora, fold_lora};
+use lorac_passes::{Branch, FoldError, Lora, fold_lora};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,8 @@ pub(super) fn deploy(
         None => None,
     };
     let nodes_of_head = appendix.as_ref().map_or(0, |a| a.graph.node_count());
-    let edits = compiled.branches.iter().map(|b| fold(plan, b, theta)).collect::<Result<Vec<_>, _>>()?;
+    let edits =
+        by_matrix(&compiled.branches).into_iter().map(|b| fold(plan, b, theta)).collect::<Result<Vec<_>, _>>()?;
     let out = folder.path().join(MODEL);
     written.extend(patch(&plan.model, &edits, appendix.as_ref(), &out)?.written);
     artifacts.push((MODEL.to_string(), "model"));
@@ -129,24 +130,41 @@ pub(super) fn deploy(
     Ok(Deployed { verified, artifacts })
 }
 
+/// Branches on the parts of one matrix together, in the order of the first of each.
+fn by_matrix(branches: &[Branch]) -> Vec<Vec<&Branch>> {
+    let mut groups: Vec<Vec<&Branch>> = Vec::new();
+    for branch in branches {
+        let same = |g: &&mut Vec<&Branch>| g[0].target.matrix.weight == branch.target.matrix.weight;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(branch),
+            None => groups.push(vec![branch]),
+        }
+    }
+    groups
+}
+
+/// A and B of a branch.
+fn factors<'a>(plan: &Plan, branch: &Branch, theta: &'a [f32]) -> [&'a [f32]; 2] {
+    ["lora_A", "lora_B"].map(|f| part(&plan.compiled, theta, &format!("{}.{f}", branch.target.name())).1)
+}
+
 /// The fold into one matrix, computed when it is written: together they may be as large as the model.
-fn fold<'a>(plan: &'a Plan, branch: &'a Branch, theta: &'a [f32]) -> Result<Edit<'a>, Error> {
-    let matrix = &branch.target.matrix;
-    let (_, a) = part(&plan.compiled, theta, &format!("{}.lora_A", matrix.name));
-    let (_, b) = part(&plan.compiled, theta, &format!("{}.lora_B", matrix.name));
+fn fold<'a>(plan: &'a Plan, branches: Vec<&'a Branch>, theta: &'a [f32]) -> Result<Edit<'a>, Error> {
+    let matrix = &branches[0].target.matrix;
     let missing = || Error::Usage(format!("the model has no weight '{}'", matrix.name));
     let w0 = plan.model.graph.weight(matrix.weight).ok_or_else(missing)?;
-    Ok(Edit::made(matrix.weight, move || fold_lora(matrix, w0, a, b, branch.lora.scale())))
+    Ok(Edit::made(matrix.weight, move || {
+        let mut folded = w0.clone();
+        for branch in &branches {
+            let [a, b] = factors(plan, branch, theta);
+            let bytes = fold_lora(&branch.target, &folded, a, b, branch.lora.scale())?;
+            folded = Tensor::new(w0.dtype(), w0.dims().to_vec(), bytes)?;
+        }
+        Ok::<_, FoldError>(folded.bytes().clone())
+    }))
 }
 
 fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
-    let module = |b: &Branch| {
-        let m = &b.target.matrix;
-        let (_, a) = part(&plan.compiled, theta, &format!("{}.lora_A", m.name));
-        let (_, bb) = part(&plan.compiled, theta, &format!("{}.lora_B", m.name));
-        let name = m.name.strip_suffix(".weight").unwrap_or(&m.name).to_string();
-        PeftModule { name, a: a.to_vec(), b: bb.to_vec(), rows: m.rows, cols: m.cols, scale: b.lora.scale() }
-    };
     let trained = plan.compiled.head.iter().flat_map(|_| [HEAD_WEIGHT, HEAD_BIAS]);
     let saved = trained.map(|name| {
         let (dims, data) = part(&plan.compiled, theta, name);
@@ -163,9 +181,31 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
         alpha: usual.alpha,
         rslora: usual.rslora,
         dropout: p.adapt.first().map_or(0.0, |Adapt::Lora(lora)| lora.dropout),
-        modules: plan.compiled.branches.iter().map(module).collect(),
+        modules: by_matrix(&plan.compiled.branches).iter().map(|b| module(plan, b, theta)).collect(),
         saved: saved.collect(),
     }
+}
+
+/// The branches of one matrix as a module of PEFT, which knows no parts: one branch whose A has the rows of all of them,
+/// and whose B has zeros where a part's rows meet another's columns. Scales go into B where they differ.
+fn module(plan: &Plan, branches: &[&Branch], theta: &[f32]) -> PeftModule {
+    let (m, scale) = (&branches[0].target.matrix, branches[0].lora.scale());
+    let rank: usize = branches.iter().map(|b| b.lora.rank).sum();
+    let (mut a, mut b, mut first) = (Vec::new(), vec![0.0f32; m.cols * rank], 0);
+    for branch in branches {
+        let ([mine, wide], r) = (factors(plan, branch, theta), branch.lora.rank);
+        a.extend_from_slice(mine);
+        let all: Vec<usize> = (0..m.cols).collect();
+        let columns = branch.target.part.as_ref().map_or(&all, |p| &p.columns);
+        for (column, row) in columns.iter().zip(wide.chunks(r.max(1))) {
+            let at = column * rank + first;
+            let by = (branch.lora.scale() / scale) as f32;
+            b[at..at + r].iter_mut().zip(row).for_each(|(b, x)| *b = x * by);
+        }
+        first += r;
+    }
+    let name = m.name.strip_suffix(".weight").unwrap_or(&m.name).to_string();
+    PeftModule { name, a, b, rows: m.rows, cols: m.cols, scale }
 }
 
 /// Why a verification failed, in words.

@@ -16,7 +16,7 @@ use crate::source::{Resolved, Resolver};
 use crate::verify::Verified;
 use lorac_data::{Sampler, Tokenizer};
 use lorac_onnx::Model;
-use lorac_passes::{Branch, Lora, NoMatch, select};
+use lorac_passes::{Branch, Lora, NoMatch, Target, select};
 use lorac_runtime::Options;
 use lorac_train::{Dataset, Schedule, Scores, Summary};
 
@@ -194,9 +194,12 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
             }
         };
         for t in &targets {
-            let earlier = all.iter().flat_map(|a| &a.targets).find(|o| o.matrix.weight == t.matrix.weight);
+            // Two parts of a matrix may have a branch each.
+            let parts = |o: &Target| o.part.is_some() && t.part.is_some() && o.part != t.part;
+            let mut others = all.iter().flat_map(|a| &a.targets);
+            let earlier = others.find(|o| o.matrix.weight == t.matrix.weight && !parts(o));
             if let Some(earlier) = earlier {
-                let (name, one, two) = (&t.matrix.name, &earlier.pattern, &t.pattern);
+                let (name, one, two) = (t.name(), &earlier.pattern, &t.pattern);
                 let text = format!("'{name}' is picked twice, by '{one}' and by '{two}': a matrix gets one branch");
                 wrong.push((at(two), "target::twice", text, String::new()));
             }
@@ -240,10 +243,10 @@ impl Plan {
         verified: &Verified,
     ) -> Manifest {
         let target = |b: &Branch| TargetRecord {
-            name: b.target.matrix.name.clone(),
+            name: b.target.name(),
             roles: b.target.roles.iter().map(|r| r.to_string()).collect(),
             pattern: b.target.pattern.clone(),
-            shape: [b.target.matrix.rows, b.target.matrix.cols],
+            shape: [b.target.matrix.rows, b.target.cols()],
             rank: b.lora.rank,
             scale: b.lora.scale(),
         };

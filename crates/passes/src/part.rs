@@ -1,0 +1,163 @@
+//! Which columns of a fused matrix are its query, key and value: every column's number is sent from the product to the
+//! attention, through all that splits, moves and scales it, and read there.
+
+use crate::role::{Role, carries, operands};
+use lorac_ir::{DType, Graph, Node, NodeId, ValueId};
+use lorac_ops::{Args, Array, Contents, array, find, infer};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A part of a fused matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it does.
+    pub role: Role,
+    /// Its columns, of results; rows where the matrix is stored `[out, in]`. In order.
+    pub columns: Vec<usize>,
+}
+
+/// The parts of every matrix that is more than one of query, key and value and whose columns can be told apart, by
+/// weight.
+pub(crate) fn parts(graph: &Graph) -> BTreeMap<ValueId, Vec<Part>> {
+    let mut graph = graph.clone();
+    let Ok(contents) = infer(&mut graph) else { return BTreeMap::new() };
+    // Of every weight and role, the columns that each product sends there; none where one cannot be followed.
+    let mut found: BTreeMap<(ValueId, Role), Option<BTreeSet<usize>>> = BTreeMap::new();
+    for (operand, role, product, weight) in operands(&graph) {
+        let mut trace = Trace { graph: &graph, contents: &contents, product, known: HashMap::new() };
+        let columns = trace.columns(operand);
+        let before = found.entry((weight, role)).or_insert_with(|| columns.clone());
+        if *before != columns {
+            *before = None;
+        }
+    }
+    let mut all: BTreeMap<ValueId, Vec<Part>> = BTreeMap::new();
+    for ((weight, role), columns) in found {
+        let columns = columns.map(|c| c.into_iter().collect()).unwrap_or_default();
+        all.entry(weight).or_default().push(Part { role, columns });
+    }
+    all.retain(|_, parts| {
+        let columns: Vec<usize> = parts.iter().flat_map(|p| p.columns.iter().copied()).collect();
+        let apart = columns.iter().collect::<BTreeSet<_>>().len() == columns.len();
+        parts.len() > 1 && apart && parts.iter().all(|p| !p.columns.is_empty())
+    });
+    all
+}
+
+/// What stands for a length that only the run knows. Where things go does not depend on it.
+const LENGTH: i64 = 2;
+
+/// Results larger than this are not followed.
+const LARGEST: usize = 1 << 24;
+
+/// Numbers of columns on their way from one product.
+struct Trace<'g> {
+    graph: &'g Graph,
+    contents: &'g Contents,
+    product: NodeId,
+    /// Values that were asked for; `None` does not come from the product.
+    known: HashMap<ValueId, Option<Array>>,
+}
+
+/// What cannot be followed.
+struct Lost;
+
+impl Trace<'_> {
+    fn columns(&mut self, operand: ValueId) -> Option<BTreeSet<usize>> {
+        let numbers = self.follow(operand).ok()??;
+        Some(set(&numbers))
+    }
+
+    fn follow(&mut self, value: ValueId) -> Result<Option<Array>, Lost> {
+        if let Some(known) = self.known.get(&value) {
+            return Ok(known.clone());
+        }
+        let Some((id, node)) = self.graph.producer(value) else { return Ok(None) };
+        let results: Vec<Option<Array>> = if id == self.product {
+            let dims = self.dims(value).ok_or(Lost)?;
+            let last = dims.len().checked_sub(1).ok_or(Lost)?;
+            vec![Some(Array::from_shape_fn(dims, |i| i[last] as f64))]
+        } else if !carries(node) {
+            vec![None; node.outputs.len()]
+        } else {
+            self.through(node)?
+        };
+        self.known.extend(node.outputs.iter().copied().zip(results));
+        Ok(self.known.get(&value).cloned().flatten())
+    }
+
+    fn through(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Lost> {
+        let data = match &*node.op.name {
+            "Concat" => node.inputs.len(),
+            "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Flatten" | "Expand" => {
+                1
+            }
+            _ => return self.scaled(node),
+        };
+        let followed: Vec<Option<Array>> = node.inputs[..data.min(node.inputs.len())]
+            .iter()
+            .map(|v| v.map_or(Ok(None), |v| self.follow(v)))
+            .collect::<Result<_, _>>()?;
+        if followed.iter().all(Option::is_none) {
+            return Ok(vec![None; node.outputs.len()]);
+        }
+        let mut inputs = Vec::new();
+        for (slot, operand) in node.inputs.iter().enumerate() {
+            inputs.push(match (followed.get(slot), operand) {
+                (_, None) => None,
+                (Some(Some(numbers)), _) => Some(numbers.clone()),
+                // Beside what is followed, numbers of nothing.
+                (Some(None), Some(v)) => Some(Array::from_elem(self.dims(*v).ok_or(Lost)?, f64::NAN)),
+                (None, Some(v)) => Some(self.numbers(*v).ok_or(Lost)?),
+            });
+        }
+        let args = Args {
+            node,
+            opset: self.graph.opsets.get(&node.op.domain).copied().unwrap_or(1),
+            inputs,
+            dtypes: node.inputs.iter().map(|v| v.map_or(DType::Opaque, |v| self.graph.fact(v).dtype)).collect(),
+            outputs: node.outputs.len(),
+        };
+        let moved = find(&node.op).and_then(|op| (op.eval)(&args).ok()).ok_or(Lost)?;
+        Ok(moved.into_iter().map(Some).collect())
+    }
+
+    /// Through what changes every element for itself: numbers stay where they are. Several operands, as of a rotary
+    /// embedding, must hold the same ones.
+    fn scaled(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Lost> {
+        let mut found: Vec<Array> = Vec::new();
+        for v in node.inputs.iter().flatten() {
+            found.extend(self.follow(*v)?);
+        }
+        let mut results = vec![None; node.outputs.len()];
+        if let (Some(first), Some(y)) = (found.first(), node.outputs.first()) {
+            let all = set(first);
+            let spread = first.broadcast(self.dims(*y).ok_or(Lost)?).ok_or(Lost)?;
+            if found.iter().any(|other| set(other) != all) {
+                return Err(Lost);
+            }
+            results[0] = Some(spread.to_owned());
+        }
+        Ok(results)
+    }
+
+    fn dims(&self, value: ValueId) -> Option<Vec<usize>> {
+        let fact = self.graph.fact(value);
+        let dims = fact.dims()?.iter().map(|d| usize::try_from(d.eval(&|_| Some(LENGTH))?).ok());
+        let dims: Vec<usize> = dims.collect::<Option<_>>()?;
+        let size = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+        (size <= LARGEST).then_some(dims)
+    }
+
+    /// The elements of a vector that tells where things go.
+    fn numbers(&self, value: ValueId) -> Option<Array> {
+        if let Some(weight) = self.graph.weight(value) {
+            return array(weight);
+        }
+        let known = self.contents.get(value)?.iter().map(|d| Some(d.eval(&|_| Some(LENGTH))? as f64));
+        Array::from_shape_vec(self.dims(value)?, known.collect::<Option<_>>()?).ok()
+    }
+}
+
+fn set(numbers: &Array) -> BTreeSet<usize> {
+    numbers.iter().filter(|x| !x.is_nan()).map(|x| *x as usize).collect()
+}
