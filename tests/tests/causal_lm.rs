@@ -4,11 +4,12 @@ use lorac::ir::Graph;
 use lorac::onnx::load;
 use lorac::ops::infer;
 use lorac::output::{Manifest, read_peft};
-use lorac::passes::select;
+use lorac::passes::{Target, select};
 use lorac::pipeline::Loaded;
 use lorac::progress::Progress;
 use lorac::run::{RunOptions, run};
 use lorac::train::{LanguageScores, Scores};
+use lorac::verify::Check;
 use lorac_tests::{ONNXRUNTIME, data, resolver};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -173,6 +174,12 @@ fn parts_of_fused_matrices_are_adapted_on_both_engines() {
                 assert!(moved[0] > 0 && moved[1] == 0 && moved[2] > 0, "{name}: {moved:?} elements changed");
                 assert!(worst <= 1e-6, "{name}: PEFT's branch is {worst:e} off");
             }
+            // Had the values been no targets, their bytes would count.
+            let queries: Vec<&Target> = targets.iter().collect();
+            let check =
+                Check { base: &base, deployed: &deployed, targets: &queries, head: 0, empty: &[], tolerance: 1.0 };
+            let outside = check.files(0.0, 0);
+            assert!(!outside.passed && outside.changed_bytes_outside_targets > 1000, "{outside:?}");
             losses.push(m.train.loss_last);
         }
         assert!((losses[0] - losses[1]).abs() <= 1e-4, "{name}: {losses:?}");

@@ -2,11 +2,12 @@
 
 use crate::error::Error;
 use crate::program::{model_program, program};
-use lorac_ir::{DType, Graph, Tensor};
+use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_onnx::{Model, compare};
+use lorac_passes::{Matrix, Target};
 use lorac_runtime::{Backend, Program};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was compared, and how it came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,8 +116,8 @@ pub struct Check<'a> {
     pub base: &'a Model,
     /// The deployed model.
     pub deployed: &'a Model,
-    /// Names of the matrices that may differ.
-    pub targets: &'a [String],
+    /// The matrices that may differ, and parts of matrices, of which the other columns may not.
+    pub targets: &'a [&'a Target],
     /// Nodes that a head may add.
     pub head: usize,
     /// Inputs that are caches without an entry.
@@ -146,20 +147,44 @@ impl Check<'_> {
 
     /// The comparison of the files, with a difference of outputs found elsewhere.
     pub fn files(&self, max_abs_diff: f64, samples: usize) -> Verified {
-        let c = compare(self.base, self.deployed, self.targets);
+        let names: Vec<&str> = self.targets.iter().map(|t| t.matrix.name.as_str()).collect();
+        let c = compare(self.base, self.deployed, &names);
         let nodes = c.nodes_after == c.nodes_before + self.head;
-        let passed = max_abs_diff <= self.tolerance && c.changed_bytes_outside_targets == 0 && nodes;
+        let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_parts());
+        let passed = max_abs_diff <= self.tolerance && changed == 0 && nodes;
         Verified {
             max_abs_diff,
             tolerance: self.tolerance,
             samples,
-            changed_bytes_outside_targets: c.changed_bytes_outside_targets,
+            changed_bytes_outside_targets: changed,
             appended_bytes: c.appended_bytes,
             nodes_before: c.nodes_before,
             nodes_after: c.nodes_after,
             nodes_of_head: self.head,
             passed,
         }
+    }
+
+    /// Bytes that differ in columns of fused matrices of which other columns are targets.
+    fn changed_beside_parts(&self) -> u64 {
+        let mut columns: BTreeMap<ValueId, (&Matrix, BTreeSet<usize>)> = BTreeMap::new();
+        for target in self.targets {
+            if let Some(part) = &target.part {
+                let entry = columns.entry(target.matrix.weight);
+                entry.or_insert((&target.matrix, BTreeSet::new())).1.extend(&part.columns);
+            }
+        }
+        let changed = |(matrix, columns): (&Matrix, BTreeSet<usize>)| {
+            let (before, after) = (self.base.graph.weight(matrix.weight), self.deployed.location(&matrix.name));
+            let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
+            let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
+            let column = |i: usize| if matrix.transposed { i / matrix.rows } else { i % matrix.cols };
+            let size = before.dtype().size().max(1);
+            let elements = before.bytes().chunks(size).zip(after.bytes().chunks(size)).enumerate();
+            let beside = elements.filter(|(i, _)| !columns.contains(&column(*i)));
+            beside.map(|(_, (a, b))| a.iter().zip(b).filter(|(a, b)| a != b).count() as u64).sum()
+        };
+        columns.into_values().map(changed).fold(0, u64::saturating_add)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
 use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
-use lorac_passes::{Branch, FoldError, Lora, fold_lora};
+use lorac_passes::{Branch, FoldError, Lora, Target, fold_lora};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ pub(super) fn deploy(
         }
     }
     let deployed = load(&out)?;
-    let targets: Vec<String> = compiled.branches.iter().map(|b| b.target.matrix.name.clone()).collect();
+    let targets: Vec<&Target> = compiled.branches.iter().map(|b| &b.target).collect();
     let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
     let check = Check {
         base: &plan.model,
@@ -186,7 +186,7 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
     }
 }
 
-/// The branches of one matrix as a module of PEFT, which knows no parts: one branch whose A has the rows of all of them,
+/// The branches of one matrix as a module of PEFT, which knows no parts: one branch whose A has the rows of all of them
 /// and whose B has zeros where a part's rows meet another's columns. Scales go into B where they differ.
 fn module(plan: &Plan, branches: &[&Branch], theta: &[f32]) -> PeftModule {
     let (m, scale) = (&branches[0].target.matrix, branches[0].lora.scale());
