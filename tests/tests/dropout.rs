@@ -3,10 +3,8 @@
 use lorac::compile::{Adaptation, Classify, Compiled, Spec, Task, compile};
 use lorac::ir::{DType, Graph, Tensor, ValueId};
 use lorac::ops::{Array, Random, evaluate, infer};
-use lorac::passes::{
-    AdamW, Branch, COLUMN_STEP, COLUMNS, DEPTH, Lora, Pool, ROW_LIMIT, ROWS, differentiate, drop_inputs, insert_lora,
-    mean_squared_error, select,
-};
+use lorac::passes::dropout::{COLUMN_STEP, COLUMNS, DEPTH, ROW_LIMIT, ROWS};
+use lorac::passes::{AdamW, Branch, Lora, Pool, differentiate, drop_inputs, insert_lora, mean_squared_error, select};
 use lorac::program::program;
 use lorac::runtime::Backend;
 use lorac::train::{Noise, Step};

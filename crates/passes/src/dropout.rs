@@ -42,7 +42,8 @@ struct Place {
 /// Drops every element that a branch reads with the branch's probability, independently for every product, and scales
 /// the others by 1 / (1 - p). Returns the width of [`COLUMNS`]; 0, and no new inputs, where nothing is dropped.
 ///
-/// Requires: branches from [`crate::insert_lora`] of this graph, none of them a sum of weights where it drops.
+/// Requires: opset 13 or later, branches from [`crate::insert_lora`] of this graph, none of them a sum of weights where it
+/// drops.
 pub fn drop_inputs(graph: &mut Graph, drops: &[(&Branch, f64)]) -> Result<usize, PassError> {
     let mut places = Vec::new();
     for (branch, p) in drops.iter().filter(|d| d.1 > 0.0) {

@@ -11,9 +11,9 @@ pub use inputs::feeds;
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
-    AdamW, Arena, Branch, COLUMN_STEP, COLUMNS, DEPTH, Lora, PassError, ROW_LIMIT, ROWS, Target, adamw, differentiate,
-    drop_empty, drop_inputs, expose_statistics, fold_constants, fuse_dense, insert_lora, insert_lora_for, narrow_sums,
-    pack, reassociate, remove_dead, rewrite,
+    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, drop_inputs, dropout,
+    expose_statistics, fold_constants, fuse_dense, insert_lora, insert_lora_for, narrow_sums, pack, reassociate,
+    remove_dead, rewrite,
 };
 use lorac_train::{Feeds, Noise};
 
@@ -83,11 +83,11 @@ impl Compiled {
     pub fn noise(&self, seed: u64) -> Option<Noise> {
         (self.dropout > 0).then(|| Noise {
             seed,
-            rows: ROWS.into(),
-            row_limit: ROW_LIMIT,
-            columns: COLUMNS.into(),
-            column_step: COLUMN_STEP,
-            depth: DEPTH,
+            rows: dropout::ROWS.into(),
+            row_limit: dropout::ROW_LIMIT,
+            columns: dropout::COLUMNS.into(),
+            column_step: dropout::COLUMN_STEP,
+            depth: dropout::DEPTH,
             width: self.dropout,
         })
     }
@@ -176,7 +176,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     pack(&mut adapted, &params, &[])?;
     let head = attached.head;
 
-    let Adapted { graph, branches: trained, dropout, attached: Attached { logits, .. }, params } =
+    let Adapted { graph, branches: trained, dropout: probabilities, attached: Attached { logits, .. }, params } =
         adapt(&base, spec, spec.tokens)?;
     let mut eval = graph.clone();
     only(&mut eval, logits)?;
@@ -185,11 +185,13 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     pack(&mut eval, &params, &[])?;
 
     let mut step = graph;
-    free(&step, &[ROWS, COLUMNS], "dropout")?;
-    let drops: Vec<(&Branch, f64)> = trained.iter().zip(dropout).collect();
-    let dropout = drop_inputs(&mut step, &drops)?;
     only(&mut step, logits)?;
     prepare(&mut step, spec, &feeds)?;
+    let drops: Vec<(&Branch, f64)> = trained.iter().zip(probabilities).filter(|d| d.1 > 0.0).collect();
+    if !drops.is_empty() {
+        free(&step, &[dropout::ROWS, dropout::COLUMNS], "dropout")?;
+    }
+    let dropout = drop_inputs(&mut step, &drops)?;
     fuse_dense(&mut step)?;
     let loss = spec.task.loss(&mut step, logits)?;
     expose_statistics(&mut step)?;

@@ -42,7 +42,8 @@ pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String
         .map(|t| {
             let (name, roles) = (escape(&t.name), escape(&t.roles.join(", ")));
             let [rows, cols] = t.shape;
-            format!("<tr><td>{name}<td class=\"whole\">{roles}<td class=\"whole\">{rows} x {cols}<td class=\"whole\">{}<td class=\"whole\">{}", t.rank, t.scale)
+            let facts = [roles, format!("{rows} x {cols}"), t.rank.to_string(), t.scale.to_string()];
+            format!("<tr><td>{name}{}", facts.map(whole).concat())
         })
         .collect();
     let share = 100.0 * m.trainable_parameters as f64 / m.model_parameters.max(1) as f64;
@@ -59,13 +60,8 @@ pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String
         .artifacts
         .iter()
         .map(|a| {
-            format!(
-                "<tr><td>{}<td class=\"whole\">{}<td class=\"whole\">{}<td><code>{}</code>",
-                escape(&a.path),
-                a.kind,
-                a.size,
-                a.sha256
-            )
+            let facts = [a.kind.clone(), a.size.to_string()];
+            format!("<tr><td>{}{}<td><code>{}</code>", escape(&a.path), facts.map(whole).concat(), a.sha256)
         })
         .collect();
     if !files.is_empty() {
@@ -133,6 +129,11 @@ fn section(page: &mut String, title: &str, body: &str) {
 fn table(head: &[&str], rows: &[String]) -> String {
     let head: String = head.iter().map(|h| format!("<th>{h}")).collect();
     format!("<div class=\"scroll\"><table><thead><tr>{head}</thead><tbody>{}</tbody></table></div>", rows.join(""))
+}
+
+/// A cell that is not broken into lines.
+fn whole(text: String) -> String {
+    format!("<td class=\"whole\">{text}")
 }
 
 fn escape(text: &str) -> String {
