@@ -8,11 +8,10 @@ use lorac::onnx::Model;
 use lorac::ops::{Array, array, infer};
 use lorac::passes::{AdamW, Lora, select};
 use lorac::pipeline::Loaded;
-use lorac::program::program;
+use lorac::program::{program, training};
 use lorac::progress::Progress;
 use lorac::run::{RunOptions, run};
 use lorac::runtime::{Backend, Provider};
-use lorac::train::Step;
 use lorac_tests::{ONNXRUNTIME, data, engines, largest_difference, relative_error, resolver, truth};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,14 +62,8 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
         let caches: Vec<&String> = names.iter().filter(|n| n.starts_with("past")).collect();
         assert_eq!(caches, ["past_key_values.0.key"]);
         let theta = lorac::theta::initial(&compiled, 7);
-        let zeros = Tensor::zeros(DType::F32, &[theta.len()]).expect("zeros");
-        let state = vec![
-            ("theta", "theta.next", Tensor::vector(&theta)),
-            ("m", "m.next", zeros.clone()),
-            ("v", "v.next", zeros),
-        ];
-        let step = program(engine.as_ref(), &compiled.step, state).unwrap_or_else(|e| panic!("{e}"));
-        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], noise: None, taken: 0 };
+        let betas = [optimizer.beta1, optimizer.beta2];
+        let mut step = training(engine.as_ref(), &compiled.step, &theta, betas, None).unwrap_or_else(|e| panic!("{e}"));
         let feeds = compiled.feeds.for_program(step.program.as_ref(), &batch).unwrap_or_else(|e| panic!("{e}"));
         let loss = step.run(&feeds, 0.0).unwrap_or_else(|e| panic!("{e}")).loss;
         let want = truth["loss"].array.sum();

@@ -2,14 +2,13 @@
 //! matrix of GPT-2's as a whole, and ranks and alphas by module. Every loss, the final adapter, the folded logits.
 
 use lorac::compile::{Adaptation, CausalLm, Compiled, Spec, Task, compile};
-use lorac::ir::{DType, Graph, Tensor};
-use lorac::ops::{array, infer};
-use lorac::output::{PeftAdapter, PeftModule, read_peft};
-use lorac::passes::{AdamW, Branch, Lora, Role, Target, fold_lora, select};
-use lorac::program::program;
+use lorac::ir::Graph;
+use lorac::ops::infer;
+use lorac::output::{PeftAdapter, PeftModule};
+use lorac::passes::{Branch, Lora, Role, Target, fold_lora, select};
 use lorac::runtime::Provider;
-use lorac::train::Step;
-use lorac_tests::{data, engines, largest_difference, relative_error, truth};
+use lorac_tests::engines;
+use lorac_tests::peft::Training;
 
 /// How the matrices of a model are adapted.
 type Plan = fn(&Graph, &PeftAdapter) -> Vec<Adaptation>;
@@ -26,61 +25,29 @@ fn module<'a>(adapter: &'a PeftAdapter, compiled: &Compiled, branch: &Branch, na
 }
 
 fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
-    let folder = data("peft").join(case);
-    let settings: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.join("case.json")).expect("case.json")).expect("JSON");
-    let losses: Vec<f64> = settings["losses"].as_array().expect("losses").iter().filter_map(|x| x.as_f64()).collect();
-    assert_eq!(losses.len(), 30);
-    let read = |part: &str| read_peft(&folder.join(part)).unwrap_or_else(|e| panic!("{e}"));
-    let (first, last) = (read("adapter_init"), read("adapter_final"));
-    let batches = truth(&folder.join("data.safetensors"));
-    let model = lorac::onnx::load(folder.join(export)).expect(export);
+    let peft = Training::read(case);
+    let model = lorac::onnx::load(peft.folder.join(export)).expect(export);
     let mut graph = model.graph.clone();
     infer(&mut graph).expect("infers");
-    let number = |key: &str| settings["optimizer"][key].as_f64().expect(key);
-    let optimizer = AdamW {
-        beta1: number("beta1"),
-        beta2: number("beta2"),
-        eps: number("eps"),
-        weight_decay: number("weight_decay"),
-        clip: None,
-    };
-    let adapt = plan(&graph, &first);
+    let adapt = plan(&graph, &peft.first);
     let (engines, orders) = (engines(), [None, Some(1 << 20)]);
     for (engine, tokens) in engines.iter().flat_map(|e| orders.map(|tokens| (e, tokens))) {
         let who = format!("{case}/{export} on {}, in the order for {tokens:?} tokens", engine.name());
         let embedded = engine.provider() == Provider::Tract;
         let task = Task::CausalLm(CausalLm::default());
-        let spec = Spec { adapt: adapt.clone(), task, optimizer, embedded, tokens };
+        let spec = Spec { adapt: adapt.clone(), task, optimizer: peft.optimizer, embedded, tokens };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{who}: {e}"));
-        assert_eq!(compiled.branches.len(), first.modules.len());
+        assert_eq!(compiled.branches.len(), peft.first.modules.len());
         let theta_of = |adapter: &PeftAdapter| -> Vec<f32> {
             let modules = compiled.branches.iter().map(|b| module(adapter, &compiled, b, name));
             modules.flat_map(|m| m.a.iter().chain(&m.b).copied()).collect()
         };
-        let zeros = Tensor::zeros(DType::F32, &[compiled.arena.len()]).expect("zeros");
-        let state = vec![
-            ("theta", "theta.next", Tensor::vector(&theta_of(&first))),
-            ("m", "m.next", zeros.clone()),
-            ("v", "v.next", zeros),
-        ];
-        let step = program(engine.as_ref(), &compiled.step, state).unwrap_or_else(|e| panic!("{who}: {e}"));
-        let mut step = Step { program: step, betas: [optimizer.beta1, optimizer.beta2], noise: None, taken: 0 };
-        for (i, want) in losses.iter().enumerate() {
-            let feeds: Vec<(String, Tensor)> = ["input_ids", "attention_mask", "labels"]
-                .iter()
-                .map(|part| (part.to_string(), batches[&format!("step{i:02}.{part}")].tensor()))
-                .collect();
-            let got = step.run(&feeds, number("lr")).unwrap_or_else(|e| panic!("{who}: {e}"));
-            assert!((got.loss - want).abs() <= 1e-4, "{who}: step {i}: {} instead of {want}", got.loss);
-        }
-        let vector = |v: &[f32]| array(&Tensor::vector(v)).expect("reals");
-        let error = relative_error(&vector(&step.theta().expect("theta")), &vector(&theta_of(&last)));
-        assert!(error <= 1e-3, "{who}: the final adapter is off by {error:e}");
+        let ends = [&theta_of(&peft.first)[..], &theta_of(&peft.last)];
+        peft.is_done_by(engine.as_ref(), &compiled.step, ends, &who);
 
         // Folding PEFT's final adapter into the export gives PEFT's final logits.
         let edits = compiled.branches.iter().map(|b| {
-            let (m, matrix) = (module(&last, &compiled, b, name), &b.target.matrix);
+            let (m, matrix) = (module(&peft.last, &compiled, b, name), &b.target.matrix);
             assert!((m.scale - b.lora.scale()).abs() < 1e-12, "{who}: '{}' is scaled otherwise", m.name);
             let w0 = model.graph.weight(matrix.weight).expect("a weight");
             lorac::onnx::Edit::new(matrix.weight, fold_lora(&b.target, w0, &m.a, &m.b, m.scale).expect("folds"))
@@ -89,13 +56,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
         let deployed = out.path().join("model.onnx");
         lorac::onnx::patch(&model, &edits.collect::<Vec<_>>(), None, &deployed).expect("patches");
         let deployed = lorac::onnx::load(&deployed).expect("loads");
-        for (graph, key) in [(&model.graph, "eval.before"), (&deployed.graph, "eval.after")] {
-            let mut run = program(engine.as_ref(), graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
-            let (ids, mask) = (batches["eval.input_ids"].tensor(), batches["eval.attention_mask"].tensor());
-            let got = run.run(&[("input_ids", &ids), ("attention_mask", &mask)], &["logits"]).expect("runs");
-            let worst = largest_difference(&array(&got[0]).expect("reals"), &batches[key].array);
-            assert!(worst <= 1e-4, "{who}: {key} is off by {worst:e}");
-        }
+        peft.agrees(engine.as_ref(), [&model.graph, &deployed.graph], &who);
     }
 }
 

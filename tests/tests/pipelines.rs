@@ -1,15 +1,14 @@
 //! The shipped pipelines, shortened, on real models and data: what they promise holds on both engines.
 
 use lorac::error::Error;
-use lorac::ir::Tensor;
 use lorac::onnx::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 use lorac::onnx::{EncodeOptions, OnnxError, SaveOptions, encode, load};
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
-use lorac::program::program;
+use lorac::program::training;
 use lorac::progress::Progress;
 use lorac::run::{RunOptions, plan, run};
-use lorac::train::{Checkpoint, Event, Step};
+use lorac::train::{Checkpoint, Event};
 use lorac_tests::{engines, resolver, root};
 use prost::Message;
 use std::path::Path;
@@ -137,10 +136,9 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
 
     let checkpoint = Checkpoint::load(checkpoint).expect("a checkpoint");
     let plan = plan(&loaded, &resolver(), options.progress).unwrap_or_else(|e| panic!("{e}"));
-    let zeros = || Tensor::vector(&vec![0.0f32; plan.compiled.arena.len()]);
-    let slots = [("theta", "theta.next"), ("m", "m.next"), ("v", "v.next")].map(|(from, to)| (from, to, zeros()));
-    let program = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots.to_vec()).expect("compiles");
-    let mut step = Step { program, betas: [0.9, 0.999], noise: None, taken: 0 };
+    let zeros = vec![0.0f32; plan.compiled.arena.len()];
+    let mut step =
+        training(plan.engine.backend.as_ref(), &plan.compiled.step, &zeros, [0.9, 0.999], None).expect("compiles");
     checkpoint.restore(&mut step).expect("fits");
     let rows = plan.sampler.epoch(0).nth(checkpoint.step as usize).expect("a batch");
     let batch = plan.train.batch(&rows, plan.batch).expect("a batch");

@@ -4,12 +4,10 @@
 //! median of 15 steps, and the peak memory of the process.
 
 use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
-use lorac::ir::{DType, Tensor};
 use lorac::passes::{AdamW, Lora, Pool, select};
-use lorac::program::program;
+use lorac::program::training;
 use lorac::runtime::{Options, Provider};
 use lorac::source::{Resolver, Source};
-use lorac::train::Step;
 use lorac_benches::{median, status_mib};
 use std::path::Path;
 use std::time::Instant;
@@ -49,13 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let built = start.elapsed();
 
     let theta = lorac::theta::initial(&compiled, 0);
-    let zeros = Tensor::zeros(DType::F32, &[theta.len()])?;
-    let state =
-        vec![("theta", "theta.next", Tensor::vector(&theta)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
     let compiling = Instant::now();
-    let program = program(engine.backend.as_ref(), &compiled.step, state)?;
+    let mut step = training(engine.backend.as_ref(), &compiled.step, &theta, [0.9, 0.999], None)?;
     let compiling = compiling.elapsed();
-    let mut step = Step { program, betas: [0.9, 0.999], noise: None, taken: 0 };
     let ids: Vec<i64> = (0..batch * length).map(|i| 1000 + (i as i64 * 7919) % 20000).collect();
     let b = lorac::data::Batch {
         attention_mask: vec![1; ids.len()],

@@ -1,9 +1,10 @@
 //! Graphs and model files to programs of an engine.
 
 use crate::error::Error;
-use lorac_ir::{Graph, Tensor, ValueId};
+use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_onnx::{EncodeOptions, Location, Model, encode};
 use lorac_runtime::{Backend, Program, Provider, RuntimeError, Source, StateSlot};
+use lorac_train::{Noise, Step};
 
 /// Name under which encoded graphs refer to the weights that stay in the mapped model.
 const WEIGHTS: &str = "weights.bin";
@@ -22,6 +23,20 @@ pub fn program(
     let state = state.into_iter().map(slot).collect();
     let source = Source { model: encoded.bytes.into(), weights: encoded.external, state };
     Ok(backend.compile(source)?)
+}
+
+/// A training program: a graph with AdamW inside, from one theta and moments of zero.
+pub fn training(
+    backend: &dyn Backend,
+    graph: &Graph,
+    theta: &[f32],
+    betas: [f64; 2],
+    noise: Option<Noise>,
+) -> Result<Step, Error> {
+    let zeros = Tensor::zeros(DType::F32, &[theta.len()])?;
+    let state =
+        vec![("theta", "theta.next", Tensor::vector(theta)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
+    Ok(Step { program: program(backend, graph, state)?, betas, noise, taken: 0 })
 }
 
 /// Compiles a model's graph over its mapped weights, without a copy of them; functions are written out. The embedded

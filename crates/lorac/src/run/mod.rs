@@ -16,13 +16,13 @@ use crate::compile::Task;
 use crate::error::Error;
 use crate::output::{Manifest, MetricsEval, report};
 use crate::pipeline::{Gates, Loaded};
-use crate::program::program;
+use crate::program::{program, training};
 use crate::progress::Progress;
 use crate::source::Resolver;
 use crate::theta;
 use folder::{Folder, Metrics};
 use lorac_data::Sampler;
-use lorac_ir::{DType, Tensor};
+use lorac_ir::Tensor;
 use lorac_runtime::Program;
 use lorac_train::{
     Checkpoint, ClassScores, Dataset, Event, Fit, LanguageScores, Scores, Step, Summary, TrainError, evaluate_classes,
@@ -79,20 +79,17 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     let start = theta::initial(&plan.compiled, p.train.seed);
     let mut metrics = folder.metrics()?;
 
-    let state = |init: &[f32]| Tensor::vector(init);
-    let mut judge = program(plan.engine.backend.as_ref(), &plan.compiled.eval, vec![("theta", "", state(&start))])?;
+    let init = vec![("theta", "", Tensor::vector(&start))];
+    let mut judge = program(plan.engine.backend.as_ref(), &plan.compiled.eval, init)?;
     let before = scores(&mut plan, judge.as_mut(), options.progress, "before", stop);
     stopped(stop, untrained)?;
     let before = before?;
     metrics.write(&MetricsEval::new("before", &before))?;
     options.progress.line(&format!("before    {}", describe(&before)));
 
-    let zeros = Tensor::zeros(DType::F32, &[start.len()])?;
-    let slots = vec![("theta", "theta.next", state(&start)), ("m", "m.next", zeros.clone()), ("v", "v.next", zeros)];
-    let compiled = program(plan.engine.backend.as_ref(), &plan.compiled.step, slots)?;
     let adamw = &p.train.optimizer.adamw();
-    let noise = plan.compiled.noise(p.train.seed);
-    let mut step = Step { program: compiled, betas: [adamw.beta1, adamw.beta2], noise, taken: 0 };
+    let (backend, noise) = (plan.engine.backend.as_ref(), plan.compiled.noise(p.train.seed));
+    let mut step = training(backend, &plan.compiled.step, &start, [adamw.beta1, adamw.beta2], noise)?;
     let mut rows: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
         metrics.write(event)?;
