@@ -36,7 +36,7 @@ impl Browser {
         let mut command = Command::new(&self.0);
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-        command.args(["--disable-quic", "--dump-dom", &profile, &size, &scheme]).arg(&copy);
+        command.args(["--disable-quic", "--disable-dev-shm-usage", "--dump-dom", &profile, &size, &scheme]).arg(&copy);
         let output = command.output().unwrap_or_else(|e| panic!("{}: {e}", self.0.display()));
         let dom = String::from_utf8_lossy(&output.stdout);
         let said = || format!("{}: {dom}\n{}", self.0.display(), String::from_utf8_lossy(&output.stderr));
