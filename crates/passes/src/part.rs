@@ -23,7 +23,7 @@ pub(crate) fn parts(graph: &Graph) -> BTreeMap<ValueId, Vec<Part>> {
     // Of every weight and role, the columns that each product sends there; none where one cannot be followed.
     let mut found: BTreeMap<(ValueId, Role), Option<BTreeSet<usize>>> = BTreeMap::new();
     for (operand, role, product, weight) in operands(&graph) {
-        let mut trace = Trace { graph: &graph, contents: &contents, product, known: HashMap::new() };
+        let mut trace = Trace { graph: &graph, contents: &contents, product, known: HashMap::new(), depth: 0, held: 0 };
         let columns = trace.columns(operand);
         let before = found.entry((weight, role)).or_insert_with(|| columns.clone());
         if *before != columns {
@@ -46,8 +46,11 @@ pub(crate) fn parts(graph: &Graph) -> BTreeMap<ValueId, Vec<Part>> {
 /// What stands for a length that only the run knows. Where things go does not depend on it.
 const LENGTH: i64 = 2;
 
-/// Results larger than this are not followed.
-const LARGEST: usize = 1 << 24;
+/// Numbers that are held at a time, in all.
+const MOST: usize = 1 << 25;
+
+/// Nodes between an attention and the product, in a row.
+const DEEPEST: usize = 256;
 
 /// Numbers of columns on their way from one product.
 struct Trace<'g> {
@@ -56,6 +59,10 @@ struct Trace<'g> {
     product: NodeId,
     /// Values that were asked for; `None` does not come from the product.
     known: HashMap<ValueId, Option<Array>>,
+    /// Nodes that are on the way.
+    depth: usize,
+    /// Numbers held.
+    held: usize,
 }
 
 /// What cannot be followed.
@@ -72,6 +79,10 @@ impl Trace<'_> {
             return Ok(known.clone());
         }
         let Some((id, node)) = self.graph.producer(value) else { return Ok(None) };
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(Lost);
+        }
         let results: Vec<Option<Array>> = if id == self.product {
             let dims = self.dims(value).ok_or(Lost)?;
             let last = dims.len().checked_sub(1).ok_or(Lost)?;
@@ -81,6 +92,11 @@ impl Trace<'_> {
         } else {
             self.through(node)?
         };
+        self.depth -= 1;
+        self.held += results.iter().flatten().map(Array::len).sum::<usize>();
+        if self.held > MOST {
+            return Err(Lost);
+        }
         self.known.extend(node.outputs.iter().copied().zip(results));
         Ok(self.known.get(&value).cloned().flatten())
     }
@@ -145,7 +161,7 @@ impl Trace<'_> {
         let dims = fact.dims()?.iter().map(|d| usize::try_from(d.eval(&|_| Some(LENGTH))?).ok());
         let dims: Vec<usize> = dims.collect::<Option<_>>()?;
         let size = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
-        (size <= LARGEST).then_some(dims)
+        (size <= MOST - self.held).then_some(dims)
     }
 
     /// The elements of a vector that tells where things go.

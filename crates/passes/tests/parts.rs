@@ -197,3 +197,17 @@ fn columns_that_cannot_be_told_apart_are_refused_by_name() {
     let [NoMatch::Fused { name, .. }] = wrong.as_slice() else { panic!("{wrong:?}") };
     assert_eq!(name, "w");
 }
+
+/// As many nodes in a row as nobody's model has: an answer, not the end of the stack.
+#[test]
+fn a_long_way_to_the_attention_is_given_up() {
+    for (long, found) in [(100, true), (50_000, false)] {
+        let mut body = split().replace("%q = Transpose(%rq", "%q0 = Transpose(%rq");
+        for i in 0..long {
+            let name = if i + 1 == long { "q".into() } else { format!("q{}", i + 1) };
+            body += &format!("\n%{name} = Neg(%q{i}) : f32[..]");
+        }
+        let targets = select(&attention(false, &body, &[0.5; 48]), &["role:query"]);
+        assert_eq!(targets.is_ok(), found, "{long}: {targets:?}");
+    }
+}
