@@ -3,8 +3,11 @@
 use lorac::ir::{Def, Graph, ValueId, print};
 use lorac::onnx::{EncodeOptions, encode};
 use lorac::ops::infer;
-use lorac::passes::{AdamW, inline, mean_squared_error, select};
-use lorac::passes::{Lora, adamw, differentiate, gradients, insert_lora, matrices, pack, prepare, remove_dead, roles};
+use lorac::passes::{
+    AdamW, Branch, Lora, PassError, adamw, differentiate, drop_inputs, expose_statistics, fold_constants, fuse_dense,
+    gradients, inline, insert_lora, matrices, mean_squared_error, narrow_sums, pack, prepare, reassociate, remove_dead,
+    roles, select,
+};
 
 /// Nothing here may panic, hang, or take memory that the model does not account for; what does not fit is an error.
 pub fn through(mut graph: Graph, functions: &[lorac::ir::Function]) {
@@ -16,8 +19,7 @@ pub fn through(mut graph: Graph, functions: &[lorac::ir::Function]) {
     for targets in [["all-linear"], ["role:query"]].iter().filter_map(|p| select(&graph, p).ok()) {
         let mut adapted = graph.clone();
         if let Ok(branches) = insert_lora(&mut adapted, &targets, &Lora { rank: 1, alpha: 1.0, rslora: false }) {
-            let params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
-            train(adapted, &params);
+            train(adapted, &branches);
         }
     }
     let floats = graph.values().filter(|(_, v)| !matches!(v.def, Def::Output(..)) && v.fact.dtype.is_float());
@@ -31,17 +33,28 @@ pub fn through(mut graph: Graph, functions: &[lorac::ir::Function]) {
     drop(print(&graph));
 }
 
-fn train(mut graph: Graph, params: &[ValueId]) {
+fn train(mut graph: Graph, branches: &[Branch]) {
     let Some(&y) = graph.outputs().first() else { return };
     let cfg = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) };
-    let step = |graph: &mut Graph| -> Result<(), lorac::passes::PassError> {
+    let params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
+    let drops: Vec<(&Branch, f64)> = branches.iter().map(|b| (b, 0.1)).collect();
+    let step = |graph: &mut Graph| -> Result<(), PassError> {
         prepare(graph, &[], &[])?;
+        narrow_sums(graph)?;
+        drop_inputs(graph, &drops)?;
+        fuse_dense(graph)?;
         let loss = mean_squared_error(graph, y, y)?;
-        let grads = differentiate(graph, loss, params)?;
-        let arena = pack(graph, params, &grads)?;
+        expose_statistics(graph)?;
+        let grads = differentiate(graph, loss, &params)?;
+        let arena = pack(graph, &params, &grads)?;
         adamw(graph, &arena, loss, &cfg)?;
+        reassociate(graph)?;
+        fold_constants(graph, &[])?;
         remove_dead(graph)?;
         Ok(())
     };
-    let _ = step(&mut graph);
+    match step(&mut graph) {
+        Err(defect @ (PassError::Patch { .. } | PassError::Verify { .. })) => panic!("{defect}"),
+        _ => {}
+    }
 }

@@ -2,12 +2,12 @@
 
 use crate::error::Error;
 use crate::program::{model_program, program};
-use lorac_ir::{DType, Graph, Tensor, ValueId};
+use lorac_ir::{DType, Graph, Tensor};
 use lorac_onnx::{Model, compare};
-use lorac_passes::{Matrix, Target};
+use lorac_passes::{Target, by_matrix};
 use lorac_runtime::{Backend, Program};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What was compared, and how it came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,24 +167,21 @@ impl Check<'_> {
 
     /// Bytes that differ in columns of fused matrices of which other columns are targets.
     fn changed_beside_parts(&self) -> u64 {
-        let mut columns: BTreeMap<ValueId, (&Matrix, BTreeSet<usize>)> = BTreeMap::new();
-        for target in self.targets {
-            if let Some(part) = &target.part {
-                let entry = columns.entry(target.matrix.weight);
-                entry.or_insert((&target.matrix, BTreeSet::new())).1.extend(&part.columns);
-            }
-        }
-        let changed = |(matrix, columns): (&Matrix, BTreeSet<usize>)| {
+        let parts: Vec<&&Target> = self.targets.iter().filter(|t| t.part.is_some()).collect();
+        let changed = |parts: Vec<&&&Target>| {
+            let matrix = &parts[0].matrix;
             let (before, after) = (self.base.graph.weight(matrix.weight), self.deployed.location(&matrix.name));
             let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
             let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
+            let mut may = vec![false; matrix.cols];
+            parts.iter().flat_map(|t| &t.part).flat_map(|p| &p.columns).for_each(|column| may[*column] = true);
             let column = |i: usize| if matrix.transposed { i / matrix.rows } else { i % matrix.cols };
             let size = before.dtype().size().max(1);
             let elements = before.bytes().chunks(size).zip(after.bytes().chunks(size)).enumerate();
-            let beside = elements.filter(|(i, _)| !columns.contains(&column(*i)));
+            let beside = elements.filter(|(i, _)| !may[column(*i)]);
             beside.map(|(_, (a, b))| a.iter().zip(b).filter(|(a, b)| a != b).count() as u64).sum()
         };
-        columns.into_values().map(changed).fold(0, u64::saturating_add)
+        by_matrix(&parts, |t| t).into_iter().map(changed).fold(0, u64::saturating_add)
     }
 }
 

@@ -81,12 +81,13 @@ pub fn fold_lora(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64)
                 }
             }
         }
-        let row = Tensor::new(dtype, vec![inner], bytes.clone())?.to_f64().unwrap_or_default();
+        let unfit = || FoldError::DType { name: name.clone(), dtype };
+        let row = Tensor::new(dtype, vec![inner], bytes.clone())?.to_f64().ok_or_else(unfit)?;
         let sum: Vec<f64> = row.iter().zip(delta).map(|(w, d)| w + scale * d).collect();
         if sum.iter().any(|x| !x.is_finite()) {
             return Err(FoldError::NotFinite { name });
         }
-        let Some(sum) = Tensor::from_f64(dtype, &[inner], &sum) else { continue };
+        let sum = Tensor::from_f64(dtype, &[inner], &sum).ok_or_else(unfit)?;
         match matrix.transposed || columns.len() == cols {
             true => out.extend_from_slice(sum.bytes()),
             false => {

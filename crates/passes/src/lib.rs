@@ -69,7 +69,7 @@ pub use prepare::prepare;
 pub use reassociate::reassociate;
 pub use rewrite::rewrite;
 pub use role::{Role, roles};
-pub use select::{NoMatch, Target, select};
+pub use select::{NoMatch, Target, by_matrix, select};
 pub use statistics::expose_statistics;
 pub use trained::trained;
 pub use upgrade::{OPSET, upgrade};

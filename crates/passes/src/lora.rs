@@ -2,7 +2,7 @@
 
 use crate::order::{Order, order};
 use crate::rewrite::{replace_value, rewrite};
-use crate::{Matrix, PassError, Target};
+use crate::{Matrix, PassError, Target, by_matrix};
 use lorac_ir::{DType, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -67,23 +67,22 @@ fn insert(
     order: impl Fn(&Graph, &Matrix) -> Order,
 ) -> Result<Vec<Branch>, PassError> {
     rewrite(graph, "lora", |e| {
-        let (mut flat, mut branches) = (HashMap::new(), Vec::new());
+        let all = targets.iter().map(|t| Ok((t, factors(e, t, lora)?))).collect::<Result<Vec<_>, PassError>>()?;
+        let mut flat = HashMap::new();
         // Parts of one matrix follow each other behind its products.
-        for parts in targets.chunk_by(|a, b| a.matrix.weight == b.matrix.weight) {
-            let factors = parts.iter().map(|t| factors(e, t, lora)).collect::<Result<Vec<_>, _>>()?;
-            let matrix = &parts[0].matrix;
-            match (order(e.graph(), matrix), parts, factors.as_slice()) {
-                (Order::Sum, [Target { part: None, .. }], [whole]) => sum(e, matrix, *whole, lora),
+        for parts in by_matrix(&all, |(target, _)| target) {
+            let matrix = &parts[0].0.matrix;
+            match (order(e.graph(), matrix), parts.as_slice()) {
+                (Order::Sum, [(Target { part: None, .. }, whole)]) => sum(e, matrix, *whole, lora),
                 _ => {
-                    let wide = parts.iter().zip(&factors).map(|(target, [a, b])| [*a, widened(e, target, *b)]);
-                    branch(e, matrix, &wide.collect::<Vec<_>>(), lora, &mut flat);
+                    let wide: Vec<[Val; 2]> = parts.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect();
+                    branch(e, matrix, &wide, lora, &mut flat);
                 }
             }
-            let made =
-                |(t, [a, b]): (&Target, &[Val; 2])| Branch { target: t.clone(), a: a.id(), b: b.id(), lora: *lora };
-            branches.extend(parts.iter().zip(&factors).map(made));
         }
-        Ok(branches)
+        let made =
+            |(t, [a, b]): &(&Target, [Val; 2])| Branch { target: (*t).clone(), a: a.id(), b: b.id(), lora: *lora };
+        Ok(all.iter().map(made).collect())
     })
 }
 

@@ -35,6 +35,20 @@ impl Target {
     }
 }
 
+/// Items on parts of one matrix together, in the order of the first of each.
+pub fn by_matrix<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Vec<&T>> {
+    let mut groups: Vec<Vec<&T>> = Vec::new();
+    let mut place: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for item in items {
+        let at = *place.entry(target(item).matrix.weight).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[at].push(item);
+    }
+    groups
+}
+
 /// A pattern that picks nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoMatch {

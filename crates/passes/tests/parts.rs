@@ -2,7 +2,7 @@
 
 use lorac_ir::{Graph, Tensor};
 use lorac_ops::{Array, Random, evaluate, infer};
-use lorac_passes::{Lora, NoMatch, Role, fold_lora, insert_lora, select};
+use lorac_passes::{Lora, NoMatch, Role, Target, fold_lora, insert_lora, select};
 
 const LORA: Lora = Lora { rank: 2, alpha: 3.0, rslora: false };
 /// Hidden size; two heads of two.
@@ -210,4 +210,41 @@ fn a_long_way_to_the_attention_is_given_up() {
         let targets = select(&attention(false, &body, &[0.5; 48]), &["role:query"]);
         assert_eq!(targets.is_ok(), found, "{long}: {targets:?}");
     }
+}
+
+/// Two selections one after the other, as a program may join them.
+#[test]
+fn parts_need_not_stand_side_by_side() {
+    let text = "graph g(%x: f32[N,2]) -> %y {
+        %w = weight \"w\" f32[2,6] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3]
+        %u = weight \"u\" f32[2,2] = [1, 2, 3, 4]
+        %h = MatMul(%x, %w) : f32[..]
+        %q, %k, %v = Split(%h, axis=-1, num_outputs=3) : f32[..], f32[..], f32[..]
+        %kt = Transpose(%k, perm=[1, 0]) : f32[..]
+        %raw = MatMul(%q, %kt) : f32[..]
+        %weights = Softmax(%raw, axis=-1) : f32[..]
+        %z = MatMul(%weights, %v) : f32[..]
+        %y = MatMul(%z, %u) : f32[..]
+    }";
+    let mut base = lorac_ir::parse(text).expect("parses");
+    infer(&mut base).expect("infers");
+    let pick = |role: &str| select(&base, &[role]).expect("a target").remove(0);
+    let [q, u, v] = ["role:query", "role:output", "role:value"].map(pick);
+    let lora = Lora { rank: 1, alpha: 2.0, rslora: false };
+    let run = |targets: &[Target]| {
+        let mut graph = base.clone();
+        let branches = insert_lora(&mut graph, targets, &lora).expect("inserts");
+        assert!(branches.iter().map(|b| &b.target).eq(targets));
+        infer(&mut graph).expect("infers");
+        let mut feeds: Vec<(String, Array)> = vec![("x".into(), Random(2).array(&[3, 2], -1.0, 1.0))];
+        for (i, t) in [&q, &u, &v].into_iter().enumerate() {
+            let mut random = Random(7 + i as u64);
+            feeds.push((t.name() + ".lora_A", random.array(&[1, 2], 0.5, 1.0)));
+            feeds.push((t.name() + ".lora_B", random.array(&[2, 1], 0.5, 1.0)));
+        }
+        let feeds: Vec<(&str, Array)> = feeds.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
+        evaluate(&graph, &feeds).expect("runs").remove(0)
+    };
+    let (beside, apart) = (run(&[q.clone(), v.clone(), u.clone()]), run(&[q.clone(), u.clone(), v.clone()]));
+    assert!((&beside - &apart).iter().all(|e| e.abs() < 1e-12), "{beside} is not {apart}");
 }

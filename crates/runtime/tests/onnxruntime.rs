@@ -7,6 +7,7 @@ use lorac_runtime::{
     Candidate, Engine, Found, Options, Provider, RuntimeError, Search, Source, StateSlot, discover, open, open_first,
     open_onnxruntime, take_log,
 };
+use std::io::Write;
 use std::path::Path;
 use support::{descent, floats, library};
 
@@ -52,16 +53,18 @@ fn auto_falls_back_to_the_cpu_and_says_why() {
     assert!(matches!(error, RuntimeError::NoGpu { .. }) && text.contains("onnxruntime-gpu"), "{text}");
 }
 
+/// Says so past the test harness, which keeps what a test that passes prints.
+fn skip(why: &str) {
+    writeln!(std::io::stderr(), "skipped: {why}").expect("standard error");
+}
+
 /// Runs where `ORT_DYLIB_PATH` names a build with CUDA and there is a GPU. A process holds one library, so the work is
 /// done by a copy of this test that loads that one first.
 #[test]
 fn a_gpu_keeps_the_state_between_steps() {
     const CHILD: &str = "LORAC_TEST_GPU_CHILD";
     let named = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty());
-    let Some(named) = named else {
-        println!("skipped: ORT_DYLIB_PATH names no build with CUDA");
-        return;
-    };
+    let Some(named) = named else { return skip("ORT_DYLIB_PATH names no build with CUDA") };
     if std::env::var_os(CHILD).is_none() {
         let this = std::env::current_exe().expect("a test knows itself");
         let name = "a_gpu_keeps_the_state_between_steps";
@@ -72,7 +75,7 @@ fn a_gpu_keeps_the_state_between_steps() {
     let folders = std::env::var_os("LORAC_CUDA_LIBRARIES").unwrap_or_default();
     let cuda_libraries = std::env::split_paths(&folders).collect();
     let engine = match open_onnxruntime(Path::new(&named), &Options { cuda_libraries, ..options(Provider::Cuda) }) {
-        Err(RuntimeError::NoGpu { why, .. }) => return println!("skipped: {why}"),
+        Err(RuntimeError::NoGpu { why, .. }) => return skip(&why),
         engine => engine.expect("opens"),
     };
     let state =

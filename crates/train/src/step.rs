@@ -6,8 +6,8 @@ use lorac_runtime::Program;
 
 /// A compiled training program with AdamW inside, and the number of steps it has taken.
 pub struct Step {
-    /// The program: inputs as fed, those of the noise, and `lr`, `correction1` and `correction2`; outputs `loss` and `grad_norm`; state
-    /// `theta`, `m` and `v`.
+    /// The program: inputs as fed, those of the noise, and `lr`, `correction1` and `correction2`; outputs `loss` and
+    /// `grad_norm`; state `theta`, `m` and `v`.
     pub program: Box<dyn Program>,
     /// Decay of the two moments.
     pub betas: [f64; 2],
@@ -44,7 +44,7 @@ impl Step {
             ("correction2", correction(self.betas[1])),
         ];
         let mut all: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        // Nothing that is dropped from has more rows than the batch has tokens.
+        // A row for every token: no batch has more of them than its largest tensor has elements.
         let tokens = feeds.iter().map(|(_, t)| t.len()).max().unwrap_or(0);
         let noise = self.noise.as_ref().map(|n| n.draw(self.taken, tokens)).transpose()?;
         all.extend(noise.iter().flatten().map(|(n, t)| (n.as_str(), t)));

@@ -10,7 +10,7 @@ use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
 use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
-use lorac_passes::{Branch, FoldError, Lora, Target, fold_lora};
+use lorac_passes::{Branch, FoldError, Lora, Target, by_matrix, fold_lora};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -93,8 +93,10 @@ pub(super) fn deploy(
         None => None,
     };
     let nodes_of_head = appendix.as_ref().map_or(0, |a| a.graph.node_count());
-    let edits =
-        by_matrix(&compiled.branches).into_iter().map(|b| fold(plan, b, theta)).collect::<Result<Vec<_>, _>>()?;
+    let edits = by_matrix(&compiled.branches, |b| &b.target)
+        .into_iter()
+        .map(|b| fold(plan, b, theta))
+        .collect::<Result<Vec<_>, _>>()?;
     let out = folder.path().join(MODEL);
     written.extend(patch(&plan.model, &edits, appendix.as_ref(), &out)?.written);
     artifacts.push((MODEL.to_string(), "model"));
@@ -128,19 +130,6 @@ pub(super) fn deploy(
     let backend = plan.engine.backend.as_ref();
     let verified = check.run(backend, &compiled.adapted, Tensor::vector(theta), &batches)?;
     Ok(Deployed { verified, artifacts })
-}
-
-/// Branches on the parts of one matrix together, in the order of the first of each.
-fn by_matrix(branches: &[Branch]) -> Vec<Vec<&Branch>> {
-    let mut groups: Vec<Vec<&Branch>> = Vec::new();
-    for branch in branches {
-        let same = |g: &&mut Vec<&Branch>| g[0].target.matrix.weight == branch.target.matrix.weight;
-        match groups.iter_mut().find(same) {
-            Some(group) => group.push(branch),
-            None => groups.push(vec![branch]),
-        }
-    }
-    groups
 }
 
 /// A and B of a branch.
@@ -181,7 +170,7 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
         alpha: usual.alpha,
         rslora: usual.rslora,
         dropout: p.adapt.first().map_or(0.0, |Adapt::Lora(lora)| lora.dropout),
-        modules: by_matrix(&plan.compiled.branches).iter().map(|b| module(plan, b, theta)).collect(),
+        modules: by_matrix(&plan.compiled.branches, |b| &b.target).iter().map(|b| module(plan, b, theta)).collect(),
         saved: saved.collect(),
     }
 }

@@ -200,7 +200,9 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
             let earlier = others.find(|o| o.matrix.weight == t.matrix.weight && !parts(o));
             if let Some(earlier) = earlier {
                 let (name, one, two) = (t.name(), &earlier.pattern, &t.pattern);
-                let text = format!("'{name}' is picked twice, by '{one}' and by '{two}': a matrix gets one branch");
+                let text = format!(
+                    "'{name}' is picked twice, by '{one}' and by '{two}': a matrix, or a part of one, gets one branch"
+                );
                 wrong.push((at(two), "target::twice", text, String::new()));
             }
         }
