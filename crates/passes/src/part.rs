@@ -116,6 +116,10 @@ impl Trace<'_> {
         if followed.iter().all(Option::is_none) {
             return Ok(vec![None; node.outputs.len()]);
         }
+        // What is moved may become larger: not before its size is known.
+        if node.outputs.iter().any(|y| self.dims(*y).is_none()) {
+            return Err(Lost);
+        }
         let mut inputs = Vec::new();
         for (slot, operand) in node.inputs.iter().enumerate() {
             inputs.push(match (followed.get(slot), operand) {

@@ -248,3 +248,17 @@ fn parts_need_not_stand_side_by_side() {
     let (beside, apart) = (run(&[q.clone(), v.clone(), u.clone()]), run(&[q.clone(), u.clone(), v.clone()]));
     assert!((&beside - &apart).iter().all(|e| e.abs() < 1e-12), "{beside} is not {apart}");
 }
+
+/// A file may repeat a value as often as it likes: that is not done to find out where its columns go.
+#[test]
+fn a_value_that_is_repeated_without_measure_is_given_up() {
+    for (times, found) in [(3, true), (1_000_000_000, false)] {
+        let body = split().replace("%q = Transpose(%rq", "%q0 = Transpose(%rq")
+            + &format!(
+                "\n%times = weight \"times\" i64[5] = [{times}, 1, 1, 1, 1]\n %many = Expand(%q0, %times) : f32[..]
+                %first = weight \"first\" i64[] = [0]\n %q = Gather(%many, %first, axis=0) : f32[..]"
+            );
+        let targets = select(&attention(false, &body, &[0.5; 48]), &["role:query"]);
+        assert_eq!(targets.is_ok(), found, "{times}: {targets:?}");
+    }
+}
