@@ -3,8 +3,8 @@
 
 use lorac::ir::{Attrs, DType, Dim, Fact, Graph, GraphError, OpName, Origin, Tensor, ValueId};
 use lorac::passes::{
-    AdamW, Lora, adamw, cross_entropy, differentiate, expose_statistics, fold_constants, fuse_dense, insert_lora, pack,
-    prepare, remove_dead, select,
+    AdamW, Lora, adamw, cross_entropy, differentiate, expose_layer_norm_stats, fold_constants, fuse_dense, insert_lora,
+    pack, prepare, remove_dead, select,
 };
 
 /// Sizes of a decoder.
@@ -132,7 +132,7 @@ pub fn step(mut graph: Graph) -> Made<Graph> {
     fuse_dense(&mut graph)?;
     let logits = graph.outputs()[0];
     let loss = cross_entropy(&mut graph, logits, "labels")?;
-    expose_statistics(&mut graph)?;
+    expose_layer_norm_stats(&mut graph)?;
     let grads = differentiate(&mut graph, loss, &params)?;
     let arena = pack(&mut graph, &params, &grads)?;
     let optimizer = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) };

@@ -4,8 +4,8 @@ use lorac::ir::{Def, Graph, ValueId, print};
 use lorac::onnx::{EncodeOptions, encode};
 use lorac::ops::infer;
 use lorac::passes::{
-    AdamW, Branch, Lora, PassError, adamw, differentiate, drop_inputs, expose_statistics, fold_constants, fuse_dense,
-    gradients, inline, insert_lora, matrices, mean_squared_error, narrow_sums, pack, prepare, reassociate, remove_dead,
+    AdamW, Branch, Lora, PassError, adamw, differentiate, drop_inputs, expose_layer_norm_stats, fold_constants, fuse_dense,
+    gradients, inline, insert_lora, matrices, mean_squared_error, cumsum_to_i32, pack, prepare, reassociate, remove_dead,
     roles, select,
 };
 
@@ -40,11 +40,11 @@ fn train(mut graph: Graph, branches: &[Branch]) {
     let drops: Vec<(&Branch, f64)> = branches.iter().map(|b| (b, 0.1)).collect();
     let step = |graph: &mut Graph| -> Result<(), PassError> {
         prepare(graph, &[], &[])?;
-        narrow_sums(graph)?;
+        cumsum_to_i32(graph)?;
         drop_inputs(graph, &drops)?;
         fuse_dense(graph)?;
         let loss = mean_squared_error(graph, y, y)?;
-        expose_statistics(graph)?;
+        expose_layer_norm_stats(graph)?;
         let grads = differentiate(graph, loss, &params)?;
         let arena = pack(graph, &params, &grads)?;
         adamw(graph, &arena, loss, &cfg)?;

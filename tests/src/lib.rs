@@ -42,16 +42,16 @@ pub fn resolver() -> Resolver {
 
 /// The pinned ONNX Runtime and the embedded engine.
 pub fn engines() -> Vec<Box<dyn Backend>> {
-    vec![onnxruntime(ONNXRUNTIME), open(&lorac::engine::From::Embedded)]
+    vec![onnxruntime(ONNXRUNTIME), open(&lorac::engine::EngineChoice::Embedded)]
 }
 
 /// An ONNX Runtime. A process can have one: a test of another is a file of its own.
 pub fn onnxruntime(source: &str) -> Box<dyn Backend> {
     let source: Source = source.parse().unwrap_or_else(|e| panic!("{e}"));
-    open(&lorac::engine::From::Source(&source, None))
+    open(&lorac::engine::EngineChoice::Source(&source, None))
 }
 
-fn open(from: &lorac::engine::From) -> Box<dyn Backend> {
+fn open(from: &lorac::engine::EngineChoice) -> Box<dyn Backend> {
     let engine = lorac::engine::open(from, &Options::default(), &resolver());
     engine.unwrap_or_else(|e| panic!("{from:?}: {e}")).backend
 }

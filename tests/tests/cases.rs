@@ -27,14 +27,14 @@ const PASSES: &[(&str, Pass)] = &[
     ("differentiate", gradient),
     ("dropout", dropout),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
-    ("full", full),
+    ("unfreeze", unfreezing),
     ("lora", lora),
     ("loss", loss),
     ("lower", |g, _| none(lower(g))),
-    ("narrow", |g, _| none(narrow_sums(g))),
+    ("cumsum_to_i32", |g, _| none(cumsum_to_i32(g))),
     ("optimizer", optimizer),
     ("reassociate", |g, _| none(reassociate(g))),
-    ("statistics", |g, _| none(expose_statistics(g))),
+    ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
     ("upgrade", |g, _| none(upgrade(g))),
 ];
 
@@ -89,9 +89,9 @@ struct Trained {
     trained: Vec<String>,
 }
 
-fn full(graph: &mut Graph, yaml: &str) -> Done {
+fn unfreezing(graph: &mut Graph, yaml: &str) -> Done {
     let weights = trained(graph, &config::<Trained>(yaml)?.trained)?;
-    none(train_in_full(graph, &weights))
+    none(unfreeze(graph, &weights))
 }
 
 /// The gradient of the first output, as outputs beside the others.

@@ -3,7 +3,9 @@
 
 use lorac::ir::{DType, Graph, Tensor, ValueId};
 use lorac::ops::{Array, array};
-use lorac::passes::{cross_entropy, differentiate, expose_statistics, mean_squared_error, narrow_sums, prepare};
+use lorac::passes::{
+    cross_entropy, cumsum_to_i32, differentiate, expose_layer_norm_stats, mean_squared_error, prepare,
+};
 use lorac::program::program;
 use lorac_tests::{Truth, data, engines, relative_error, truth};
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
     let held: Vec<ValueId> = held.map(|w| w.0).collect();
     prepare(&mut graph, &model.functions, &held).expect(name);
     if embedded {
-        narrow_sums(&mut graph).expect(name);
+        cumsum_to_i32(&mut graph).expect(name);
     }
     let y = graph.outputs()[0];
     let loss = if truth["target"].integers {
@@ -37,7 +39,7 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
         let target = graph.add_input("target", graph.fact(y)).expect("a new name");
         mean_squared_error(&mut graph, y, target).expect(name)
     };
-    expose_statistics(&mut graph).expect(name);
+    expose_layer_norm_stats(&mut graph).expect(name);
     let used = |v: &ValueId| graph.value(*v).is_some_and(|v| !v.uses().is_empty());
     let trained: Vec<ValueId> = held.into_iter().filter(used).collect();
     let grads = differentiate(&mut graph, loss, &trained).expect(name);

@@ -5,8 +5,8 @@ use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::ops::infer;
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{
-    Lora, Role, Target, adamw, cross_entropy, differentiate, expose_statistics, fold_lora, insert_lora, lower, pack,
-    prepare, remove_dead, select, train_in_full,
+    Lora, Role, Target, adamw, cross_entropy, differentiate, expose_layer_norm_stats, fold_lora, insert_lora, lower,
+    pack, prepare, remove_dead, select, unfreeze,
 };
 use lorac_tests::engines;
 use lorac_tests::peft::Training;
@@ -36,11 +36,11 @@ fn reproduces(export: &str) {
     let lora = Lora { rank: first.rank, alpha: first.alpha, rslora: false };
     let branches = insert_lora(&mut graph, &targets, &lora).expect("inserts");
     let mut params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
-    params.extend(train_in_full(&mut graph, &head).expect("classifier"));
+    params.extend(unfreeze(&mut graph, &head).expect("classifier"));
     prepare(&mut graph, &model.functions, &[]).expect("prepares");
     let logits = graph.outputs()[0];
     let loss = cross_entropy(&mut graph, logits, "labels").expect("loss");
-    expose_statistics(&mut graph).expect("statistics");
+    expose_layer_norm_stats(&mut graph).expect("statistics");
     let grads = differentiate(&mut graph, loss, &params).expect("differentiates");
     let arena = pack(&mut graph, &params, &grads).expect("packs");
     adamw(&mut graph, &arena, loss, &peft.optimizer).expect("optimizer");

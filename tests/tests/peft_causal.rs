@@ -67,7 +67,7 @@ fn usual(adapter: &PeftAdapter) -> Lora {
 fn whole_fused_matrices(graph: &Graph, adapter: &PeftAdapter) -> Vec<Adaptation> {
     let parts = select(graph, &["role:query"]).expect("targets");
     assert!(
-        parts.iter().all(|t| t.part.is_some() && t.matrix.cols == 3 * t.cols()),
+        parts.iter().all(|t| t.slice.is_some() && t.matrix.cols == 3 * t.cols()),
         "query, key and value are one matrix"
     );
     vec![Adaptation { targets: select(graph, &["*c_attn*"]).expect("targets"), lora: usual(adapter), dropout: 0.0 }]

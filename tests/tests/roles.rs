@@ -47,7 +47,7 @@ fn parts_of_packed_matrices_are_thirds() {
             assert_eq!(targets.len(), 2, "{name}");
             for target in targets {
                 let third = target.matrix.cols / 3;
-                let part = target.part.unwrap_or_else(|| panic!("{name}: {role} is all of {}", target.matrix.name));
+                let part = target.slice.unwrap_or_else(|| panic!("{name}: {role} is all of {}", target.matrix.name));
                 assert_eq!(part.columns, (i * third..(i + 1) * third).collect::<Vec<_>>(), "{name}: {role}");
             }
         }

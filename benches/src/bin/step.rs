@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options { provider, ..Options::default() };
     let source = get(3, "pypi:onnxruntime==1.31.1").parse::<Source>();
     let from = match &source {
-        Ok(source) if get(3, "") != "embedded" => lorac::engine::From::Source(source, None),
-        _ => lorac::engine::From::Embedded,
+        Ok(source) if get(3, "") != "embedded" => lorac::engine::EngineChoice::Source(source, None),
+        _ => lorac::engine::EngineChoice::Embedded,
     };
     let engine = lorac::engine::open(&from, &options, &resolver)?;
     lorac::base::open(&resolved, &resolver.cache)?;

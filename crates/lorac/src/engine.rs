@@ -19,7 +19,7 @@ pub struct Engine {
 
 /// What an engine is opened from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum From<'a> {
+pub enum EngineChoice<'a> {
     /// The first that works.
     Auto,
     /// The one compiled in.
@@ -29,21 +29,21 @@ pub enum From<'a> {
 }
 
 /// Opens an engine.
-pub fn open(from: &From, options: &Options, resolver: &Resolver) -> Result<Engine, Error> {
+pub fn open(from: &EngineChoice, options: &Options, resolver: &Resolver) -> Result<Engine, Error> {
     match from {
-        From::Embedded if options.provider == Provider::Cuda => {
+        EngineChoice::Embedded if options.provider == Provider::Cuda => {
             let backend = "the embedded engine".to_string();
             Err(lorac_runtime::RuntimeError::WrongProvider { backend, provider: options.provider }.into())
         }
-        From::Embedded => embedded(options),
-        From::Auto => {
+        EngineChoice::Embedded => embedded(options),
+        EngineChoice::Auto => {
             let found = discover(&Search { caches: vec![resolver.cache.join("pypi")] });
             let opened = open_first(&found, options)?;
             let embedded = opened.backend.provider() == Provider::Tract;
             let source = opened.candidate.to_string();
             Ok(Engine { backend: opened.backend, source, sha256: String::new(), embedded })
         }
-        From::Source(source, sha256) => {
+        EngineChoice::Source(source, sha256) => {
             let resolved = resolver.resolve(source, *sha256)?;
             let library = library(&resolved.path)?;
             let backend = open_onnxruntime(&library, options)?;

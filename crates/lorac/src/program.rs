@@ -48,10 +48,10 @@ pub fn mapped_program(backend: &dyn Backend, model: &Model, empty: &[String]) ->
         lorac_passes::prepare(&mut graph, &model.functions, &[])?;
         let caches: Vec<ValueId> = empty.iter().filter_map(|name| graph.find(name)).collect();
         let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied());
-        if lorac_passes::drop_empty(&mut graph, &caches, batch)? > 0 {
+        if lorac_passes::specialize_empty_cache(&mut graph, &caches, batch)? > 0 {
             lorac_passes::fold_constants(&mut graph, &[])?;
         }
-        lorac_passes::narrow_sums(&mut graph)?;
+        lorac_passes::cumsum_to_i32(&mut graph)?;
     } else {
         lorac_passes::inline(&mut graph, &model.functions)?;
     }

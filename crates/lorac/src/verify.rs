@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::program::{model_program, program};
 use lorac_ir::{DType, Graph, Tensor};
 use lorac_onnx::{Model, compare};
-use lorac_passes::{Target, by_matrix};
+use lorac_passes::{Target, group_by_weight};
 use lorac_runtime::{Backend, Program};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -167,21 +167,21 @@ impl Check<'_> {
 
     /// Bytes that differ in columns of fused matrices of which other columns are targets.
     fn changed_beside_parts(&self) -> u64 {
-        let parts: Vec<&&Target> = self.targets.iter().filter(|t| t.part.is_some()).collect();
+        let parts: Vec<&&Target> = self.targets.iter().filter(|t| t.slice.is_some()).collect();
         let changed = |parts: Vec<&&&Target>| {
             let matrix = &parts[0].matrix;
             let (before, after) = (self.base.graph.weight(matrix.weight), self.deployed.location(&matrix.name));
             let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
             let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
             let mut may = vec![false; matrix.cols];
-            parts.iter().flat_map(|t| &t.part).flat_map(|p| &p.columns).for_each(|column| may[*column] = true);
+            parts.iter().flat_map(|t| &t.slice).flat_map(|p| &p.columns).for_each(|column| may[*column] = true);
             let column = |i: usize| if matrix.transposed { i / matrix.rows } else { i % matrix.cols };
             let size = before.dtype().size().max(1);
             let elements = before.bytes().chunks(size).zip(after.bytes().chunks(size)).enumerate();
             let beside = elements.filter(|(i, _)| !may[column(*i)]);
             beside.map(|(_, (a, b))| a.iter().zip(b).filter(|(a, b)| a != b).count() as u64).sum()
         };
-        by_matrix(&parts, |t| t).into_iter().map(changed).fold(0, u64::saturating_add)
+        group_by_weight(&parts, |t| t).into_iter().map(changed).fold(0, u64::saturating_add)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::PassError;
 use crate::error::some;
-use crate::rewrite::{rewrite, title};
-use crate::straight_through::{integers_move, past, quantizer};
+use crate::rewrite::{display_name, rewrite};
+use crate::straight_through::{integers_active, quantizer, straight_through_grads};
 use crate::upgrade::OPSET;
 use lorac_ir::{Graph, Node, NodeId, OpName, ValueId, topological_order};
 use lorac_ops::{Emit, Grad, Val, apply_rule, find};
@@ -43,8 +43,8 @@ pub fn gradients(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Ve
 }
 
 /// Nodes that a gradient of `loss` with respect to `wrt` passes, producers first.
-pub fn gradient_path(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Vec<NodeId> {
-    path(graph, loss, &moving(graph, wrt))
+pub fn active_nodes(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Vec<NodeId> {
+    active_between(graph, loss, &active(graph, wrt))
 }
 
 fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
@@ -53,29 +53,29 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
     if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
         return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
     }
-    let moving = moving(e.graph(), wrt);
-    let path = path(e.graph(), loss, &moving);
-    check(e, &path, &moving)?;
+    let active = active(e.graph(), wrt);
+    let between = active_between(e.graph(), loss, &active);
+    check(e, &between, &active)?;
     let mut grads: HashMap<ValueId, Val> = HashMap::new();
     grads.insert(loss, one(e, loss));
     let mut failed = Vec::new();
-    for id in path.iter().rev() {
+    for id in between.iter().rev() {
         let Some(node) = e.graph().node(*id) else { continue };
         let gys: Vec<Option<Val>> = node.outputs.iter().map(|v| grads.get(v).copied()).collect();
         if gys.iter().all(Option::is_none) {
             continue;
         }
-        let wants = node.inputs.iter().map(|v| v.is_some_and(|v| moving.contains(&v))).collect();
+        let wants = node.inputs.iter().map(|v| v.is_some_and(|v| active.contains(&v))).collect();
         let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
         let own = node.inputs.iter().copied().zip(gxs);
-        let gxs = own.chain(past(e, node, gys.first().copied().flatten()));
+        let gxs = own.chain(straight_through_grads(e, node, gys.first().copied().flatten()));
         // What a failed rule leaves is no gradient: nodes upstream would be blamed for it.
         if let Some(why) = e.take_error() {
             failed.push((node, why.to_string()));
             continue;
         }
         for (value, g) in gxs {
-            let (Some(value), Some(g)) = (value.filter(|v| moving.contains(v)), g) else { continue };
+            let (Some(value), Some(g)) = (value.filter(|v| active.contains(v)), g) else { continue };
             let sum = grads.get(&value).map_or(g, |old| *old + g);
             match e.take_error() {
                 Some(why) => failed.push((node, why.to_string())),
@@ -83,7 +83,7 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
             }
         }
     }
-    stopped(e.graph(), failed.into_iter())?;
+    report(e.graph(), failed.into_iter())?;
     Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
 }
 
@@ -105,28 +105,28 @@ fn one<'e, 'g>(e: &'e Emit<'g>, loss: ValueId) -> Val<'e, 'g> {
 
 /// Float values that change when any of `wrt` does, and integers that an operator without a gradient computes from
 /// them: what reads those is not silently taken for constant.
-fn moving(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
-    let mut moving: HashSet<ValueId> = wrt.iter().copied().collect();
+fn active(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
+    let mut active: HashSet<ValueId> = wrt.iter().copied().collect();
     for id in topological_order(graph) {
         let Some(node) = graph.node(id) else { continue };
         let zero = matches!(find(&node.op).map(|op| &op.grad), Some(Grad::Zero(_)));
-        if !zero && node.operands().any(|(_, v)| moving.contains(&v)) {
-            let integers = integers_move(graph, node, &moving);
+        if !zero && node.operands().any(|(_, v)| active.contains(&v)) {
+            let integers = integers_active(graph, node, &active);
             let moved = node.outputs.iter().filter(|v| {
                 let dtype = graph.fact(**v).dtype;
                 dtype.is_float() || dtype == lorac_ir::DType::Opaque || integers && dtype.is_int()
             });
-            moving.extend(moved);
+            active.extend(moved);
         }
     }
-    moving
+    active
 }
 
 /// Nodes between what moves and the loss, producers first.
-fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> {
+fn active_between(graph: &Graph, loss: ValueId, active: &HashSet<ValueId>) -> Vec<NodeId> {
     let (mut on, mut todo) = (HashSet::new(), vec![loss]);
     while let Some(value) = todo.pop() {
-        let Some((id, node)) = graph.producer(value).filter(|_| moving.contains(&value)) else { continue };
+        let Some((id, node)) = graph.producer(value).filter(|_| active.contains(&value)) else { continue };
         if on.insert(id) {
             match quantizer(graph, node) {
                 Some(source) => todo.extend(node.inputs.iter().skip(1).chain(&source.inputs).flatten()),
@@ -138,16 +138,16 @@ fn path(graph: &Graph, loss: ValueId, moving: &HashSet<ValueId>) -> Vec<NodeId> 
 }
 
 /// Names what on the path cannot be differentiated: every operator with its reason, and the first of its nodes.
-fn check(e: &Emit, path: &[NodeId], moving: &HashSet<ValueId>) -> Result<(), PassError> {
-    let nodes = path.iter().filter_map(|id| e.graph().node(*id));
-    stopped(e.graph(), nodes.filter_map(|node| Some((node, obstacle(e, node, moving)?))))
+fn check(e: &Emit, between: &[NodeId], active: &HashSet<ValueId>) -> Result<(), PassError> {
+    let nodes = between.iter().filter_map(|id| e.graph().node(*id));
+    report(e.graph(), nodes.filter_map(|node| Some((node, why_not_differentiable(e, node, active)?))))
 }
 
 /// Nodes with the reasons why no gradient passes them, as an error if there are any.
-fn stopped<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) -> Result<(), PassError> {
+fn report<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) -> Result<(), PassError> {
     let mut wrong: Vec<(String, &OpName, Vec<String>)> = Vec::new();
     for (node, why) in nodes {
-        let name = title(graph, node);
+        let name = display_name(graph, node);
         match wrong.iter_mut().find(|(known, op, _)| *known == why && **op == node.op) {
             Some((_, _, names)) => names.push(name),
             None => wrong.push((why, &node.op, vec![name])),
@@ -162,10 +162,10 @@ fn stopped<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) -
 }
 
 /// Why a node on the path cannot be differentiated.
-fn obstacle(e: &Emit, node: &Node, moving: &HashSet<ValueId>) -> Option<String> {
+fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> Option<String> {
     let graph = e.graph();
     if node.bodies().next().is_some() {
-        return Some(inside(graph, node, moving));
+        return Some(inside(graph, node, active));
     }
     match find(&node.op).map(|op| &op.grad) {
         None if node.op.domain.is_empty() => Some("lorac does not know the operator".into()),
@@ -183,7 +183,7 @@ fn obstacle(e: &Emit, node: &Node, moving: &HashSet<ValueId>) -> Option<String> 
         }
         Some(Grad::Zero(_)) => None,
         Some(Grad::Rule { outputs, .. }) => {
-            let read = |v: &ValueId| moving.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());
+            let read = |v: &ValueId| active.contains(v) && graph.value(*v).is_some_and(|v| !v.uses().is_empty());
             let beyond = node.outputs.iter().skip(*outputs).position(read)?;
             Some(format!("a gradient reaches its output {}", outputs + beyond))
         }
@@ -191,8 +191,8 @@ fn obstacle(e: &Emit, node: &Node, moving: &HashSet<ValueId>) -> Option<String> 
 }
 
 /// Gradients stop at a graph inside a node.
-fn inside(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> String {
-    let read: Vec<ValueId> = node.captures().filter(|v| moving.contains(v)).collect();
+fn inside(graph: &Graph, node: &Node, active: &HashSet<ValueId>) -> String {
+    let read: Vec<ValueId> = node.captures().filter(|v| active.contains(v)).collect();
     let names = |values: &[ValueId]| -> Vec<String> {
         let mut names: Vec<String> = values.iter().map(|v| format!("'{}'", graph.name_of(*v))).collect();
         names.sort();
@@ -202,7 +202,7 @@ fn inside(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> String {
     let list = |values: &[ValueId]| some(&names(values));
     let what = match read.as_slice() {
         [] => {
-            let fed: Vec<ValueId> = node.inputs.iter().flatten().copied().filter(|v| moving.contains(v)).collect();
+            let fed: Vec<ValueId> = node.inputs.iter().flatten().copied().filter(|v| active.contains(v)).collect();
             format!("its inputs {} depend", list(&fed))
         }
         read => format!("the graph inside it reads {}, which depends", list(read)),

@@ -9,7 +9,7 @@
 //! every row of R, all fractions are equally likely, and any two elements are as good as independent (linear hashing,
 //! Carter & Wegman 1979).
 
-use crate::rewrite::{replace_value, rewrite, title};
+use crate::rewrite::{display_name, replace_value, rewrite};
 use crate::{Branch, PassError};
 use lorac_ir::{Attr, DType, Dim, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
@@ -101,7 +101,7 @@ fn products(graph: &Graph, branch: &Branch, probability: f64) -> Result<Vec<Plac
         let (rows, width) = (node.input(0).filter(|_| first)?, branch.target.matrix.rows);
         Some(Place { node: u.node, rows, a: branch.a, width, probability })
     };
-    let other = |u: &lorac_ir::Use| graph.node(u.node).map(|n| title(graph, n)).unwrap_or_default();
+    let other = |u: &lorac_ir::Use| graph.node(u.node).map(|n| display_name(graph, n)).unwrap_or_default();
     uses.iter()
         .map(|u| {
             let why =

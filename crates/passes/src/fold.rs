@@ -55,7 +55,7 @@ pub fn fold_lora(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64)
         return Err(FoldError::DType { name, dtype });
     }
     let all: Vec<usize> = (0..cols).collect();
-    let columns = target.part.as_ref().map_or(&all, |p| &p.columns);
+    let columns = target.slice.as_ref().map_or(&all, |p| &p.columns);
     let mut out = Vec::with_capacity(w0.bytes().len());
     // One row of the stored matrix at a time, so that only the result is held in memory.
     let (outer, inner) = if matrix.transposed { (cols, rows) } else { (rows, cols) };

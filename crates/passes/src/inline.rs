@@ -1,7 +1,7 @@
 //! Functions of the model written out where they are called, and branches whose condition is known.
 
 use crate::instantiate::instantiate;
-use crate::rewrite::title;
+use crate::rewrite::display_name;
 use crate::upgrade::OPSET;
 use crate::{PassError, remove_dead};
 use lorac_ir::{Attr, Function, Graph, Node, OpName, Patch};
@@ -151,7 +151,7 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
 fn check(graph: &Graph, node: &Node) -> Result<(), PassError> {
     match node.attrs.iter().find(|(_, a)| matches!(a, Attr::Graph(_))) {
         Some((attr, _)) => {
-            let name = title(graph, node);
+            let name = display_name(graph, node);
             let why = format!("its attribute '{attr}' is a graph, which lorac does not pass to a function");
             Err(PassError::Unsuitable(format!("node '{name}' ({}): {why}", node.op)))
         }

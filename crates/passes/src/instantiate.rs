@@ -1,7 +1,7 @@
 //! A copy of one graph inside another.
 
 use crate::PassError;
-use crate::rewrite::title;
+use crate::rewrite::display_name;
 use lorac_ir::{Attr, Attrs, Def, Fact, Graph, Node, OpName, Patch, ValueId, topological_order};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) fn instantiate(
     inner: &Graph,
     args: &[Option<ValueId>],
 ) -> Result<(), PassError> {
-    let caller = title(graph, node);
+    let caller = display_name(graph, node);
     let wrong = |why: String| PassError::Unsuitable(format!("node '{caller}' ({}): {why}", node.op));
     let (takes, gives) = (inner.inputs().len(), inner.outputs().len());
     if args.len() > takes || node.outputs.len() > gives {

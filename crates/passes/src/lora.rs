@@ -2,7 +2,7 @@
 
 use crate::order::{Order, order};
 use crate::rewrite::{replace_value, rewrite};
-use crate::{Matrix, PassError, Target, by_matrix};
+use crate::{Matrix, PassError, Target, group_by_weight};
 use lorac_ir::{DType, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -70,10 +70,10 @@ fn insert(
         let all = targets.iter().map(|t| Ok((t, factors(e, t, lora)?))).collect::<Result<Vec<_>, PassError>>()?;
         let mut flat = HashMap::new();
         // Parts of one matrix follow each other behind its products.
-        for parts in by_matrix(&all, |(target, _)| target) {
+        for parts in group_by_weight(&all, |(target, _)| target) {
             let matrix = &parts[0].0.matrix;
             match (order(e.graph(), matrix), parts.as_slice()) {
-                (Order::Sum, [(Target { part: None, .. }, whole)]) => sum(e, matrix, *whole, lora),
+                (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, *whole, lora),
                 _ => {
                     let wide: Vec<[Val; 2]> = parts.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect();
                     branch(e, matrix, &wide, lora, &mut flat);
@@ -100,7 +100,7 @@ fn factors<'e, 'g>(e: &'e Emit<'g>, target: &Target, lora: &Lora) -> Result<[Val
 
 /// B with rows of zeros where the matrix has columns that are not the part's.
 fn widened<'e, 'g>(e: &'e Emit<'g>, target: &Target, b: Val<'e, 'g>) -> Val<'e, 'g> {
-    let (Some(part), all) = (&target.part, target.matrix.cols) else { return b };
+    let (Some(part), all) = (&target.slice, target.matrix.cols) else { return b };
     let first = part.columns.first().copied().unwrap_or_default();
     if part.columns.iter().copied().eq(first..first + part.columns.len()) {
         let behind = all - first - part.columns.len();

@@ -48,7 +48,7 @@ pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
 }
 
 /// What the user's model calls a node: its name, else that of its first result.
-pub(crate) fn title(graph: &Graph, node: &Node) -> String {
+pub(crate) fn display_name(graph: &Graph, node: &Node) -> String {
     match &*node.origin.source {
         "" => node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default(),
         name => name.to_string(),

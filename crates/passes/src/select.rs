@@ -1,6 +1,6 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
-use crate::part::{Part, parts};
+use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::role::ROLES;
 use crate::{Matrix, Role, matrices, roles};
 use globset::GlobBuilder;
@@ -17,13 +17,13 @@ pub struct Target {
     /// The pattern that picked it first.
     pub pattern: String,
     /// The part of the matrix that is meant; all of it where there is none.
-    pub part: Option<Part>,
+    pub slice: Option<FusedSlice>,
 }
 
 impl Target {
     /// The matrix's name, with that of the part: `h.0.attn.c_attn.weight.query`.
     pub fn name(&self) -> String {
-        match &self.part {
+        match &self.slice {
             Some(part) => format!("{}.{}", self.matrix.name, part.role),
             None => self.matrix.name.clone(),
         }
@@ -31,12 +31,12 @@ impl Target {
 
     /// Length of the results.
     pub fn cols(&self) -> usize {
-        self.part.as_ref().map_or(self.matrix.cols, |p| p.columns.len())
+        self.slice.as_ref().map_or(self.matrix.cols, |p| p.columns.len())
     }
 }
 
 /// Items on parts of one matrix together, in the order of the first of each.
-pub fn by_matrix<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Vec<&T>> {
+pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Vec<&T>> {
     let mut groups: Vec<Vec<&T>> = Vec::new();
     let mut place: BTreeMap<ValueId, usize> = BTreeMap::new();
     for item in items {
@@ -123,7 +123,7 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
     let roles_of = |m: &Matrix| known.get(&m.weight).cloned().unwrap_or_default();
     // Of every matrix, what is picked of it: all, or the part of a role.
     let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); all.len()];
-    let mut fused: Option<BTreeMap<ValueId, Vec<Part>>> = None;
+    let mut fused: Option<BTreeMap<ValueId, Vec<FusedSlice>>> = None;
     let mut wrong = Vec::new();
     for pattern in patterns {
         let fits = match test(graph, pattern) {
@@ -142,7 +142,7 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
             any = true;
             let part = role_in_fused(pattern, &roles);
             if let Some(role) = part {
-                let parts = fused.get_or_insert_with(|| parts(graph));
+                let parts = fused.get_or_insert_with(|| fused_slices(graph));
                 if !parts.get(&matrix.weight).is_some_and(|p| p.iter().any(|p| p.role == role)) {
                     let holds = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
                     wrong.push(NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds });
@@ -170,7 +170,7 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
         let parts = fused.remove(&matrix.weight).unwrap_or_default();
         let parts = parts.into_iter().filter_map(|p| Some((*picks.get(&Some(p.role))?, p)));
         let target =
-            |pattern: &str, roles, part| Target { matrix: matrix.clone(), roles, pattern: pattern.into(), part };
+            |pattern: &str, roles, slice| Target { matrix: matrix.clone(), roles, pattern: pattern.into(), slice };
         match whole {
             Some(pattern) => targets.push(target(pattern, roles_of(matrix), None)),
             None => targets.extend(parts.map(|(pattern, p)| target(pattern, [p.role].into(), Some(p)))),

@@ -18,14 +18,14 @@ pub(crate) fn quantizer<'g>(graph: &'g Graph, node: &Node) -> Option<&'g Node> {
 
 /// Whether integers that `node` computes from something that moves move with it: those of an operator that should have
 /// a gradient and has none, and what is computed from them. Nobody takes them for constants silently.
-pub(crate) fn integers_move(graph: &Graph, node: &Node, moving: &HashSet<ValueId>) -> bool {
+pub(crate) fn integers_active(graph: &Graph, node: &Node, active: &HashSet<ValueId>) -> bool {
     matches!(find(&node.op).map(|op| &op.grad), Some(Grad::Unsupported(_)))
-        || node.inputs.iter().flatten().any(|v| moving.contains(v) && graph.fact(*v).dtype.is_int())
+        || node.inputs.iter().flatten().any(|v| active.contains(v) && graph.fact(*v).dtype.is_int())
 }
 
 /// The gradients that pass a DequantizeLinear and its quantizer: of what is quantized, and of the quantizer's scale.
 /// With y = s2 (q - z) and q = clamp(round(x / s1) + z), the line is x / s1 inside the range and constant outside.
-pub(crate) fn past<'e, 'g>(
+pub(crate) fn straight_through_grads<'e, 'g>(
     e: &'e Emit<'g>,
     node: &Node,
     gy: Option<Val<'e, 'g>>,

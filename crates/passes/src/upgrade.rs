@@ -4,7 +4,7 @@
 //! Everything not named here means the same in both.
 
 use crate::PassError;
-use crate::rewrite::{replace_value, rewrite, title};
+use crate::rewrite::{display_name, replace_value, rewrite};
 use lorac_ir::{Attr, Attrs, Graph, Node, NodeId, Patch, Tensor, ValueId};
 
 /// The opset that rules and lowerings may assume at least.
@@ -105,7 +105,7 @@ fn operand(new: &mut New, name: &str, patch: &mut Patch) -> Option<()> {
 }
 
 fn replace(graph: &Graph, id: NodeId, node: &Node, new: New, patch: &mut Patch) -> Result<(), PassError> {
-    let source = title(graph, node).into();
+    let source = display_name(graph, node).into();
     for lost in node.outputs.iter().skip(new.outputs) {
         if graph.value(*lost).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(lost) {
             let name = graph.name_of(*lost);

@@ -2,7 +2,7 @@
 
 use lorac_ir::{Dim, Graph, verify};
 use lorac_ops::infer;
-use lorac_passes::{Lora, PassError, drop_empty, fuse_dense, insert_lora, narrow_sums, select};
+use lorac_passes::{Lora, PassError, cumsum_to_i32, fuse_dense, insert_lora, select, specialize_empty_cache};
 
 fn check(inputs: &str, body: &str, fact: &str, pass: impl FnOnce(&mut Graph) -> Result<usize, PassError>) {
     let text = format!("graph g({inputs}, %keep: bool[K]) -> %y {{ {body} }}");
@@ -44,7 +44,7 @@ fn a_sum_of_positions() {
         %c = Compress(%x, %keep, axis=0) : i64[..]
         %s = CumSum(%c, %axis) : i64[M]
         %y = Neg(%s) : i64[..]";
-    check("%x: i64[N]", body, "i64[M]", narrow_sums);
+    check("%x: i64[N]", body, "i64[M]", cumsum_to_i32);
 }
 
 #[test]
@@ -54,6 +54,6 @@ fn an_empty_cache() {
         %y = Relu(%s) : f32[..]";
     check("%x: f32[B,2,S,4], %past: f32[B,2,P,4]", body, "f32[B,2,M,4]", |graph| {
         let past = graph.find("past").expect("an input");
-        drop_empty(graph, &[past], Some(Dim::named("B")))
+        specialize_empty_cache(graph, &[past], Some(Dim::named("B")))
     });
 }

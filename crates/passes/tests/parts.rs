@@ -128,7 +128,7 @@ fn a_part_is_adapted_and_folded_in_its_columns_only() {
             let w: Vec<f64> = random.array(&[48], -1.0, 1.0).iter().map(|w| f64::from(*w as f32)).collect();
             let base = attention(transposed, &body, &w);
             let targets = select(&base, &["role:query", "role:value"]).unwrap_or_else(|e| panic!("{layout}: {e:?}"));
-            let found: Vec<_> = targets.iter().map(|t| (t.name(), t.part.clone().expect("a part").columns)).collect();
+            let found: Vec<_> = targets.iter().map(|t| (t.name(), t.slice.clone().expect("a part").columns)).collect();
             let want = [("w.query".to_string(), columns[0].clone()), ("w.value".to_string(), columns[2].clone())];
             assert_eq!(found, want, "{layout}");
 
@@ -182,10 +182,10 @@ fn a_matrix_that_is_picked_whole_has_no_parts_beside() {
     for patterns in [["w", "role:query"], ["role:query", "w"]] {
         let targets = select(&base, &patterns).expect("a target");
         let [target] = targets.as_slice() else { panic!("{targets:?}") };
-        assert_eq!((target.part.as_ref(), target.roles.len()), (None, 3));
+        assert_eq!((target.slice.as_ref(), target.roles.len()), (None, 3));
     }
     let all = select(&base, &["role:value", "role:key", "role:query"]).expect("targets");
-    let roles: Vec<Role> = all.iter().map(|t| t.part.clone().expect("a part").role).collect();
+    let roles: Vec<Role> = all.iter().map(|t| t.slice.clone().expect("a part").role).collect();
     assert_eq!(roles, [Role::Query, Role::Key, Role::Value]);
 }
 

@@ -69,7 +69,7 @@ fn command(args: Args) -> Result<(), Error> {
             let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);
             let resolver = resolver(Path::new("."), args.quiet)?;
             let source = runtime.map(|r| r.parse::<Source>()).transpose()?;
-            let from = source.as_ref().map_or(engine::From::Auto, |s| engine::From::Source(s, None));
+            let from = source.as_ref().map_or(engine::EngineChoice::Auto, |s| engine::EngineChoice::Source(s, None));
             let engine = engine::open(&from, &Default::default(), &resolver)?;
             let verdict = verify::files(&base, &deployed, &targets, tolerance, samples, engine.backend.as_ref())?;
             render::verdict(&verdict, format)?;

@@ -11,9 +11,9 @@ pub use inputs::feeds;
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
-    AdamW, Arena, Branch, Lora, PassError, Target, adamw, differentiate, drop_empty, drop_inputs, dropout,
-    expose_statistics, fold_constants, fuse_dense, insert_lora, insert_lora_for, narrow_sums, pack, reassociate,
-    remove_dead, rewrite,
+    AdamW, Arena, Branch, Lora, PassError, Target, adamw, cumsum_to_i32, differentiate, drop_inputs, dropout,
+    expose_layer_norm_stats, fold_constants, fuse_dense, insert_lora, insert_lora_for, pack, reassociate, remove_dead,
+    rewrite, specialize_empty_cache,
 };
 use lorac_train::{Feeds, Noise};
 
@@ -194,7 +194,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
     let dropout = drop_inputs(&mut step, &drops)?;
     fuse_dense(&mut step)?;
     let loss = spec.task.loss(&mut step, logits)?;
-    expose_statistics(&mut step)?;
+    expose_layer_norm_stats(&mut step)?;
     let grads = differentiate(&mut step, loss, &params)?;
     let arena = pack(&mut step, &params, &grads)?;
     adamw(&mut step, &arena, loss, &spec.optimizer)?;
@@ -212,11 +212,11 @@ fn prepare(graph: &mut Graph, spec: &Spec, feeds: &Feeds) -> Result<(), PassErro
     let caches: Vec<ValueId> = feeds.caches().filter_map(|name| graph.find(name)).collect();
     lorac_passes::prepare(graph, &[], &[])?;
     let batch = inputs::batch(graph);
-    if drop_empty(graph, &caches, batch)? > 0 {
+    if specialize_empty_cache(graph, &caches, batch)? > 0 {
         fold_constants(graph, &[])?;
     }
     if spec.embedded {
-        narrow_sums(graph)?;
+        cumsum_to_i32(graph)?;
     }
     Ok(())
 }

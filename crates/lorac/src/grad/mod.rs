@@ -8,8 +8,8 @@ use crate::error::Error;
 use lorac_ir::{Attr, Attrs, DType, Dim, Graph, OpName, Origin, Patch, Tensor, ValueId};
 use lorac_onnx::Model;
 use lorac_passes::{
-    PassError, cross_entropy, expose_statistics, fold_constants, gradient_path, gradients, mean_squared_error, prepare,
-    remove_dead, trained,
+    PassError, active_nodes, cross_entropy, expose_layer_norm_stats, fold_constants, gradients, mean_squared_error,
+    prepare, remove_dead, trained,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,8 +82,8 @@ pub fn grad(model: &Model, request: &Request) -> Result<Gradient, Error> {
             mean_squared_error(&mut graph, output, target)?
         }
     };
-    expose_statistics(&mut graph)?;
-    let passed = gradient_path(&graph, loss, &wrt);
+    expose_layer_norm_stats(&mut graph)?;
+    let passed = active_nodes(&graph, loss, &wrt);
     let mut path = BTreeMap::new();
     for node in passed.iter().filter_map(|id| graph.node(*id)) {
         *path.entry(node.op.to_string()).or_insert(0) += 1;

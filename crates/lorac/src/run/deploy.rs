@@ -10,7 +10,7 @@ use crate::theta::part;
 use crate::verify::{Check, Verified};
 use lorac_ir::Tensor;
 use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
-use lorac_passes::{Branch, FoldError, Lora, Target, by_matrix, fold_lora};
+use lorac_passes::{Branch, FoldError, Lora, Target, fold_lora, group_by_weight};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ pub(super) fn deploy(
         None => None,
     };
     let nodes_of_head = appendix.as_ref().map_or(0, |a| a.graph.node_count());
-    let edits = by_matrix(&compiled.branches, |b| &b.target)
+    let edits = group_by_weight(&compiled.branches, |b| &b.target)
         .into_iter()
         .map(|b| fold(plan, b, theta))
         .collect::<Result<Vec<_>, _>>()?;
@@ -170,7 +170,10 @@ fn adapter(plan: &Plan, p: &Pipeline, theta: &[f32]) -> PeftAdapter {
         alpha: usual.alpha,
         rslora: usual.rslora,
         dropout: p.adapt.first().map_or(0.0, |Adapt::Lora(lora)| lora.dropout),
-        modules: by_matrix(&plan.compiled.branches, |b| &b.target).iter().map(|b| module(plan, b, theta)).collect(),
+        modules: group_by_weight(&plan.compiled.branches, |b| &b.target)
+            .iter()
+            .map(|b| module(plan, b, theta))
+            .collect(),
         saved: saved.collect(),
     }
 }
@@ -185,7 +188,7 @@ fn module(plan: &Plan, branches: &[&Branch], theta: &[f32]) -> PeftModule {
         let ([mine, wide], r) = (factors(plan, branch, theta), branch.lora.rank);
         a.extend_from_slice(mine);
         let all: Vec<usize> = (0..m.cols).collect();
-        let columns = branch.target.part.as_ref().map_or(&all, |p| &p.columns);
+        let columns = branch.target.slice.as_ref().map_or(&all, |p| &p.columns);
         for (column, row) in columns.iter().zip(wide.chunks(r.max(1))) {
             let at = column * rank + first;
             let by = (branch.lora.scale() / scale) as f32;

@@ -195,7 +195,7 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
         };
         for t in &targets {
             // Two parts of a matrix may have a branch each.
-            let parts = |o: &Target| o.part.is_some() && t.part.is_some() && o.part != t.part;
+            let parts = |o: &Target| o.slice.is_some() && t.slice.is_some() && o.slice != t.slice;
             let mut others = all.iter().flat_map(|a| &a.targets);
             let earlier = others.find(|o| o.matrix.weight == t.matrix.weight && !parts(o));
             if let Some(earlier) = earlier {
@@ -217,9 +217,9 @@ fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptatio
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
     let from = match &p.runtime.source {
-        RuntimeSource::Auto => engine::From::Auto,
-        RuntimeSource::Embedded => engine::From::Embedded,
-        RuntimeSource::Source(source) => engine::From::Source(source, p.runtime.sha256.as_deref()),
+        RuntimeSource::Auto => engine::EngineChoice::Auto,
+        RuntimeSource::Embedded => engine::EngineChoice::Embedded,
+        RuntimeSource::Source(source) => engine::EngineChoice::Source(source, p.runtime.sha256.as_deref()),
     };
     let options = Options { provider: p.runtime.provider.into(), threads: p.runtime.threads, ..Options::default() };
     engine::open(&from, &options, resolver)

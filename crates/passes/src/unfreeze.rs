@@ -4,7 +4,7 @@ use crate::{PassError, rewrite};
 use lorac_ir::{Graph, ValueId};
 
 /// Makes each weight an input of the graph, to be trained as it is. Returns the inputs.
-pub fn train_in_full(graph: &mut Graph, weights: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+pub fn unfreeze(graph: &mut Graph, weights: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
     rewrite(graph, "full", |e| {
         let mut inputs = Vec::new();
         for &weight in weights {

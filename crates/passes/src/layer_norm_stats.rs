@@ -7,7 +7,7 @@ use lorac_ir::{Attr, Graph};
 use lorac_ops::Val;
 
 /// Lets every LayerNormalization give its statistics. Returns how many did not.
-pub fn expose_statistics(graph: &mut Graph) -> Result<usize, PassError> {
+pub fn expose_layer_norm_stats(graph: &mut Graph) -> Result<usize, PassError> {
     rewrite(graph, "statistics", |e| {
         let mut count = 0;
         for (id, node) in e.graph().nodes() {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A part of a fused matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct FusedSlice {
     /// What it does.
     pub role: Role,
     /// Its columns, of results; rows where the matrix is stored `[out, in]`. In order.
@@ -17,7 +17,7 @@ pub struct Part {
 
 /// The parts of every matrix that is more than one of query, key and value and whose columns can be told apart, by
 /// weight.
-pub(crate) fn parts(graph: &Graph) -> BTreeMap<ValueId, Vec<Part>> {
+pub(crate) fn fused_slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
     let mut graph = graph.clone();
     let Ok(contents) = infer(&mut graph) else { return BTreeMap::new() };
     // Of every weight and role, the columns that each product sends there; none where one cannot be followed.
@@ -30,10 +30,10 @@ pub(crate) fn parts(graph: &Graph) -> BTreeMap<ValueId, Vec<Part>> {
             *before = None;
         }
     }
-    let mut all: BTreeMap<ValueId, Vec<Part>> = BTreeMap::new();
+    let mut all: BTreeMap<ValueId, Vec<FusedSlice>> = BTreeMap::new();
     for ((weight, role), columns) in found {
         let columns = columns.map(|c| c.into_iter().collect()).unwrap_or_default();
-        all.entry(weight).or_default().push(Part { role, columns });
+        all.entry(weight).or_default().push(FusedSlice { role, columns });
     }
     all.retain(|_, parts| {
         let columns: Vec<usize> = parts.iter().flat_map(|p| p.columns.iter().copied()).collect();
@@ -66,7 +66,7 @@ struct Trace<'g> {
 }
 
 /// What cannot be followed.
-struct Lost;
+struct Untraceable;
 
 impl Trace<'_> {
     fn columns(&mut self, operand: ValueId) -> Option<BTreeSet<usize>> {
@@ -74,18 +74,18 @@ impl Trace<'_> {
         Some(set(&numbers))
     }
 
-    fn follow(&mut self, value: ValueId) -> Result<Option<Array>, Lost> {
+    fn follow(&mut self, value: ValueId) -> Result<Option<Array>, Untraceable> {
         if let Some(known) = self.known.get(&value) {
             return Ok(known.clone());
         }
         let Some((id, node)) = self.graph.producer(value) else { return Ok(None) };
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(Lost);
+            return Err(Untraceable);
         }
         let results: Vec<Option<Array>> = if id == self.product {
-            let dims = self.dims(value).ok_or(Lost)?;
-            let last = dims.len().checked_sub(1).ok_or(Lost)?;
+            let dims = self.dims(value).ok_or(Untraceable)?;
+            let last = dims.len().checked_sub(1).ok_or(Untraceable)?;
             vec![Some(Array::from_shape_fn(dims, |i| i[last] as f64))]
         } else if !carries(node) {
             vec![None; node.outputs.len()]
@@ -95,13 +95,13 @@ impl Trace<'_> {
         self.depth -= 1;
         self.held += results.iter().flatten().map(Array::len).sum::<usize>();
         if self.held > MOST {
-            return Err(Lost);
+            return Err(Untraceable);
         }
         self.known.extend(node.outputs.iter().copied().zip(results));
         Ok(self.known.get(&value).cloned().flatten())
     }
 
-    fn through(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Lost> {
+    fn through(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Untraceable> {
         let data = match &*node.op.name {
             "Concat" => node.inputs.len(),
             "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Flatten" | "Expand" => {
@@ -118,7 +118,7 @@ impl Trace<'_> {
         }
         // What is moved may become larger: not before its size is known.
         if node.outputs.iter().any(|y| self.dims(*y).is_none()) {
-            return Err(Lost);
+            return Err(Untraceable);
         }
         let mut inputs = Vec::new();
         for (slot, operand) in node.inputs.iter().enumerate() {
@@ -126,8 +126,8 @@ impl Trace<'_> {
                 (_, None) => None,
                 (Some(Some(numbers)), _) => Some(numbers.clone()),
                 // Beside what is followed, numbers of nothing.
-                (Some(None), Some(v)) => Some(Array::from_elem(self.dims(*v).ok_or(Lost)?, f64::NAN)),
-                (None, Some(v)) => Some(self.numbers(*v).ok_or(Lost)?),
+                (Some(None), Some(v)) => Some(Array::from_elem(self.dims(*v).ok_or(Untraceable)?, f64::NAN)),
+                (None, Some(v)) => Some(self.numbers(*v).ok_or(Untraceable)?),
             });
         }
         let args = Args {
@@ -137,13 +137,13 @@ impl Trace<'_> {
             dtypes: node.inputs.iter().map(|v| v.map_or(DType::Opaque, |v| self.graph.fact(v).dtype)).collect(),
             outputs: node.outputs.len(),
         };
-        let moved = find(&node.op).and_then(|op| (op.eval)(&args).ok()).ok_or(Lost)?;
+        let moved = find(&node.op).and_then(|op| (op.eval)(&args).ok()).ok_or(Untraceable)?;
         Ok(moved.into_iter().map(Some).collect())
     }
 
     /// Through what changes every element for itself: numbers stay where they are. Several operands, as of a rotary
     /// embedding, must hold the same ones.
-    fn scaled(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Lost> {
+    fn scaled(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Untraceable> {
         let mut found: Vec<Array> = Vec::new();
         for v in node.inputs.iter().flatten() {
             found.extend(self.follow(*v)?);
@@ -151,9 +151,9 @@ impl Trace<'_> {
         let mut results = vec![None; node.outputs.len()];
         if let (Some(first), Some(y)) = (found.first(), node.outputs.first()) {
             let all = set(first);
-            let spread = first.broadcast(self.dims(*y).ok_or(Lost)?).ok_or(Lost)?;
+            let spread = first.broadcast(self.dims(*y).ok_or(Untraceable)?).ok_or(Untraceable)?;
             if found.iter().any(|other| set(other) != all) {
-                return Err(Lost);
+                return Err(Untraceable);
             }
             results[0] = Some(spread.to_owned());
         }

@@ -19,7 +19,7 @@ pub fn empty_cache(cache: &Fact, batch: Option<Dim>) -> Option<Vec<Dim>> {
 /// Takes the inputs `caches` for empty, as [`empty_cache`] says of a model whose tokens have the first dimension
 /// `batch`: nothing is concatenated to them. Inputs that nothing reads any more go. Returns how many nodes and inputs
 /// went.
-pub fn drop_empty(graph: &mut Graph, caches: &[ValueId], batch: Option<Dim>) -> Result<usize, PassError> {
+pub fn specialize_empty_cache(graph: &mut Graph, caches: &[ValueId], batch: Option<Dim>) -> Result<usize, PassError> {
     if caches.is_empty() {
         return Ok(0);
     }
@@ -79,7 +79,7 @@ mod tests {
         )
         .expect("parses");
         let past = graph.find("past").expect("an input");
-        assert_eq!(drop_empty(&mut graph, &[past], Some(Dim::named("B"))).expect("drops"), 2);
+        assert_eq!(specialize_empty_cache(&mut graph, &[past], Some(Dim::named("B"))).expect("drops"), 2);
         assert_eq!((graph.inputs().len(), graph.node_count()), (1, 1));
         assert_eq!(graph.fact(graph.outputs()[0]).to_string(), "f32[B,2,S,4]");
     }
@@ -89,7 +89,7 @@ mod tests {
         let mut graph =
             lorac_ir::parse("graph g(%past: f32[B,2,P,4]) -> %y { %y = Shape(%past) : i64[4] }").expect("parses");
         let past = graph.find("past").expect("an input");
-        assert_eq!(drop_empty(&mut graph, &[past], None).expect("drops"), 0);
+        assert_eq!(specialize_empty_cache(&mut graph, &[past], None).expect("drops"), 0);
         assert_eq!(graph.fact(past).to_string(), "f32[B,2,0,4]");
     }
 
@@ -120,7 +120,7 @@ mod tests {
         .expect("parses");
         let (past, n) = (graph.find("past").expect("an input"), graph.find("n").expect("n"));
         graph.set_outputs(vec![graph.outputs()[0], n]).expect("there");
-        assert_eq!(drop_empty(&mut graph, &[past], Some(Dim::named("B"))).expect("drops"), 1);
+        assert_eq!(specialize_empty_cache(&mut graph, &[past], Some(Dim::named("B"))).expect("drops"), 1);
         assert_eq!(graph.fact(past).to_string(), "f32[2,B,2,0,4]");
         assert_eq!(graph.fact(graph.outputs()[0]).to_string(), "f32[2,B,2,S,4]");
     }

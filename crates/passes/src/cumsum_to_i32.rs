@@ -6,7 +6,7 @@ use lorac_ir::{Attr, DType, Graph};
 use lorac_ops::Val;
 
 /// Lets every CumSum of i64 run in i32. Returns how many there were.
-pub fn narrow_sums(graph: &mut Graph) -> Result<usize, PassError> {
+pub fn cumsum_to_i32(graph: &mut Graph) -> Result<usize, PassError> {
     rewrite(graph, "narrow", |e| {
         let mut count = 0;
         for (id, node) in e.graph().nodes() {
