@@ -103,7 +103,7 @@ impl Line<'_> {
     fn wrong_type(&self, name: &str, want: &'static str) -> DataError {
         let have = match self.fields.get(name) {
             None | Some(Value::Null) => "null",
-            Some(Value::Bool(_)) => "a bool",
+            Some(Value::Bool(_)) => "a boolean",
             Some(Value::Number(number)) if number.is_f64() => "a fraction",
             Some(Value::Number(_)) => "an integer",
             Some(Value::String(_)) => "a string",
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn other_labels_are_refused() {
-        for (label, have) in [("true", "a bool"), ("1.0", "a fraction"), ("null", "null"), ("[1]", "an array")] {
+        for (label, have) in [("true", "a boolean"), ("1.0", "a fraction"), ("null", "null"), ("[1]", "an array")] {
             match read(&format!("{{\"text\":\"a\",\"label\":{label}}}\n")) {
                 Err(DataError::WrongType { row: 1, have: seen, .. }) => assert_eq!(seen, have),
                 other => panic!("{label}: {other:?}"),

@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn nothing_to_predict_is_refused() {
         let wrong = text_blocks(&["ab", "c"], &tokenizer(), 3, Rest::Drop).unwrap_err();
-        assert_eq!(wrong.to_string(), "3 tokens of text fill no block of 3");
+        assert_eq!(wrong.to_string(), "the texts have 3 tokens, and none of them fills a block of 3");
         assert!(matches!(text_blocks(&["abc"], &tokenizer(), 1, Rest::Pad), Err(DataError::ShortBlock { len: 1 })));
         let none: [&str; 0] = [];
         assert!(matches!(text_blocks(&none, &tokenizer(), 2, Rest::Pad), Err(DataError::NoBlock { tokens: 0, .. })));
