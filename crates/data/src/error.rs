@@ -17,7 +17,7 @@ pub enum DataError {
     #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", path.display())]
     NotUtf8 { path: PathBuf, row: usize, line: u64 },
 
-    /// A CSV row with more or fewer cells than the header.
+    /// A row with more or fewer cells than the header.
     #[error(
         "{}: row {row} (line {line}) has {have} cells, but the header has {want}; check its quotes and commas",
         path.display()
@@ -28,7 +28,7 @@ pub enum DataError {
     #[error("{}: row {row} is not a JSON object: {what}", path.display())]
     BadJson { path: PathBuf, row: usize, what: String },
 
-    /// The CSV header lacks a column that the text, the label or the filter needs.
+    /// The header lacks a column that is needed, for an example or by the filter.
     #[error("{}: no column `{column}`{}; the columns are {}", path.display(), Nearest(nearest), List(have))]
     MissingColumn { path: PathBuf, column: String, have: Vec<String>, nearest: Vec<String> },
 
@@ -36,13 +36,17 @@ pub enum DataError {
     #[error("{}: more than one column is named `{column}`", path.display())]
     DuplicateColumn { path: PathBuf, column: String },
 
-    /// A JSON line lacks a field that the text, the label or the filter needs.
+    /// A row lacks a field that is needed, for an example or by the filter.
     #[error("{}: row {row} has no field `{field}`{}; its fields are {}", path.display(), Nearest(nearest), List(have))]
     MissingField { path: PathBuf, row: usize, field: String, have: Vec<String>, nearest: Vec<String> },
 
-    /// A JSON field of a type that cannot be meant.
+    /// A cell of another type than is needed.
     #[error("{}: row {row}: expected `{field}` to be {want}, found {have}", path.display())]
     WrongType { path: PathBuf, row: usize, field: String, want: &'static str, have: &'static str },
+
+    /// A cell that should hold a number and does not, or not one that a float can hold.
+    #[error("{}: row {row}: expected a finite number in `{column}`, found `{}`", path.display(), Short(value))]
+    NotANumber { path: PathBuf, row: usize, column: String, value: String },
 
     /// A value that is neither mapped, nor a label, nor the index of one.
     #[error(
@@ -65,7 +69,7 @@ pub enum DataError {
 
     /// No row was read, or none kept.
     #[error("{}: {}", path.display(), Left(*read))]
-    Empty { path: PathBuf, read: usize, kept: usize },
+    Empty { path: PathBuf, read: usize },
 
     /// A text file in another encoding. `byte` counts from 0.
     #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", path.display())]
@@ -137,6 +141,7 @@ impl DataError {
             Self::DuplicateColumn { .. } => "data::duplicate_column",
             Self::MissingField { .. } => "data::missing_field",
             Self::WrongType { .. } => "data::wrong_type",
+            Self::NotANumber { .. } => "data::not_a_number",
             Self::UnknownLabel { .. } => "data::unknown_label",
             Self::UnknownMapping { .. } => "data::unknown_mapping",
             Self::DuplicateLabel { .. } => "data::duplicate_label",

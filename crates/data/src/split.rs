@@ -1,7 +1,7 @@
 //! Which examples train and which judge.
 
 use crate::error::DataError;
-use crate::read::Example;
+use crate::old::Example;
 use crate::shuffle::shuffle;
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};

@@ -1,9 +1,78 @@
-//! Plain text for language models: whole files, cut into blocks of tokens.
+//! Labelled texts and blocks as they were before formats, encoders and examples with named fields.
 
 use crate::batch::IGNORE;
 use crate::error::DataError;
+use crate::filter::Filter;
+use crate::format::{self, Csv, JsonLines, TEXT};
+use crate::label::Labels;
+use crate::table::{Columns, rows};
 use crate::tokenize::Tokenizer;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values with a header row.
+    Csv,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+/// What to take from each row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadSpec {
+    /// The column that holds the text.
+    pub text: String,
+    /// The column that holds the label; without one, every example has label 0.
+    pub label: Option<String>,
+    /// Rows to keep; all of them when absent.
+    pub filter: Option<Filter>,
+    /// The task's label names; a label's index is its place here.
+    pub labels: Vec<String>,
+    /// Raw values, each with the label name it stands for.
+    pub label_map: Option<BTreeMap<String, String>>,
+}
+
+/// One labelled text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The text as it stands in the file; it may be empty.
+    pub text: String,
+    /// The label's index in [`ReadSpec::labels`].
+    pub label: usize,
+    /// The data record, from 1, a header excluded; in JSON lines, the line.
+    pub row: usize,
+}
+
+/// Reads `path` and keeps the rows the filter keeps, in the file's order.
+///
+/// # Errors
+/// Those of [`rows`](crate::rows), [`Labels`] and [`Row::text`](crate::Row::text).
+pub fn read(path: &Path, format: Format, spec: &ReadSpec) -> Result<Vec<Example>, DataError> {
+    let labels = Labels::new(&spec.labels, spec.label_map.as_ref())?;
+    let format: &dyn format::Format = match format {
+        Format::Csv => &Csv,
+        Format::JsonLines => &JsonLines,
+    };
+    let needed = std::iter::once(&spec.text).chain(&spec.label).cloned().collect();
+    let example = |row: &crate::Row| {
+        let text = row.text(&spec.text)?.to_owned();
+        let label = spec.label.as_ref().map_or(Ok(0), |label| labels.index(row, label))?;
+        Ok(Example { text, label, row: row.position })
+    };
+    rows(format, path, &Columns { needed, filter: spec.filter.clone() })?.iter().map(example).collect()
+}
+
+/// Reads a text file, or every `.txt` file below a folder, in the order of their paths.
+///
+/// # Errors
+/// Those of [`format::Text`].
+pub fn read_texts(path: &Path) -> Result<Vec<Text>, DataError> {
+    let columns = Columns { needed: vec![TEXT.to_owned()], filter: None };
+    let text = |row: &crate::Row| Ok(Text { path: row.path.to_path_buf(), text: row.text(TEXT)?.to_owned() });
+    rows(&format::Text, path, &columns)?.iter().map(text).collect()
+}
 
 /// A plain text file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,46 +107,6 @@ pub struct Blocks {
     pub rows: usize,
     /// Tokens a block, padding included.
     pub len: usize,
-}
-
-/// Reads a text file, or every `.txt` file below a folder, in the order of their paths.
-///
-/// # Errors
-/// `Io`; `NotUtf8Text`; `NoText` where a folder holds no such file.
-pub fn read_texts(path: &Path) -> Result<Vec<Text>, DataError> {
-    if !path.is_dir() {
-        return Ok(vec![read_text(path)?]);
-    }
-    let mut files = Vec::new();
-    below(path, &mut files)?;
-    files.sort();
-    if files.is_empty() {
-        return Err(DataError::NoText { path: path.to_owned() });
-    }
-    files.iter().map(|file| read_text(file)).collect()
-}
-
-fn read_text(path: &Path) -> Result<Text, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| DataError::NotUtf8Text { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })?;
-    let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
-    Ok(Text { path: path.to_owned(), text })
-}
-
-/// Links to folders are not followed, so that no walk goes round in circles.
-fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
-    let io = |source| DataError::Io { path: folder.to_owned(), source };
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let path = entry.path();
-        if entry.file_type().map_err(io)?.is_dir() {
-            below(&path, files)?;
-        } else if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// Tokenizes each text whole, without special tokens, and cuts it into blocks of `len` tokens, each beginning where
@@ -170,29 +199,5 @@ mod tests {
         assert!(matches!(text_blocks(&["abc"], &tokenizer(), 1, Rest::Pad), Err(DataError::ShortBlock { len: 1 })));
         let none: [&str; 0] = [];
         assert!(matches!(text_blocks(&none, &tokenizer(), 2, Rest::Pad), Err(DataError::NoBlock { tokens: 0, .. })));
-    }
-
-    #[test]
-    fn a_folder_is_read_in_the_order_of_its_paths() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = |name: &str| folder.path().join(name);
-        std::fs::create_dir(place("b")).unwrap();
-        for (name, text) in [("c.txt", "3"), ("b/x.TXT", "\u{feff}2"), ("a.txt", "1\r\n"), ("d.md", "4")] {
-            std::fs::write(place(name), text).unwrap();
-        }
-        let texts = read_texts(folder.path()).unwrap();
-        let seen: Vec<&str> = texts.iter().map(|t| t.text.as_str()).collect();
-        assert_eq!(seen, ["1\r\n", "2", "3"]);
-        assert_eq!(read_texts(&place("d.md")).unwrap()[0].text, "4", "a file that is named need not end in .txt");
-    }
-
-    #[test]
-    fn files_that_are_no_text_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(read_texts(folder.path()), Err(DataError::NoText { .. })));
-        let path = folder.path().join("a.txt");
-        std::fs::write(&path, b"caf\xe9").unwrap();
-        assert!(matches!(read_texts(folder.path()), Err(DataError::NotUtf8Text { byte: 3, .. })));
-        assert!(matches!(read_texts(&folder.path().join("b.txt")), Err(DataError::Io { .. })));
     }
 }
