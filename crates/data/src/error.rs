@@ -123,6 +123,22 @@ pub enum DataError {
     #[error("{what}: expected {want}, got {have}")]
     LengthMismatch { what: &'static str, want: usize, have: usize },
 
+    /// Examples of one batch that do not have the same fields; `row` counts from 0.
+    #[error("row {row} of the batch has the fields {}, but the first has {}", List(have), List(want))]
+    FieldMismatch { row: usize, want: Vec<String>, have: Vec<String> },
+
+    /// An example was asked for that is not there; `row` counts from 0.
+    #[error("there is no example {row}: the data set has {have}")]
+    NoExample { row: usize, have: usize },
+
+    /// Texts to encode, and nothing that does it.
+    #[error("`{inputs}` needs a tokenizer, and there is none")]
+    NoTokenizer { inputs: &'static str },
+
+    /// Numbers that make no tensor.
+    #[error(transparent)]
+    Tensor(#[from] lorac_ir::TensorError),
+
     /// A label index that is not a class.
     #[error("label {label} is not in 0..{classes}")]
     LabelOutOfRange { label: i64, classes: usize },
@@ -158,6 +174,10 @@ impl DataError {
             Self::Encode { .. } => "data::encode",
             Self::TooLong { .. } => "data::too_long",
             Self::LengthMismatch { .. } => "data::length_mismatch",
+            Self::FieldMismatch { .. } => "data::field_mismatch",
+            Self::NoExample { .. } => "data::no_example",
+            Self::NoTokenizer { .. } => "data::no_tokenizer",
+            Self::Tensor(_) => "data::tensor",
             Self::LabelOutOfRange { .. } => "data::label_out_of_range",
         }
     }

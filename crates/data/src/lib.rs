@@ -1,25 +1,26 @@
 //! Labelled text on its way to a training step: readers, tokenizing, batching, sampling.
 //!
 //! A file's [`Format`] iterates over its rows. [`rows()`] keeps those that are wanted, with the columns that are needed, and
-//! [`Labels`] and [`Row::number`] say what their cells mean. Rows are shuffled and cut ([`select`]), tokenized
-//! ([`Tokenizer`]), drawn in a seeded order ([`Sampler`]), padded into rectangles ([`collate`]) and, when the logits
-//! are back, scored ([`Classification`]). Every step is deterministic: the same files, settings and seeds give the
-//! same bytes on every machine and with any number of threads.
+//! [`Labels`] and [`Row::number`] say what their cells mean. Rows are shuffled and cut ([`select`]) and encoded
+//! ([`Inputs`]) as [`Example`]s: named fields, a target being one more of them. A [`Dataset`] makes [`Batch`]es of them,
+//! which are named tensors, in the seeded order of a [`Sampler`]. Every step is deterministic: the same files, settings
+//! and seeds give the same bytes on every machine and with any number of threads.
 //!
 //! This crate must never know what the numbers are for: no ONNX, no graph, no runtime, no YAML, no download.
 //!
 //! ```
+//! use lorac_data::encode::{Encode, Text};
 //! use lorac_data::format::Csv;
-//! use lorac_data::{Columns, Filter, Labels, Sampler, Selection, rows, select};
+//! use lorac_data::{Columns, Dataset, Field, LABELS, Labels, PadTo, Sampler, Selection, Tokenizer, rows, select};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("tokenizer.json");
+//! # std::fs::write(&file, r#"{"model":{"type":"WordLevel","vocab":{"?":0,"film":1},"unk_token":"?"},"pre_tokenizer":{"type":"Whitespace"}}"#)?;
 //! let path = folder.path().join("reviews.csv");
-//! std::fs::write(&path, "text,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
-//! let columns = Columns { needed: vec!["text".into(), "label".into()], filter: Some(Filter::parse("text != ''")?) };
+//! std::fs::write(&path, "review,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
+//! let columns = Columns { needed: vec!["review".into(), "label".into()], filter: None };
 //! let reviews = rows(&Csv, &path, &columns)?;
-//! let labels = Labels::new(&["negative", "positive"], None)?;
-//! assert_eq!((reviews[1].text("text")?, labels.index(&reviews[1], "label")?), ("dull, long", 0));
 //!
 //! // Train and evaluation rows from one file: the same shuffle, then disjoint cuts of it.
 //! let cut = |skip, take| Selection { shuffle_seed: Some(7), skip, take };
@@ -27,15 +28,26 @@
 //! let eval = select(reviews, &cut(2, None))?;
 //! assert_eq!((train.len(), eval.len()), (2, 1));
 //!
-//! let sampler = Sampler::new(train.len(), 2, 7, false)?;
-//! let batches: Vec<Vec<usize>> = sampler.epoch(0).collect();
-//! assert_eq!(batches.len(), 1);
+//! let tokenizer = Tokenizer::from_file(&file, 128)?;
+//! let mut examples = Text { column: "review".into() }.encode(&train, Some(&tokenizer))?;
+//! let labels = Labels::new(&["negative", "positive"], None)?;
+//! for (example, row) in examples.iter_mut().zip(&train) {
+//!     example.fields.push((LABELS, Field::Int(labels.index(row, "label")? as i64)));
+//! }
+//! let data = Dataset::new(examples, PadTo::default());
+//! for rows in Sampler::new(data.len(), 2, 7, false)?.by_length(data.lengths())?.epoch(0) {
+//!     let batch = data.batch(&rows, 2)?;
+//!     assert_eq!(batch.get("input_ids").ok_or("no ids")?.dims(), [2, 8]);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 
 mod batch;
+mod dataset;
+pub mod encode;
 mod error;
+mod example;
 mod filter;
 pub mod format;
 mod label;
@@ -51,7 +63,10 @@ mod table;
 mod tokenize;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
+pub use dataset::Dataset;
+pub use encode::{Encode, Inputs};
 pub use error::DataError;
+pub use example::{Example, Field, LABELS, hold_out};
 pub use filter::{Filter, FilterError};
 pub use format::{FORMATS, Format, Rows, format};
 pub use label::Labels;

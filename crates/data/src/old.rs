@@ -1,6 +1,11 @@
 //! Labelled texts and blocks as they were before formats, encoders and examples with named fields.
 
+mod batch;
+
+pub use batch::{Batch, collate};
+
 use crate::batch::IGNORE;
+pub use crate::encode::Rest;
 use crate::error::DataError;
 use crate::filter::Filter;
 use crate::format::{self, Csv, JsonLines, TEXT};
@@ -48,7 +53,7 @@ pub struct Example {
 /// Reads `path` and keeps the rows the filter keeps, in the file's order.
 ///
 /// # Errors
-/// Those of [`rows`](crate::rows), [`Labels`] and [`Row::text`](crate::Row::text).
+/// Those of [`rows`], [`Labels`] and [`Row::text`](crate::Row::text).
 pub fn read(path: &Path, format: Format, spec: &ReadSpec) -> Result<Vec<Example>, DataError> {
     let labels = Labels::new(&spec.labels, spec.label_map.as_ref())?;
     let format: &dyn format::Format = match format {
@@ -81,16 +86,6 @@ pub struct Text {
     pub path: PathBuf,
     /// Its content, without a byte order mark.
     pub text: String,
-}
-
-/// What becomes of the last tokens of a text, where they fill no block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Rest {
-    /// They are left out.
-    #[default]
-    Drop,
-    /// They become a block that is padded on the right.
-    Pad,
 }
 
 /// Rows of equally many tokens, one text after the other. The three fields hold `rows * len` numbers each.
@@ -126,7 +121,7 @@ pub fn text_blocks<S: AsRef<str>>(
     let mut blocks = Blocks { input_ids: vec![], attention_mask: vec![], labels: vec![], rows: 0, len };
     let mut tokens = 0;
     for text in texts {
-        let ids = tokenizer.encode_whole(text.as_ref())?;
+        let ids = tokenizer.encode_whole(&[text])?.concat();
         tokens += ids.len();
         let whole = ids.chunks_exact(len);
         // A single token predicts nothing.
@@ -152,32 +147,11 @@ pub fn text_blocks<S: AsRef<str>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    /// One token a letter of "abcdefgh", in that order, `[CLS]` before each text that asks for special tokens.
-    fn tokenizer() -> Tokenizer {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        let mut vocab: serde_json::Map<_, _> =
-            "abcdefgh".chars().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
-        vocab.insert("[CLS]".into(), json!(8));
-        vocab.insert("[PAD]".into(), json!(9));
-        let file = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-            "pre_tokenizer": null, "decoder": null,
-            "post_processor": { "type": "BertProcessing", "sep": ["[CLS]", 8], "cls": ["[CLS]", 8] },
-            "model": {
-                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []
-            }
-        });
-        std::fs::write(&path, file.to_string()).unwrap();
-        Tokenizer::from_file(&path, 4).unwrap()
-    }
+    use crate::tokenize::tests::letters;
 
     #[test]
     fn whole_texts_are_cut_without_overlap_or_special_tokens() {
-        let blocks = text_blocks(&["abcdefgh", "hg", "abcd"], &tokenizer(), 3, Rest::Drop).unwrap();
+        let blocks = text_blocks(&["abcdefgh", "hg", "abcd"], &letters(), 3, Rest::Drop).unwrap();
         assert_eq!(blocks.input_ids, [0, 1, 2, 3, 4, 5, 0, 1, 2]);
         assert_eq!((blocks.rows, blocks.len), (3, 3));
         assert_eq!((blocks.labels, blocks.attention_mask), (blocks.input_ids, vec![1; 9]));
@@ -185,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_padded_and_ignored() {
-        let blocks = text_blocks(&["abcde", "hg", "abcd"], &tokenizer(), 3, Rest::Pad).unwrap();
+        let blocks = text_blocks(&["abcde", "hg", "abcd"], &letters(), 3, Rest::Pad).unwrap();
         assert_eq!(blocks.input_ids, [0, 1, 2, 3, 4, 9, 7, 6, 9, 0, 1, 2]);
         assert_eq!(blocks.labels, [0, 1, 2, 3, 4, IGNORE, 7, 6, IGNORE, 0, 1, 2]);
         assert_eq!(blocks.attention_mask, [1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1]);
@@ -194,10 +168,10 @@ mod tests {
 
     #[test]
     fn nothing_to_predict_is_refused() {
-        let wrong = text_blocks(&["ab", "c"], &tokenizer(), 3, Rest::Drop).unwrap_err();
+        let wrong = text_blocks(&["ab", "c"], &letters(), 3, Rest::Drop).unwrap_err();
         assert_eq!(wrong.to_string(), "the texts have 3 tokens, and none of them fills a block of 3");
-        assert!(matches!(text_blocks(&["abc"], &tokenizer(), 1, Rest::Pad), Err(DataError::ShortBlock { len: 1 })));
+        assert!(matches!(text_blocks(&["abc"], &letters(), 1, Rest::Pad), Err(DataError::ShortBlock { len: 1 })));
         let none: [&str; 0] = [];
-        assert!(matches!(text_blocks(&none, &tokenizer(), 2, Rest::Pad), Err(DataError::NoBlock { tokens: 0, .. })));
+        assert!(matches!(text_blocks(&none, &letters(), 2, Rest::Pad), Err(DataError::NoBlock { tokens: 0, .. })));
     }
 }
