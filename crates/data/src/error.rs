@@ -95,10 +95,6 @@ pub enum DataError {
     #[error("none of {have} examples is left after skipping {skip}{}", Taking(take))]
     EmptySelection { have: usize, skip: usize, take: Option<usize> },
 
-    /// A split with an empty side.
-    #[error("{holdout} of {examples} examples leaves no training or no evaluation set")]
-    BadSplit { examples: usize, holdout: crate::split::Holdout },
-
     /// An epoch without a batch.
     #[error("{examples} examples make no batch of {batch}{}", if *drop_last { ": short batches are dropped" } else { "" })]
     NoBatch { examples: usize, batch: usize, drop_last: bool },
@@ -167,7 +163,6 @@ impl DataError {
             Self::NoBlock { .. } => "data::no_block",
             Self::Filter(_) => "data::filter",
             Self::EmptySelection { .. } => "data::empty_selection",
-            Self::BadSplit { .. } => "data::bad_split",
             Self::NoBatch { .. } => "data::no_batch",
             Self::BadTokenizer { .. } => "data::bad_tokenizer",
             Self::MaxLengthTooSmall { .. } => "data::max_length_too_small",
