@@ -1,8 +1,9 @@
-//! Tables of examples, filters over them, and texts: `cargo +nightly fuzz run table`. The first line is a filter, the
-//! second the name of the file.
+//! Files of every format, and filters over them: `cargo +nightly fuzz run table`. The first line is a filter, the second the
+//! name of the file.
 #![no_main]
 
-use lorac::data::{Filter, Format, ReadSpec, read, read_texts};
+use lorac::data::format::{Text, of};
+use lorac::data::{Columns, DataError, Filter, Labels, Row, rows};
 use std::path::Path;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
@@ -18,15 +19,18 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let Ok(folder) = tempfile::tempdir() else { return };
     let file = folder.path().join("data");
     std::fs::write(&file, content).expect("a temporary file");
-    let spec = ReadSpec {
-        text: "text".into(),
-        label: Some("label".into()),
-        filter,
-        labels: ["a", "b"].map(String::from).to_vec(),
-        label_map: None,
+    let format = of(Path::new(name)).unwrap_or(&Text);
+    let mut needed = vec!["text".to_string()];
+    needed.extend(format.has_columns().then(|| "label".to_string()));
+    let labels = Labels::new(&["a", "b"], None).expect("two labels");
+    let read = |row: &Row| -> Result<(), DataError> {
+        row.text("text")?;
+        if format.has_columns() {
+            drop(labels.index(row, "label").map_err(|e| e.to_string()));
+            drop(row.number("label").map_err(|e| e.to_string()));
+        }
+        Ok(())
     };
-    match Format::of(Path::new(name)) {
-        Some(format) => drop(read(&file, format, &spec).map_err(|e| e.to_string())),
-        None => drop(read_texts(&file).map_err(|e| e.to_string())),
-    }
+    let read = rows(format, &file, &Columns { needed, filter }).and_then(|rows| rows.iter().try_for_each(read));
+    drop(read.map_err(|e| e.to_string()));
 });

@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("lorac-passes", &["lorac-ir", "lorac-ops"]),
     ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
     ("lorac-models", &["lorac-ir", "lorac-ops"]),
-    ("lorac-data", &[]),
+    ("lorac-data", &["lorac-ir"]),
     ("lorac-train", &["lorac-ir", "lorac-data", "lorac-runtime"]),
     (
         "lorac",

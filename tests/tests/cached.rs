@@ -2,7 +2,7 @@
 //! caches like PyTorch says, and deployed with its caches in working order.
 
 use lorac::compile::{Adaptation, CausalLm, Spec, Task, compile};
-use lorac::data::Batch;
+use lorac::data::old::Batch;
 use lorac::ir::{DType, Graph, Tensor};
 use lorac::onnx::Model;
 use lorac::ops::{Array, array, infer};

@@ -38,7 +38,7 @@ fn tokens_logits_and_loss_are_those_of_transformers() {
     let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
     let file = lorac::base::tokenizer(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
     let tokenizer = Tokenizer::from_file(&file, 512).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(tokenizer.encode_whole(TEXT).expect("tokens"), IDS);
+    assert_eq!(tokenizer.encode_whole(&[TEXT]).expect("tokens"), [IDS]);
 
     let engine = onnxruntime(ONNXRUNTIME);
     let mut run = program(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{e}"));

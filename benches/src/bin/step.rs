@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut step = training(engine.backend.as_ref(), &compiled.step, &theta, [0.9, 0.999], None)?;
     let compiling = compiling.elapsed();
     let ids: Vec<i64> = (0..batch * length).map(|i| 1000 + (i as i64 * 7919) % 20000).collect();
-    let b = lorac::data::Batch {
+    let b = lorac::data::old::Batch {
         attention_mask: vec![1; ids.len()],
         token_type_ids: vec![0; ids.len()],
         input_ids: ids,

@@ -1,10 +1,11 @@
-//! Rows of tokens, padded to a rectangle.
+//! Examples side by side: named tensors.
 
 use crate::error::DataError;
-use crate::tokenize::Encoded;
+use crate::example::{Example, Field};
+use lorac_ir::Tensor;
 
-/// The label of a row that only fills a batch: the ignored class of PyTorch and of ONNX's SoftmaxCrossEntropyLoss
-/// by custom.
+/// What counts for nothing where labels are counted: the ignored class of PyTorch, and by custom of ONNX's
+/// SoftmaxCrossEntropyLoss.
 pub const IGNORE: i64 = -100;
 
 /// The shape to pad to.
@@ -26,129 +27,218 @@ impl Default for PadTo {
     }
 }
 
-/// A rectangle of tokens, row after row. The three token fields hold `rows * len` numbers each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl PadTo {
+    /// The length of a batch whose longest example has `longest` tokens, which are at most `max`.
+    #[must_use]
+    pub fn length(&self, longest: usize) -> usize {
+        let least = longest.max(self.min).max(1);
+        least.checked_next_multiple_of(self.multiple.max(1)).unwrap_or(least).min(self.max.max(1))
+    }
+}
+
+/// Named tensors over the same rows.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Token ids, padded on the right.
-    pub input_ids: Vec<i64>,
-    /// 1 on a token, 0 on padding. Every row has a 1, since a softmax over nothing is NaN.
-    pub attention_mask: Vec<i64>,
-    /// Segment ids, 0 on padding.
-    pub token_type_ids: Vec<i64>,
-    /// One label a row; [`IGNORE`] on rows that only fill the batch.
-    pub labels: Vec<i64>,
+    /// Tensors by name: of tokens i64 `[rows, length]`, of integers i64 `[rows]`, of other numbers f32 `[rows]`.
+    pub tensors: Vec<(String, Tensor)>,
     /// Rows, filling ones included.
     pub rows: usize,
-    /// Tokens a row, padding included.
-    pub len: usize,
     /// Rows that stand for an example; they come first.
     pub real_rows: usize,
     /// Tokens of the real rows, padding excluded.
     pub tokens: usize,
 }
 
-/// Pads `items` to the longest of them, rounded as `pad` says.
+impl Batch {
+    /// The tensor of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor)
+    }
+}
+
+/// Puts examples side by side: a tensor for each of their fields, tokens padded on the right as `pad` says.
+///
+/// Where there are tokens, two more tensors say what they are, both i64 `[rows, length]`: `attention_mask` is 1 on a token
+/// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps. Every row has a 1 in its
+/// mask, since a softmax over nothing is NaN.
+///
+/// Rows that only fill the batch have padding for tokens, [`IGNORE`] for integers and NaN for other numbers.
 ///
 /// # Errors
-/// `LengthMismatch` unless there is one label an item and at least one item; `TooLong` when an item exceeds `pad.max`.
-pub fn collate(items: &[&Encoded], labels: &[usize], pad_id: i64, pad: &PadTo) -> Result<Batch, DataError> {
-    if items.is_empty() {
+/// `LengthMismatch` when there is no example, or when the fields of an example have different numbers of tokens;
+/// `FieldMismatch` when examples have different fields; `TooLong` when an example exceeds `pad.max`; `Tensor` when the
+/// batch is too large.
+pub fn collate(examples: &[&Example], pad: &PadTo) -> Result<Batch, DataError> {
+    let Some(first) = examples.first() else {
         return Err(DataError::LengthMismatch { what: "rows of a batch", want: 1, have: 0 });
-    }
-    if items.len() != labels.len() {
-        return Err(DataError::LengthMismatch { what: "labels of a batch", want: items.len(), have: labels.len() });
-    }
-    if let Some((row, item)) = items.iter().enumerate().find(|(_, item)| item.ids.len() > pad.max) {
-        return Err(DataError::TooLong { row, have: item.ids.len(), max: pad.max });
-    }
-    let longest = items.iter().map(|item| item.ids.len()).max().unwrap_or(0);
-    let wanted = longest.max(pad.min).max(1);
-    let len = wanted.checked_next_multiple_of(pad.multiple.max(1)).unwrap_or(wanted).min(pad.max.max(1));
-    let rows = items.len().max(pad.rows);
-
-    let mut batch = Batch {
-        input_ids: vec![pad_id; rows * len],
-        attention_mask: vec![0; rows * len],
-        token_type_ids: vec![0; rows * len],
-        labels: vec![IGNORE; rows],
-        rows,
-        len,
-        real_rows: items.len(),
-        tokens: items.iter().map(|item| item.ids.len()).sum(),
     };
-    for row in 0..rows {
-        let start = row * len;
-        let mut attended = 1;
-        if let (Some(item), Some(label)) = (items.get(row), labels.get(row)) {
-            let (ids, type_ids) = (&item.ids, &item.type_ids);
-            if ids.len() != type_ids.len() {
-                return Err(DataError::LengthMismatch {
-                    what: "type ids of a row",
-                    want: ids.len(),
-                    have: type_ids.len(),
-                });
-            }
-            batch.input_ids[start..start + ids.len()].copy_from_slice(ids);
-            batch.token_type_ids[start..start + ids.len()].copy_from_slice(type_ids);
-            batch.labels[row] = *label as i64;
-            attended = ids.len().max(1);
-        }
-        batch.attention_mask[start..start + attended].fill(1);
+    examples.iter().enumerate().try_for_each(|(row, example)| check(row, example, first, pad))?;
+    let longest = examples.iter().map(|example| example.length()).max().unwrap_or(0);
+    let (rows, length) = (examples.len().max(pad.rows), pad.length(longest));
+
+    let mut tensors = Vec::with_capacity(first.fields.len() + 2);
+    for (i, (name, field)) in first.fields.iter().enumerate() {
+        let cells = examples.iter().filter_map(|example| example.fields.get(i)).map(|(_, field)| field);
+        tensors.push(((*name).to_owned(), column(field, cells, rows, length)?));
     }
-    Ok(batch)
+    if first.fields.iter().any(|(_, field)| matches!(field, Field::Tokens { .. })) {
+        // A row without tokens, or without an example, attends to its first place.
+        let attended = |row| examples.get(row).map_or(1, |example: &&Example| example.length().max(1));
+        let places = || (0..rows).flat_map(|row| (0..length).map(move |place| (attended(row), place)));
+        let mask: Vec<i64> = places().map(|(attended, place)| i64::from(place < attended)).collect();
+        let positions: Vec<i64> = places().map(|(attended, place)| place.min(attended - 1) as i64).collect();
+        for (name, numbers) in [("attention_mask", mask), ("position_ids", positions)] {
+            tensors.push((name.to_owned(), Tensor::from_slice(&[rows, length], &numbers)?));
+        }
+    }
+    let tokens = examples.iter().map(|example| example.length()).sum();
+    Ok(Batch { tensors, rows, real_rows: examples.len(), tokens })
+}
+
+fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<(), DataError> {
+    let kinds = |example: &Example| -> Vec<_> {
+        example.fields.iter().map(|(name, field)| (*name, std::mem::discriminant(field))).collect()
+    };
+    if kinds(example) != kinds(first) {
+        let names = |example: &Example| example.fields.iter().map(|(name, _)| (*name).to_owned()).collect();
+        return Err(DataError::FieldMismatch { row, want: names(first), have: names(example) });
+    }
+    let want = example.length();
+    if want > pad.max {
+        return Err(DataError::TooLong { row, have: want, max: pad.max });
+    }
+    for (_, field) in &example.fields {
+        if let Field::Tokens { ids, .. } = field
+            && ids.len() != want
+        {
+            return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have: ids.len() });
+        }
+    }
+    Ok(())
+}
+
+/// The tensor of one field, `cells` of the kind of `like`.
+fn column<'a>(
+    like: &Field,
+    cells: impl Iterator<Item = &'a Field>,
+    rows: usize,
+    length: usize,
+) -> Result<Tensor, DataError> {
+    let (mut ints, mut reals) = (Vec::new(), Vec::new());
+    for (row, cell) in cells.enumerate() {
+        match cell {
+            Field::Tokens { ids, pad } => {
+                ints.extend_from_slice(ids);
+                ints.resize((row + 1) * length, *pad);
+            }
+            Field::Int(number) => ints.push(*number),
+            Field::Real(number) => reals.push(*number),
+        }
+    }
+    Ok(match like {
+        Field::Tokens { pad, .. } => {
+            ints.resize(rows * length, *pad);
+            Tensor::from_slice(&[rows, length], &ints)?
+        }
+        Field::Int(_) => {
+            ints.resize(rows, IGNORE);
+            Tensor::from_slice(&[rows], &ints)?
+        }
+        Field::Real(_) => {
+            reals.resize(rows, f32::NAN);
+            Tensor::from_slice(&[rows], &reals)?
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example::LABELS;
 
-    fn encoded(ids: &[i64]) -> Encoded {
-        Encoded { ids: ids.to_vec(), type_ids: ids.iter().map(|id| id % 2).collect() }
+    fn example(ids: &[i64], label: Field) -> Example {
+        let types = ids.iter().map(|id| id % 2).collect();
+        let fields = vec![
+            ("input_ids", Field::Tokens { ids: ids.to_vec(), pad: 9 }),
+            ("token_type_ids", Field::Tokens { ids: types, pad: 0 }),
+            (LABELS, label),
+        ];
+        Example { fields }
+    }
+
+    fn ints(batch: &Batch, name: &str) -> Vec<i64> {
+        batch.get(name).unwrap().to_vec().unwrap()
     }
 
     #[test]
     fn rows_are_padded_on_the_right() {
-        let (a, b) = (encoded(&[5, 6, 7]), encoded(&[8]));
+        let (a, b) = (example(&[5, 6, 7], Field::Int(1)), example(&[8], Field::Int(0)));
         let pad = PadTo { multiple: 4, rows: 3, ..PadTo::default() };
-        let batch = collate(&[&a, &b], &[1, 0], 9, &pad).unwrap();
-        assert_eq!(batch.input_ids, [5, 6, 7, 9, 8, 9, 9, 9, 9, 9, 9, 9]);
-        assert_eq!(batch.attention_mask, [1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(batch.token_type_ids, [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(batch.labels, [1, 0, IGNORE]);
-        assert_eq!((batch.rows, batch.len, batch.real_rows, batch.tokens), (3, 4, 2, 4));
+        let batch = collate(&[&a, &b], &pad).unwrap();
+        assert_eq!(ints(&batch, "input_ids"), [5, 6, 7, 9, 8, 9, 9, 9, 9, 9, 9, 9]);
+        assert_eq!(ints(&batch, "attention_mask"), [1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(ints(&batch, "token_type_ids"), [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ints(&batch, "position_ids"), [0, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ints(&batch, LABELS), [1, 0, IGNORE]);
+        assert_eq!((batch.rows, batch.real_rows, batch.tokens), (3, 2, 4));
+        assert_eq!(
+            (batch.get("input_ids").unwrap().dims(), batch.get(LABELS).unwrap().dims()),
+            (&[3, 4][..], &[3][..])
+        );
+    }
+
+    #[test]
+    fn labels_of_tokens_are_ignored_on_padding() {
+        let label = |ids: &[i64]| Field::Tokens { ids: ids.to_vec(), pad: IGNORE };
+        let (a, b) = (example(&[5, 6, 7], label(&[5, 6, 7])), example(&[8], label(&[8])));
+        let batch = collate(&[&a, &b], &PadTo { multiple: 1, rows: 3, ..PadTo::default() }).unwrap();
+        assert_eq!(ints(&batch, LABELS), [5, 6, 7, 8, -100, -100, -100, -100, -100]);
+    }
+
+    #[test]
+    fn numbers_need_no_tokens() {
+        let one = |x| Example { fields: vec![("x", Field::Real(x)), (LABELS, Field::Real(-x))] };
+        let batch = collate(&[&one(0.5), &one(2.0)], &PadTo { rows: 3, max: 0, ..PadTo::default() }).unwrap();
+        let names: Vec<&str> = batch.tensors.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, batch.tokens), (vec!["x", LABELS], 0));
+        let numbers: Vec<f32> = batch.get(LABELS).unwrap().to_vec().unwrap();
+        assert!(numbers[..2] == [-0.5, -2.0] && numbers[2].is_nan(), "{numbers:?}");
     }
 
     #[test]
     fn lengths_round_up_but_not_beyond_the_most() {
-        let len = |tokens: usize, pad: PadTo| collate(&[&encoded(&vec![1; tokens])], &[0], 0, &pad).unwrap().len;
         let pad = PadTo { max: 20, ..PadTo::default() };
-        assert_eq!(len(8, pad), 8);
-        assert_eq!(len(9, pad), 16);
-        assert_eq!(len(17, pad), 20);
-        assert_eq!(len(1, PadTo { min: 17, max: 64, ..pad }), 24);
-        assert_eq!(len(1, PadTo { min: 99, ..pad }), 20);
-        assert_eq!(len(3, PadTo { multiple: 0, ..pad }), 3);
-        assert_eq!(len(3, PadTo { multiple: usize::MAX, ..pad }), 20);
+        assert_eq!([0, 1, 8, 9, 17].map(|longest| pad.length(longest)), [8, 8, 8, 16, 20]);
+        assert_eq!(PadTo { min: 17, max: 64, ..pad }.length(1), 24);
+        assert_eq!(PadTo { min: 99, ..pad }.length(1), 20);
+        assert_eq!(PadTo { multiple: 0, ..pad }.length(3), 3);
+        assert_eq!(PadTo { multiple: usize::MAX, ..pad }.length(3), 20);
     }
 
     #[test]
     fn a_row_without_tokens_still_attends_to_one() {
-        let batch = collate(&[&encoded(&[])], &[0], 3, &PadTo { multiple: 2, ..PadTo::default() }).unwrap();
-        assert_eq!((batch.input_ids, batch.attention_mask, batch.tokens), (vec![3, 3], vec![1, 0], 0));
+        let batch = collate(&[&example(&[], Field::Int(0))], &PadTo { multiple: 2, ..PadTo::default() }).unwrap();
+        let tensors = ["input_ids", "attention_mask", "position_ids"].map(|name| ints(&batch, name));
+        assert_eq!((tensors, batch.tokens), ([vec![9, 9], vec![1, 0], vec![0, 0]], 0));
     }
 
     #[test]
     fn mistakes_are_refused() {
-        let three = encoded(&[1, 2, 3]);
+        let three = example(&[1, 2, 3], Field::Int(0));
         let pad = PadTo { max: 2, ..PadTo::default() };
-        assert!(matches!(collate(&[&three], &[0], 0, &pad), Err(DataError::TooLong { row: 0, have: 3, max: 2 })));
+        assert!(matches!(collate(&[&three], &pad), Err(DataError::TooLong { row: 0, have: 3, max: 2 })));
         let pad = PadTo::default();
-        assert!(matches!(collate(&[], &[], 0, &pad), Err(DataError::LengthMismatch { .. })));
-        assert!(matches!(
-            collate(&[&three], &[0, 1], 0, &pad),
-            Err(DataError::LengthMismatch { want: 1, have: 2, .. })
-        ));
-        let odd = Encoded { ids: vec![1, 2], type_ids: vec![0] };
-        assert!(matches!(collate(&[&odd], &[0], 0, &pad), Err(DataError::LengthMismatch { want: 2, have: 1, .. })));
+        assert!(matches!(collate(&[], &pad), Err(DataError::LengthMismatch { .. })));
+        let odd = example(&[1, 2], Field::Tokens { ids: vec![1], pad: IGNORE });
+        assert!(matches!(collate(&[&odd], &pad), Err(DataError::LengthMismatch { want: 2, have: 1, .. })));
+        let real = example(&[1], Field::Real(0.0));
+        assert!(matches!(collate(&[&three, &real], &pad), Err(DataError::FieldMismatch { row: 1, .. })));
+        let bare = Example { fields: three.fields[..1].to_vec() };
+        let error = collate(&[&three, &bare], &pad).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "row 1 of the batch has the fields `input_ids`, but the first has `input_ids`, `token_type_ids`, `labels`"
+        );
     }
 }

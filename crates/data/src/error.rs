@@ -10,16 +10,16 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read `{}`: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
     /// A row, or with `row` 0 the header, is in another encoding. `line` counts from 1.
     #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", path.display())]
     NotUtf8 { path: PathBuf, row: usize, line: u64 },
 
-    /// A CSV row with more or fewer cells than the header.
+    /// A row with more or fewer cells than the header.
     #[error(
-        "{}: row {row} (line {line}) has {have} cells, the header has {want}; is a quote or a comma astray?",
+        "{}: row {row} (line {line}) has {have} cells, but the header has {want}; check its quotes and commas",
         path.display()
     )]
     Ragged { path: PathBuf, row: usize, line: u64, want: u64, have: u64 },
@@ -28,21 +28,25 @@ pub enum DataError {
     #[error("{}: row {row} is not a JSON object: {what}", path.display())]
     BadJson { path: PathBuf, row: usize, what: String },
 
-    /// The CSV header lacks a column that the text, the label or the filter needs.
-    #[error("{}: has no column `{column}`{}; it has {}", path.display(), Nearest(nearest), List(have))]
+    /// The header lacks a column that is needed, for an example or by the filter.
+    #[error("{}: no column `{column}`{}; the columns are {}", path.display(), Nearest(nearest), List(have))]
     MissingColumn { path: PathBuf, column: String, have: Vec<String>, nearest: Vec<String> },
 
     /// A needed column is there more than once.
     #[error("{}: more than one column is named `{column}`", path.display())]
     DuplicateColumn { path: PathBuf, column: String },
 
-    /// A JSON line lacks a field that the text, the label or the filter needs.
-    #[error("{}: row {row} has no field `{field}`{}; it has {}", path.display(), Nearest(nearest), List(have))]
+    /// A row lacks a field that is needed, for an example or by the filter.
+    #[error("{}: row {row} has no field `{field}`{}; its fields are {}", path.display(), Nearest(nearest), List(have))]
     MissingField { path: PathBuf, row: usize, field: String, have: Vec<String>, nearest: Vec<String> },
 
-    /// A JSON field of a type that cannot be meant.
-    #[error("{}: row {row}: `{field}` should be {want}, but is {have}", path.display())]
+    /// A cell of another type than is needed.
+    #[error("{}: row {row}: expected `{field}` to be {want}, found {have}", path.display())]
     WrongType { path: PathBuf, row: usize, field: String, want: &'static str, have: &'static str },
+
+    /// A cell that should hold a number and does not, or not one that a float can hold.
+    #[error("{}: row {row}: expected a finite number in `{column}`, found `{}`", path.display(), Short(value))]
+    NotANumber { path: PathBuf, row: usize, column: String, value: String },
 
     /// A value that is neither mapped, nor a label, nor the index of one.
     #[error(
@@ -53,7 +57,7 @@ pub enum DataError {
 
     /// A label map that leads to no label.
     #[error(
-        "the label map sends `{value}` to `{to}`, which is no label{}; the labels are {}",
+        "the label map sends `{value}` to `{to}`, which is not a label{}; the labels are {}",
         Nearest(nearest),
         List(known)
     )]
@@ -64,47 +68,43 @@ pub enum DataError {
     DuplicateLabel { label: String },
 
     /// No row was read, or none kept.
-    #[error("{}: none of its {read} rows is left{}", path.display(), if *read > 0 { " by the filter" } else { "" })]
-    Empty { path: PathBuf, read: usize, kept: usize },
+    #[error("{}: {}", path.display(), Left(*read))]
+    Empty { path: PathBuf, read: usize },
 
     /// A text file in another encoding. `byte` counts from 0.
-    #[error("{} is not UTF-8 from byte {byte} on; convert the file to UTF-8", path.display())]
+    #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", path.display())]
     NotUtf8Text { path: PathBuf, byte: usize },
 
     /// A folder without texts.
-    #[error("{} holds no .txt file", path.display())]
+    #[error("the folder `{}` has no .txt file", path.display())]
     NoText { path: PathBuf },
 
     /// Blocks in which no token has a next one.
-    #[error("a block of {len} tokens leaves nothing to predict; the least is 2")]
+    #[error("a block of {len} tokens leaves nothing to predict; blocks need at least 2 tokens")]
     ShortBlock { len: usize },
 
     /// Texts too short for one block.
-    #[error("{tokens} tokens of text fill no block of {len}")]
+    #[error("the texts have {tokens} tokens, and none of them fills a block of {len}")]
     NoBlock { tokens: usize, len: usize },
 
-    /// An expression that is no filter.
+    /// An expression that is not a filter.
     #[error(transparent)]
     Filter(#[from] FilterError),
 
     /// A cut that leaves nothing.
-    #[error("nothing is left of {have} examples after skipping {skip}{}", Taking(take))]
+    #[error("none of {have} examples is left after skipping {skip}{}", Taking(take))]
     EmptySelection { have: usize, skip: usize, take: Option<usize> },
 
-    /// A split with an empty side.
-    #[error("{holdout} of {examples} examples leaves no training or no evaluation set")]
-    BadSplit { examples: usize, holdout: crate::split::Holdout },
-
     /// An epoch without a batch.
-    #[error("{examples} examples in batches of {batch}{} make no batch", if *drop_last { ", short ones dropped," } else { "" })]
+    #[error("{examples} examples make no batch of {batch}{}", if *drop_last { ": short batches are dropped" } else { "" })]
     NoBatch { examples: usize, batch: usize, drop_last: bool },
 
-    /// A file that is no `tokenizer.json`, or one this version cannot read.
-    #[error("{}: not a usable tokenizer: {what}", path.display())]
+    /// A file that is not a `tokenizer.json`, or one this version cannot read.
+    #[error("cannot use the tokenizer `{}`: {what}", path.display())]
     BadTokenizer { path: PathBuf, what: String },
 
     /// Special tokens alone reach the maximum length.
-    #[error("a maximum length of {max_length} leaves no room for text beside {special} special tokens")]
+    #[error("a maximum length of {max_length} tokens leaves no room for text: {special} of them are special tokens")]
     MaxLengthTooSmall { max_length: usize, special: usize },
 
     /// The tokenizer refused a text.
@@ -112,16 +112,70 @@ pub enum DataError {
     Encode { what: String },
 
     /// A row beyond the maximum length; `row` counts from 0.
-    #[error("row {row} of the batch has {have} tokens, the most is {max}")]
+    #[error("row {row} of the batch has {have} tokens, but the maximum is {max}")]
     TooLong { row: usize, have: usize, max: usize },
 
     /// Two lists that belong together are not equally long.
-    #[error("{what}: {have} given, {want} wanted")]
+    #[error("{what}: expected {want}, got {have}")]
     LengthMismatch { what: &'static str, want: usize, have: usize },
 
-    /// A label index that is no class.
-    #[error("label {label} is not within 0..{classes}")]
+    /// Examples of one batch that do not have the same fields; `row` counts from 0.
+    #[error("row {row} of the batch has the fields {}, but the first has {}", List(have), List(want))]
+    FieldMismatch { row: usize, want: Vec<String>, have: Vec<String> },
+
+    /// An example was asked for that is not there; `row` counts from 0.
+    #[error("there is no example {row}: the data set has {have}")]
+    NoExample { row: usize, have: usize },
+
+    /// Texts to encode, and nothing that does it.
+    #[error("`{inputs}` needs a tokenizer, and there is none")]
+    NoTokenizer { inputs: &'static str },
+
+    /// Numbers that make no tensor.
+    #[error(transparent)]
+    Tensor(#[from] lorac_ir::TensorError),
+
+    /// A label index that is not a class.
+    #[error("label {label} is not in 0..{classes}")]
     LabelOutOfRange { label: i64, classes: usize },
+}
+
+impl DataError {
+    /// The error's name for good: `data::missing_column`. Messages may be reworded, codes are not.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "data::io",
+            Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",
+            Self::Ragged { .. } => "data::ragged",
+            Self::BadJson { .. } => "data::bad_json",
+            Self::MissingColumn { .. } => "data::missing_column",
+            Self::DuplicateColumn { .. } => "data::duplicate_column",
+            Self::MissingField { .. } => "data::missing_field",
+            Self::WrongType { .. } => "data::wrong_type",
+            Self::NotANumber { .. } => "data::not_a_number",
+            Self::UnknownLabel { .. } => "data::unknown_label",
+            Self::UnknownMapping { .. } => "data::unknown_mapping",
+            Self::DuplicateLabel { .. } => "data::duplicate_label",
+            Self::Empty { .. } => "data::empty",
+            Self::NoText { .. } => "data::no_text",
+            Self::ShortBlock { .. } => "data::short_block",
+            Self::NoBlock { .. } => "data::no_block",
+            Self::Filter(_) => "data::filter",
+            Self::EmptySelection { .. } => "data::empty_selection",
+            Self::NoBatch { .. } => "data::no_batch",
+            Self::BadTokenizer { .. } => "data::bad_tokenizer",
+            Self::MaxLengthTooSmall { .. } => "data::max_length_too_small",
+            Self::Encode { .. } => "data::encode",
+            Self::TooLong { .. } => "data::too_long",
+            Self::LengthMismatch { .. } => "data::length_mismatch",
+            Self::FieldMismatch { .. } => "data::field_mismatch",
+            Self::NoExample { .. } => "data::no_example",
+            Self::NoTokenizer { .. } => "data::no_tokenizer",
+            Self::Tensor(_) => "data::tensor",
+            Self::LabelOutOfRange { .. } => "data::label_out_of_range",
+        }
+    }
 }
 
 struct List<'a>(&'a [String]);
@@ -147,6 +201,17 @@ struct Nearest<'a>(&'a [String]);
 impl Display for Nearest<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, " (nearest: {})", List(self.0)) }
+    }
+}
+
+struct Left(usize);
+
+impl Display for Left {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("it has no rows"),
+            read => write!(f, "the filter keeps none of its {read} rows"),
+        }
     }
 }
 
@@ -187,6 +252,7 @@ mod tests {
             error.to_string(),
             "a.csv: row 3 has the unknown label `postive` (nearest: `positive`); the labels are `negative`, `positive`"
         );
+        assert_eq!(error.code(), "data::unknown_label");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Filter {
     root: Node,
 }
 
-/// An expression that is no filter, and where it stops being one.
+/// An expression that is not a filter, and where it stops being one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, at byte {at} of the filter `{expr}`")]
 pub struct FilterError {
@@ -30,7 +30,7 @@ pub struct FilterError {
     pub expr: String,
     /// The byte offset of the fault, on a character boundary and at most `expr.len()`.
     pub at: usize,
-    /// What was found or wanted there.
+    /// What is wrong there.
     pub what: String,
 }
 

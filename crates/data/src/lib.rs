@@ -1,68 +1,78 @@
 //! Labelled text on its way to a training step: readers, tokenizing, batching, sampling.
 //!
-//! A file of rows becomes [`Example`]s ([`read()`]), which are shuffled and cut ([`select`], [`split()`]), tokenized
-//! ([`Tokenizer`]), drawn in a seeded order ([`Sampler`]), padded into rectangles ([`collate`]) and, when the logits
-//! are back, scored ([`Classification`]). Every step is deterministic: the same files, settings and seeds give the
-//! same bytes on every machine and with any number of threads.
-//!
-//! A language model needs no labels: plain texts ([`read_texts`]) are tokenized whole and cut into blocks
-//! ([`text_blocks`]), and scored by [`Perplexity`].
+//! A file's [`Format`] iterates over its rows. [`rows()`] keeps those that are wanted, with the columns that are needed, and
+//! [`Labels`] and [`Row::number`] say what their cells mean. Rows are shuffled and cut ([`select`]) and encoded
+//! ([`Inputs`]) as [`Example`]s: named fields, a target being one more of them. A [`Dataset`] makes [`Batch`]es of them,
+//! which are named tensors, in the seeded order of a [`Sampler`]. Every step is deterministic: the same files, settings
+//! and seeds give the same bytes on every machine and with any number of threads.
 //!
 //! This crate must never know what the numbers are for: no ONNX, no graph, no runtime, no YAML, no download.
 //!
 //! ```
-//! use lorac_data::{Format, ReadSpec, Sampler, Selection, read, select};
+//! use lorac_data::encode::{Encode, Text};
+//! use lorac_data::format::Csv;
+//! use lorac_data::{Columns, Dataset, Field, LABELS, Labels, PadTo, Sampler, Selection, Tokenizer, rows, select};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("tokenizer.json");
+//! # std::fs::write(&file, r#"{"model":{"type":"WordLevel","vocab":{"?":0,"film":1},"unk_token":"?"},"pre_tokenizer":{"type":"Whitespace"}}"#)?;
 //! let path = folder.path().join("reviews.csv");
-//! std::fs::write(&path, "text,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
-//! let spec = ReadSpec {
-//!     text: "text".into(),
-//!     label: Some("label".into()),
-//!     labels: vec!["negative".into(), "positive".into()],
-//!     ..ReadSpec::default()
-//! };
-//! let examples = read(&path, Format::Csv, &spec)?;
-//! assert_eq!((examples[1].text.as_str(), examples[1].label, examples[1].row), ("dull, long", 0, 2));
+//! std::fs::write(&path, "review,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
+//! let columns = Columns { needed: vec!["review".into(), "label".into()], filter: None };
+//! let reviews = rows(&Csv, &path, &columns)?;
 //!
 //! // Train and evaluation rows from one file: the same shuffle, then disjoint cuts of it.
 //! let cut = |skip, take| Selection { shuffle_seed: Some(7), skip, take };
-//! let train = select(examples.clone(), &cut(0, Some(2)))?;
-//! let eval = select(examples, &cut(2, None))?;
+//! let train = select(reviews.clone(), &cut(0, Some(2)))?;
+//! let eval = select(reviews, &cut(2, None))?;
 //! assert_eq!((train.len(), eval.len()), (2, 1));
 //!
-//! let sampler = Sampler::new(train.len(), 2, 7, false)?;
-//! let batches: Vec<Vec<usize>> = sampler.epoch(0).collect();
-//! assert_eq!(batches.len(), 1);
+//! let tokenizer = Tokenizer::from_file(&file, 128)?;
+//! let mut examples = Text { column: "review".into() }.encode(&train, Some(&tokenizer))?;
+//! let labels = Labels::new(&["negative", "positive"], None)?;
+//! for (example, row) in examples.iter_mut().zip(&train) {
+//!     example.fields.push((LABELS, Field::Int(labels.index(row, "label")? as i64)));
+//! }
+//! let data = Dataset::new(examples, PadTo::default());
+//! for rows in Sampler::new(data.len(), 2, 7, false)?.by_length(data.lengths())?.epoch(0) {
+//!     let batch = data.batch(&rows, 2)?;
+//!     assert_eq!(batch.get("input_ids").ok_or("no ids")?.dims(), [2, 8]);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 
 mod batch;
-mod csv;
+mod dataset;
+pub mod encode;
 mod error;
+mod example;
 mod filter;
-mod jsonl;
+pub mod format;
 mod label;
 mod metrics;
 mod nearest;
-mod perplexity;
-mod read;
+pub mod old;
+mod row;
 mod sampler;
+mod select;
 mod shuffle;
-mod split;
-mod text;
+mod table;
 mod tokenize;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
+pub use dataset::Dataset;
+pub use encode::{Encode, Inputs};
 pub use error::DataError;
+pub use example::{Example, Field, LABELS, hold_out};
 pub use filter::{Filter, FilterError};
+pub use format::{FORMATS, Format, Rows, format};
+pub use label::Labels;
 pub use metrics::Classification;
-pub use perplexity::Perplexity;
-pub use read::{Example, Format, ReadSpec, read};
+pub use row::{Cell, Row};
 pub use sampler::{Epoch, Sampler};
+pub use select::{Selection, select};
 pub use shuffle::shuffle;
-pub use split::{Holdout, Selection, dedup_against, overlap, select, split};
-pub use text::{Blocks, Rest, Text, read_texts, text_blocks};
+pub use table::{Columns, rows};
 pub use tokenize::{Encoded, Tokenizer};

@@ -104,7 +104,7 @@ fn predicted(row: &[f32]) -> Option<usize> {
 }
 
 /// Minus the log-softmax at `label`, shifted by the largest logit so that nothing overflows.
-pub(crate) fn cross_entropy(row: &[f32], label: usize) -> f64 {
+fn cross_entropy(row: &[f32], label: usize) -> f64 {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - f64::from(largest)).exp()).sum();
     sum.ln() + f64::from(largest) - f64::from(row[label])

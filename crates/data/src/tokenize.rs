@@ -76,16 +76,20 @@ impl Tokenizer {
             .collect())
     }
 
-    /// All tokens of `text`, none cut off, no special token added.
+    /// All tokens of every text, none cut off, no special token added.
     ///
     /// # Errors
     /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
-    pub fn encode_whole(&self, text: &str) -> Result<Vec<i64>, DataError> {
+    pub fn encode_whole<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>, DataError> {
         let what = |error: tokenizers::Error| DataError::Encode { what: error.to_string() };
         let mut whole = self.inner.clone();
         whole.with_truncation(None).map_err(what)?;
-        let encoding = whole.encode_fast(text, false).map_err(what)?;
-        Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
+        // One text after the other: an encoding takes many times the memory of its ids, and texts may be whole books.
+        let encode = |text: &S| {
+            let encoding = whole.encode_fast(text.as_ref(), false).map_err(what)?;
+            Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
+        };
+        texts.iter().map(encode).collect()
     }
 
     /// The id that pads: from the file's padding section, else that of `[PAD]`, `<pad>` or `<|endoftext|>`, else 0.
@@ -125,9 +129,30 @@ fn stop_sampling(inner: &mut tokenizers::Tokenizer) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    /// One token a letter of "abcdefgh", in that order, `[CLS]` before each text that asks for special tokens.
+    pub(crate) fn letters() -> Tokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let mut vocab: serde_json::Map<_, _> =
+            "abcdefgh".chars().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+        vocab.insert("[CLS]".into(), json!(8));
+        vocab.insert("[PAD]".into(), json!(9));
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "decoder": null,
+            "post_processor": { "type": "BertProcessing", "sep": ["[CLS]", 8], "cls": ["[CLS]", 8] },
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []
+            }
+        });
+        std::fs::write(&path, file.to_string()).unwrap();
+        Tokenizer::from_file(&path, 4).unwrap()
+    }
 
     /// A word-level tokenizer over a few words, with BERT's special tokens.
     fn bert() -> Value {

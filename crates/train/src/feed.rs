@@ -1,7 +1,8 @@
 //! Examples as tensors, under the names that a graph has for them.
 
 use crate::TrainError;
-use lorac_data::{Batch, Encoded, IGNORE, PadTo, collate};
+use lorac_data::old::{Batch, collate};
+use lorac_data::{Encoded, IGNORE, PadTo};
 use lorac_ir::{DType, Dim, Tensor, TensorError};
 use lorac_runtime::Program;
 

@@ -21,8 +21,8 @@ pub(super) fn parse(expr: &str) -> Result<Node, FilterError> {
     let root = parser.or(0)?;
     match parser.token {
         Token::End => Ok(root),
-        Token::Close => Err(parser.fault("this parenthesis closes nothing")),
-        _ => Err(parser.wanted("`and`, `or` or the end")),
+        Token::Close => Err(parser.fault("this `)` has no `(`")),
+        _ => Err(parser.expected("`and`, `or` or the end")),
     }
 }
 
@@ -64,8 +64,8 @@ impl Parser<'_> {
         let node = self.or(depth + 1)?;
         match self.token {
             Token::Close => self.advance()?,
-            Token::End => return Err(self.fault_at(open, "this parenthesis is never closed".into())),
-            _ => return Err(self.wanted("`and`, `or` or `)`")),
+            Token::End => return Err(self.fault_at(open, "this `(` is never closed".into())),
+            _ => return Err(self.expected("`and`, `or` or `)`")),
         }
         Ok(node)
     }
@@ -74,7 +74,7 @@ impl Parser<'_> {
         let sign = match &self.token {
             Token::Sign(sign) => *sign,
             Token::Bare(word) if word == "contains" => "contains",
-            _ => return Err(self.wanted("one of `==`, `!=`, `<`, `<=`, `>`, `>=` and `contains`")),
+            _ => return Err(self.expected("one of `==`, `!=`, `<`, `<=`, `>`, `>=` and `contains`")),
         };
         self.advance()?;
         let order = match sign {
@@ -90,7 +90,7 @@ impl Parser<'_> {
         let text = self.name("a number")?;
         match text.parse::<f64>() {
             Ok(value) if !value.is_nan() => Ok(Test::Compare(order, Number { value, text })),
-            _ => Err(self.fault_at(at, format!("`{sign}` compares numbers, and `{text}` is none"))),
+            _ => Err(self.fault_at(at, format!("`{sign}` compares numbers, and `{text}` is not a number"))),
         }
     }
 
@@ -98,7 +98,7 @@ impl Parser<'_> {
         let name = match &self.token {
             Token::Quoted(name) => name.clone(),
             Token::Bare(word) if !["and", "or", "contains"].contains(&word.as_str()) => word.clone(),
-            _ => return Err(self.wanted(want)),
+            _ => return Err(self.expected(want)),
         };
         self.advance()?;
         Ok(name)
@@ -125,7 +125,7 @@ impl Parser<'_> {
             Some('=' | '!' | '<' | '>') => {
                 match ["==", "!=", "<=", ">=", "<", ">"].iter().find(|sign| rest.starts_with(**sign)) {
                     Some(sign) => (Token::Sign(sign), sign.len()),
-                    None => return Err(self.fault("no such sign; equal is `==`, unequal is `!=`")),
+                    None => return Err(self.fault("not an operator; write `==` for equal and `!=` for not equal")),
                 }
             }
             Some(_) => {
@@ -155,16 +155,16 @@ impl Parser<'_> {
         Err(self.fault("this quote is never closed"))
     }
 
-    fn wanted(&self, want: &str) -> FilterError {
+    fn expected(&self, want: &str) -> FilterError {
         let have = match &self.token {
             Token::Open => "`(`".to_owned(),
             Token::Close => "`)`".to_owned(),
             Token::Sign(sign) => format!("`{sign}`"),
             Token::Bare(word) => format!("`{word}`"),
-            Token::Quoted(text) => format!("\"{text}\""),
+            Token::Quoted(text) => format!("`\"{text}\"`"),
             Token::End => "the end".to_owned(),
         };
-        self.fault_at(self.at, format!("{want} should stand here, not {have}"))
+        self.fault_at(self.at, format!("expected {want}, found {have}"))
     }
 
     fn fault(&self, what: &str) -> FilterError {
@@ -196,13 +196,13 @@ mod tests {
         for (expr, at, what) in [
             ("", 0, "a column"),
             ("a", 1, "one of"),
-            ("a = b", 2, "no such sign"),
-            ("a ! b", 2, "no such sign"),
+            ("a = b", 2, "not an operator"),
+            ("a ! b", 2, "not an operator"),
             ("a ==", 4, "a value"),
             ("a == and", 5, "a value"),
             ("é == 'x", 6, "never closed"),
             ("(a == b", 0, "never closed"),
-            ("a == b)", 6, "closes nothing"),
+            ("a == b)", 6, "has no `(`"),
             ("a == b c", 7, "`and`, `or` or the end"),
             ("(a == b c)", 8, "`and`, `or` or `)`"),
             ("a < b", 4, "compares numbers"),

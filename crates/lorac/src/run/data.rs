@@ -4,9 +4,8 @@ use crate::error::Error;
 use crate::pipeline::{Data, Located, Split, Task};
 use crate::source::{Resolved, Resolver, Source};
 use globset::{GlobSet, GlobSetBuilder};
-use lorac_data::{
-    Encoded, Filter, Format, PadTo, ReadSpec, Rest, Selection, Text, Tokenizer, read, read_texts, select, text_blocks,
-};
+use lorac_data::old::{Format, ReadSpec, Rest, Text, read, read_texts, text_blocks};
+use lorac_data::{Encoded, Filter, PadTo, Selection, Tokenizer, select};
 use lorac_train::Dataset;
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,0 +1,89 @@
+//! What of a row a model is fed: one file here for each way.
+
+use crate::error::DataError;
+use crate::example::Example;
+use crate::row::Row;
+use crate::tokenize::Tokenizer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Declares an encoder's module and lists it in [`Inputs`]: one line an encoder, `module: Type`. The module's name is its
+/// key in a pipeline.
+///
+/// `cargo fmt` does not see modules that a macro declares; `rustfmt --edition 2024 FILE` formats one.
+macro_rules! members {
+    ($($module:ident: $encoder:ident,)*) => {
+        $(mod $module;)*
+        $(pub use $module::*;)*
+
+        /// What of a row a model is fed.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        #[allow(missing_docs)] // The types say what they are.
+        pub enum Inputs {
+            $($encoder($encoder)),*
+        }
+
+        impl Inputs {
+            /// The keys of all encoders.
+            pub const NAMES: &[&str] = &[$(stringify!($module)),*];
+
+            /// The encoder's key in a pipeline: `text`.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$encoder(_) => stringify!($module)),*
+                }
+            }
+
+            /// The encoder.
+            #[must_use]
+            pub fn encoder(&self) -> &dyn Encode {
+                match self {
+                    $(Self::$encoder(encoder) => encoder),*
+                }
+            }
+        }
+    };
+}
+
+members! {
+    text: Text,
+    blocks: Blocks,
+}
+
+/// From rows to examples, of which it makes all fields but the targets.
+pub trait Encode {
+    /// The columns that it reads.
+    fn columns(&self) -> Vec<&str>;
+
+    /// Whether each row becomes one example. A selection is then one of rows, so that no more is encoded than is taken,
+    /// and else one of examples.
+    fn one_per_row(&self) -> bool;
+
+    /// Encodes the rows, texts by the tokenizer. The result does not depend on the number of cores.
+    ///
+    /// # Errors
+    /// `MissingField` and `WrongType` of a row; `NoTokenizer`; what else the encoder's type lists.
+    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Vec<Example>, DataError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn inputs_are_written_by_their_names() {
+        let text: Inputs = serde_json::from_value(json!({ "text": "review" })).unwrap();
+        assert_eq!(text, Inputs::Text(Text { column: "review".into() }));
+        let blocks: Inputs = serde_json::from_value(json!({ "blocks": { "tokens": 64, "rest": "pad" } })).unwrap();
+        assert_eq!(blocks, Inputs::Blocks(Blocks { tokens: Some(64), rest: Rest::Pad, ..Blocks::default() }));
+        assert!(serde_json::from_value::<Inputs>(json!({ "blocks": { "length": 64 } })).is_err());
+        for inputs in [&text, &blocks] {
+            assert!(serde_json::to_value(inputs).unwrap().get(inputs.name()).is_some());
+            assert!(Inputs::NAMES.contains(&inputs.name()));
+        }
+        assert_eq!((text.encoder().columns(), blocks.encoder().columns()), (vec!["review"], vec!["text"]));
+    }
+}

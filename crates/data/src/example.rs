@@ -1,0 +1,116 @@
+//! One example: named numbers and rows of tokens.
+
+use std::collections::HashSet;
+
+/// The field of targets: what an example is to be answered with, and not part of the question.
+pub const LABELS: &str = "labels";
+
+/// What an example has under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Field {
+    /// A number for each token; a batch pads it on the right with `pad`.
+    Tokens {
+        /// The numbers, without padding.
+        ids: Vec<i64>,
+        /// What pads them.
+        pad: i64,
+    },
+    /// An integer, such as the index of a class.
+    Int(i64),
+    /// A number, such as the target of a regression.
+    Real(f32),
+}
+
+/// Named fields. Examples of one data set have the same names in the same order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Example {
+    /// Names and what stands under them: `input_ids`, `token_type_ids`, [`LABELS`].
+    pub fields: Vec<(&'static str, Field)>,
+}
+
+impl Example {
+    /// What stands under a name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, field)| field)
+    }
+
+    /// The numbers that stand under a name, one a token; `None` where there are none.
+    #[must_use]
+    pub fn tokens(&self, name: &str) -> Option<&[i64]> {
+        match self.field(name) {
+            Some(Field::Tokens { ids, .. }) => Some(ids),
+            _ => None,
+        }
+    }
+
+    /// The number of tokens; 0 where there are none.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let length = |(_, field): &(_, Field)| match field {
+            Field::Tokens { ids, .. } => Some(ids.len()),
+            _ => None,
+        };
+        self.fields.iter().find_map(length).unwrap_or(0)
+    }
+}
+
+/// Drops the training examples that the evaluation has too, since what is held out must not have been seen; returns how
+/// many. Examples are the same when all fields but [`LABELS`] are.
+pub fn hold_out(train: &mut Vec<Example>, eval: &[Example]) -> usize {
+    let held: HashSet<Vec<(&str, Bits<'_>)>> = eval.iter().map(question).collect();
+    let before = train.len();
+    train.retain(|example| !held.contains(&question(example)));
+    before - train.len()
+}
+
+/// A field to the bit.
+#[derive(PartialEq, Eq, Hash)]
+enum Bits<'a> {
+    Tokens(&'a [i64]),
+    Int(i64),
+    Real(u32),
+}
+
+fn question(example: &Example) -> Vec<(&str, Bits<'_>)> {
+    example.fields.iter().filter(|(name, _)| *name != LABELS).map(|(name, field)| (*name, bits(field))).collect()
+}
+
+fn bits(field: &Field) -> Bits<'_> {
+    match field {
+        Field::Tokens { ids, .. } => Bits::Tokens(ids),
+        Field::Int(number) => Bits::Int(*number),
+        Field::Real(number) => Bits::Real(number.to_bits()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(ids: &[i64], types: &[i64], label: i64) -> Example {
+        let tokens = |ids: &[i64]| Field::Tokens { ids: ids.to_vec(), pad: 0 };
+        let fields = vec![("input_ids", tokens(ids)), ("token_type_ids", tokens(types)), (LABELS, Field::Int(label))];
+        Example { fields }
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_tokens() {
+        let one = example(&[4, 5, 6], &[0, 0, 1], 1);
+        assert_eq!((one.length(), one.tokens("token_type_ids"), one.tokens(LABELS)), (3, Some(&[0, 0, 1][..]), None));
+        assert_eq!(Example { fields: vec![("x", Field::Real(0.5))] }.length(), 0);
+    }
+
+    #[test]
+    fn held_out_examples_are_dropped_whatever_their_labels() {
+        let mut train = vec![
+            example(&[1, 2], &[0, 0], 0),
+            example(&[1], &[0], 0),
+            example(&[1, 2], &[0, 1], 0),
+            example(&[1, 2], &[0, 0], 1),
+        ];
+        assert_eq!(hold_out(&mut train, &[example(&[1, 2], &[0, 0], 5), example(&[9], &[0], 0)]), 2);
+        assert_eq!(train, [example(&[1], &[0], 0), example(&[1, 2], &[0, 1], 0)]);
+        assert_eq!(hold_out(&mut train, &[]), 0);
+    }
+}

@@ -1,0 +1,102 @@
+//! How files are written: one file here for each format.
+//!
+//! A format opens a file and iterates over its rows. Which columns are needed, filters, labels and numbers stand once,
+//! outside ([`crate::rows`], [`crate::Labels`], [`Row`]).
+
+use crate::error::DataError;
+use crate::row::Row;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Declares a format's module and lists it in [`FORMATS`]: one line a format, `module: Type`.
+///
+/// `cargo fmt` does not see modules that a macro declares; `rustfmt --edition 2024 FILE` formats one.
+macro_rules! members {
+    ($($module:ident: $format:ident,)*) => {
+        $(mod $module;)*
+        $(pub use $module::$format;)*
+
+        /// Every format there is.
+        pub static FORMATS: &[&dyn Format] = &[$(&$format),*];
+    };
+}
+
+members! {
+    csv: Csv,
+    jsonl: JsonLines,
+    text: Text,
+}
+
+/// How a file, or a folder of files, is written.
+pub trait Format: Sync {
+    /// Its key in a pipeline: `csv`.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in one line: `Comma-separated values with a header`.
+    fn about(&self) -> &'static str;
+
+    /// Ends of the names of such files, in lower case and without the dot.
+    fn extensions(&self) -> &'static [&'static str];
+
+    /// Whether rows have named columns; else each file is one text, in the column [`TEXT`].
+    fn has_columns(&self) -> bool;
+
+    /// Opens a file, or a folder where the format has folders. Rows come in the file's order; the first error ends them.
+    ///
+    /// # Errors
+    /// `Io`, `NotUtf8` and what else the format's type lists, here or in place of a row.
+    fn open(&self, path: &Path) -> Result<Rows, DataError>;
+}
+
+/// The column of formats without columns.
+pub const TEXT: &str = "text";
+
+/// An opened file.
+pub struct Rows {
+    /// The header, where one holds for all rows.
+    pub columns: Option<Arc<[String]>>,
+    /// The rows.
+    pub rows: Box<dyn Iterator<Item = Result<Row, DataError>>>,
+}
+
+/// The format with this name.
+#[must_use]
+pub fn format(name: &str) -> Option<&'static dyn Format> {
+    FORMATS.iter().copied().find(|format| format.name() == name)
+}
+
+/// The format that the end of a file's name stands for; case does not count.
+#[must_use]
+pub fn of(path: &Path) -> Option<&'static dyn Format> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    FORMATS.iter().copied().find(|format| format.extensions().contains(&extension.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_found_by_name_and_by_file() {
+        for one in FORMATS {
+            assert_eq!(format(one.name()).unwrap().about(), one.about());
+            for extension in one.extensions() {
+                assert_eq!(of(&Path::new("a").with_extension(extension)).unwrap().name(), one.name(), "{extension}");
+            }
+        }
+        let name = |path| of(Path::new(path)).map(Format::name);
+        assert_eq!(name("a/B.CSV"), Some("csv"));
+        assert_eq!(name("b.jsonl"), Some("jsonl"));
+        assert_eq!((name("b.xyz"), name("csv")), (None, None));
+        assert!(format("xyz").is_none());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        for format in FORMATS {
+            let opened = format.open(Path::new("no/such.file"));
+            let error = opened.and_then(|mut opened| opened.rows.next().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("such.file"), "{}: {error}", format.name());
+        }
+    }
+}
