@@ -10,8 +10,8 @@ mod spec;
 pub use error::{Issue, PipelineError, Pointed};
 pub use located::Located;
 pub use spec::{
-    Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Origin, Pipeline, Pooling,
-    ProviderSpec, Runtime, RuntimeSource, Schedule, Split, Task, Train, Verify, Warmup,
+    Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Pipeline, Pooling,
+    ProviderSpec, Runtime, RuntimeSource, Schedule, SourceSpec, Split, Task, Train, Verify, Warmup,
 };
 
 use crate::error::Error;
