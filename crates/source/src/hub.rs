@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Repo, RepoType};
-use indicatif::ProgressBar;
 
+use super::progress::Work;
 use super::store::Locked;
 use super::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
 
@@ -212,10 +212,8 @@ impl Download<'_> {
     }
 
     fn blob(&self, path: &str) -> Result<PathBuf, ApiError> {
-        let bar = self.resolver.progress().bar(format!("downloading {path}"), 0);
-        let result = self.repo.download_with_progress(path, Bar(&bar));
-        bar.finish_and_clear();
-        let blob = result?.canonicalize()?;
+        let work = Work::begin(self.resolver.progress(), &format!("downloading {path}"));
+        let blob = self.repo.download_with_progress(path, Bar { work, done: 0, total: 0 })?.canonicalize()?;
         // The names in hf-hub's cache come from the server.
         if !blob.starts_with(self.partial.canonicalize()?) {
             return Err(ApiError::InvalidHeader("etag"));
@@ -268,15 +266,21 @@ impl Download<'_> {
     }
 }
 
-struct Bar<'a>(&'a ProgressBar);
+/// A download as hf-hub tells of it: in pieces.
+struct Bar {
+    work: Work,
+    done: u64,
+    total: u64,
+}
 
-impl hf_hub::api::Progress for Bar<'_> {
+impl hf_hub::api::Progress for Bar {
     fn init(&mut self, size: usize, _filename: &str) {
-        self.0.set_length(size as u64);
+        self.total = size as u64;
     }
 
     fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
+        self.done += size as u64;
+        self.work.at(self.done, Some(self.total));
     }
 
     fn finish(&mut self) {}

@@ -41,13 +41,14 @@ mod testing;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::SourceError;
 pub use hub::Hub;
+pub use progress::{Meter, Progress};
 pub use spec::{HubKind, Source};
 
 use error::nearest_names;
-use progress::Progress;
 use store::{Locked, Store};
 
 /// What exporters append to a model's name for the file with its weights.
@@ -62,8 +63,8 @@ pub struct Resolver {
     pub base: PathBuf,
     /// Use only what is cached; never run pip, never ask a server.
     pub offline: bool,
-    /// Show no progress.
-    pub quiet: bool,
+    /// Hears of downloads and other work that takes long; `None`: nobody does.
+    pub progress: Option<Arc<dyn Progress>>,
     /// The Pythons to try for pip, in order.
     pub pythons: Vec<PathBuf>,
     /// Environment variables that pip gets on top of this process's.
@@ -135,7 +136,7 @@ impl Resolver {
             cache,
             base: base.into(),
             offline,
-            quiet: false,
+            progress: None,
             pythons: pythons.iter().map(PathBuf::from).collect(),
             pip_env: Vec::new(),
             hub: Hub::from_env(),
@@ -210,8 +211,8 @@ impl Resolver {
         Ok(Resolved { path, sha256, cached: true, source: spec })
     }
 
-    fn progress(&self) -> Progress {
-        Progress { quiet: self.quiet }
+    fn progress(&self) -> Option<&dyn Progress> {
+        self.progress.as_deref()
     }
 
     fn not_cached(&self, spec: &str, looked_in: &Path) -> SourceError {

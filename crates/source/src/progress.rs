@@ -1,44 +1,59 @@
-//! Progress on stderr, silent when quiet or when stderr is no terminal.
+//! What is told of work that takes long. Nothing is drawn here.
 
+use std::fmt;
+use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-/// Makes spinners and bars, or hidden ones.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Progress {
-    /// Show nothing.
-    pub(super) quiet: bool,
+/// Hears of downloads, of unpacking and of waits, of several at once where several threads resolve.
+pub trait Progress: fmt::Debug + Send + Sync {
+    /// Work has begun; `what` says which, for people. It has ended when the meter is dropped.
+    fn begin(&self, what: &str) -> Box<dyn Meter>;
 }
 
-impl Progress {
-    /// For work of unknown length.
-    pub(super) fn spinner(self, message: String) -> ProgressBar {
-        let bar = self.show(ProgressBar::no_length(), "{spinner} {bytes} [{elapsed}] {wide_msg}");
-        bar.set_message(message);
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(Duration::from_millis(120));
-        }
-        bar
+/// Hears how far one piece of work has come.
+pub trait Meter {
+    /// `bytes` are done, of `total` where that is known.
+    fn at(&self, bytes: u64, total: Option<u64>);
+}
+
+/// A piece of work that someone may hear of. Its end is its drop.
+pub(super) struct Work {
+    meter: Option<Box<dyn Meter>>,
+}
+
+impl Work {
+    /// Tells `progress`, where there is one, that work begins.
+    pub(super) fn begin(progress: Option<&dyn Progress>, what: &str) -> Self {
+        Self { meter: progress.map(|progress| progress.begin(what)) }
     }
 
-    /// For `total` bytes of work.
-    pub(super) fn bar(self, message: String, total: u64) -> ProgressBar {
-        let bar = self
-            .show(ProgressBar::new(total), "[{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} [{elapsed}] {wide_msg}");
-        bar.set_message(message);
-        bar
+    /// Whether anyone hears.
+    pub(super) fn is_heard(&self) -> bool {
+        self.meter.is_some()
     }
 
-    fn show(self, bar: ProgressBar, template: &str) -> ProgressBar {
-        if self.quiet {
-            return ProgressBar::hidden();
+    /// `bytes` are done, of `total` where that is known.
+    pub(super) fn at(&self, bytes: u64, total: Option<u64>) {
+        if let Some(meter) = &self.meter {
+            meter.at(bytes, total);
         }
-        match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        }
+    }
+}
+
+/// A reader whose bytes are added to `done` and told of.
+pub(super) struct Counted<'a> {
+    pub(super) content: &'a mut dyn Read,
+    pub(super) work: &'a Work,
+    pub(super) done: &'a mut u64,
+    pub(super) total: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.content.read(buffer)?;
+        *self.done += n as u64;
+        self.work.at(*self.done, Some(self.total));
+        Ok(n)
     }
 }
 

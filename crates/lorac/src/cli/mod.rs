@@ -6,7 +6,7 @@ mod render;
 
 use crate::error::Error;
 use crate::pipeline::{self, Loaded};
-use crate::progress::Progress;
+use crate::progress::{Downloads, Progress};
 use crate::run::{Outcome, RunOptions, run};
 use crate::source::{Resolver, Source};
 use crate::{base, doctor, engine, inspect, verify};
@@ -92,7 +92,7 @@ fn gate(outcome: &Outcome) -> Result<(), Error> {
 
 fn resolver(base: &Path, quiet: bool) -> Result<Resolver, Error> {
     let mut resolver = Resolver::new(None, base)?;
-    resolver.quiet = quiet;
+    resolver.progress = Downloads::shown(quiet);
     Ok(resolver)
 }
 
