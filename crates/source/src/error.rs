@@ -96,6 +96,15 @@ pub enum SourceError {
         hint: String,
     },
 
+    /// An `hf:` source that is not in the cache, and a build that cannot download it.
+    #[error(
+        "`{spec}` is not in the cache, and this build has no hub support: build with the feature `hub`, or download the files and give their path"
+    )]
+    NoHub {
+        /// The source.
+        spec: String,
+    },
+
     /// A package entry that would leave the folder it is unpacked into.
     #[error("{}: entry `{entry}` is unsafe to unpack: {why}; the package is broken or hostile and was not used", .archive.display())]
     UnsafeEntry {

@@ -2,7 +2,8 @@
 //!
 //! A [`Source`] is what a user writes; a [`Resolver`] finds it here or downloads it, once, into a cache that many
 //! processes may share; a [`Resolved`] is the file or folder with its sha256, which can be pinned. Packages are
-//! downloaded by the user's own pip, hub files by `hf-hub`: mirrors, proxies and tokens are theirs.
+//! downloaded by the user's own pip, hub files by `hf-hub`, which the
+//! feature `hub` compiles in: mirrors, proxies and tokens are theirs.
 //!
 //! This crate must never know what a file is for: no model, no pipeline, no graph, and no host name.
 //!
@@ -158,6 +159,9 @@ impl Resolver {
             Source::Hf { kind, org, name, revision, path } => {
                 let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
                 let store = Store::new(self.cache.join(request.folder()));
+                if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() {
+                    return Err(SourceError::NoHub { spec });
+                }
                 self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
             }
         };

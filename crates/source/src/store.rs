@@ -170,6 +170,7 @@ impl Locked<'_> {
     }
 
     /// Moves a downloaded file in as `path`.
+    #[cfg(feature = "hub")]
     pub(super) fn keep(&mut self, path: &str, from: &Path) -> Result<(), SourceError> {
         let to = self.place(path)?;
         let entry = move_in(from, &to)?;
