@@ -179,7 +179,8 @@ fn a_pinned_sum_is_checked() {
         other => panic!("{other:?}"),
     };
     assert!(house.resolver.resolve(&source, Some(&got.to_uppercase())).is_ok());
-    assert!(matches!(house.resolver.resolve(&source, Some("abc")), Err(SourceError::BadSha256 { .. })));
+    let bad = house.resolver.resolve(&source, Some("abc")).unwrap_err();
+    assert_eq!(bad.code(), "source::bad_sha256", "{bad}");
 }
 
 #[test]

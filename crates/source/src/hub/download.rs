@@ -50,7 +50,7 @@ impl Request<'_> {
         if let Some(endpoint) = &resolver.hub.endpoint {
             let url = endpoint.trim_end_matches('/');
             if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(self.error(url.to_owned(), "HF_ENDPOINT is no http(s) address".to_owned(), None));
+                return Err(self.error(url.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
             }
             builder = builder.with_endpoint(url.to_owned());
         }

@@ -88,5 +88,5 @@ fn hub_failures_say_what_to_do() {
     assert!(nobody.contains("check the network"), "{nobody}");
     house.resolver.hub.endpoint = Some("mirror".to_owned());
     let bad = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
-    assert!(bad.contains("no http(s) address"), "{bad}");
+    assert!(bad.contains("not an http(s) address"), "{bad}");
 }
