@@ -2,16 +2,18 @@
 
 mod args;
 mod grad;
+mod progress;
 mod render;
 
 use crate::error::Error;
 use crate::pipeline::{self, Loaded};
-use crate::progress::{Downloads, Progress};
+use crate::progress::{Progress, Silent};
 use crate::run::{Outcome, RunOptions, run};
 use crate::source::{Resolver, Source};
 use crate::{base, doctor, engine, inspect, verify};
 use args::{Args, Command};
 use clap::Parser;
+use progress::{Downloads, Terminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +36,6 @@ pub fn main() -> ExitCode {
 
 fn command(args: Args) -> Result<(), Error> {
     let format = args.format;
-    let progress = Progress { quiet: args.quiet };
     match args.command {
         Command::Run { pipeline, set, out } => {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
@@ -42,6 +43,8 @@ fn command(args: Args) -> Result<(), Error> {
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
             listen()?;
             let command = std::env::args().collect::<Vec<_>>().join(" ");
+            let terminal = Terminal::default();
+            let progress: &dyn Progress = if args.quiet { &Silent } else { &terminal };
             let outcome = run(&loaded, &resolver, &RunOptions { out: out.clone(), command, progress }, &STOP)?;
             render::outcome(&outcome, &out, format)?;
             gate(&outcome)
