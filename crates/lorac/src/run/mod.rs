@@ -14,7 +14,7 @@ pub use plan::{Plan, plan};
 
 use crate::compile::Task;
 use crate::error::Error;
-use crate::output::{Manifest, MetricsEval, report};
+use crate::output::{Artifact, Manifest, MetricsEval};
 use crate::pipeline::{Gates, Loaded};
 use crate::program::{program, training};
 use crate::progress::Progress;
@@ -170,10 +170,23 @@ fn finish(
     let mut artifacts = deployed.artifacts;
     artifacts.push(("metrics.jsonl".into(), "metrics"));
     manifest.artifacts = folder.artifacts(&artifacts)?;
-    folder.write("report.html", report(&manifest, &rows, &gates)?.as_bytes())?;
-    manifest.artifacts.extend(folder.artifacts(&[("report.html".into(), "report")])?);
+    manifest.artifacts.extend(report(folder, &manifest, &rows, &gates)?);
     folder.manifest(&manifest)?;
     Ok(Outcome { manifest, gates })
+}
+
+/// Writes the report.
+#[cfg(feature = "report")]
+fn report(folder: &Folder, manifest: &Manifest, rows: &[Event], gates: &[String]) -> Result<Vec<Artifact>, Error> {
+    let page = crate::output::report(manifest, rows, gates)?;
+    crate::output::write_atomic(&folder.path().join("report.html"), page.as_bytes())?;
+    folder.artifacts(&[("report.html".into(), "report")])
+}
+
+/// Without the feature `report` there is none.
+#[cfg(not(feature = "report"))]
+fn report(_: &Folder, _: &Manifest, _: &[Event], _: &[String]) -> Result<Vec<Artifact>, Error> {
+    Ok(Vec::new())
 }
 
 /// The error of a run that is to end here.
