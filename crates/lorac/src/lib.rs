@@ -2,8 +2,12 @@
 //!
 //! `lorac run pipeline.yaml` inserts LoRA branches (Hu et al. 2021) into an ONNX graph, differentiates it into plain ONNX
 //! operators, trains it on a stock ONNX Runtime, folds B·A into W0 and writes a deployable model with no added latency.
-//! This crate holds the pipeline, the command line and the report, and re-exports [`source`] and the graph API: [`ir`],
-//! [`ops`], [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`].
+//! This crate holds the pipeline and its [`run`](mod@run), and re-exports [`source`] and the graph API: [`ir`], [`ops`],
+//! [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`]. It must never know a command line or a terminal:
+//! those are `lorac-cli`'s.
+//!
+//! Features: `embedded` (on by default) compiles tract in, `hub` the client of `hf:` sources, `report` the report.html
+//! of a run.
 //!
 //! ```
 //! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
@@ -17,10 +21,8 @@ pub use {
 };
 
 pub mod base;
-pub mod cli;
 pub mod compile;
 pub mod coverage;
-pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod grad;

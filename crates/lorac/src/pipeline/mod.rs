@@ -7,7 +7,7 @@ mod located;
 mod sets;
 mod spec;
 
-pub use error::{Issue, PipelineError, Pointed};
+pub use error::{Issue, PipelineError};
 pub use located::Located;
 pub use spec::{
     Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Pipeline, Pooling,

@@ -1,8 +1,8 @@
 //! Bars and lines on stderr. Standard output is for results.
 
-use crate::progress::Progress;
-use crate::source::{self, Meter};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lorac::progress::Progress;
+use lorac::source::{self, Meter};
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
