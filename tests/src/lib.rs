@@ -35,9 +35,7 @@ pub fn data(name: &str) -> PathBuf {
 
 /// lorac's own resolver with its usual cache, silent.
 pub fn resolver() -> Resolver {
-    let mut resolver = Resolver::new(None, root()).unwrap_or_else(|e| panic!("no cache: {e}"));
-    resolver.quiet = true;
-    resolver
+    Resolver::new(None, root()).unwrap_or_else(|e| panic!("no cache: {e}"))
 }
 
 /// The pinned ONNX Runtime and the embedded engine.

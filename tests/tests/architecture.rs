@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may know of.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("lorac-ir", &[]),
     ("lorac-ops", &["lorac-ir"]),
     ("lorac-onnx", &["lorac-ir"]),
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
     ("lorac-models", &["lorac-ir", "lorac-ops"]),
     ("lorac-data", &["lorac-ir"]),
+    ("lorac-source", &[]),
     ("lorac-train", &["lorac-ir", "lorac-data", "lorac-runtime"]),
     (
         "lorac",
@@ -22,10 +23,15 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "lorac-runtime",
             "lorac-models",
             "lorac-data",
+            "lorac-source",
             "lorac-train",
         ],
     ),
+    ("lorac-cli", &["lorac"]),
 ];
+
+/// What only the command needs, or only a feature of the library.
+const NOT_IN_THE_LIBRARY: [&str; 6] = ["clap", "miette", "plotters", "hf-hub", "indicatif", "ctrlc"];
 
 #[test]
 fn arrows_point_one_way() {
@@ -48,4 +54,18 @@ fn arrows_point_one_way() {
         let wrong: Vec<&String> = has.difference(&allowed).collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
     }
+}
+
+#[test]
+fn the_library_carries_no_command_line() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "-p", "lorac", "--no-default-features", "-e", "normal", "--offline", "--prefix", "none"])
+        .current_dir(lorac_tests::root())
+        .output()
+        .expect("cargo tree");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("lorac-train"), "{}", String::from_utf8_lossy(&output.stderr));
+    let wrong: Vec<&&str> = NOT_IN_THE_LIBRARY.iter().filter(|name| names.contains(**name)).collect();
+    assert!(wrong.is_empty(), "lorac without features must not depend on {wrong:?}");
 }

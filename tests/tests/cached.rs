@@ -9,7 +9,7 @@ use lorac::ops::{Array, array, infer};
 use lorac::passes::{AdamW, Lora, select};
 use lorac::pipeline::Loaded;
 use lorac::program::{program, training};
-use lorac::progress::Progress;
+use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::runtime::{Backend, Provider};
 use lorac_tests::{ONNXRUNTIME, data, engines, largest_difference, relative_error, resolver, truth};
@@ -166,7 +166,7 @@ deploy: {{ verify: {{ samples: 4 }} }}
         let sets = [format!("runtime.source={source}")];
         let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
         let out = tempfile::tempdir().expect("temp");
-        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: Progress { quiet: true } };
+        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: &Silent };
         let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
         let m = outcome.manifest;
         assert!(m.verify.passed && m.verify.changed_bytes_outside_targets == 0, "{:?}", m.verify);

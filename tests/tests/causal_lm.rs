@@ -6,7 +6,7 @@ use lorac::ops::infer;
 use lorac::output::{Manifest, read_peft};
 use lorac::passes::{Target, select};
 use lorac::pipeline::Loaded;
-use lorac::progress::Progress;
+use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::train::{LanguageScores, Scores};
 use lorac::verify::Check;
@@ -74,7 +74,7 @@ fn a_decoder_learns_to_predict_held_out_text_on_both_engines() {
         let sets: Vec<String> = source.into_iter().collect();
         let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
         let out = tempfile::tempdir().expect("temp");
-        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: Progress { quiet: true } };
+        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: &Silent };
         let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(outcome.gates, Vec::<String>::new());
         let m = outcome.manifest;
@@ -108,7 +108,7 @@ fn a_perplexity_that_is_too_high_and_a_matrix_with_two_branches_are_named() {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
         let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
         let out = folder.path().join("out");
-        let options = RunOptions { out, command: "test".into(), progress: Progress { quiet: true } };
+        let options = RunOptions { out, command: "test".into(), progress: &Silent };
         run(&loaded, &resolver(), &options, &AtomicBool::new(false))
     };
     let outcome = go(&["train.steps=1", "deploy.metrics.perplexity_max=1.5"]).unwrap_or_else(|e| panic!("{e}"));
@@ -135,7 +135,7 @@ fn parts_of_fused_matrices_are_adapted_on_both_engines() {
             ];
             let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
             let out = tempfile::tempdir().expect("temp");
-            let progress = Progress { quiet: true };
+            let progress = &Silent;
             let options = RunOptions { out: out.path().into(), command: "test".into(), progress };
             let outcome =
                 run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));

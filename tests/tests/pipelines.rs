@@ -6,7 +6,7 @@ use lorac::onnx::{EncodeOptions, OnnxError, SaveOptions, encode, load};
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
 use lorac::program::training;
-use lorac::progress::Progress;
+use lorac::progress::Silent;
 use lorac::run::{RunOptions, plan, run};
 use lorac::train::{Checkpoint, Event};
 use lorac_tests::{engines, resolver, root};
@@ -21,7 +21,7 @@ fn shortened(pipeline: &str, extra: &[&str], out: &Path) -> Manifest {
     let sets: Vec<String> = SHORT.iter().chain(extra).map(|s| s.to_string()).collect();
     let path = root().join("pipelines").join(pipeline);
     let loaded = Loaded::load(&path, &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: Progress { quiet: true } };
+    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent };
     let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(outcome.gates, Vec::<String>::new());
     outcome.manifest
@@ -113,8 +113,8 @@ fn exported(extra: &[&str]) -> Loaded {
     Loaded::load(&root().join("pipelines/exported-onnx.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn silent(out: &Path) -> RunOptions {
-    RunOptions { out: out.into(), command: "test".into(), progress: Progress { quiet: true } }
+fn silent(out: &Path) -> RunOptions<'static> {
+    RunOptions { out: out.into(), command: "test".into(), progress: &Silent }
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
 #[test]
 fn the_order_of_branches_is_that_for_the_tokens_of_a_step() {
     let products = |extra: &[&str]| {
-        let plan = plan(&exported(extra), &resolver(), Progress { quiet: true }).unwrap_or_else(|e| panic!("{e}"));
+        let plan = plan(&exported(extra), &resolver(), &Silent).unwrap_or_else(|e| panic!("{e}"));
         let nodes = plan.compiled.eval.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
         (nodes, plan.compiled.branches.len())
     };

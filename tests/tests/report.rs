@@ -1,7 +1,7 @@
 //! The report as its readers see it: in a browser, on a wide and on a narrow screen, by day and by night.
 
 use lorac::pipeline::Loaded;
-use lorac::progress::Progress;
+use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac_tests::browser::Browser;
 use lorac_tests::{resolver, root};
@@ -45,7 +45,7 @@ fn page(sets: &[&str], out: &Path) {
     let short = ["train.steps=8", "data.eval.take=32", "data.train.take=200", "deploy.verify.samples=32"];
     let sets: Vec<String> = short.iter().chain(sets).map(|s| s.to_string()).collect();
     let loaded = Loaded::load(&root().join("pipelines/quickstart.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: Progress { quiet: true } };
+    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent };
     run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
 }
 

@@ -2,8 +2,12 @@
 //!
 //! `lorac run pipeline.yaml` inserts LoRA branches (Hu et al. 2021) into an ONNX graph, differentiates it into plain ONNX
 //! operators, trains it on a stock ONNX Runtime, folds B·A into W0 and writes a deployable model with no added latency.
-//! This crate holds the pipeline, its sources, the command line and the report, and re-exports the graph API:
-//! [`ir`], [`ops`], [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`].
+//! This crate holds the pipeline and its [`run`](mod@run), and re-exports [`source`] and the graph API: [`ir`], [`ops`],
+//! [`onnx`], [`passes`], [`runtime`], [`models`], [`data`], [`train`]. It must never know a command line or a terminal:
+//! those are `lorac-cli`'s.
+//!
+//! Features: `embedded` (on by default) compiles tract in, `hub` the client of `hf:` sources, `report` the report.html
+//! of a run.
 //!
 //! ```
 //! let graph = lorac::ir::parse("graph g(%x: f32[N,4]) -> %y { %y = Relu(%x) : f32[N,4] }")?;
@@ -13,14 +17,12 @@
 
 pub use {
     lorac_data as data, lorac_ir as ir, lorac_models as models, lorac_onnx as onnx, lorac_ops as ops,
-    lorac_passes as passes, lorac_runtime as runtime, lorac_train as train,
+    lorac_passes as passes, lorac_runtime as runtime, lorac_source as source, lorac_train as train,
 };
 
 pub mod base;
-pub mod cli;
 pub mod compile;
 pub mod coverage;
-pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod grad;
@@ -30,6 +32,5 @@ pub mod pipeline;
 pub mod program;
 pub mod progress;
 pub mod run;
-pub mod source;
 pub mod theta;
 pub mod verify;

@@ -1,35 +1,26 @@
-//! Bars and lines on stderr. Standard output is for results.
+//! What a run says of itself while it goes on. Nothing is drawn here.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
-use std::time::Duration;
+use std::fmt::Debug;
 
-/// Where progress goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Says nothing at all.
-    pub quiet: bool,
+/// Hears how far a run is. One piece of work goes on at a time.
+pub trait Progress: Debug + Sync {
+    /// A stage is done; `text` is a line that says what came out.
+    fn line(&self, text: &str);
+    /// Work of `len` parts begins: rows of an evaluation, steps of a training.
+    fn begin(&self, what: &str, len: u64);
+    /// The work has come to `position`; `message` may say more, and may be empty.
+    fn at(&self, position: u64, message: &str);
+    /// The work that began last has ended, done or not.
+    fn end(&self);
 }
 
-impl Progress {
-    /// A finished stage, as a line.
-    pub fn line(&self, text: &str) {
-        if !self.quiet {
-            eprintln!("{text}");
-        }
-    }
+/// Says nothing at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Silent;
 
-    /// A bar of `len` steps with what is done, the message, and the time left. Hidden where stderr is no terminal.
-    pub fn bar(&self, len: u64, what: &str) -> ProgressBar {
-        let shown = !self.quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(len), target);
-        let template = "{prefix:>10} [{bar:32}] {pos}/{len} {msg} {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(what.to_string());
-        bar.enable_steady_tick(Duration::from_millis(250));
-        bar
-    }
+impl Progress for Silent {
+    fn line(&self, _text: &str) {}
+    fn begin(&self, _what: &str, _len: u64) {}
+    fn at(&self, _position: u64, _message: &str) {}
+    fn end(&self) {}
 }

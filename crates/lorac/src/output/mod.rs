@@ -3,6 +3,7 @@
 mod atomic;
 mod manifest;
 mod peft;
+#[cfg(feature = "report")]
 mod report;
 
 pub use atomic::{sha256, sha256_file, write_atomic};
@@ -11,6 +12,7 @@ pub use manifest::{
 };
 pub(crate) use manifest::{now, peak_memory};
 pub use peft::{PeftAdapter, PeftModule, read_peft, write_peft};
+#[cfg(feature = "report")]
 pub use report::report;
 
 use std::path::{Path, PathBuf};

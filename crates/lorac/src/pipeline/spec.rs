@@ -14,9 +14,9 @@ pub struct Pipeline {
     /// What the run is called; names its output folder
     pub name: Located,
     /// The model to start from
-    pub model: Origin,
+    pub model: SourceSpec,
     /// The tokenizer: a tokenizer.json. Default: the one beside the model
-    pub tokenizer: Option<Origin>,
+    pub tokenizer: Option<SourceSpec>,
     /// What the model is to learn
     #[schemars(with = "TaskForm")]
     pub task: Task,
@@ -38,7 +38,7 @@ pub struct Pipeline {
 /// A file or folder by its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Origin {
+pub struct SourceSpec {
     /// A path, pypi:NAME==VERSION/PATH or hf:ORG/NAME@REVISION/PATH
     #[schemars(with = "String")]
     pub source: Source,

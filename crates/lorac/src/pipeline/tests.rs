@@ -192,7 +192,7 @@ proptest! {
         if QUICKSTART.is_char_boundary(cut) {
             let text = format!("{}{noise}{}", &QUICKSTART[..cut], &QUICKSTART[cut..]);
             if let Err(e) = Loaded::parse(&text, Path::new("p.yaml"), &[set]) {
-                e.diagnostics().for_each(|d| drop(format!("{:?}", miette::Report::new(d))));
+                drop(e.to_string());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The output folder: files appear in it whole, and the manifest last.
 
 use crate::error::Error;
-use crate::output::{Artifact, Manifest, sha256_file, write_atomic};
+use crate::output::{Artifact, Manifest, sha256_file};
 use lorac_train::TrainError;
 use serde::Serialize;
 use std::fs::File;
@@ -23,10 +23,6 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        Ok(write_atomic(&self.path.join(name), bytes)?)
     }
 
     /// Where checkpoints go.

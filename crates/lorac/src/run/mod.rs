@@ -14,7 +14,7 @@ pub use plan::{Plan, plan};
 
 use crate::compile::Task;
 use crate::error::Error;
-use crate::output::{Manifest, MetricsEval, report};
+use crate::output::{Artifact, Manifest, MetricsEval};
 use crate::pipeline::{Gates, Loaded};
 use crate::program::{program, training};
 use crate::progress::Progress;
@@ -34,13 +34,13 @@ use stop::Stoppable;
 
 /// How a run is started.
 #[derive(Clone, Debug)]
-pub struct RunOptions {
+pub struct RunOptions<'a> {
     /// The output folder.
     pub out: PathBuf,
     /// The command line, for the manifest.
     pub command: String,
-    /// Where progress goes.
-    pub progress: Progress,
+    /// What hears how far the run is.
+    pub progress: &'a dyn Progress,
 }
 
 /// What a run leaves behind.
@@ -170,10 +170,23 @@ fn finish(
     let mut artifacts = deployed.artifacts;
     artifacts.push(("metrics.jsonl".into(), "metrics"));
     manifest.artifacts = folder.artifacts(&artifacts)?;
-    folder.write("report.html", report(&manifest, &rows, &gates)?.as_bytes())?;
-    manifest.artifacts.extend(folder.artifacts(&[("report.html".into(), "report")])?);
+    manifest.artifacts.extend(report(folder, &manifest, &rows, &gates)?);
     folder.manifest(&manifest)?;
     Ok(Outcome { manifest, gates })
+}
+
+/// Writes the report.
+#[cfg(feature = "report")]
+fn report(folder: &Folder, manifest: &Manifest, rows: &[Event], gates: &[String]) -> Result<Vec<Artifact>, Error> {
+    let page = crate::output::report(manifest, rows, gates)?;
+    crate::output::write_atomic(&folder.path().join("report.html"), page.as_bytes())?;
+    folder.artifacts(&[("report.html".into(), "report")])
+}
+
+/// Without the feature `report` there is none.
+#[cfg(not(feature = "report"))]
+fn report(_: &Folder, _: &Manifest, _: &[Event], _: &[String]) -> Result<Vec<Artifact>, Error> {
+    Ok(Vec::new())
 }
 
 /// The error of a run that is to end here.
@@ -213,31 +226,35 @@ fn describe(s: &Scores) -> String {
 fn scores(
     plan: &mut Plan,
     judge: &mut dyn Program,
-    progress: Progress,
+    progress: &dyn Progress,
     what: &str,
     stop: &AtomicBool,
 ) -> Result<Scores, Error> {
     let judge = &mut Stoppable { program: judge, stop };
-    let bar = progress.bar(plan.eval.labels.len() as u64, what);
+    progress.begin(what, plan.eval.labels.len() as u64);
     let (feeds, data, batch) = (&plan.compiled.feeds, &plan.eval, plan.eval_batch);
-    let seen = |rows: usize| bar.inc(rows as u64);
-    let scores = match &plan.task {
-        Task::Classify(c) => Scores::Classes(evaluate_classes(judge, feeds, data, batch, c.classes, seen)?),
-        Task::CausalLm(_) => Scores::Language(evaluate_language(judge, feeds, data, batch, seen)?),
+    let mut done = 0;
+    let seen = |rows: usize| {
+        done += rows as u64;
+        progress.at(done, "");
     };
-    bar.finish_and_clear();
-    Ok(scores)
+    let scores = match &plan.task {
+        Task::Classify(c) => evaluate_classes(judge, feeds, data, batch, c.classes, seen).map(Scores::Classes),
+        Task::CausalLm(_) => evaluate_language(judge, feeds, data, batch, seen).map(Scores::Language),
+    };
+    progress.end();
+    Ok(scores?)
 }
 
 fn train(
     plan: &Plan,
     step: &mut Step,
     folder: &Folder,
-    progress: Progress,
+    progress: &dyn Progress,
     stop: &AtomicBool,
     mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
 ) -> Result<Summary, Error> {
-    let bar = progress.bar(plan.schedule.total, "training");
+    progress.begin("training", plan.schedule.total);
     let job = Fit {
         data: &plan.train,
         feeds: &plan.compiled.feeds,
@@ -249,11 +266,10 @@ fn train(
         stop,
     };
     let summary = fit(step, &job, |event| {
-        bar.set_position(event.step);
-        bar.set_message(format!("loss {:.4}  lr {:.2e}", event.loss, event.lr));
+        progress.at(event.step, &format!("loss {:.4}  lr {:.2e}", event.loss, event.lr));
         observe(event)
     });
-    bar.finish_and_clear();
+    progress.end();
     Ok(summary?)
 }
 

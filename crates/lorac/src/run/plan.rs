@@ -48,7 +48,7 @@ pub struct Plan {
 }
 
 /// Resolves, reads, selects and compiles.
-pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: Progress) -> Result<Plan, Error> {
+pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let mut inputs = Vec::new();
     let (model_source, model) = open_model(p, resolver)?;

@@ -1,11 +1,12 @@
 //! Results and errors, for people and for machines.
 
 use super::args::Format;
+use crate::diagnostic::diagnostics;
 use crate::doctor::Finding;
-use crate::error::Error;
-use crate::inspect::Summary;
-use crate::run::Outcome;
-use crate::verify::Verdict;
+use lorac::error::Error;
+use lorac::inspect::Summary;
+use lorac::run::Outcome;
+use lorac::verify::Verdict;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -39,7 +40,7 @@ pub(super) fn error(error: &Error, format: Format) {
         return;
     }
     match error {
-        Error::Pipeline(p) => p.diagnostics().for_each(|d| eprintln!("{:?}", miette::Report::new(d))),
+        Error::Pipeline(p) => diagnostics(p).for_each(|d| eprintln!("{:?}", miette::Report::new(d))),
         other => eprintln!("error: {other}"),
     }
 }

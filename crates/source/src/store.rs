@@ -15,7 +15,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::progress::Progress;
+use super::progress::{Progress, Work};
 use super::{SourceError, hash};
 
 const TEMPORARY: &str = ".tmp-";
@@ -78,8 +78,8 @@ impl Store {
         self.load().lookup(&self.files(), path, false)
     }
 
-    /// Waits for other lorac processes, then takes the store to change it.
-    pub(super) fn lock(&self, progress: Progress) -> Result<Locked<'_>, SourceError> {
+    /// Waits for other processes, then takes the store to change it.
+    pub(super) fn lock(&self, progress: Option<&dyn Progress>) -> Result<Locked<'_>, SourceError> {
         fs::create_dir_all(&self.root).map_err(SourceError::io("create", &self.root))?;
         let path = self.root.join(".lock");
         let file = OpenOptions::new()
@@ -91,10 +91,9 @@ impl Store {
         let locked = match file.try_lock() {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => {
-                let waiting = progress.spinner(format!("waiting for another lorac at {}", self.root.display()));
-                let result = file.lock();
-                waiting.finish_and_clear();
-                result
+                let what = format!("waiting for another process at {}", self.root.display());
+                let _waiting = Work::begin(progress, &what);
+                file.lock()
             }
             Err(TryLockError::Error(e)) => Err(e),
         };
@@ -171,6 +170,7 @@ impl Locked<'_> {
     }
 
     /// Moves a downloaded file in as `path`.
+    #[cfg(feature = "hub")]
     pub(super) fn keep(&mut self, path: &str, from: &Path) -> Result<(), SourceError> {
         let to = self.place(path)?;
         let entry = move_in(from, &to)?;
@@ -294,8 +294,6 @@ fn move_in(from: &Path, to: &Path) -> Result<Entry, SourceError> {
 mod tests {
     use super::*;
 
-    const QUIET: Progress = Progress { quiet: true };
-
     #[test]
     fn the_cache_folder_follows_the_environment() {
         let with = |vars: &'static [(&str, &str)]| {
@@ -313,7 +311,7 @@ mod tests {
         let store = Store::new(dir.path().join("s"));
         assert!(store.quick("a/x").is_none());
         {
-            let mut locked = store.lock(QUIET).unwrap();
+            let mut locked = store.lock(None).unwrap();
             locked.put("a/x", &mut "one".as_bytes()).unwrap();
             locked.complete("a");
             // Not saved: as if the run had been killed here.
@@ -321,7 +319,7 @@ mod tests {
         assert!(store.root().join("files/a/x").exists());
         assert!(store.quick("a/x").is_none());
         {
-            let mut locked = store.lock(QUIET).unwrap();
+            let mut locked = store.lock(None).unwrap();
             locked.put("a/x", &mut "one".as_bytes()).unwrap();
             locked.complete("a");
             locked.save().unwrap();
@@ -333,9 +331,9 @@ mod tests {
         let old = File::options().write(true).open(&file).unwrap();
         old.set_modified(UNIX_EPOCH).unwrap();
         assert!(store.quick("a").is_none(), "another time needs a look");
-        assert!(store.lock(QUIET).unwrap().lookup("a").is_some(), "and the sum still holds");
+        assert!(store.lock(None).unwrap().lookup("a").is_some(), "and the sum still holds");
         fs::write(&file, "two").unwrap();
-        assert!(store.lock(QUIET).unwrap().lookup("a").is_none(), "and now it does not");
+        assert!(store.lock(None).unwrap().lookup("a").is_none(), "and now it does not");
     }
 
     #[test]
@@ -345,7 +343,7 @@ mod tests {
         fs::create_dir(dir.path().join(".tmp-old")).unwrap();
         fs::write(dir.path().join(".tmp-old/half.whl"), "half").unwrap();
         fs::write(dir.path().join("index.json"), "{ half").unwrap();
-        let mut locked = store.lock(QUIET).unwrap();
+        let mut locked = store.lock(None).unwrap();
         assert!(!dir.path().join(".tmp-old").exists());
         assert!(locked.archive().is_none());
     }

@@ -2,9 +2,9 @@
 
 use super::args::Format;
 use super::{open, render};
-use crate::error::Error;
-use crate::grad::{Cost, Gradient, Loss, Request, cost, grad};
-use lorac_onnx::{Model, SaveOptions, save};
+use lorac::error::Error;
+use lorac::grad::{Cost, Gradient, Loss, Request, cost, grad};
+use lorac::onnx::{Model, SaveOptions, save};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::archive::{self, Found};
-use super::progress::bytes_below;
+use super::progress::{Work, bytes_below};
 use super::store::Locked;
 use super::{Resolver, SourceError};
 
@@ -111,7 +111,7 @@ struct Run {
 }
 
 fn run(resolver: &Resolver, spec: &str, python: &Path, args: &[String], folder: &Path) -> std::io::Result<Run> {
-    // pip downloads into its temporary folder first: with that one here, the spinner sees the bytes come in, and
+    // pip downloads into its temporary folder first: with that one here, the bytes are seen as they come in, and
     // nothing is left elsewhere by a kill.
     let work = folder.join("work");
     std::fs::create_dir_all(&work)?;
@@ -133,17 +133,17 @@ fn run(resolver: &Resolver, spec: &str, python: &Path, args: &[String], folder: 
         }
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let spinner = resolver.progress().spinner(format!("pip is downloading {spec}"));
+    let work = Work::begin(resolver.progress(), &format!("pip is downloading {spec}"));
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
         std::thread::sleep(Duration::from_millis(50));
-        if !spinner.is_hidden() {
-            spinner.set_position(bytes_below(folder));
+        if work.is_heard() {
+            work.at(bytes_below(folder), None);
         }
     };
-    spinner.finish_and_clear();
+    drop(work);
     let stderr = reader.join().unwrap_or_default();
     Ok(Run { success: status.success(), stderr })
 }

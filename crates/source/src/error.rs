@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a source could not be had; each message says what was tried and what to do.
+/// Why a source could not be had; each message says what was tried and what to do, each [`code`](Self::code) is stable.
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The text is none of the known forms.
@@ -96,6 +96,15 @@ pub enum SourceError {
         hint: String,
     },
 
+    /// An `hf:` source that is not in the cache, and a build that cannot download it.
+    #[error(
+        "`{spec}` is not in the cache, and this build has no hub support: build with the feature `hub`, or download the files and give their path"
+    )]
+    NoHub {
+        /// The source.
+        spec: String,
+    },
+
     /// A package entry that would leave the folder it is unpacked into.
     #[error("{}: entry `{entry}` is unsafe to unpack: {why}; the package is broken or hostile and was not used", .archive.display())]
     UnsafeEntry {
@@ -118,7 +127,7 @@ pub enum SourceError {
 
     /// The content is not what the pipeline pinned.
     #[error(
-        "`{spec}` has another sha256 than the pipeline pins, so it was not used\n  want {want}\n  got  {got}\n  file {}\n  if the content is meant to be new, write the new sha256 into the pipeline; if it may be damaged, remove that path and run again",
+        "`{spec}` has another sha256 than the pipeline pins, so it was not used\n  expected {want}\n  found    {got}\n  in       {}\n  if the content is meant to be new, write the new sha256 into the pipeline; if it may be damaged, remove that path and run again",
         .path.display()
     )]
     Sha256Mismatch {
@@ -133,7 +142,7 @@ pub enum SourceError {
     },
 
     /// A pinned sum that is not a sha256.
-    #[error("`{text}` is not a sha256: it takes 64 hexadecimal digits")]
+    #[error("`{text}` is not a sha256: expected 64 hexadecimal digits")]
     BadSha256 {
         /// The text as written.
         text: String,
@@ -153,6 +162,26 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// A stable name for programs: `source::` and what went wrong.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SourceError::Syntax { .. } => "source::syntax",
+            SourceError::NoCacheDir => "source::no_cache_dir",
+            SourceError::NotFound { .. } => "source::not_found",
+            SourceError::NoSuchEntry { .. } => "source::no_such_entry",
+            SourceError::NotCached { .. } => "source::not_cached",
+            SourceError::NoPip { .. } => "source::no_pip",
+            SourceError::Pip { .. } => "source::pip",
+            SourceError::Hub { .. } => "source::hub",
+            SourceError::NoHub { .. } => "source::no_hub",
+            SourceError::UnsafeEntry { .. } => "source::unsafe_entry",
+            SourceError::Archive { .. } => "source::archive",
+            SourceError::Sha256Mismatch { .. } => "source::sha256",
+            SourceError::BadSha256 { .. } => "source::bad_sha256",
+            SourceError::Io { .. } => "source::io",
+        }
+    }
+
     /// For `map_err` on file operations.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError + use<> {
         let path = path.to_owned();

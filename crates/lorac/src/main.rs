@@ -1,7 +1,0 @@
-//! The `lorac` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    lorac::cli::main()
-}
