@@ -366,7 +366,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Takes away every weight that nothing reads and that is no output. Returns how many there were.
+    /// Takes away every weight that nothing reads and that is not an output. Returns how many there were.
     pub fn remove_unused_weights(&mut self) -> usize {
         let unused = self.weights().filter(|(id, v, _)| v.uses.is_empty() && !self.outputs.contains(id));
         let unused: Vec<ValueId> = unused.map(|w| w.0).collect();

@@ -1,4 +1,4 @@
-//! Why a folder or a file is no model.
+//! Why a folder or a file is not a model.
 
 use lorac_ir::{Fact, PatchError};
 use lorac_ops::InferError;
@@ -6,7 +6,7 @@ use safetensors::SafeTensorError;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why a folder or a file is no model.
+/// Why a folder or a file is not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
@@ -54,7 +54,7 @@ pub enum ModelError {
         source: SafeTensorError,
     },
     /// The GGUF file is truncated or malformed, or of a kind that is not known.
-    #[error("{} is no GGUF file that can be read: {what}", file.display())]
+    #[error("{} is not a GGUF file that can be read: {what}", file.display())]
     Gguf {
         /// The file.
         file: PathBuf,
@@ -77,7 +77,7 @@ pub enum ModelError {
         /// Every tensor that it lacks.
         missing: Vec<String>,
         /// Every tensor that does not fit.
-        wrong: Vec<Misfit>,
+        wrong: Vec<ShapeMismatch>,
     },
     /// A node of the model contradicts its operands.
     #[error("the model's graph is inconsistent: {0}")]
@@ -100,13 +100,13 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, wanted {}", self.field, self.got, self.want)
+        write!(f, "{} is {}, expected {}", self.field, self.got, self.want)
     }
 }
 
 /// A tensor of the wrong shape or element type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub struct ShapeMismatch {
     /// Its name.
     pub tensor: String,
     /// What fits.
@@ -115,9 +115,9 @@ pub struct Misfit {
     pub got: Fact,
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for ShapeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, wanted {}", self.tensor, self.got, self.want)
+        write!(f, "{} is {}, expected {}", self.tensor, self.got, self.want)
     }
 }
 
@@ -129,8 +129,8 @@ fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn tensors(missing: &[String], wrong: &[Misfit]) -> String {
+fn tensors(missing: &[String], wrong: &[ShapeMismatch]) -> String {
     let absent = (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")));
-    let misfits = (!wrong.is_empty()).then(|| list(wrong));
-    absent.into_iter().chain(misfits).collect::<Vec<_>>().join("; ")
+    let mismatches = (!wrong.is_empty()).then(|| list(wrong));
+    absent.into_iter().chain(mismatches).collect::<Vec<_>>().join("; ")
 }

@@ -35,8 +35,8 @@ fn all_tensors_that_do_not_fit_are_named_at_once() {
     assert_eq!(missing, ["embeddings.LayerNorm.bias", "encoder.layer.1.output.dense.weight"]);
     let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let want = [
-        "embeddings.word_embeddings.weight is i32[97,32], wanted f32[97,32]",
-        "encoder.layer.0.attention.self.key.weight is f32[32,31], wanted f32[32,32]",
+        "embeddings.word_embeddings.weight is i32[97,32], expected f32[97,32]",
+        "encoder.layer.0.attention.self.key.weight is f32[32,31], expected f32[32,32]",
     ];
     assert_eq!(wrong, want);
 }

@@ -15,13 +15,13 @@ pub struct Bench {
     pub trained: Vec<(usize, String)>,
 }
 
-/// Why a case is none.
+/// Why a case is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BenchError {
     /// An operand's data does not fill its shape.
     #[error("operand {0} does not fill its shape")]
     Operand(usize),
-    /// The data is no tensor.
+    /// The data is not a valid tensor.
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// The graph cannot be made.

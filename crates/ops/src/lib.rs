@@ -31,5 +31,5 @@ pub use case::{Attribute, Case, Operand, case};
 pub use emit::{Emit, Val};
 pub use eval::{Args, Array, EvalError, array, evaluate, tensor};
 pub use family::TABLE;
-pub use infer::{Contents, Ctx, InferError, Input, Known, infer, infer_node};
+pub use infer::{Ctx, InferError, Inferred, Input, ShapeData, infer, infer_node};
 pub use op::{Grad, Lowering, Op, Vjp, find};

@@ -1,6 +1,6 @@
 //! What an operator is.
 
-use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Known, TABLE, Val};
+use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Inferred, TABLE, Val};
 use lorac_ir::{Dim, Node, OpName};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -17,12 +17,12 @@ pub struct Op {
     pub inputs: (usize, usize),
     /// Fewest and most results.
     pub outputs: (usize, usize),
-    /// Element types, shapes and, where they describe shapes, contents of the results.
-    pub infer: fn(&Ctx) -> Result<Vec<Known>, InferError>,
+    /// Element types, shapes and, where they describe shapes, elements of the results.
+    pub infer: fn(&Ctx) -> Result<Vec<Inferred>, InferError>,
     /// The results, in f64.
     pub eval: fn(&Args) -> Result<Vec<Array>, EvalError>,
     /// Floating-point operations, in the symbols of the shapes.
-    pub flops: fn(&Ctx, &[Known]) -> Dim,
+    pub flops: fn(&Ctx, &[Inferred]) -> Dim,
     /// How gradients pass through it.
     pub grad: Grad,
 }

@@ -19,9 +19,9 @@ fn every_case() -> impl Iterator<Item = (&'static Op, &'static Case, bool)> {
 /// The gradients that the rule gives, by input.
 fn by_rule(bench: &Bench, cotangents: &[(String, Array)]) -> Result<Vec<Array>, String> {
     let mut graph = bench.graph.clone();
-    let contents = infer(&mut graph).map_err(|e| e.to_string())?;
+    let shape_data = infer(&mut graph).map_err(|e| e.to_string())?;
     let (_, node) = graph.nodes().next().ok_or("no node")?;
-    let emit = Emit::new(&graph, &contents, "test");
+    let emit = Emit::new(&graph, &shape_data, "test");
     let gys: Vec<Option<Val>> = node
         .outputs
         .iter()
@@ -136,11 +136,11 @@ fn every_lowering_means_the_operator() {
     for (op, case, symbolic) in every_case() {
         let Grad::Lower { lower, .. } = op.grad else { continue };
         let mut bench = Bench::new(op, case, DType::F64, symbolic, &mut Random(5)).expect("a case");
-        let contents = infer(&mut bench.graph).expect("infers");
+        let shape_data = infer(&mut bench.graph).expect("infers");
         let want = evaluate(&bench.graph, &named(&bench.inputs)).expect("evaluates");
         let mut graph = bench.graph.clone();
         let (_, node) = bench.graph.nodes().next().expect("one node");
-        let emit = Emit::new(&bench.graph, &contents, "lower");
+        let emit = Emit::new(&bench.graph, &shape_data, "lower");
         let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(emit.absent(), |v| emit.val(v))).collect();
         let ids: Vec<_> = lower(&emit, node, &x).iter().take(node.outputs.len()).map(|v| v.id()).collect();
         if let Some(why) = emit.take_error().filter(|_| symbolic) {

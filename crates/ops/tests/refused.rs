@@ -82,12 +82,12 @@ fn contents_of_narrow_integers_wrap() {
         %minus = Cast(%m, to=7) : i64[1]
     }";
     let mut graph = parse(text).expect("parses");
-    let contents = infer(&mut graph).expect("infers");
+    let shape_data = infer(&mut graph).expect("infers");
     let computed = evaluate(&graph, &[]).expect("evaluates");
     for ((name, want), computed) in [("sum", 44), ("less", 156), ("minus", -128)].into_iter().zip(computed) {
         let value = graph.find(name).expect("there");
         assert_eq!(computed[[0]], want as f64, "{name}");
-        assert_eq!(contents.get(value).map(Vec::as_slice), Some([Dim::Known(want)].as_slice()), "{name}");
+        assert_eq!(shape_data.get(value).map(Vec::as_slice), Some([Dim::Known(want)].as_slice()), "{name}");
     }
 }
 

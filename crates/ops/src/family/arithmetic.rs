@@ -48,7 +48,7 @@ const DIV: Op = Op {
     },
     eval: |a| {
         if a.dtype(0).is_int() && a.x(1)?.iter().any(|y| *y == 0.0) {
-            return misfit("an integer is divided by zero");
+            return invalid("an integer is divided by zero");
         }
         zip_numbers(a, |x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))
     },
@@ -93,12 +93,12 @@ const VARIADIC: Op = Op {
     ..UNARY
 };
 
-/// The larger number; what is no number spreads.
+/// The larger number; NaN spreads.
 pub(super) fn larger(x: f64, y: f64) -> f64 {
     if x > y || x.is_nan() { x } else { y }
 }
 
-/// The smaller number; what is no number spreads.
+/// The smaller number; NaN spreads.
 pub(super) fn smaller(x: f64, y: f64) -> f64 {
     if x < y || x.is_nan() { x } else { y }
 }
@@ -114,7 +114,7 @@ fn pick<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
     masks.iter().enumerate().map(|(slot, mask)| b.want(slot, || share * *mask)).collect()
 }
 
-fn fold(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
+fn fold(a: &Args, f: impl Fn(f64, f64) -> f64) -> EvalResult {
     let mut y = a.x(0)?.clone();
     for slot in 1..a.inputs.len() {
         y = crate::eval::zip(&y, a.x(slot)?, &f)?;
@@ -142,7 +142,7 @@ const MOD: Op = Op {
     name: "Mod",
     eval: |a| {
         if a.dtype(0).is_int() && a.x(1)?.iter().any(|y| *y == 0.0) {
-            return misfit("an integer is divided by zero");
+            return invalid("an integer is divided by zero");
         }
         match a.node.int("fmod", 0) {
             // The sign of the divisor.
@@ -203,7 +203,7 @@ fn power_by_base<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     }
     let dtype = x.fact().dtype;
     let (p, zero) = (p.cast(dtype), p.binary("Equal", p.like(0.0)).cast(dtype));
-    // 0 x^-1 is no number at zero; 0 x^0 is zero everywhere.
+    // 0 x^-1 is NaN at zero; 0 x^0 is zero everywhere.
     b.gy * (p * x.binary("Pow", p - 1.0 + zero))
 }
 

@@ -46,7 +46,7 @@ const CONCAT: Op = Op {
         let parts = (0..a.inputs.len()).map(|slot| a.x(slot).map(|x| x.view())).collect::<Result<Vec<_>, _>>()?;
         let axis = a.axis(0, a.x(0)?.ndim())?;
         if parts.iter().any(|x| x.ndim() != a.inputs.first().and_then(Option::as_ref).map_or(0, |x| x.ndim())) {
-            return misfit("operands of different ranks");
+            return invalid("operands of different ranks");
         }
         Ok(vec![ndarray::concatenate(Axis(axis), &parts)?])
     },
@@ -99,7 +99,7 @@ const EXPAND: Op = Op {
         affordable(&dims)?;
         match a.x(0)?.broadcast(dims) {
             Some(y) => Ok(vec![y.to_owned()]),
-            None => misfit(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
+            None => invalid(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
         }
     },
     // The driver sums what was broadcast.
@@ -276,7 +276,7 @@ const TILE: Op = Op {
         let x = a.x(0)?;
         let repeats: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
         if repeats.len() != x.ndim() {
-            return misfit(format!("{repeats:?} repeats of {:?}", x.shape()));
+            return invalid(format!("{repeats:?} repeats of {:?}", x.shape()));
         }
         let dims: Vec<usize> = x.shape().iter().zip(&repeats).map(|(n, r)| n.saturating_mul(*r)).collect();
         affordable(&dims)?;
@@ -324,7 +324,7 @@ const TRANSPOSE: Op = Op {
         let x = a.x(0)?;
         match permutation(a.node, x.ndim()) {
             Some(perm) => Ok(vec![x.view().permuted_axes(perm).as_standard_layout().into_owned()]),
-            None => misfit("perm is no permutation"),
+            None => invalid("perm is not a permutation"),
         }
     },
     grad: Grad::rule(
@@ -339,7 +339,7 @@ const TRANSPOSE: Op = Op {
     ..MOVES
 };
 
-/// The attribute `perm`, or the axes reversed; `None` if it is no permutation of `rank` axes.
+/// The attribute `perm`, or the axes reversed; `None` if it is not a permutation of `rank` axes.
 fn permutation(node: &lorac_ir::Node, rank: usize) -> Option<Vec<usize>> {
     let Some(perm) = node.ints("perm") else { return Some((0..rank).rev().collect()) };
     let perm: Vec<usize> = perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<_>>()?;

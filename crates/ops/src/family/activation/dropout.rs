@@ -13,7 +13,7 @@ pub(super) const DROPOUT: Op = Op {
         let training = a.opt(2).and_then(|t| t.first()).is_some_and(|t| *t != 0.0);
         let ratio = a.opt(1).and_then(|r| r.first()).copied().unwrap_or(0.5);
         match training && ratio != 0.0 {
-            true => misfit("what Dropout drops in training mode is random"),
+            true => invalid("what Dropout drops in training mode is random"),
             false => Ok(vec![a.x(0)?.clone(), a.x(0)?.mapv(|_| 1.0)]),
         }
     },

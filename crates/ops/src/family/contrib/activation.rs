@@ -66,7 +66,7 @@ const BIAS_DROPOUT: Op = Op {
     infer: |c| Ok(vec![c.fact(0).into(), Fact { dtype: DType::Bool, ..c.fact(0) }.into()]),
     eval: |a| {
         if a.opt(4).and_then(|t| t.first()).is_some_and(|t| *t != 0.0) {
-            return misfit("BiasDropout in training mode has no fixed value");
+            return invalid("BiasDropout in training mode has no fixed value");
         }
         let mut y = biased(a)?;
         if let Some(residual) = a.opt(2) {
@@ -110,7 +110,7 @@ const BIAS_SOFTMAX: Op = Op {
     eval: |a| {
         let mut y = biased(a)?;
         if y.shape() != a.x(0)?.shape() {
-            return misfit("the bias is larger than the data");
+            return invalid("the bias is larger than the data");
         }
         let axis = a.axis(1, y.ndim())?;
         let width: usize = y.shape()[axis..].iter().product();
@@ -157,10 +157,10 @@ const BIAS_SPLIT_GELU: Op = Op {
     },
     eval: |a| {
         let x = biased(a)?;
-        let Some((width, outer)) = x.shape().split_last() else { return misfit("BiasSplitGelu of a scalar") };
+        let Some((width, outer)) = x.shape().split_last() else { return invalid("BiasSplitGelu of a scalar") };
         let half = width / 2;
         if width % 2 != 0 {
-            return misfit(format!("{width} elements have no halves"));
+            return invalid(format!("{width} elements have no halves"));
         }
         let flat: Vec<f64> = x.iter().copied().collect();
         let rows = flat.chunks((2 * half).max(1));

@@ -14,7 +14,7 @@ pub(in crate::family) const OPS: &[Op] = &[
     ),
     refused(
         "MRotaryEmbedding",
-        "rotary embedding of three positions a token is not written out yet; export the model with plain operators",
+        "rotary embedding of three positions per token has no lowering yet; export the model with plain operators",
     ),
     ROTARY_EMBEDDING,
 ];
