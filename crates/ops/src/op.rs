@@ -1,9 +1,7 @@
 //! What an operator is.
 
-use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Inferred, TABLE, Val};
-use lorac_ir::{Dim, Node, OpName};
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Inferred, Val};
+use lorac_ir::{Dim, Node};
 
 /// One operator of one domain, in the form it has from opset `since` on.
 pub struct Op {
@@ -84,11 +82,4 @@ impl Grad {
             Grad::Zero(_) | Grad::Unsupported(_) => &[],
         }
     }
-}
-
-/// The table's entry for an operator.
-pub fn find(op: &OpName) -> Option<&'static Op> {
-    static INDEX: LazyLock<HashMap<(&str, &str), &Op>> =
-        LazyLock::new(|| TABLE.iter().flat_map(|family| family.iter()).map(|op| ((op.domain, op.name), op)).collect());
-    INDEX.get(&(&*op.domain, &*op.name)).copied()
 }

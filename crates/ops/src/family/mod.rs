@@ -84,21 +84,22 @@ pub static TABLE: &[&[Op]] = &[
 type InferResult = Result<Vec<Inferred>, InferError>;
 type EvalResult = Result<Vec<Array>, EvalError>;
 
-/// One result like the first operand, one operation an element.
-const UNARY: Op = Op {
+/// One result like the first operand, one operation per element; without a name, an evaluation and a gradient: what
+/// entries begin from.
+pub const UNARY: Op = Op {
     domain: "",
     name: "",
     since: 13,
     inputs: (1, 1),
     outputs: (1, 1),
     infer: like_first,
-    eval: |_| Err(EvalError::Unknown(String::new())),
+    eval: |a| Err(EvalError::Unknown(a.node.op.to_string())),
     flops: elementwise,
     grad: Grad::Unsupported("no rule"),
 };
 
-/// Two operands that broadcast.
-const BINARY: Op = Op { inputs: (2, 2), infer: |c| pair(c, c.dtype()), ..UNARY };
+/// [`UNARY`] with two operands that broadcast.
+pub const BINARY: Op = Op { inputs: (2, 2), infer: |c| pair(c, c.dtype()), ..UNARY };
 
 /// An operator that only moves elements.
 const MOVES: Op = Op { flops: |_, _| Dim::Known(0), ..UNARY };
