@@ -23,6 +23,35 @@ pub struct Op {
     pub flops: fn(&Ctx, &[Inferred]) -> Dim,
     /// How gradients pass through it.
     pub grad: Grad,
+    /// What else is true of it, for whoever looks for patterns in graphs.
+    pub traits: Traits,
+}
+
+/// Properties of operators that a search through a graph asks for, in place of lists of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Passes a projection on without mixing positions: what follows a product of activations and a matrix is followed
+    /// through it, in both directions.
+    pub carries: bool,
+    /// The nonlinearity of a feed-forward block, or the part of one that its decomposition holds (`Erf` in Gelu).
+    pub activation: bool,
+    /// Keeps every element in its place: only shape or element type change.
+    pub reshapes: bool,
+    /// Normalizes: operands of a projection are followed back through it, results are not followed on.
+    pub normalizes: bool,
+}
+
+impl Traits {
+    /// None of the properties.
+    pub const NONE: Traits = Traits { carries: false, activation: false, reshapes: false, normalizes: false };
+    /// Of an operator that carries, and is nothing more.
+    pub const CARRIES: Traits = Traits { carries: true, ..Traits::NONE };
+    /// Of an activation, which carries too.
+    pub const ACTIVATION: Traits = Traits { activation: true, ..Traits::CARRIES };
+    /// Of a change of shape or element type, which carries too.
+    pub const RESHAPES: Traits = Traits { reshapes: true, ..Traits::CARRIES };
+    /// Of a normalization.
+    pub const NORMALIZES: Traits = Traits { normalizes: true, ..Traits::NONE };
 }
 
 /// The vector-Jacobian product of an operator: a gradient for each operand, `None` where none flows.

@@ -10,6 +10,7 @@ pub(super) const OPS: &[Op] = &[ADD, DIV, MAX, MEAN, MIN, MOD, MUL, POW, SUB, SU
 
 const ADD: Op = Op {
     name: "Add",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x + y),
     eval: |a| zip_numbers(a, |x, y| x + y, i128::wrapping_add),
     grad: Grad::rule(
@@ -21,6 +22,7 @@ const ADD: Op = Op {
 
 const SUB: Op = Op {
     name: "Sub",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x - y),
     eval: |a| zip_numbers(a, |x, y| x - y, i128::wrapping_sub),
     grad: Grad::rule(|b| vec![Some(b.gy), b.want(1, || -b.gy)], &[case(&[Any(&[2, 3]), Any(&[3])])]),
@@ -29,6 +31,7 @@ const SUB: Op = Op {
 
 const MUL: Op = Op {
     name: "Mul",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x * y),
     eval: |a| zip_numbers(a, |x, y| x * y, i128::wrapping_mul),
     grad: Grad::rule(
@@ -40,6 +43,7 @@ const MUL: Op = Op {
 
 const DIV: Op = Op {
     name: "Div",
+    traits: Traits::CARRIES,
     infer: |c| {
         pair_content(c, c.dtype(), |x, y| match (x, y) {
             (Dim::Known(m), Dim::Known(n)) => m.checked_div(n).map_or(Dim::Unknown, Dim::Known),
@@ -61,6 +65,7 @@ const DIV: Op = Op {
 
 const MAX: Op = Op {
     name: "Max",
+    traits: Traits::CARRIES,
     eval: |a| fold(a, larger),
     grad: Grad::rule(
         pick,
@@ -77,6 +82,7 @@ const MAX: Op = Op {
 
 const MIN: Op = Op {
     name: "Min",
+    traits: Traits::CARRIES,
     eval: |a| fold(a, smaller),
     grad: Grad::rule(
         pick,
@@ -164,6 +170,7 @@ const MOD: Op = Op {
 
 const POW: Op = Op {
     name: "Pow",
+    traits: Traits::CARRIES,
     eval: |a| {
         let (base, exponent) = (a.dtype(0), a.dtype(1));
         match (base.is_int(), exponent.is_int()) {

@@ -38,6 +38,7 @@ pub(crate) fn dtype_of(code: i64) -> DType {
 
 const CAST: Op = Op {
     name: "Cast",
+    traits: Traits::RESHAPES,
     infer: |c| cast_fact(c, dtype_of(c.node.int("to", 0))),
     eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), dtype_of(a.node.int("to", 0)))?]),
     grad: Grad::rule(cast_back, &[case(&[Any(&[2, 3])]).with(&[("to", Int(11))])]),

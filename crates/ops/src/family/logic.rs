@@ -51,6 +51,7 @@ const XOR: Op = Op { name: "Xor", eval: |a| zip2(a, |x, y| (x - y).abs()), ..COM
 
 const WHERE: Op = Op {
     name: "Where",
+    traits: Traits::CARRIES,
     inputs: (3, 3),
     infer: |c| {
         let shape = broadcast(&c.fact(1), &c.fact(2))?;

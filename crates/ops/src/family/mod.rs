@@ -2,7 +2,7 @@
 
 use crate::eval::zip;
 use crate::infer::broadcast;
-use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Inferred, Op};
+use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Inferred, Op, Traits};
 use lorac_ir::{DType, Dim, Fact};
 
 mod activation;
@@ -96,6 +96,7 @@ pub const UNARY: Op = Op {
     eval: |a| Err(EvalError::Unknown(a.node.op.to_string())),
     flops: elementwise,
     grad: Grad::Unsupported("no rule"),
+    traits: Traits::NONE,
 };
 
 /// [`UNARY`] with two operands that broadcast.

@@ -6,6 +6,7 @@ use crate::{Backward, Val, case};
 
 pub(super) const DROPOUT: Op = Op {
     name: "Dropout",
+    traits: Traits::CARRIES,
     inputs: (1, 3),
     outputs: (1, 2),
     infer: |c| Ok(vec![c.fact(0).into(), Fact { dtype: DType::Bool, ..c.fact(0) }.into()]),

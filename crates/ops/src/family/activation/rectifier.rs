@@ -96,6 +96,7 @@ pub(super) const P_RELU: Op = Op {
 
 pub(super) const RELU: Op = Op {
     name: "Relu",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, |x| if x < 0.0 { 0.0 } else { x }),
     grad: Grad::rule(
         |b| {

@@ -8,6 +8,7 @@ use lorac_ir::Node;
 
 pub(super) const ROTARY_EMBEDDING: Op = Op {
     name: "RotaryEmbedding",
+    traits: Traits::CARRIES,
     since: 23,
     inputs: (3, 4),
     eval: |a| {

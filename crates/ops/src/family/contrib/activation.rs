@@ -93,6 +93,7 @@ const BIAS_DROPOUT: Op = Op {
 
 const BIAS_GELU: Op = Op {
     name: "BiasGelu",
+    traits: Traits::ACTIVATION,
     inputs: (2, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(exact)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),
@@ -183,6 +184,7 @@ const BIAS_SPLIT_GELU: Op = Op {
 
 const FAST_GELU: Op = Op {
     name: "FastGelu",
+    traits: Traits::ACTIVATION,
     inputs: (1, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(fast)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),
@@ -195,6 +197,7 @@ const FAST_GELU: Op = Op {
 
 const GELU: Op = Op {
     name: "Gelu",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, exact),
     flops: |c, k| elementwise(c, k) * Dim::Known(8),
     grad: Grad::lower(|_, _, x| vec![gelu(x[0], false)], &[case(&[Any(&[2, 3])]), case(&[Any(&[2, 3])]).opset(18)]),
@@ -203,6 +206,7 @@ const GELU: Op = Op {
 
 const QUICK_GELU: Op = Op {
     name: "QuickGelu",
+    traits: Traits::ACTIVATION,
     eval: |a| {
         let alpha = f64::from(a.node.float("alpha", 1.702));
         map(a, |x| x / (1.0 + (-alpha * x).exp()))

@@ -114,6 +114,7 @@ fn layer_norm<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Va
 // The kernel on the CPU leaves the mean and the deviation out.
 const SKIP_LAYER_NORMALIZATION: Op = Op {
     name: "SkipLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (3, 5),
     outputs: (1, 4),
     infer: skip_infer,
@@ -138,6 +139,7 @@ const SKIP_LAYER_NORMALIZATION: Op = Op {
 
 const SKIP_SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
     name: "SkipSimplifiedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (3, 4),
     outputs: (1, 4),
     infer: skip_infer,
@@ -166,6 +168,7 @@ const SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
     domain: "",
     since: 13,
     name: "SimplifiedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (2, 2),
     outputs: (1, 2),
     infer: |c| {
@@ -205,6 +208,7 @@ const SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
 
 const EMBED_LAYER_NORMALIZATION: Op = Op {
     name: "EmbedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (1, 9),
     outputs: (1, 3),
     infer: |c| {

@@ -10,6 +10,7 @@ const GATHERING: Op = Op { inputs: (2, 2), ..MOVES };
 
 pub(super) const GATHER: Op = Op {
     name: "Gather",
+    traits: Traits::CARRIES,
     infer: |c| {
         let (x, index) = (c.fact(0), c.fact(1));
         let (Some(dims), Some(at)) = (x.dims(), index.dims()) else { return one(Fact::unranked(x.dtype)) };

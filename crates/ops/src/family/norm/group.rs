@@ -20,6 +20,7 @@ const SCALED: Op = Op {
 
 pub(super) const INSTANCE_NORMALIZATION: Op = Op {
     name: "InstanceNormalization",
+    traits: Traits::NORMALIZES,
     eval: |a| {
         let channels = a.x(0)?.shape().get(1).copied().unwrap_or(1);
         scaled(a, channels)
@@ -41,6 +42,7 @@ pub(super) const INSTANCE_NORMALIZATION: Op = Op {
 
 pub(super) const GROUP_NORMALIZATION: Op = Op {
     name: "GroupNormalization",
+    traits: Traits::NORMALIZES,
     since: 18,
     infer: |c| {
         let groups = groups(c.node)?;
@@ -124,6 +126,7 @@ fn scaled(a: &Args, groups: usize) -> EvalResult {
 
 pub(super) const MEAN_VARIANCE_NORMALIZATION: Op = Op {
     name: "MeanVarianceNormalization",
+    traits: Traits::NORMALIZES,
     infer: |c| {
         if let Some(rank) = c.fact(0).rank() {
             let axes = mean_axes(c.node);

@@ -8,6 +8,7 @@ use ndarray::Axis;
 
 pub(super) const LP_NORMALIZATION: Op = Op {
     name: "LpNormalization",
+    traits: Traits::NORMALIZES,
     infer: |c| {
         power(c.node)?;
         if let Some(rank) = c.fact(0).rank() {
