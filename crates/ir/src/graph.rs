@@ -172,6 +172,16 @@ pub enum GraphError {
     NoSuchValue(ValueId),
 }
 
+impl GraphError {
+    /// A stable name of the fault, for programs and for looking it up: `graph::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::DuplicateName(_) => "graph::duplicate_name",
+            Self::NoSuchValue(_) => "graph::no_such_value",
+        }
+    }
+}
+
 /// A computation: nodes over values. Nodes are kept in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {

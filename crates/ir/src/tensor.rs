@@ -43,6 +43,17 @@ pub enum TensorError {
     },
 }
 
+impl TensorError {
+    /// A stable name of the fault, for programs and for looking it up: `tensor::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Length { .. } => "tensor::length",
+            Self::Overflow { .. } => "tensor::overflow",
+            Self::DType { .. } => "tensor::dtype",
+        }
+    }
+}
+
 /// A Rust type that is the element type of a [`Tensor`].
 pub trait Element: Copy + Send + Sync + 'static {
     /// The element type.

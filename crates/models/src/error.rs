@@ -3,7 +3,6 @@
 use lorac_ir::{Fact, PatchError};
 use lorac_ops::InferError;
 use safetensors::SafeTensorError;
-use std::fmt;
 use std::path::PathBuf;
 
 /// Why a folder or a file is not a model.
@@ -87,8 +86,28 @@ pub enum ModelError {
     Graph(#[from] PatchError),
 }
 
+impl ModelError {
+    /// A stable name of the fault, for programs and for looking it up: `model::...`, or that of the
+    /// inference or the patch that failed.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "model::unreadable",
+            Self::Json { .. } => "model::json",
+            Self::UnknownType { .. } => "model::unknown_type",
+            Self::Config { .. } => "model::config",
+            Self::Safetensors { .. } => "model::safetensors",
+            Self::Gguf { .. } => "model::gguf",
+            Self::Tokenizer { .. } => "model::tokenizer",
+            Self::Tensors { .. } => "model::tensors",
+            Self::Node(e) => e.code(),
+            Self::Graph(e) => e.code(),
+        }
+    }
+}
+
 /// A field of the configuration that does not fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {got}, expected {want}")]
 pub struct Fault {
     /// Its name.
     pub field: String,
@@ -98,14 +117,16 @@ pub struct Fault {
     pub got: String,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, expected {}", self.field, self.got, self.want)
+impl Fault {
+    /// A stable name of the fault, for programs and for looking it up: `model::config`.
+    pub fn code(&self) -> &'static str {
+        "model::config"
     }
 }
 
 /// A tensor of the wrong shape or element type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{tensor} is {got}, expected {want}")]
 pub struct ShapeMismatch {
     /// Its name.
     pub tensor: String,
@@ -115,9 +136,10 @@ pub struct ShapeMismatch {
     pub got: Fact,
 }
 
-impl fmt::Display for ShapeMismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, expected {}", self.tensor, self.got, self.want)
+impl ShapeMismatch {
+    /// A stable name of the fault, for programs and for looking it up: `model::tensors`.
+    pub fn code(&self) -> &'static str {
+        "model::tensors"
     }
 }
 

@@ -29,6 +29,18 @@ pub enum BenchError {
     Graph(#[from] GraphError),
 }
 
+impl BenchError {
+    /// A stable name of the fault, for programs and for looking it up: `case::...`, or that of the tensor or
+    /// the graph.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Operand(_) => "case::operand",
+            Self::Tensor(e) => e.code(),
+            Self::Graph(e) => e.code(),
+        }
+    }
+}
+
 /// A small generator, so that a failing case fails the same everywhere.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);

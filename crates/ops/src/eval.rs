@@ -47,6 +47,20 @@ pub enum EvalError {
     },
 }
 
+impl EvalError {
+    /// A stable name of the fault, for programs and for looking it up: `eval::...`. Of a node it is that of
+    /// what is wrong with it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "eval::unknown_operator",
+            Self::Missing(_) => "eval::missing_operand",
+            Self::Invalid(_) => "eval::invalid",
+            Self::NoInput(_) => "eval::no_input",
+            Self::Node { source, .. } => source.code(),
+        }
+    }
+}
+
 impl From<ndarray::ShapeError> for EvalError {
     fn from(e: ndarray::ShapeError) -> EvalError {
         EvalError::Invalid(e.to_string())

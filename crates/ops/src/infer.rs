@@ -96,7 +96,22 @@ pub enum InferError {
     Many(Vec<InferError>),
 }
 
-/// ShapeData longer than this are not followed.
+impl InferError {
+    /// A stable name of the fault, for programs and for looking it up: `infer::...`. Of a node it is that of
+    /// what is wrong with it, of several nodes that of the first.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Arity { .. } => "infer::arity",
+            Self::Mismatch(..) => "infer::mismatch",
+            Self::Attribute { .. } => "infer::attribute",
+            Self::Operand { .. } => "infer::operand",
+            Self::Node { source, .. } => source.code(),
+            Self::Many(all) => all.first().map_or("infer::many", Self::code),
+        }
+    }
+}
+
+/// Elements of tensors with more of them are not followed.
 const MAX_CONTENT: usize = 64;
 
 impl<'a> Ctx<'a> {

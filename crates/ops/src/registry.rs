@@ -62,6 +62,17 @@ pub enum RegisterError {
     Registered(String),
 }
 
+impl RegisterError {
+    /// A stable name of the fault, for programs and for looking it up: `register::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoName => "register::no_name",
+            Self::InTable(_) => "register::in_table",
+            Self::Registered(_) => "register::registered",
+        }
+    }
+}
+
 /// The entry for an operator: the table's, else the one that was [registered](register()).
 pub fn find(op: &OpName) -> Option<&'static Op> {
     in_table(&op.domain, &op.name).or_else(|| {

@@ -17,6 +17,13 @@ pub struct ParseError {
     pub what: String,
 }
 
+impl ParseError {
+    /// A stable name of the fault, for programs and for looking it up: `text::syntax`.
+    pub fn code(&self) -> &'static str {
+        "text::syntax"
+    }
+}
+
 /// Reads what [`crate::print()`] writes. Opset 20 where none is given.
 ///
 /// # Errors
