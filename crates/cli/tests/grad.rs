@@ -1,7 +1,8 @@
 //! `lorac grad` as a user types it: what it writes and says, and how it ends on bad input.
 
+use lorac::grad::{Loss, Request};
 use lorac::ir::{Graph, Tensor};
-use lorac::ops::{Array, evaluate};
+use lorac::ops::{Array, Grad, Op, Operand, UNARY, case, evaluate, register};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -136,6 +137,36 @@ fn bad_input_is_named_and_leaves_nothing() {
         let left: Vec<_> = std::fs::read_dir(folder.path()).expect("lists").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["m.onnx"], "{args:?}");
     }
+}
+
+static SQUARE: Op = Op {
+    domain: "own",
+    name: "Square",
+    since: 1,
+    eval: |a| Ok(vec![a.x(0)?.mapv(|x| x * x)]),
+    grad: Grad::rule(|b| vec![Some(2.0 * b.gy * b.x[0])], &[case(&[Operand::Any(&[2, 3])])]),
+    ..UNARY
+};
+
+#[test]
+fn a_program_differentiates_a_file_with_an_operator_of_its_own() {
+    register(&SQUARE).expect("registers");
+    let folder = tempfile::tempdir().expect("temp");
+    let text = TINY.replace("%y = Add(%h, %b)", "%s = own.Square(%h) : f32[N,3]\n %y = Add(%s, %b)");
+    let mut graph = lorac::ir::parse(&text).expect("parses");
+    graph.opsets.insert("own".into(), 1);
+    let path = folder.path().join("m.onnx");
+    lorac::onnx::save(&graph, &path, &Default::default()).expect("saves");
+    let model = lorac::onnx::load(&path).expect("loads");
+    let request =
+        Request { wrt: vec!["fc.w".into()], loss: Loss::Output("total".into()), output: None, fix: Default::default() };
+    let found = lorac::grad::grad(&model, &request).expect("differentiates");
+    assert_eq!(found.path.get("own.Square"), Some(&1), "{:?}", found.path);
+    assert!(found.graph.opsets.contains_key("own"), "{:?}", found.graph.opsets);
+    let x = Array::from_shape_vec(vec![1, 2], vec![1.0, -1.0]).expect("an array");
+    let results = evaluate(&found.graph, &[("x", x)]).expect("evaluates");
+    let gradient: Vec<f64> = results[1].iter().copied().collect();
+    assert_eq!(gradient, [-6.0, -6.0, -6.0, 6.0, 6.0, 6.0]);
 }
 
 #[test]

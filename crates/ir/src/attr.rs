@@ -42,7 +42,7 @@ pub enum Attr {
     Graph(Body),
     /// Inside a function: the attribute of this name of the node that calls it.
     Ref(Arc<str>),
-    /// Anything else (sparse tensors, types, strings that are no text), as encoded in the file.
+    /// Anything else (sparse tensors, types, strings that are not text), as encoded in the file.
     Opaque(Bytes),
 }
 

@@ -172,6 +172,16 @@ pub enum GraphError {
     NoSuchValue(ValueId),
 }
 
+impl GraphError {
+    /// A stable name of the fault, for programs and for looking it up: `graph::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::DuplicateName(_) => "graph::duplicate_name",
+            Self::NoSuchValue(_) => "graph::no_such_value",
+        }
+    }
+}
+
 /// A computation: nodes over values. Nodes are kept in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -366,7 +376,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Takes away every weight that nothing reads and that is no output. Returns how many there were.
+    /// Takes away every weight that nothing reads and that is not an output. Returns how many there were.
     pub fn remove_unused_weights(&mut self) -> usize {
         let unused = self.weights().filter(|(id, v, _)| v.uses.is_empty() && !self.outputs.contains(id));
         let unused: Vec<ValueId> = unused.map(|w| w.0).collect();

@@ -66,6 +66,21 @@ pub enum PatchError {
     Cycle(NodeId),
 }
 
+impl PatchError {
+    /// A stable name of the fault, for programs and for looking it up: `patch::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Stale => "patch::stale",
+            Self::FactMismatch { .. } => "patch::fact_mismatch",
+            Self::NoSuchValue(_) => "patch::no_such_value",
+            Self::NoSuchNode(_) => "patch::no_such_node",
+            Self::StillUsed { .. } => "patch::still_used",
+            Self::DuplicateName(_) => "patch::duplicate_name",
+            Self::Cycle(_) => "patch::cycle",
+        }
+    }
+}
+
 impl Patch {
     /// An empty patch of `graph`, made by `pass`.
     pub fn new(graph: &Graph, pass: &str) -> Patch {
@@ -436,7 +451,9 @@ mod tests {
         let z = g.find("z").expect("z");
         let neg = add(&mut p, &g, "Neg", z);
         p.redirect(y, neg);
-        assert!(matches!(p.apply(&mut g), Err(PatchError::Cycle(_))));
+        let error = p.apply(&mut g).expect_err("a cycle");
+        assert!(matches!(error, PatchError::Cycle(_)));
+        assert_eq!(error.code(), "patch::cycle");
 
         let stale = Patch::new(&g, "test");
         let mut p = Patch::new(&g, "test");

@@ -12,7 +12,7 @@ pub struct Tensor {
     bytes: Bytes,
 }
 
-/// Why bytes are no tensor, or a tensor not of the asked type.
+/// Why bytes are not a tensor, or a tensor not of the expected type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
     /// The bytes do not fill the shape.
@@ -34,13 +34,24 @@ pub enum TensorError {
         dims: Vec<usize>,
     },
     /// Another element type was asked for.
-    #[error("wanted elements of {want}, the tensor has {got}")]
+    #[error("expected elements of {want}, the tensor has {got}")]
     DType {
         /// Type asked for.
         want: DType,
         /// Type of the tensor.
         got: DType,
     },
+}
+
+impl TensorError {
+    /// A stable name of the fault, for programs and for looking it up: `tensor::...`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Length { .. } => "tensor::length",
+            Self::Overflow { .. } => "tensor::overflow",
+            Self::DType { .. } => "tensor::dtype",
+        }
+    }
 }
 
 /// A Rust type that is the element type of a [`Tensor`].

@@ -70,6 +70,25 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// A stable name of the fault, for programs and for looking it up: `verify::...`; inside a node, that
+    /// of what is wrong there.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::DanglingOperand { .. } => "verify::dangling_operand",
+            Self::DanglingSignature(_) => "verify::dangling_signature",
+            Self::WrongDefinition { .. } => "verify::wrong_definition",
+            Self::WrongUses(_) => "verify::wrong_uses",
+            Self::WrongName(_) => "verify::wrong_name",
+            Self::WrongTensor { .. } => "verify::wrong_tensor",
+            Self::NegativeDim(_) => "verify::negative_dim",
+            Self::Cycle(_) => "verify::cycle",
+            Self::Captures(_) => "verify::captures",
+            Self::Inside { found, .. } => found.code(),
+        }
+    }
+}
+
 /// Every violation of the invariants at the top of this file.
 pub fn verify(graph: &Graph) -> Vec<Violation> {
     let mut found = Vec::new();

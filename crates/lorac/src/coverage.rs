@@ -45,7 +45,7 @@ pub fn markdown() -> String {
     all.iter().for_each(|e| domains.entry(&e.domain).or_default().push(e));
     let mut out = String::from(
         "# Operators\n\nWritten by `lorac grad --coverage`; do not edit. A *rule* is a gradient in plain ONNX operators, a \
-         *lowering* takes the operator apart on the training copy, *zero* means that no gradient passes and none should.\n\n\
+         *lowering* decomposes the operator on the training copy, *zero* means that no gradient passes and none should.\n\n\
          | domain | operators | rules | lowerings | zero | unsupported |\n|---|---|---|---|---|---|\n",
     );
     let count = |list: &[&Entry], how: &str| list.iter().filter(|e| e.how == how).count();

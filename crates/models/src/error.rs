@@ -1,12 +1,11 @@
-//! Why a folder or a file is no model.
+//! Why a folder or a file is not a model.
 
 use lorac_ir::{Fact, PatchError};
 use lorac_ops::InferError;
 use safetensors::SafeTensorError;
-use std::fmt;
 use std::path::PathBuf;
 
-/// Why a folder or a file is no model.
+/// Why a folder or a file is not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
@@ -54,7 +53,7 @@ pub enum ModelError {
         source: SafeTensorError,
     },
     /// The GGUF file is truncated or malformed, or of a kind that is not known.
-    #[error("{} is no GGUF file that can be read: {what}", file.display())]
+    #[error("{} is not a GGUF file that can be read: {what}", file.display())]
     Gguf {
         /// The file.
         file: PathBuf,
@@ -77,7 +76,7 @@ pub enum ModelError {
         /// Every tensor that it lacks.
         missing: Vec<String>,
         /// Every tensor that does not fit.
-        wrong: Vec<Misfit>,
+        wrong: Vec<ShapeMismatch>,
     },
     /// A node of the model contradicts its operands.
     #[error("the model's graph is inconsistent: {0}")]
@@ -87,8 +86,28 @@ pub enum ModelError {
     Graph(#[from] PatchError),
 }
 
+impl ModelError {
+    /// A stable name of the fault, for programs and for looking it up: `model::...`, or that of the
+    /// inference or the patch that failed.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "model::unreadable",
+            Self::Json { .. } => "model::json",
+            Self::UnknownType { .. } => "model::unknown_type",
+            Self::Config { .. } => "model::config",
+            Self::Safetensors { .. } => "model::safetensors",
+            Self::Gguf { .. } => "model::gguf",
+            Self::Tokenizer { .. } => "model::tokenizer",
+            Self::Tensors { .. } => "model::tensors",
+            Self::Node(e) => e.code(),
+            Self::Graph(e) => e.code(),
+        }
+    }
+}
+
 /// A field of the configuration that does not fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {got}, expected {want}")]
 pub struct Fault {
     /// Its name.
     pub field: String,
@@ -98,15 +117,17 @@ pub struct Fault {
     pub got: String,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, wanted {}", self.field, self.got, self.want)
+impl Fault {
+    /// A stable name of the fault, for programs and for looking it up: `model::config`.
+    pub fn code(&self) -> &'static str {
+        "model::config"
     }
 }
 
 /// A tensor of the wrong shape or element type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{tensor} is {got}, expected {want}")]
+pub struct ShapeMismatch {
     /// Its name.
     pub tensor: String,
     /// What fits.
@@ -115,9 +136,10 @@ pub struct Misfit {
     pub got: Fact,
 }
 
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, wanted {}", self.tensor, self.got, self.want)
+impl ShapeMismatch {
+    /// A stable name of the fault, for programs and for looking it up: `model::tensors`.
+    pub fn code(&self) -> &'static str {
+        "model::tensors"
     }
 }
 
@@ -129,8 +151,8 @@ fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn tensors(missing: &[String], wrong: &[Misfit]) -> String {
+fn tensors(missing: &[String], wrong: &[ShapeMismatch]) -> String {
     let absent = (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")));
-    let misfits = (!wrong.is_empty()).then(|| list(wrong));
-    absent.into_iter().chain(misfits).collect::<Vec<_>>().join("; ")
+    let mismatches = (!wrong.is_empty()).then(|| list(wrong));
+    absent.into_iter().chain(mismatches).collect::<Vec<_>>().join("; ")
 }

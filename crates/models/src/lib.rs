@@ -22,7 +22,7 @@ mod weights;
 mod write;
 
 pub use config::{Activation, Config};
-pub use error::{Fault, Misfit, ModelError};
+pub use error::{Fault, ModelError, ShapeMismatch};
 pub use gguf::{gguf_file, gguf_tokenizer};
 pub use registry::model_types;
 

@@ -1,9 +1,9 @@
 //! Writing a model: modules by their Hugging Face paths, weights by their names.
 
 use crate::weights::{Lack, Order, Weights};
-use crate::{Activation, Misfit, ModelError};
+use crate::{Activation, ModelError, ShapeMismatch};
 use lorac_ir::{Attr, DType, Graph};
-use lorac_ops::{Contents, Emit, Val};
+use lorac_ops::{Emit, ShapeData, Val};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) fn write(
 ) -> Result<Graph, ModelError> {
     let mut graph = Graph::new(name, OPSET);
     // The empty pass: these nodes are the user's model.
-    let emit = Emit::new(&graph, &Contents::default(), "");
+    let emit = Emit::new(&graph, &ShapeData::default(), "");
     let write = Write { emit: &emit, weights, state: RefCell::default() };
     let outputs = body(&write).iter().map(|v| v.id()).collect();
     let State { missing, wrong, .. } = write.state.into_inner();
@@ -43,7 +43,7 @@ pub(crate) struct Write<'e, 'g> {
 #[derive(Default)]
 struct State {
     missing: Vec<String>,
-    wrong: Vec<Misfit>,
+    wrong: Vec<ShapeMismatch>,
     taken: HashMap<String, usize>,
 }
 
@@ -105,7 +105,7 @@ impl<'e, 'g> Write<'e, 'g> {
         match self.weights.tensor(name, dims, order) {
             Ok(tensor) => return self.emit.weight(name, tensor),
             Err(Lack::Missing) => self.state.borrow_mut().missing.push(name.into()),
-            Err(Lack::Wrong(misfit)) => self.state.borrow_mut().wrong.push(misfit),
+            Err(Lack::Wrong(mismatch)) => self.state.borrow_mut().wrong.push(mismatch),
         }
         self.emit.absent()
     }

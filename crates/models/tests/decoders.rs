@@ -196,5 +196,5 @@ fn what_a_decoder_lacks_is_named() {
         panic!("built")
     };
     assert_eq!(missing, ["lm_head.weight"]);
-    assert_eq!(wrong[0].to_string(), "model.layers.0.self_attn.k_proj.weight is f32[32,32], wanted f32[16,32]");
+    assert_eq!(wrong[0].to_string(), "model.layers.0.self_attn.k_proj.weight is f32[32,32], expected f32[16,32]");
 }

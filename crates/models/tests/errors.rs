@@ -30,13 +30,15 @@ fn all_tensors_that_do_not_fit_are_named_at_once() {
     let ints = Stored { dtype: Dtype::I32, dims: vec![97, 32], bytes: vec![0; 97 * 32 * 4] };
     weights.insert("embeddings.word_embeddings.weight".into(), ints);
     let dir = folder(&config("bert", "BertModel"), &weights);
-    let ModelError::Tensors { file, missing, wrong } = fails(dir.path()) else { panic!("another error") };
+    let error = fails(dir.path());
+    assert_eq!(error.code(), "model::tensors");
+    let ModelError::Tensors { file, missing, wrong } = error else { panic!("another error") };
     assert!(file.ends_with("model.safetensors"));
     assert_eq!(missing, ["embeddings.LayerNorm.bias", "encoder.layer.1.output.dense.weight"]);
     let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let want = [
-        "embeddings.word_embeddings.weight is i32[97,32], wanted f32[97,32]",
-        "encoder.layer.0.attention.self.key.weight is f32[32,31], wanted f32[32,32]",
+        "embeddings.word_embeddings.weight is i32[97,32], expected f32[97,32]",
+        "encoder.layer.0.attention.self.key.weight is f32[32,31], expected f32[32,32]",
     ];
     assert_eq!(wrong, want);
 }

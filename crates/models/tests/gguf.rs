@@ -164,7 +164,7 @@ fn what_is_not_built_is_named() {
     assert!(refused(&file).contains("model_type 'gemma' is not known; known: llama, qwen2"));
     let mut file = llama();
     file.keys.remove(1);
-    assert!(refused(&file).contains("llama.block_count is absent, wanted a whole number"));
+    assert!(refused(&file).contains("llama.block_count is absent, expected a whole number"));
     let mut file = llama();
     file.key("llama.rope.scaling.type", 8, &text("yarn"));
     file.key("llama.rope.scaling.factor", 6, &4f32.to_le_bytes());
@@ -204,6 +204,6 @@ fn a_tokenizer_becomes_a_tokenizer_json() {
     });
     assert!(merge.contains("the merge 'b b' does not join two tokens to one"));
     let pad = wrong(|file| file.key("tokenizer.ggml.padding_token_id", 4, &4u32.to_le_bytes()));
-    assert!(pad.contains("padding_token_id is 4, which is no token"));
+    assert!(pad.contains("padding_token_id is 4, which is not a token"));
     assert!(wrong(|file| drop(file.keys.remove(1))).contains("pre is 'absent'; known: gpt-2, smollm"));
 }

@@ -19,7 +19,7 @@ pub struct Appendix {
 
 /// A second `graph` field, which protobuf merges into the first: all bytes of the model stay where they are.
 pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, OnnxError> {
-    let problems = misfits(model, &appendix.graph);
+    let problems = mismatches(model, &appendix.graph);
     if !problems.is_empty() {
         return Err(OnnxError::Appendix { problems });
     }
@@ -34,7 +34,7 @@ pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, O
     Ok(layout(&head, &body, &appendix.graph, usize::MAX, "")?.pieces)
 }
 
-fn misfits(model: &Model, new: &Graph) -> Vec<Problem> {
+fn mismatches(model: &Model, new: &Graph) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (id, value) in new.values() {
         let name = value.name.to_string();

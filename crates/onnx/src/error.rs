@@ -21,15 +21,15 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
     },
-    /// The bytes are no protobuf message, or a truncated one.
-    #[error("{path} is no ONNX model, or is truncated: {source}")]
+    /// The bytes are not a protobuf message, or a truncated one.
+    #[error("{path} is not an ONNX model, or is truncated: {source}")]
     Garbage {
         /// The file.
         path: PathBuf,
         /// What the protobuf decoder says.
         source: prost::DecodeError,
     },
-    /// The bytes at an offset are no protobuf field that lorac can step over.
+    /// The bytes at an offset are not a protobuf field that lorac can step over.
     #[error("{path} has a malformed field at byte {at}")]
     Malformed {
         /// The file.
@@ -154,13 +154,13 @@ pub enum OnnxError {
         node: String,
     },
     /// A file name that ONNX cannot hold.
-    #[error("{path} is no UTF-8 file name")]
+    #[error("{path} is not a UTF-8 file name")]
     BadName {
         /// The path.
         path: PathBuf,
     },
-    /// An edit of something that is no weight of the file.
-    #[error("{weight} is no weight of {path}")]
+    /// An edit of something that is not a weight of the file.
+    #[error("{weight} is not a weight of {path}")]
     NotAWeight {
         /// The model.
         path: PathBuf,
@@ -338,7 +338,7 @@ pub enum ExternalFault {
     /// The model's own file.
     #[error("external data at '{0}': this is the model itself")]
     IsTheModel(String),
-    /// An offset or length that is no decimal number.
+    /// An offset or length that is not a decimal number.
     #[error("external data: {key} is '{text}', not a number of bytes")]
     BadNumber {
         /// `offset` or `length`.

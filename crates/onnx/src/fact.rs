@@ -30,7 +30,7 @@ fn read_dim(text: &str) -> Dim {
         return Dim::Unknown;
     }
     match (text.len() <= LONGEST).then(|| Dim::parse(text)).flatten() {
-        // A negative number is no size: such text is just somebody's symbol.
+        // A negative number is not a size: such text is just somebody's symbol.
         Some(Dim::Known(n)) if n < 0 => Dim::named(text),
         Some(dim) => dim,
         None => Dim::named(text),

@@ -21,7 +21,7 @@ const IR_VERSIONS: (i64, i64) = (3, 14);
 /// Maps `path` and reads the model in it, with the external data that it refers to.
 ///
 /// # Errors
-/// A file that cannot be read or is no model, a version out of range, or every problem of the model at once.
+/// A file that cannot be read or is not a model, a version out of range, or every problem of the model at once.
 pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
     let path = path.as_ref();
     let mapped = map(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A tensor that cannot be read is a problem, and stands in as an opaque one so that its readers are no problem too.
+    /// A tensor that cannot be read is a problem, and stands in as an opaque one so that its readers are not problems too.
     fn tensor(&mut self, proto: &TensorProto, name: impl Fn() -> String) -> (Tensor, Location) {
         match locate_tensor(proto, self.file, &mut self.externals) {
             Ok(found) => found,

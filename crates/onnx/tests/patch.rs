@@ -70,7 +70,7 @@ fn only_the_targets_bytes_change() {
         let found = compare(&base, &after, &targets);
         assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, 0), "{name}");
         assert_eq!((found.nodes_before, found.changed_targets.len()), (found.nodes_after, 4));
-        // The comparison is no tautology: without a target, its bytes count.
+        // The comparison is not a tautology: without a target, its bytes count.
         assert!(compare(&base, &after, &targets[1..]).changed_bytes_outside_targets > 0);
         assert_eq!(compare(&base, &base, &targets).changed_targets, [] as [&str; 0]);
     }

@@ -15,18 +15,30 @@ pub struct Bench {
     pub trained: Vec<(usize, String)>,
 }
 
-/// Why a case is none.
+/// Why a case is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BenchError {
     /// An operand's data does not fill its shape.
     #[error("operand {0} does not fill its shape")]
     Operand(usize),
-    /// The data is no tensor.
+    /// The data is not a valid tensor.
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// The graph cannot be made.
     #[error(transparent)]
     Graph(#[from] GraphError),
+}
+
+impl BenchError {
+    /// A stable name of the fault, for programs and for looking it up: `case::...`, or that of the tensor or
+    /// the graph.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Operand(_) => "case::operand",
+            Self::Tensor(e) => e.code(),
+            Self::Graph(e) => e.code(),
+        }
+    }
 }
 
 /// A small generator, so that a failing case fails the same everywhere.

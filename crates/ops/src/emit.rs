@@ -1,6 +1,6 @@
 //! Writing nodes: [`Val`] is a copyable handle whose arithmetic emits plain ONNX operators.
 
-use crate::{Contents, InferError, infer_node};
+use crate::{InferError, ShapeData, infer_node};
 use lorac_ir::{Attr, Attrs, DType, Dim, Fact, Graph, Node, NodeId, OpName, Origin, Patch, Tensor, ValueId};
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub struct Emit<'g> {
 
 struct State {
     patch: Patch,
-    contents: Contents,
+    shape_data: ShapeData,
     scalars: HashMap<(DType, u64), ValueId>,
     vectors: HashMap<Vec<i64>, ValueId>,
     prefix: Arc<str>,
@@ -38,10 +38,10 @@ const ABSENT: ValueId = ValueId(u32::MAX);
 
 impl<'g> Emit<'g> {
     /// Begins a patch of `graph` on behalf of `pass`; `contents` is what [`crate::infer()`](crate::infer()) returned for it.
-    pub fn new(graph: &'g Graph, contents: &Contents, pass: &str) -> Emit<'g> {
+    pub fn new(graph: &'g Graph, shape_data: &ShapeData, pass: &str) -> Emit<'g> {
         let state = State {
             patch: Patch::new(graph, pass),
-            contents: contents.clone(),
+            shape_data: shape_data.clone(),
             scalars: HashMap::new(),
             vectors: HashMap::new(),
             prefix: "".into(),
@@ -184,10 +184,10 @@ impl<'g> Emit<'g> {
         if state.error.is_some() {
             return vec![self.absent(); count];
         }
-        let State { patch, contents, .. } = &*state;
+        let State { patch, shape_data, .. } = &*state;
         let known = |id: ValueId| {
             let value = patch.value(self.graph, id)?;
-            Some(contents.input(id, value.fact.clone(), patch.tensor(self.graph, id)))
+            Some(shape_data.input(id, value.fact.clone(), patch.tensor(self.graph, id)))
         };
         let facts = ids.iter().map(|v| known((*v)?)).collect();
         let opset = self.graph.opsets.get(&op.domain).copied().unwrap_or(1);
@@ -199,7 +199,7 @@ impl<'g> Emit<'g> {
                 let source = state.source.clone();
                 let made = state.patch.node(node.op, name, node.inputs, node.attrs, facts, &source);
                 for (id, known) in made.iter().zip(known) {
-                    state.contents.set(*id, known.content);
+                    state.shape_data.set(*id, known.content);
                 }
                 made.into_iter().map(|id| self.val(id)).collect()
             }
@@ -253,7 +253,7 @@ impl<'e, 'g> Val<'e, 'g> {
     pub fn content(self) -> Option<Vec<Dim>> {
         let state = self.emit.state.borrow();
         let tensor = state.patch.tensor(self.emit.graph, self.id);
-        state.contents.input(self.id, Fact::unranked(DType::Opaque), tensor).content
+        state.shape_data.input(self.id, Fact::unranked(DType::Opaque), tensor).content
     }
 
     /// Its elements as numbers, where all are known.

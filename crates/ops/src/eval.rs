@@ -31,9 +31,9 @@ pub enum EvalError {
     /// An operand is missing.
     #[error("operand {0} is missing")]
     Missing(usize),
-    /// Operands do not fit each other or the attributes.
+    /// Operands do not fit each other or the attributes, or have no one result.
     #[error("{0}")]
-    Misfit(String),
+    Invalid(String),
     /// A graph input was not given.
     #[error("input '{0}' was not given")]
     NoInput(String),
@@ -47,9 +47,23 @@ pub enum EvalError {
     },
 }
 
+impl EvalError {
+    /// A stable name of the fault, for programs and for looking it up: `eval::...`. Of a node it is that of
+    /// what is wrong with it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "eval::unknown_operator",
+            Self::Missing(_) => "eval::missing_operand",
+            Self::Invalid(_) => "eval::invalid",
+            Self::NoInput(_) => "eval::no_input",
+            Self::Node { source, .. } => source.code(),
+        }
+    }
+}
+
 impl From<ndarray::ShapeError> for EvalError {
     fn from(e: ndarray::ShapeError) -> EvalError {
-        EvalError::Misfit(e.to_string())
+        EvalError::Invalid(e.to_string())
     }
 }
 
@@ -98,7 +112,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, EvalError> {
     let index = if axis < 0 { axis + rank as i64 } else { axis };
     match usize::try_from(index) {
         Ok(i) if i < rank => Ok(i),
-        _ => Err(EvalError::Misfit(format!("axis {axis} of rank {rank}"))),
+        _ => Err(EvalError::Invalid(format!("axis {axis} of rank {rank}"))),
     }
 }
 
@@ -110,9 +124,9 @@ pub(crate) fn reshape(x: &Array, dims: &[usize]) -> Result<Array, EvalError> {
 /// Elementwise `f` of two operands that broadcast.
 pub(crate) fn zip(a: &Array, b: &Array, f: impl Fn(f64, f64) -> f64) -> Result<Array, EvalError> {
     let dims = broadcast(a.shape(), b.shape())?;
-    let misfit = || EvalError::Misfit(format!("{:?} and {:?} do not broadcast", a.shape(), b.shape()));
-    let x = a.broadcast(IxDyn(&dims)).ok_or_else(misfit)?;
-    let y = b.broadcast(IxDyn(&dims)).ok_or_else(misfit)?;
+    let invalid = || EvalError::Invalid(format!("{:?} and {:?} do not broadcast", a.shape(), b.shape()));
+    let x = a.broadcast(IxDyn(&dims)).ok_or_else(invalid)?;
+    let y = b.broadcast(IxDyn(&dims)).ok_or_else(invalid)?;
     Ok(Array::from_shape_vec(IxDyn(&dims), x.iter().zip(y.iter()).map(|(x, y)| f(*x, *y)).collect())?)
 }
 
@@ -124,7 +138,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, EvalErro
     let dims = pairs.map(|pair| match pair {
         (m, n) if m == n => Ok(m),
         (1, n) | (n, 1) => Ok(n),
-        _ => Err(EvalError::Misfit(format!("{a:?} and {b:?} do not broadcast"))),
+        _ => Err(EvalError::Invalid(format!("{a:?} and {b:?} do not broadcast"))),
     });
     dims.collect()
 }

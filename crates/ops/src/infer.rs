@@ -1,24 +1,26 @@
-//! Facts and contents of values, from the inputs down.
+//! Facts and shape data of values, from the inputs down.
 //!
-//! A *content* is what is known of the elements of a small integer tensor: the shapes that exporters compute at run
-//! time. With it `Reshape(x, Concat(Shape(x)[0], 12, 32))` has the fact `[N,12,32]` and not three unknowns.
+//! *Shape data* are the elements of small integer tensors, as far as they are known: the shapes that exporters compute
+//! at run time. With them `Reshape(x, Concat(Shape(x)[0], 12, 32))` has the fact `[N,12,32]` and not three unknowns.
+//! ONNX calls following them *data propagation*.
 
 use crate::{Args, find, tensor};
 use lorac_ir::{DType, Dim, Fact, Graph, Node, NodeId, Tensor, ValueId, topological_order};
 use std::collections::HashMap;
 
-/// What is known of one result: its fact, and its elements if it is a small vector of integers.
+/// What inference finds of one result: its fact, and its elements if it is a small vector of integers (in ONNX's words,
+/// by shape inference and by data propagation).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known {
+pub struct Inferred {
     /// Element type and shape.
     pub fact: Fact,
     /// The elements, rank 0 or 1 only.
     pub content: Option<Vec<Dim>>,
 }
 
-impl From<Fact> for Known {
-    fn from(fact: Fact) -> Known {
-        Known { fact, content: None }
+impl From<Fact> for Inferred {
+    fn from(fact: Fact) -> Inferred {
+        Inferred { fact, content: None }
     }
 }
 
@@ -60,7 +62,7 @@ pub enum InferError {
     #[error("{0} and {1} do not fit")]
     Mismatch(Fact, Fact),
     /// An attribute is missing or out of range.
-    #[error("attribute '{name}' is {got}, wanted {want}")]
+    #[error("attribute '{name}' is {got}, expected {want}")]
     Attribute {
         /// Its name.
         name: &'static str,
@@ -70,7 +72,7 @@ pub enum InferError {
         want: String,
     },
     /// An operand has the wrong rank or type.
-    #[error("input {slot} is {got}, wanted {want}")]
+    #[error("input {slot} is {got}, expected {want}")]
     Operand {
         /// Position of the operand.
         slot: usize,
@@ -94,7 +96,22 @@ pub enum InferError {
     Many(Vec<InferError>),
 }
 
-/// Contents longer than this are not followed.
+impl InferError {
+    /// A stable name of the fault, for programs and for looking it up: `infer::...`. Of a node it is that of
+    /// what is wrong with it, of several nodes that of the first.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Arity { .. } => "infer::arity",
+            Self::Mismatch(..) => "infer::mismatch",
+            Self::Attribute { .. } => "infer::attribute",
+            Self::Operand { .. } => "infer::operand",
+            Self::Node { source, .. } => source.code(),
+            Self::Many(all) => all.first().map_or("infer::many", Self::code),
+        }
+    }
+}
+
+/// Elements of tensors with more of them are not followed.
 const MAX_CONTENT: usize = 64;
 
 impl<'a> Ctx<'a> {
@@ -185,7 +202,7 @@ pub fn infer_node(
     opset: i64,
     inputs: Vec<Option<Input<'_>>>,
     outputs: usize,
-) -> Result<Vec<Known>, InferError> {
+) -> Result<Vec<Inferred>, InferError> {
     let Some(op) = find(&node.op) else {
         return Ok(vec![Fact::unranked(DType::Opaque).into(); outputs]);
     };
@@ -204,13 +221,13 @@ pub fn infer_node(
     known.truncate(outputs);
     known.resize(outputs, Fact::unranked(DType::Opaque).into());
     if known.iter().all(|k| k.content.is_none()) && known.iter().any(followed) {
-        fold_contents(op, &ctx, &mut known);
+        fold_shape_data(op, &ctx, &mut known);
     }
     Ok(known)
 }
 
 /// Whether the elements of a result are worth following.
-fn followed(known: &Known) -> bool {
+fn followed(known: &Inferred) -> bool {
     let small = match known.fact.dims() {
         Some([]) => true,
         Some([Dim::Known(n)]) => *n as usize <= MAX_CONTENT,
@@ -220,7 +237,7 @@ fn followed(known: &Known) -> bool {
 }
 
 /// Where every element of every operand is known, so is the result.
-fn fold_contents(op: &crate::Op, ctx: &Ctx, known: &mut [Known]) {
+fn fold_shape_data(op: &crate::Op, ctx: &Ctx, known: &mut [Inferred]) {
     let mut inputs = Vec::new();
     for input in &ctx.inputs {
         let Some(input) = input else {
@@ -261,11 +278,11 @@ fn content_of(tensor: &Tensor) -> Option<Vec<Dim>> {
     Some(ints.into_iter().map(Dim::Known).collect())
 }
 
-/// The contents of a graph's values.
+/// The elements of a graph's small integer values, as far as they are known: what ONNX's data propagation computes.
 #[derive(Clone, Debug, Default)]
-pub struct Contents(HashMap<ValueId, Vec<Dim>>);
+pub struct ShapeData(HashMap<ValueId, Vec<Dim>>);
 
-impl Contents {
+impl ShapeData {
     /// The elements of a value, where they are followed.
     pub fn get(&self, id: ValueId) -> Option<&Vec<Dim>> {
         self.0.get(&id)
@@ -285,19 +302,19 @@ impl Contents {
     }
 }
 
-/// Fills in the facts of every node's outputs and returns the contents of small integer values. A fact that the file
+/// Fills in the facts of every node's outputs and returns the elements of small integer values. A fact that the file
 /// declares is kept only where inference knows less.
 ///
 /// # Errors
 /// Every node whose operands contradict it, at once.
-pub fn infer(graph: &mut Graph) -> Result<Contents, InferError> {
-    let mut contents = Contents::default();
+pub fn infer(graph: &mut Graph) -> Result<ShapeData, InferError> {
+    let mut shape_data = ShapeData::default();
     let mut wrong = Vec::new();
     for id in topological_order(graph) {
-        match infer_one(graph, &contents, id) {
+        match infer_one(graph, &shape_data, id) {
             Ok(known) => {
                 for (value, known) in known {
-                    contents.set(value, known.content);
+                    shape_data.set(value, known.content);
                     graph.set_fact(value, known.fact);
                 }
             }
@@ -305,15 +322,15 @@ pub fn infer(graph: &mut Graph) -> Result<Contents, InferError> {
         }
     }
     match wrong.len() {
-        0 => Ok(contents),
+        0 => Ok(shape_data),
         1 => Err(wrong.remove(0)),
         _ => Err(InferError::Many(wrong)),
     }
 }
 
-fn infer_one(graph: &Graph, contents: &Contents, id: NodeId) -> Result<Vec<(ValueId, Known)>, InferError> {
+fn infer_one(graph: &Graph, shape_data: &ShapeData, id: NodeId) -> Result<Vec<(ValueId, Inferred)>, InferError> {
     let Some(node) = graph.node(id) else { return Ok(Vec::new()) };
-    let inputs = node.inputs.iter().map(|v| v.map(|v| contents.input(v, graph.fact(v), graph.weight(v)))).collect();
+    let inputs = node.inputs.iter().map(|v| v.map(|v| shape_data.input(v, graph.fact(v), graph.weight(v)))).collect();
     let opset = graph.opsets.get(&node.op.domain).copied().unwrap_or(1);
     let known = infer_node(node, opset, inputs, node.outputs.len()).map_err(|e| {
         let name = match &*node.origin.source {

@@ -1,8 +1,8 @@
 //! The operator table: what each ONNX operator takes, infers, computes, costs, and how it is differentiated.
 //!
-//! One operator is one `const` in the file of its family; [`TABLE`] lists them. The crate knows no file format and no
-//! runtime. [`infer()`](infer()) fills in the facts of a graph, [`evaluate`] computes it in f64, and [`Emit`] writes new nodes with
-//! handles that read like formulas.
+//! One operator is one `const` in the file of its family; [`TABLE`] lists them, and [`register()`](register()) adds those of
+//! a program. The crate knows no file format and no runtime. [`infer()`](infer()) fills in the facts of a graph,
+//! [`evaluate`] computes it in f64, and [`Emit`] writes new nodes with handles that read like formulas.
 //!
 //! ```
 //! use lorac_ops::{Array, evaluate, infer};
@@ -19,17 +19,21 @@
 mod backward;
 mod bench;
 mod case;
+mod check;
 mod emit;
 mod eval;
 mod family;
 mod infer;
 mod op;
+mod registry;
 
 pub use backward::{Backward, apply_rule, reduce_to};
 pub use bench::{Bench, BenchError, Random, named};
 pub use case::{Attribute, Case, Operand, case};
+pub use check::check_gradient;
 pub use emit::{Emit, Val};
 pub use eval::{Args, Array, EvalError, array, evaluate, tensor};
-pub use family::TABLE;
-pub use infer::{Contents, Ctx, InferError, Input, Known, infer, infer_node};
-pub use op::{Grad, Lowering, Op, Vjp, find};
+pub use family::{BINARY, TABLE, UNARY};
+pub use infer::{Ctx, InferError, Inferred, Input, ShapeData, infer, infer_node};
+pub use op::{Grad, Lowering, Op, Traits, Vjp};
+pub use registry::{RegisterError, find, register};

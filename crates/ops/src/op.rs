@@ -1,9 +1,7 @@
 //! What an operator is.
 
-use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Known, TABLE, Val};
-use lorac_ir::{Dim, Node, OpName};
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use crate::{Args, Array, Backward, Case, Ctx, Emit, EvalError, InferError, Inferred, Val};
+use lorac_ir::{Dim, Node};
 
 /// One operator of one domain, in the form it has from opset `since` on.
 pub struct Op {
@@ -17,14 +15,43 @@ pub struct Op {
     pub inputs: (usize, usize),
     /// Fewest and most results.
     pub outputs: (usize, usize),
-    /// Element types, shapes and, where they describe shapes, contents of the results.
-    pub infer: fn(&Ctx) -> Result<Vec<Known>, InferError>,
+    /// Element types, shapes and, where they describe shapes, elements of the results.
+    pub infer: fn(&Ctx) -> Result<Vec<Inferred>, InferError>,
     /// The results, in f64.
     pub eval: fn(&Args) -> Result<Vec<Array>, EvalError>,
     /// Floating-point operations, in the symbols of the shapes.
-    pub flops: fn(&Ctx, &[Known]) -> Dim,
+    pub flops: fn(&Ctx, &[Inferred]) -> Dim,
     /// How gradients pass through it.
     pub grad: Grad,
+    /// What else is true of it, for whoever looks for patterns in graphs.
+    pub traits: Traits,
+}
+
+/// Properties of operators that a search through a graph asks for, in place of lists of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Passes a projection on without mixing positions: what follows a product of activations and a matrix is followed
+    /// through it, in both directions.
+    pub carries: bool,
+    /// The nonlinearity of a feed-forward block, or the part of one that its decomposition holds (`Erf` in Gelu).
+    pub activation: bool,
+    /// Keeps every element in its place: only shape or element type change.
+    pub reshapes: bool,
+    /// Normalizes: operands of a projection are followed back through it, results are not followed on.
+    pub normalizes: bool,
+}
+
+impl Traits {
+    /// None of the properties.
+    pub const NONE: Traits = Traits { carries: false, activation: false, reshapes: false, normalizes: false };
+    /// Of an operator that carries, and is nothing more.
+    pub const CARRIES: Traits = Traits { carries: true, ..Traits::NONE };
+    /// Of an activation, which carries too.
+    pub const ACTIVATION: Traits = Traits { activation: true, ..Traits::CARRIES };
+    /// Of a change of shape or element type, which carries too.
+    pub const RESHAPES: Traits = Traits { reshapes: true, ..Traits::CARRIES };
+    /// Of a normalization.
+    pub const NORMALIZES: Traits = Traits { normalizes: true, ..Traits::NONE };
 }
 
 /// The vector-Jacobian product of an operator: a gradient for each operand, `None` where none flows.
@@ -84,11 +111,4 @@ impl Grad {
             Grad::Zero(_) | Grad::Unsupported(_) => &[],
         }
     }
-}
-
-/// The table's entry for an operator.
-pub fn find(op: &OpName) -> Option<&'static Op> {
-    static INDEX: LazyLock<HashMap<(&str, &str), &Op>> =
-        LazyLock::new(|| TABLE.iter().flat_map(|family| family.iter()).map(|op| ((op.domain, op.name), op)).collect());
-    INDEX.get(&(&*op.domain, &*op.name)).copied()
 }

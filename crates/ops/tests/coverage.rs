@@ -61,3 +61,13 @@ fn reasons_say_something() {
         }
     }
 }
+
+#[test]
+fn properties_agree_with_each_other_and_with_names() {
+    for op in TABLE.iter().flat_map(|family| family.iter()) {
+        let traits = op.traits;
+        assert!(traits.carries || !(traits.activation || traits.reshapes), "{} carries", op.name);
+        assert!(!(traits.carries && traits.normalizes), "{} carries or normalizes", op.name);
+        assert_eq!(traits.normalizes, op.name.contains("Normalization"), "{}", op.name);
+    }
+}

@@ -82,12 +82,12 @@ fn contents_of_narrow_integers_wrap() {
         %minus = Cast(%m, to=7) : i64[1]
     }";
     let mut graph = parse(text).expect("parses");
-    let contents = infer(&mut graph).expect("infers");
+    let shape_data = infer(&mut graph).expect("infers");
     let computed = evaluate(&graph, &[]).expect("evaluates");
     for ((name, want), computed) in [("sum", 44), ("less", 156), ("minus", -128)].into_iter().zip(computed) {
         let value = graph.find(name).expect("there");
         assert_eq!(computed[[0]], want as f64, "{name}");
-        assert_eq!(contents.get(value).map(Vec::as_slice), Some([Dim::Known(want)].as_slice()), "{name}");
+        assert_eq!(shape_data.get(value).map(Vec::as_slice), Some([Dim::Known(want)].as_slice()), "{name}");
     }
 }
 
@@ -173,4 +173,18 @@ fn axes_of_no_elements_that_are_to_be_resized() {
     let mut graph = parse(text).expect("parses");
     let told = infer(&mut graph).expect_err("refused").to_string();
     assert!(told.contains("axis 0 of no elements cannot become 1"), "{told}");
+}
+
+#[test]
+fn codes_name_the_fault_and_not_where_it_is() {
+    let code = |text: &str| infer(&mut parse(text).expect("parses")).expect_err("refused").code();
+    let one = "%y = MatMul(%x, %x) : f32[2,2]";
+    assert_eq!(code(&format!("graph g(%x: f32[2,3]) -> %y {{ {one} }}")), "infer::mismatch");
+    let two = "%z = Relu(%x, %x) : f32[2,3]";
+    assert_eq!(code(&format!("graph g(%x: f32[2,3]) -> %y, %z {{ {two}\n {one} }}")), "infer::arity", "the first");
+    let failed = evaluate(
+        &parse("graph g(%x: f32[2]) -> %y { %y = Odd(%x) : f32[2] }").expect("parses"),
+        &[("x", Array::zeros(vec![2]))],
+    );
+    assert_eq!(failed.expect_err("unknown").code(), "eval::unknown_operator");
 }

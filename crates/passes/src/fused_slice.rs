@@ -3,7 +3,7 @@
 
 use crate::role::{Role, carries, operands};
 use lorac_ir::{DType, Graph, Node, NodeId, ValueId};
-use lorac_ops::{Args, Array, Contents, array, find, infer};
+use lorac_ops::{Args, Array, ShapeData, array, find, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A part of a fused matrix.
@@ -55,7 +55,7 @@ const DEEPEST: usize = 256;
 /// Numbers of columns on their way from one product.
 struct Trace<'g> {
     graph: &'g Graph,
-    contents: &'g Contents,
+    contents: &'g ShapeData,
     product: NodeId,
     /// Values that were asked for; `None` does not come from the product.
     known: HashMap<ValueId, Option<Array>>,

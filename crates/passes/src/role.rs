@@ -7,6 +7,7 @@
 
 use crate::{Matrix, matrices};
 use lorac_ir::{Graph, Node, NodeId, ValueId};
+use lorac_ops::{Traits, find};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a matrix does in a transformer.
@@ -102,9 +103,15 @@ pub(crate) fn operands(graph: &Graph) -> Vec<(ValueId, Role, NodeId, ValueId)> {
     found
 }
 
-/// Whether an operator passes a projection on without mixing positions.
+/// Whether an operand of a projection is followed back through an operator.
 pub(crate) fn carries(node: &Node) -> bool {
-    CARRIERS.contains(&&*node.op.name) || node.op.name.contains("Normalization")
+    let traits = traits(node);
+    traits.carries || traits.normalizes
+}
+
+/// What is true of a node's operator; nothing is, of one that is not known.
+fn traits(node: &Node) -> Traits {
+    find(&node.op).map_or(Traits::NONE, |op| op.traits)
 }
 
 #[derive(Default)]
@@ -123,51 +130,6 @@ struct Finder<'g> {
     matrices: Vec<Matrix>,
     by_product: HashMap<NodeId, ValueId>,
 }
-
-/// Operators that pass a projection on without mixing positions.
-const CARRIERS: [&str; 38] = [
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Reshape",
-    "Transpose",
-    "Unsqueeze",
-    "Squeeze",
-    "Expand",
-    "Slice",
-    "Split",
-    "Concat",
-    "Identity",
-    "Cast",
-    "Dropout",
-    "Neg",
-    "Where",
-    "Sqrt",
-    "Clip",
-    "Flatten",
-    "Gelu",
-    "Relu",
-    "Erf",
-    "Tanh",
-    "Sigmoid",
-    "Pow",
-    "FastGelu",
-    "QuickGelu",
-    "BiasGelu",
-    "Exp",
-    "Reciprocal",
-    "RotaryEmbedding",
-    "Gather",
-    "Min",
-    "Max",
-    "Abs",
-    "HardSwish",
-    "Softplus",
-];
-
-const ACTIVATIONS: [&str; 9] =
-    ["Gelu", "Relu", "Erf", "Tanh", "Sigmoid", "FastGelu", "QuickGelu", "BiasGelu", "Softplus"];
 
 impl<'g> Finder<'g> {
     fn new(graph: &'g Graph) -> Finder<'g> {
@@ -210,7 +172,7 @@ impl<'g> Finder<'g> {
             if let Some((u, n)) = nodes().find(|(u, n)| u.slot == 0 && self.is_product_of_activations(u.node, n)) {
                 return Some((u.node, n));
             }
-            at = *nodes().find(|(_, n)| CARRIERS.contains(&&*n.op.name))?.1.outputs.first()?;
+            at = *nodes().find(|(_, n)| traits(n).carries)?.1.outputs.first()?;
         }
         None
     }
@@ -251,7 +213,7 @@ impl<'g> Finder<'g> {
                 }
                 if let Some(weight) = self.by_product.get(&u.node) {
                     found.matrices.push(*weight);
-                } else if CARRIERS.contains(&&*node.op.name) {
+                } else if traits(node).carries {
                     if &*node.op.name == "Mul" {
                         found.met.push((node, value));
                     }
@@ -276,7 +238,7 @@ impl<'g> Finder<'g> {
         for _ in 0..4 {
             let uses = todo.iter().filter_map(|v| self.graph.value(*v)).flat_map(|v| v.uses());
             let nodes: Vec<&Node> = uses.filter_map(|u| self.graph.node(u.node)).collect();
-            if nodes.iter().any(|n| ACTIVATIONS.contains(&&*n.op.name)) {
+            if nodes.iter().any(|n| traits(n).activation) {
                 return true;
             }
             let next = nodes.iter().filter(|n| ["Add", "Reshape"].contains(&&*n.op.name));

@@ -5,7 +5,7 @@ use crate::{Attr, Attrs, DType, Dim, Fact, Graph, Origin, Tensor, ValueId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Text that is no graph: where, and what is wrong.
+/// Text that is not a graph: where, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {what}")]
 pub struct ParseError {
@@ -17,10 +17,17 @@ pub struct ParseError {
     pub what: String,
 }
 
+impl ParseError {
+    /// A stable name of the fault, for programs and for looking it up: `text::syntax`.
+    pub fn code(&self) -> &'static str {
+        "text::syntax"
+    }
+}
+
 /// Reads what [`crate::print()`] writes. Opset 20 where none is given.
 ///
 /// # Errors
-/// The first place that is no graph text.
+/// The first place that is not graph text.
 pub fn parse(text: &str) -> Result<Graph, ParseError> {
     let tokens = lex(text).map_err(|(line, column, what)| ParseError { line, column, what })?;
     let mut parser = Parser { tokens, at: 0, graph: Graph::new("", 20), labels: HashMap::new(), highest: 0 };
@@ -295,7 +302,7 @@ impl Parser {
             return self.expected("a fact");
         };
         let Some(dtype) = DType::from_name(&word) else {
-            return self.error_at(at, format!("'{word}' is no element type"));
+            return self.error_at(at, format!("'{word}' is not an element type"));
         };
         self.need('[')?;
         let mut texts = vec![String::new()];
@@ -317,7 +324,7 @@ impl Parser {
         let dims: Option<Vec<Dim>> = texts.iter().map(|t| Dim::parse(t)).collect();
         match dims {
             Some(dims) => Ok(Fact { dtype, shape: Some(dims) }),
-            None => self.error_at(at, format!("[{}] is no shape", texts.join(","))),
+            None => self.error_at(at, format!("[{}] is not a shape", texts.join(","))),
         }
     }
 
@@ -370,7 +377,7 @@ impl Parser {
         match (word.parse::<i64>(), word.parse::<f32>()) {
             (Ok(n), _) => Ok(Attr::Int(n)),
             (_, Ok(x)) => Ok(Attr::Float(x)),
-            _ => self.error_at(at, format!("'{word}' is no attribute value")),
+            _ => self.error_at(at, format!("'{word}' is not an attribute value")),
         }
     }
 

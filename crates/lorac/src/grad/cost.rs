@@ -2,7 +2,7 @@
 
 use super::Gradient;
 use lorac_ir::{Def, Dim, Graph, Node};
-use lorac_ops::{Contents, Ctx, Input, Known, find, infer};
+use lorac_ops::{Ctx, Inferred, Input, ShapeData, find, infer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ pub fn cost(gradient: &Gradient, bind: &BTreeMap<String, i64>) -> Result<Cost, l
     })
 }
 
-fn flops(graph: &Graph, contents: &Contents, node: &Node) -> Dim {
+fn flops(graph: &Graph, contents: &ShapeData, node: &Node) -> Dim {
     let Some(op) = find(&node.op) else { return Dim::Unknown };
     let input = |id: lorac_ir::ValueId| Input {
         fact: graph.fact(id),
@@ -89,6 +89,6 @@ fn flops(graph: &Graph, contents: &Contents, node: &Node) -> Dim {
     let opset = graph.opsets.get(&node.op.domain).copied().unwrap_or(1);
     let inputs = node.inputs.iter().map(|v| v.map(input)).collect();
     let ctx = Ctx { node, opset, inputs, outputs: node.outputs.len() };
-    let known: Vec<Known> = node.outputs.iter().map(|v| graph.fact(*v).into()).collect();
+    let known: Vec<Inferred> = node.outputs.iter().map(|v| graph.fact(*v).into()).collect();
     (op.flops)(&ctx, &known)
 }

@@ -105,7 +105,7 @@ fn table(graph: &Graph, data: ValueId, counted: bool) -> Option<(Table, usize)> 
 /// What `value` is when its shape and integer type do not count.
 fn reshaped(graph: &Graph, mut value: ValueId) -> ValueId {
     while let Some((_, node)) = graph.producer(value) {
-        let same = matches!(&*node.op.name, "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten");
+        let same = lorac_ops::find(&node.op).is_some_and(|op| op.traits.reshapes);
         match node.input(0) {
             Some(before) if same => value = before,
             _ => break,

@@ -246,20 +246,20 @@ mod tests {
     #[test]
     fn other_computations_are_refused() {
         let yarn = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}});
-        assert_eq!(refused(yarn), ["rope_scaling.rope_type is \"yarn\", wanted one of default, linear, llama3"]);
+        assert_eq!(refused(yarn), ["rope_scaling.rope_type is \"yarn\", expected one of default, linear, llama3"]);
         let absent = json!({"rope_scaling": {"rope_type": "linear"}, "num_key_value_heads": 3, "head_dim": 7,
             "attention_bias": 1, "rope_theta": 0});
         let want = [
-            "num_key_value_heads is 3, wanted a divisor of 4",
-            "head_dim is 7, wanted an even number",
-            "rope_theta is 0, wanted a number above zero",
-            "rope_scaling.factor is absent, wanted a number above zero",
-            "attention_bias is 1, wanted true or false",
+            "num_key_value_heads is 3, expected a divisor of 4",
+            "head_dim is 7, expected an even number",
+            "rope_theta is 0, expected a number above zero",
+            "rope_scaling.factor is absent, expected a number above zero",
+            "attention_bias is 1, expected true or false",
         ];
         assert_eq!(refused(absent), want);
-        assert_eq!(refused(json!({"rope_scaling": 3})), ["rope_scaling is 3, wanted an object"]);
+        assert_eq!(refused(json!({"rope_scaling": 3})), ["rope_scaling is 3, expected an object"]);
         let windowed = json!({"model_type": "qwen2", "use_sliding_window": true});
-        assert_eq!(refused(windowed), ["use_sliding_window is true, wanted false"]);
+        assert_eq!(refused(windowed), ["use_sliding_window is true, expected false"]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum Activation {
 /// The fields of the JSON object in `file`.
 ///
 /// # Errors
-/// The file cannot be read or is no JSON object.
+/// The file cannot be read or is not a JSON object.
 pub(crate) fn fields(file: &Path) -> Result<Map<String, Value>, ModelError> {
     let text = std::fs::read(file).map_err(|source| ModelError::Read { file: file.into(), source })?;
     serde_json::from_slice(&text).map_err(|source| ModelError::Json { file: file.into(), source })
@@ -127,6 +127,6 @@ mod tests {
         let want = ["num_hidden_layers", "intermediate_size or hidden_dim", "vocab_size", "hidden_act", "hidden_size"];
         assert_eq!(fields[..5], want);
         assert_eq!(fields[5..], ["position_embedding_type", "is_decoder"]);
-        assert_eq!(faults[4].to_string(), "hidden_size is 30, wanted a multiple of the 4 heads");
+        assert_eq!(faults[4].to_string(), "hidden_size is 30, expected a multiple of the 4 heads");
     }
 }

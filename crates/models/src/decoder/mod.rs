@@ -1,4 +1,4 @@
-//! Decoders: what GPT-2 and the LLaMA family share. A token sees itself and the tokens before it that are no padding;
+//! Decoders: what GPT-2 and the LLaMA family share. A token sees itself and the tokens before it that are not padding;
 //! the scores of the next token come from the table of the tokens where the two are tied.
 
 mod attend;

@@ -56,7 +56,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<Parsed, String> {
         Some(value) => value
             .size()
             .filter(|n| *n > 0 && n.is_multiple_of(8))
-            .ok_or_else(|| format!("general.alignment is {}, wanted a multiple of 8", value.describe()))?,
+            .ok_or_else(|| format!("general.alignment is {}, expected a multiple of 8", value.describe()))?,
     };
     let start = (cursor.at as u64).checked_next_multiple_of(alignment).ok_or("general.alignment is too large")?;
     let mut tensors = HashMap::new();
@@ -77,7 +77,7 @@ fn stored(bytes: &Bytes, start: u64, place: Place) -> Result<Stored, String> {
         Form::Blocks(blocks) => blocks.size(),
     };
     if place.dims.first().is_some_and(|n| n % length != 0) {
-        return Err(format!("has rows of {}, which are no whole blocks of {length}", place.dims[0]));
+        return Err(format!("has rows of {}, which are not whole blocks of {length}", place.dims[0]));
     }
     let count = place.dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
     let len = count.and_then(|n| (n / length).checked_mul(size)).ok_or("is too large")?;
@@ -118,7 +118,7 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| format!("{len} bytes are wanted at byte {}, {} are left", self.at, self.left()))?;
+        let end = end.ok_or_else(|| format!("expected {len} bytes at byte {}, {} are left", self.at, self.left()))?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)

@@ -14,7 +14,7 @@ const USER_DEFINED: u64 = 4;
 /// The tokenizer of the GGUF file `file`, as the content of a `tokenizer.json`.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or its tokenizer is no byte-level BPE with known rules for splitting texts.
+/// The file cannot be read, is damaged, or its tokenizer is not a byte-level BPE with known rules for splitting texts.
 pub fn gguf_tokenizer(file: &Path) -> Result<Value, ModelError> {
     let gguf = open(file)?;
     let bad = |what| ModelError::Tokenizer { file: file.into(), what };
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
 
     fn texts(&self, name: &str) -> Result<Vec<&'a str>, String> {
         let texts = self.get(name).and_then(Meta::list).and_then(|v| v.iter().map(Meta::text).collect());
-        texts.ok_or_else(|| format!("tokenizer.ggml.{name} is no list of texts"))
+        texts.ok_or_else(|| format!("tokenizer.ggml.{name} is not a list of texts"))
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let id = value.size();
         let token = id.and_then(|id| Some((id, *tokens.get(usize::try_from(id).ok()?)?)));
-        token.map(Some).ok_or_else(|| format!("tokenizer.ggml.{name} is {}, which is no token", value.describe()))
+        token.map(Some).ok_or_else(|| format!("tokenizer.ggml.{name} is {}, which is not a token", value.describe()))
     }
 
     fn read(&self) -> Result<Value, String> {
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
     fn added(&self, tokens: &[&str]) -> Result<Vec<Value>, String> {
         let Some(types) = self.get("token_type") else { return Ok(Vec::new()) };
         let types = types.list().filter(|types| types.len() == tokens.len());
-        let types = types.ok_or_else(|| format!("tokenizer.ggml.token_type is no list of {}", tokens.len()))?;
+        let types = types.ok_or_else(|| format!("tokenizer.ggml.token_type is not a list of {}", tokens.len()))?;
         let named = types.iter().zip(tokens).enumerate().filter_map(|(id, (kind, token))| {
             let kind = kind.size().filter(|kind| [CONTROL, USER_DEFINED].contains(kind))?;
             Some(json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,

@@ -4,7 +4,7 @@ mod safetensors;
 
 pub(crate) use safetensors::open;
 
-use crate::Misfit;
+use crate::ShapeMismatch;
 use crate::gguf::Blocks;
 use bytes::Bytes;
 use lorac_ir::{DType, Fact, Tensor};
@@ -41,10 +41,10 @@ pub(crate) enum Form {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Lack {
     Missing,
-    Wrong(Misfit),
+    Wrong(ShapeMismatch),
 }
 
-/// How a tensor is wanted.
+/// How a tensor is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// As the file has it.
@@ -100,27 +100,27 @@ impl Weights {
             Form::Plain(dtype) => dtype,
             Form::Blocks(_) => DType::F32,
         };
-        let misfit = || {
+        let mismatch = || {
             let dtype = if got == DType::Opaque { DType::F32 } else { got };
             let fact = |d, dims: &[usize]| Fact::new(d, dims.iter().copied());
             let want = if dtype.is_float() { dtype } else { DType::F32 };
-            Lack::Wrong(Misfit { tensor: name.into(), want: fact(want, dims), got: fact(got, &stored.dims) })
+            Lack::Wrong(ShapeMismatch { tensor: name.into(), want: fact(want, dims), got: fact(got, &stored.dims) })
         };
         if stored.dims != dims {
-            return Err(misfit());
+            return Err(mismatch());
         }
         let bytes = &stored.bytes;
         let widened = match stored.form {
             Form::Plain(DType::F32) => None,
             Form::Plain(DType::F16) => Some(widen(bytes, |b| half::f16::from_le_bytes(b).to_f32())),
             Form::Plain(DType::BF16) => Some(widen(bytes, |b| half::bf16::from_le_bytes(b).to_f32())),
-            Form::Plain(_) => return Err(misfit()),
+            Form::Plain(_) => return Err(mismatch()),
             Form::Blocks(blocks) => Some(blocks.elements(bytes)),
         };
         let widened = match stored.paired {
             Some(heads) => {
                 let x = widened.as_deref().unwrap_or_else(|| bytes.as_chunks().0);
-                Some(halves(x, dims, heads).ok_or_else(misfit)?)
+                Some(halves(x, dims, heads).ok_or_else(mismatch)?)
             }
             None => widened,
         };
@@ -134,12 +134,12 @@ impl Weights {
             (_, dims, None) => (dims.to_vec(), bytes.clone()),
             (_, dims, Some(wide)) => (dims.to_vec(), wide.into_flattened().into()),
         };
-        Tensor::new(DType::F32, dims, bytes).map_err(|_| misfit())
+        Tensor::new(DType::F32, dims, bytes).map_err(|_| mismatch())
     }
 }
 
 /// Rows of each head from neighbouring pairs (0, 1), (2, 3), ... to halves: the first of every pair, then the second.
-/// `None` where the rows are no whole heads of pairs.
+/// `None` where the rows are not whole heads of pairs.
 fn halves(x: &[[u8; 4]], dims: &[usize], heads: usize) -> Option<Vec<[u8; 4]>> {
     let rows = *dims.first()?;
     let width = x.len().checked_div(rows)?;
@@ -240,7 +240,7 @@ mod tests {
         let tensor = w.tensor("n.weight", &[4], Order::Stored).expect("the older name");
         assert_eq!(tensor.bytes().as_ptr(), w.tensors["n.gamma"].bytes.as_ptr());
         assert_eq!(w.tensor("n.bias", &[4], Order::Stored), Err(Lack::Missing));
-        let Err(Lack::Wrong(misfit)) = w.tensor("n.weight", &[2, 2], Order::Stored) else { panic!("accepted") };
-        assert_eq!(misfit.to_string(), "n.weight is f32[4], wanted f32[2,2]");
+        let Err(Lack::Wrong(mismatch)) = w.tensor("n.weight", &[2, 2], Order::Stored) else { panic!("accepted") };
+        assert_eq!(mismatch.to_string(), "n.weight is f32[4], expected f32[2,2]");
     }
 }

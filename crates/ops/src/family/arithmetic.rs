@@ -10,6 +10,7 @@ pub(super) const OPS: &[Op] = &[ADD, DIV, MAX, MEAN, MIN, MOD, MUL, POW, SUB, SU
 
 const ADD: Op = Op {
     name: "Add",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x + y),
     eval: |a| zip_numbers(a, |x, y| x + y, i128::wrapping_add),
     grad: Grad::rule(
@@ -21,6 +22,7 @@ const ADD: Op = Op {
 
 const SUB: Op = Op {
     name: "Sub",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x - y),
     eval: |a| zip_numbers(a, |x, y| x - y, i128::wrapping_sub),
     grad: Grad::rule(|b| vec![Some(b.gy), b.want(1, || -b.gy)], &[case(&[Any(&[2, 3]), Any(&[3])])]),
@@ -29,6 +31,7 @@ const SUB: Op = Op {
 
 const MUL: Op = Op {
     name: "Mul",
+    traits: Traits::CARRIES,
     infer: |c| pair_content(c, c.dtype(), |x, y| x * y),
     eval: |a| zip_numbers(a, |x, y| x * y, i128::wrapping_mul),
     grad: Grad::rule(
@@ -40,6 +43,7 @@ const MUL: Op = Op {
 
 const DIV: Op = Op {
     name: "Div",
+    traits: Traits::CARRIES,
     infer: |c| {
         pair_content(c, c.dtype(), |x, y| match (x, y) {
             (Dim::Known(m), Dim::Known(n)) => m.checked_div(n).map_or(Dim::Unknown, Dim::Known),
@@ -48,7 +52,7 @@ const DIV: Op = Op {
     },
     eval: |a| {
         if a.dtype(0).is_int() && a.x(1)?.iter().any(|y| *y == 0.0) {
-            return misfit("an integer is divided by zero");
+            return invalid("an integer is divided by zero");
         }
         zip_numbers(a, |x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))
     },
@@ -61,6 +65,7 @@ const DIV: Op = Op {
 
 const MAX: Op = Op {
     name: "Max",
+    traits: Traits::CARRIES,
     eval: |a| fold(a, larger),
     grad: Grad::rule(
         pick,
@@ -77,6 +82,7 @@ const MAX: Op = Op {
 
 const MIN: Op = Op {
     name: "Min",
+    traits: Traits::CARRIES,
     eval: |a| fold(a, smaller),
     grad: Grad::rule(
         pick,
@@ -93,12 +99,12 @@ const VARIADIC: Op = Op {
     ..UNARY
 };
 
-/// The larger number; what is no number spreads.
+/// The larger number; NaN spreads.
 pub(super) fn larger(x: f64, y: f64) -> f64 {
     if x > y || x.is_nan() { x } else { y }
 }
 
-/// The smaller number; what is no number spreads.
+/// The smaller number; NaN spreads.
 pub(super) fn smaller(x: f64, y: f64) -> f64 {
     if x < y || x.is_nan() { x } else { y }
 }
@@ -114,7 +120,7 @@ fn pick<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
     masks.iter().enumerate().map(|(slot, mask)| b.want(slot, || share * *mask)).collect()
 }
 
-fn fold(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
+fn fold(a: &Args, f: impl Fn(f64, f64) -> f64) -> EvalResult {
     let mut y = a.x(0)?.clone();
     for slot in 1..a.inputs.len() {
         y = crate::eval::zip(&y, a.x(slot)?, &f)?;
@@ -142,7 +148,7 @@ const MOD: Op = Op {
     name: "Mod",
     eval: |a| {
         if a.dtype(0).is_int() && a.x(1)?.iter().any(|y| *y == 0.0) {
-            return misfit("an integer is divided by zero");
+            return invalid("an integer is divided by zero");
         }
         match a.node.int("fmod", 0) {
             // The sign of the divisor.
@@ -164,6 +170,7 @@ const MOD: Op = Op {
 
 const POW: Op = Op {
     name: "Pow",
+    traits: Traits::CARRIES,
     eval: |a| {
         let (base, exponent) = (a.dtype(0), a.dtype(1));
         match (base.is_int(), exponent.is_int()) {
@@ -203,7 +210,7 @@ fn power_by_base<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     }
     let dtype = x.fact().dtype;
     let (p, zero) = (p.cast(dtype), p.binary("Equal", p.like(0.0)).cast(dtype));
-    // 0 x^-1 is no number at zero; 0 x^0 is zero everywhere.
+    // 0 x^-1 is NaN at zero; 0 x^0 is zero everywhere.
     b.gy * (p * x.binary("Pow", p - 1.0 + zero))
 }
 

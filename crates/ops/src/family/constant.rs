@@ -38,6 +38,7 @@ pub(crate) fn dtype_of(code: i64) -> DType {
 
 const CAST: Op = Op {
     name: "Cast",
+    traits: Traits::RESHAPES,
     infer: |c| cast_fact(c, dtype_of(c.node.int("to", 0))),
     eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), dtype_of(a.node.int("to", 0)))?]),
     grad: Grad::rule(cast_back, &[case(&[Any(&[2, 3])]).with(&[("to", Int(11))])]),
@@ -54,7 +55,7 @@ const CAST_LIKE: Op = Op {
     ..MOVES
 };
 
-fn cast_fact(c: &Ctx, to: DType) -> Inferred {
+fn cast_fact(c: &Ctx, to: DType) -> InferResult {
     let whole = (c.dtype().is_int() || c.dtype() == DType::Bool) && matches!(to, DType::I64 | DType::I32);
     // Symbols are lengths, and fit.
     let fits = |d: &Dim| to == DType::I64 || d.known().is_none_or(|n| i32::try_from(n).is_ok());
@@ -78,7 +79,7 @@ fn convert(x: &Array, from: DType, to: DType) -> Result<Array, EvalError> {
         false => x.clone(),
     };
     let held = crate::tensor(to, &held).as_ref().and_then(crate::array);
-    held.ok_or_else(|| EvalError::Misfit(format!("a cast from {from} to {to}")))
+    held.ok_or_else(|| EvalError::Invalid(format!("a cast from {from} to {to}")))
 }
 
 fn cast_back<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
@@ -97,7 +98,7 @@ const CONSTANT: Op = Op {
     },
     eval: |a| match value(a.node).as_ref().and_then(crate::array) {
         Some(x) => Ok(vec![x]),
-        None => misfit("a constant that is no tensor of numbers"),
+        None => invalid("a constant that is not a tensor of numbers"),
     },
     grad: Grad::Zero("a constant"),
     ..MOVES
@@ -160,7 +161,7 @@ const RANGE: Op = Op {
         let at = |slot: usize| a.x(slot).map(|x| x.first().copied().unwrap_or(0.0));
         let (start, limit, step) = (at(0)?, at(1)?, at(2)?);
         let Some(Dim::Known(len)) = range_len(start, limit, step) else {
-            return misfit(format!("Range from {start} to {limit} by {step}"));
+            return invalid(format!("Range from {start} to {limit} by {step}"));
         };
         affordable(&[len as usize])?;
         let elements: Vec<f64> = (0..len).map(|i| start + i as f64 * step).collect();

@@ -9,7 +9,7 @@ const MANY: usize = usize::MAX;
 const CONTROL: Op = Op {
     outputs: (1, MANY),
     infer: |c| Ok(vec![Fact::unranked(DType::Opaque).into(); c.outputs]),
-    eval: |_| misfit("the bodies of control flow are not evaluated"),
+    eval: |_| invalid("the bodies of control flow are not evaluated"),
     flops: |_, _| Dim::Unknown,
     grad: Grad::Unsupported(
         "the bodies of control flow are not differentiated: export the model without it (fixed shapes and flags usually \

@@ -20,9 +20,9 @@ const DET: Op = Op {
     },
     eval: |a| {
         let x = a.x(0)?;
-        let [batch @ .., m, n] = x.shape() else { return misfit("a matrix has two axes") };
+        let [batch @ .., m, n] = x.shape() else { return invalid("a matrix has two axes") };
         if m != n {
-            return misfit(format!("a matrix of {m} rows and {n} columns"));
+            return invalid(format!("a matrix of {m} rows and {n} columns"));
         }
         let flat: Vec<f64> = x.iter().copied().collect();
         let count = batch.iter().product();

@@ -137,17 +137,17 @@ fn labelled(c: &Ctx) -> Result<Option<(Equation, Lengths)>, InferError> {
 }
 
 /// Every choice of subscripts in turn, its product added where the result's subscripts say.
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let operands = (0..a.inputs.len()).map(|slot| a.x(slot)).collect::<Result<Vec<_>, _>>()?;
     let ranks: Vec<usize> = operands.iter().map(|x| x.ndim()).collect();
     let equation = parse(a.node.str("equation").unwrap_or_default(), &ranks)
-        .map_err(|want| EvalError::Misfit(format!("the equation should have {want}")))?;
+        .map_err(|want| EvalError::Invalid(format!("the equation should have {want}")))?;
     let mut dims: BTreeMap<Label, usize> = BTreeMap::new();
     for (x, term) in operands.iter().zip(&equation.terms) {
         for (label, n) in term.iter().zip(x.shape()) {
             match dims.insert(*label, *n) {
                 Some(m) if m != *n && *n == 1 => drop(dims.insert(*label, m)),
-                Some(m) if m != *n && m != 1 => return misfit(format!("a subscript of lengths {m} and {n}")),
+                Some(m) if m != *n && m != 1 => return invalid(format!("a subscript of lengths {m} and {n}")),
                 _ => {}
             }
         }
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_equations_say_what_is_wanted() {
+    fn wrong_equations_say_what_is_expected() {
         assert_eq!(parse("ij->ij", &[2, 2]), Err("2 terms".into()));
         assert_eq!(parse("ij->ij", &[3]), Err("3 subscripts in 'ij'".into()));
         assert_eq!(parse("i1->i", &[2]), Err("letters, not '1'".into()));

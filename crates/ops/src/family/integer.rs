@@ -22,7 +22,7 @@ pub(super) fn wrapped(dtype: DType, n: i128) -> f64 {
 }
 
 /// Elementwise `real` of two operands that broadcast; for integers `whole`, wrapped around.
-pub(super) fn zip_numbers(a: &Args, real: impl Fn(f64, f64) -> f64, whole: impl Fn(i128, i128) -> i128) -> Evaluated {
+pub(super) fn zip_numbers(a: &Args, real: impl Fn(f64, f64) -> f64, whole: impl Fn(i128, i128) -> i128) -> EvalResult {
     match a.dtype(0) {
         dtype if dtype.is_int() => zip2(a, |x, y| wrapped(dtype, whole(x as i128, y as i128))),
         _ => zip2(a, real),
@@ -30,7 +30,7 @@ pub(super) fn zip_numbers(a: &Args, real: impl Fn(f64, f64) -> f64, whole: impl 
 }
 
 /// Elementwise `real`; for integers `whole`, wrapped around.
-pub(super) fn map_numbers(a: &Args, real: impl Fn(f64) -> f64, whole: impl Fn(i128) -> i128) -> Evaluated {
+pub(super) fn map_numbers(a: &Args, real: impl Fn(f64) -> f64, whole: impl Fn(i128) -> i128) -> EvalResult {
     match a.dtype(0) {
         dtype if dtype.is_int() => map(a, |x| wrapped(dtype, whole(x as i128))),
         _ => map(a, real),
@@ -49,10 +49,10 @@ pub(super) fn power(x: i128, n: u64) -> i128 {
     product
 }
 
-fn bitwise(a: &Args, f: impl Fn(i128, i128) -> i128) -> Evaluated {
+fn bitwise(a: &Args, f: impl Fn(i128, i128) -> i128) -> EvalResult {
     match a.dtype(0).is_int() {
         true => zip_numbers(a, |_, _| 0.0, f),
-        false => misfit(format!("bits of {}", a.dtype(0))),
+        false => invalid(format!("bits of {}", a.dtype(0))),
     }
 }
 
@@ -67,7 +67,7 @@ const BIT_SHIFT: Op = Op {
         match a.node.str("direction") {
             Some("LEFT") => bitwise(a, |x, n| x.checked_shl(by(n)).unwrap_or(0)),
             Some("RIGHT") => bitwise(a, |x, n| x >> by(n).min(i128::BITS - 1)),
-            other => misfit(format!("direction {}", other.unwrap_or("is absent"))),
+            other => invalid(format!("direction {}", other.unwrap_or("is absent"))),
         }
     },
     ..BITWISE
@@ -80,7 +80,7 @@ const BITWISE_NOT: Op = Op {
     since: 18,
     eval: |a| match a.dtype(0) {
         dtype if dtype.is_int() => map(a, |x| wrapped(dtype, !(x as i128))),
-        dtype => misfit(format!("bits of {dtype}")),
+        dtype => invalid(format!("bits of {dtype}")),
     },
     grad: Grad::Zero(WHOLE),
     ..UNARY

@@ -51,6 +51,7 @@ const XOR: Op = Op { name: "Xor", eval: |a| zip2(a, |x, y| (x - y).abs()), ..COM
 
 const WHERE: Op = Op {
     name: "Where",
+    traits: Traits::CARRIES,
     inputs: (3, 3),
     infer: |c| {
         let shape = broadcast(&c.fact(1), &c.fact(2))?;
@@ -74,7 +75,7 @@ const WHERE: Op = Op {
         let dims = crate::eval::broadcast(a.x(0)?.shape(), paired.shape())?;
         let stretch = |slot: usize| a.x(slot).map(|x| x.broadcast(dims.clone()).map(|v| v.to_owned()));
         let (Some(c), Some(x), Some(y)) = (stretch(0)?, stretch(1)?, stretch(2)?) else {
-            return misfit("operands do not broadcast");
+            return invalid("operands do not broadcast");
         };
         let picked = c.iter().zip(x.iter().zip(y.iter())).map(|(c, (x, y))| if *c != 0.0 { *x } else { *y });
         Ok(vec![Array::from_shape_vec(dims.clone(), picked.collect())?])

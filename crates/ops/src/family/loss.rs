@@ -21,12 +21,12 @@ fn ignored(node: &Node) -> Option<i64> {
 fn compute(a: &Args, log: &Array) -> Result<Array, EvalError> {
     let (labels, weights) = (a.x(1)?, a.opt(2));
     let shape = log.shape();
-    let [_, classes, ..] = shape else { return misfit(format!("scores of shape {shape:?}")) };
+    let [_, classes, ..] = shape else { return invalid(format!("scores of shape {shape:?}")) };
     if labels.ndim() + 1 != shape.len() || labels.shape()[0] != shape[0] || labels.shape()[1..] != shape[2..] {
-        return misfit(format!("labels {:?} of scores {shape:?}", labels.shape()));
+        return invalid(format!("labels {:?} of scores {shape:?}", labels.shape()));
     }
     if weights.is_some_and(|w| w.len() != *classes) {
-        return misfit(format!("weights of {classes} classes"));
+        return invalid(format!("weights of {classes} classes"));
     }
     let weights: Option<Vec<f64>> = weights.map(|w| w.iter().copied().collect());
     let ignored = ignored(a.node).map(|n| n as f64);
@@ -43,7 +43,7 @@ fn compute(a: &Args, log: &Array) -> Result<Array, EvalError> {
             continue;
         }
         let class = if *label >= 0.0 { *label as usize } else { usize::MAX };
-        let Some(score) = row.get(class) else { return misfit(format!("class {label} of {classes}")) };
+        let Some(score) = row.get(class) else { return invalid(format!("class {label} of {classes}")) };
         let weight = weights.as_ref().and_then(|w| w.get(class)).copied().unwrap_or(1.0);
         losses.push(-score * weight);
         total += weight;
@@ -53,7 +53,7 @@ fn compute(a: &Args, log: &Array) -> Result<Array, EvalError> {
         "none" => Ok(Array::from_shape_vec(labels.shape(), losses)?),
         "sum" => Ok(ndarray::arr0(sum).into_dyn()),
         "mean" => Ok(ndarray::arr0(sum / total).into_dyn()),
-        other => misfit(format!("reduction '{other}'")),
+        other => invalid(format!("reduction '{other}'")),
     }
 }
 
@@ -127,7 +127,7 @@ const SOFTMAX_CROSS_ENTROPY_LOSS: Op = Op {
     eval: |a| {
         let mut log = a.x(0)?.clone();
         if log.ndim() < 2 {
-            return misfit(format!("scores of shape {:?}", log.shape()));
+            return invalid(format!("scores of shape {:?}", log.shape()));
         }
         for mut row in log.lanes_mut(Axis(1)) {
             let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -90,7 +90,7 @@ fn two(x: Array) -> Result<ndarray::Array2<f64>, EvalError> {
 
 fn dot(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<ndarray::Array2<f64>, EvalError> {
     if a.ncols() != b.nrows() {
-        return misfit(format!("{:?} times {:?}", a.shape(), b.shape()));
+        return invalid(format!("{:?} times {:?}", a.shape(), b.shape()));
     }
     Ok(a.dot(&b))
 }
@@ -119,7 +119,7 @@ const MATMUL: Op = Op {
         let x = if vector_x { x.clone().insert_axis(Axis(0)) } else { x.clone() };
         let y = if vector_y { y.clone().insert_axis(Axis(1)) } else { y.clone() };
         if x.ndim() < 2 || y.ndim() < 2 {
-            return misfit("MatMul of a scalar");
+            return invalid("MatMul of a scalar");
         }
         let (m, k) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
         let (l, n) = (y.shape()[y.ndim() - 2], y.shape()[y.ndim() - 1]);
@@ -131,7 +131,7 @@ const MATMUL: Op = Op {
             wide.and_then(|v| ndarray::Array3::from_shape_vec((count, m, n), v).ok())
         };
         let (Some(p), Some(q)) = (stretch(&x, m, k), stretch(&y, l, n)) else {
-            return misfit(format!("{:?} times {:?}", x.shape(), y.shape()));
+            return invalid(format!("{:?} times {:?}", x.shape(), y.shape()));
         };
         let mut out = Vec::with_capacity(p.len_of(Axis(0)) * m * n);
         for (p, q) in p.outer_iter().zip(q.outer_iter()) {

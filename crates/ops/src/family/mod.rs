@@ -2,7 +2,7 @@
 
 use crate::eval::zip;
 use crate::infer::broadcast;
-use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Known, Op};
+use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Inferred, Op, Traits};
 use lorac_ir::{DType, Dim, Fact};
 
 mod activation;
@@ -81,47 +81,49 @@ pub static TABLE: &[&[Op]] = &[
     vision::OPS,
 ];
 
-type Inferred = Result<Vec<Known>, InferError>;
-type Evaluated = Result<Vec<Array>, EvalError>;
+type InferResult = Result<Vec<Inferred>, InferError>;
+type EvalResult = Result<Vec<Array>, EvalError>;
 
-/// One result like the first operand, one operation an element.
-const UNARY: Op = Op {
+/// One result like the first operand, one operation per element; without a name, an evaluation and a gradient: what
+/// entries begin from.
+pub const UNARY: Op = Op {
     domain: "",
     name: "",
     since: 13,
     inputs: (1, 1),
     outputs: (1, 1),
     infer: like_first,
-    eval: |_| Err(EvalError::Unknown(String::new())),
+    eval: |a| Err(EvalError::Unknown(a.node.op.to_string())),
     flops: elementwise,
     grad: Grad::Unsupported("no rule"),
+    traits: Traits::NONE,
 };
 
-/// Two operands that broadcast.
-const BINARY: Op = Op { inputs: (2, 2), infer: |c| pair(c, c.dtype()), ..UNARY };
+/// [`UNARY`] with two operands that broadcast.
+pub const BINARY: Op = Op { inputs: (2, 2), infer: |c| pair(c, c.dtype()), ..UNARY };
 
 /// An operator that only moves elements.
 const MOVES: Op = Op { flops: |_, _| Dim::Known(0), ..UNARY };
 
-fn one(fact: Fact) -> Inferred {
+fn one(fact: Fact) -> InferResult {
     Ok(vec![fact.into()])
 }
 
-fn known(fact: Fact, content: Option<Vec<Dim>>) -> Inferred {
-    Ok(vec![Known { fact, content }])
+fn known(fact: Fact, content: Option<Vec<Dim>>) -> InferResult {
+    Ok(vec![Inferred { fact, content }])
 }
 
-fn like_first(c: &Ctx) -> Inferred {
+fn like_first(c: &Ctx) -> InferResult {
     one(c.fact(0))
 }
 
-fn pair(c: &Ctx, dtype: DType) -> Inferred {
+fn pair(c: &Ctx, dtype: DType) -> InferResult {
     let shape = broadcast(&c.fact(0), &c.fact(1))?;
     one(Fact { dtype, shape })
 }
 
 /// All operands broadcast to one shape.
-fn all(c: &Ctx) -> Inferred {
+fn all(c: &Ctx) -> InferResult {
     let mut fact = c.fact(0);
     for slot in 1..c.inputs.len() {
         fact.shape = broadcast(&fact, &c.fact(slot))?;
@@ -130,27 +132,27 @@ fn all(c: &Ctx) -> Inferred {
 }
 
 /// One operation an element of the first result.
-fn elementwise(_: &Ctx, known: &[Known]) -> Dim {
+fn elementwise(_: &Ctx, known: &[Inferred]) -> Dim {
     known.first().map_or(Dim::Unknown, |k| k.fact.volume())
 }
 
-fn map(a: &Args, f: impl Fn(f64) -> f64) -> Evaluated {
+fn map(a: &Args, f: impl Fn(f64) -> f64) -> EvalResult {
     Ok(vec![a.x(0)?.mapv(f)])
 }
 
-fn zip2(a: &Args, f: impl Fn(f64, f64) -> f64) -> Evaluated {
+fn zip2(a: &Args, f: impl Fn(f64, f64) -> f64) -> EvalResult {
     Ok(vec![zip(a.x(0)?, a.x(1)?, f)?])
 }
 
-fn misfit<T>(what: impl Into<String>) -> Result<T, EvalError> {
-    Err(EvalError::Misfit(what.into()))
+fn invalid<T>(what: impl Into<String>) -> Result<T, EvalError> {
+    Err(EvalError::Invalid(what.into()))
 }
 
 /// Refuses results that no reference evaluation is for: a file may ask for any number of elements.
 fn affordable(dims: &[usize]) -> Result<(), EvalError> {
     // Axes of no length count as one: what they multiply must fit all the same.
     let volume = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)));
-    if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { misfit(format!("{dims:?} is too large")) }
+    if volume.is_some_and(|n| n <= 1 << 28) { Ok(()) } else { invalid(format!("{dims:?} is too large")) }
 }
 
 /// `x` in a type wide enough for sums of squares.
@@ -168,7 +170,7 @@ fn part<'e, 'g>(y: crate::Val<'e, 'g>, x: crate::Val<'e, 'g>) -> crate::Val<'e, 
     (count(y) / count(x)).cast(dtype)
 }
 
-/// Contents combined elementwise; a scalar stretches.
+/// Known elements combined elementwise; a scalar stretches.
 fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim) -> Option<Vec<Dim>> {
     match (a?, b?) {
         ([x], b) => Some(b.iter().map(|y| f(*x, *y)).collect()),
@@ -178,15 +180,15 @@ fn zip_content(a: Option<&[Dim]>, b: Option<&[Dim]>, f: impl Fn(Dim, Dim) -> Dim
     }
 }
 
-/// Contents that integers of this type can hold: what runs over wraps, and is left to the evaluation.
+/// Known elements, if integers of this type can hold them: what runs over wraps, and is left to the evaluation.
 fn held(content: Option<Vec<Dim>>, dtype: DType) -> Option<Vec<Dim>> {
     let Some((least, greatest)) = dtype.range() else { return content };
     let fits = |d: &Dim| d.known().is_none_or(|n| (least..=greatest).contains(&n.into()));
     content.filter(|all| all.iter().all(fits))
 }
 
-/// A result of `pair` with the contents combined.
-fn pair_content(c: &Ctx, dtype: DType, f: impl Fn(Dim, Dim) -> Dim) -> Inferred {
+/// A result of `pair` with the known elements combined.
+fn pair_content(c: &Ctx, dtype: DType, f: impl Fn(Dim, Dim) -> Dim) -> InferResult {
     let mut known = pair(c, dtype)?;
     known[0].content = held(zip_content(c.content(0), c.content(1), f), dtype);
     Ok(known)

@@ -42,13 +42,13 @@ const PAD: Op = Op {
         one(Fact::new(fact.dtype, out))
     },
     eval: |a| {
-        let mode = mode(a.node.str("mode")).map_err(|e| EvalError::Misfit(e.to_string()))?;
+        let mode = mode(a.node.str("mode")).map_err(|e| EvalError::Invalid(e.to_string()))?;
         let mut y = a.x(0)?.clone();
         let value = a.opt(2).and_then(|v| v.iter().next().copied()).unwrap_or(0.0);
         let axes = if a.opt(3).is_some() { a.ints(3)? } else { (0..y.ndim() as i64).collect() };
         let pads = a.ints(1)?;
         if pads.len() != 2 * axes.len() {
-            return misfit(format!("{} pads for {} axes", pads.len(), axes.len()));
+            return invalid(format!("{} pads for {} axes", pads.len(), axes.len()));
         }
         for (i, axis) in axes.iter().enumerate() {
             let axis = Axis(crate::eval::axis(*axis, y.ndim())?);
@@ -59,7 +59,7 @@ const PAD: Op = Op {
                 &y.shape().iter().enumerate().map(|(i, n)| if i == axis.0 { longer } else { *n }).collect::<Vec<_>>(),
             )?;
             if len == 0 && mode != Mode::Constant && before.max(after) > 0 {
-                return misfit("an empty axis has nothing to pad with");
+                return invalid("an empty axis has nothing to pad with");
             }
             let sources: Vec<Option<usize>> =
                 (0i64.saturating_sub(before)..len.saturating_add(after)).map(|at| mode.source(at, len)).collect();

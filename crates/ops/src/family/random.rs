@@ -13,7 +13,7 @@ fn asked(c: &Ctx, default: DType) -> DType {
 /// Drawn anew in every run, of the operand's shape.
 const DRAWN: Op = Op {
     infer: |c| one(Fact { dtype: asked(c, c.dtype()), ..c.fact(0) }),
-    eval: |a| misfit(format!("{} has another value in every run", a.node.op)),
+    eval: |a| invalid(format!("{} has another value in every run", a.node.op)),
     flops: |c, k| elementwise(c, k) * Dim::Known(10),
     grad: Grad::Zero("only the operand's shape matters"),
     ..UNARY

@@ -20,7 +20,7 @@ pub(super) const OPS: &[Op] = &[
 /// What a list or an optional value is, or what it holds, is for the file to declare.
 const LIST: Op = Op {
     infer: |_| one(Fact::unranked(DType::Opaque)),
-    eval: |_| misfit("lists of tensors are not evaluated"),
+    eval: |_| invalid("lists of tensors are not evaluated"),
     grad: Grad::Unsupported(
         "lists of tensors are not differentiated: export the model with Split, Concat and Gather instead, as it is for \
          a fixed number of tensors",
@@ -47,7 +47,7 @@ const OPTIONAL_HAS_ELEMENT: Op = Op {
     inputs: (0, 1),
     infer: |_| one(Fact::scalar(DType::Bool)),
     eval: |a| match (a.opt(0), a.node.input(0)) {
-        (None, Some(_)) => misfit("optional values are not evaluated"),
+        (None, Some(_)) => invalid("optional values are not evaluated"),
         (x, _) => Ok(vec![Array::from_elem(vec![], f64::from(u8::from(x.is_some())))]),
     },
     grad: Grad::Zero("whether there is a value has no gradient"),

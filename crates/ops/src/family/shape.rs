@@ -12,6 +12,7 @@ pub(super) const OPS: &[Op] = &[CONCAT, EXPAND, FLATTEN, RESHAPE, SQUEEZE, TILE,
 
 const CONCAT: Op = Op {
     name: "Concat",
+    traits: Traits::CARRIES,
     inputs: (1, usize::MAX),
     infer: |c| {
         let mut fact = c.fact(0);
@@ -46,7 +47,7 @@ const CONCAT: Op = Op {
         let parts = (0..a.inputs.len()).map(|slot| a.x(slot).map(|x| x.view())).collect::<Result<Vec<_>, _>>()?;
         let axis = a.axis(0, a.x(0)?.ndim())?;
         if parts.iter().any(|x| x.ndim() != a.inputs.first().and_then(Option::as_ref).map_or(0, |x| x.ndim())) {
-            return misfit("operands of different ranks");
+            return invalid("operands of different ranks");
         }
         Ok(vec![ndarray::concatenate(Axis(axis), &parts)?])
     },
@@ -77,6 +78,7 @@ const CONCAT: Op = Op {
 
 const EXPAND: Op = Op {
     name: "Expand",
+    traits: Traits::CARRIES,
     inputs: (2, 2),
     infer: |c| match (c.content(1), c.dims(1)) {
         (Some(target), _) => {
@@ -99,7 +101,7 @@ const EXPAND: Op = Op {
         affordable(&dims)?;
         match a.x(0)?.broadcast(dims) {
             Some(y) => Ok(vec![y.to_owned()]),
-            None => misfit(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
+            None => invalid(format!("{:?} does not expand to {target:?}", a.x(0)?.shape())),
         }
     },
     // The driver sums what was broadcast.
@@ -112,6 +114,7 @@ const EXPAND: Op = Op {
 
 const FLATTEN: Op = Op {
     name: "Flatten",
+    traits: Traits::RESHAPES,
     infer: |c| {
         let fact = c.fact(0);
         let Some(dims) = fact.dims() else { return one(Fact::new(fact.dtype, [Dim::Unknown; 2])) };
@@ -150,6 +153,7 @@ fn back<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
 
 const RESHAPE: Op = Op {
     name: "Reshape",
+    traits: Traits::RESHAPES,
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);
@@ -224,6 +228,7 @@ const RESHAPE: Op = Op {
 
 const SQUEEZE: Op = Op {
     name: "Squeeze",
+    traits: Traits::RESHAPES,
     inputs: (1, 2),
     infer: |c| {
         let fact = c.fact(0);
@@ -276,7 +281,7 @@ const TILE: Op = Op {
         let x = a.x(0)?;
         let repeats: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
         if repeats.len() != x.ndim() {
-            return misfit(format!("{repeats:?} repeats of {:?}", x.shape()));
+            return invalid(format!("{repeats:?} repeats of {:?}", x.shape()));
         }
         let dims: Vec<usize> = x.shape().iter().zip(&repeats).map(|(n, r)| n.saturating_mul(*r)).collect();
         affordable(&dims)?;
@@ -310,6 +315,7 @@ const TILE: Op = Op {
 
 const TRANSPOSE: Op = Op {
     name: "Transpose",
+    traits: Traits::CARRIES,
     infer: |c| {
         let fact = c.fact(0);
         let Some(dims) = fact.dims() else { return one(fact) };
@@ -324,7 +330,7 @@ const TRANSPOSE: Op = Op {
         let x = a.x(0)?;
         match permutation(a.node, x.ndim()) {
             Some(perm) => Ok(vec![x.view().permuted_axes(perm).as_standard_layout().into_owned()]),
-            None => misfit("perm is no permutation"),
+            None => invalid("perm is not a permutation"),
         }
     },
     grad: Grad::rule(
@@ -339,7 +345,7 @@ const TRANSPOSE: Op = Op {
     ..MOVES
 };
 
-/// The attribute `perm`, or the axes reversed; `None` if it is no permutation of `rank` axes.
+/// The attribute `perm`, or the axes reversed; `None` if it is not a permutation of `rank` axes.
 fn permutation(node: &lorac_ir::Node, rank: usize) -> Option<Vec<usize>> {
     let Some(perm) = node.ints("perm") else { return Some((0..rank).rev().collect()) };
     let perm: Vec<usize> = perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<_>>()?;
@@ -350,6 +356,7 @@ fn permutation(node: &lorac_ir::Node, rank: usize) -> Option<Vec<usize>> {
 
 const UNSQUEEZE: Op = Op {
     name: "Unsqueeze",
+    traits: Traits::RESHAPES,
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);

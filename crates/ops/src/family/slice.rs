@@ -17,6 +17,7 @@ type Cut = (usize, Dim, Dim, Dim);
 
 const SLICE: Op = Op {
     name: "Slice",
+    traits: Traits::CARRIES,
     inputs: (3, 5),
     infer: |c| {
         let fact = c.fact(0);
@@ -44,7 +45,7 @@ const SLICE: Op = Op {
         Ok(vec![y])
     },
     grad: Grad::rule(
-        |b| vec![Some(uncut(b))],
+        |b| vec![Some(slice_grad(b))],
         &[
             case(&[Any(&[4, 5]), Ints(&[1], &[1]), Ints(&[1], &[3]), Ints(&[1], &[1])]),
             case(&[Any(&[4, 5]), Ints(&[2], &[-3, 0]), Ints(&[2], &[i64::MAX, -1])]),
@@ -64,7 +65,7 @@ const SLICE: Op = Op {
 
 /// The gradient back where the part was cut, zeros around it: padded for steps of one, scattered along the axis for
 /// other steps.
-fn uncut<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
+fn slice_grad<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let (e, x) = (b.emit, b.x[0]);
     let rank = x.rank();
     let operand = |slot: usize| b.x.get(slot).and_then(|v| v.present());
@@ -279,7 +280,7 @@ fn eval_cuts(a: &Args) -> Result<Vec<(usize, i64, i64, i64)>, EvalError> {
     let steps = if a.opt(4).is_some() { a.ints(4)? } else { vec![1; starts.len()] };
     let rows = axes.iter().zip(starts).zip(ends).zip(steps);
     rows.map(|(((axis, start), end), step)| match step {
-        0 => misfit("a step of zero"),
+        0 => invalid("a step of zero"),
         _ => Ok((crate::eval::axis(*axis, rank)?, start, end, step)),
     })
     .collect()
@@ -287,6 +288,7 @@ fn eval_cuts(a: &Args) -> Result<Vec<(usize, i64, i64, i64)>, EvalError> {
 
 const SPLIT: Op = Op {
     name: "Split",
+    traits: Traits::CARRIES,
     inputs: (1, 2),
     outputs: (1, usize::MAX),
     infer: |c| {
@@ -312,7 +314,7 @@ const SPLIT: Op = Op {
         let part = |len: &Dim| {
             let mut dims = dims.to_vec();
             dims[axis] = *len;
-            Known::from(Fact::new(fact.dtype, dims))
+            Inferred::from(Fact::new(fact.dtype, dims))
         };
         Ok(lens.iter().map(part).collect())
     },
@@ -326,7 +328,7 @@ const SPLIT: Op = Op {
         for len in lens {
             let end = at.saturating_add(len);
             if len < 0 || end > n {
-                return misfit(format!("Split past the end of {:?}", x.shape()));
+                return invalid(format!("Split past the end of {:?}", x.shape()));
             }
             parts.push(x.slice_axis(Axis(axis), Steps::new(at as isize, Some(end as isize), 1)).to_owned());
             at = end;
@@ -362,7 +364,7 @@ const TRILU: Op = Op {
         let mut y = a.x(0)?.as_standard_layout().into_owned();
         let k = if a.opt(1).is_some() { a.ints(1)?.first().copied().unwrap_or(0) } else { 0 };
         let upper = a.node.int("upper", 1) != 0;
-        let [.., rows, cols] = *y.shape() else { return misfit("Trilu of a vector") };
+        let [.., rows, cols] = *y.shape() else { return invalid("Trilu of a vector") };
         for (at, y) in y.iter_mut().enumerate() {
             let (row, col) = ((at / cols.max(1) % rows.max(1)) as i64, (at % cols.max(1)) as i64);
             let keep = if upper { col - row >= k } else { col - row <= k };

@@ -28,9 +28,9 @@ const DEPTH_TO_SPACE: Op = Op {
         let n = block(a.node).map_err(unfit)? as usize;
         let columns_first = columns_first(a.node).map_err(unfit)?;
         let x = a.x(0)?;
-        let [b, channels, h, w] = *x.shape() else { return misfit("DepthToSpace takes rank 4") };
+        let [b, channels, h, w] = *x.shape() else { return invalid("DepthToSpace takes rank 4") };
         if channels % (n * n) != 0 {
-            return misfit(format!("{channels} channels in blocks of {n} times {n}"));
+            return invalid(format!("{channels} channels in blocks of {n} times {n}"));
         }
         let fewer = channels / (n * n);
         let y = Array::from_shape_fn(vec![b, fewer, h * n, w * n], |at| {
@@ -77,9 +77,9 @@ const SPACE_TO_DEPTH: Op = Op {
     eval: |a| {
         let n = block(a.node).map_err(unfit)? as usize;
         let x = a.x(0)?;
-        let [b, channels, h, w] = *x.shape() else { return misfit("SpaceToDepth takes rank 4") };
+        let [b, channels, h, w] = *x.shape() else { return invalid("SpaceToDepth takes rank 4") };
         if h % n != 0 || w % n != 0 {
-            return misfit(format!("{h} times {w} in blocks of {n}"));
+            return invalid(format!("{h} times {w} in blocks of {n}"));
         }
         let y = Array::from_shape_fn(vec![b, channels * n * n, h / n, w / n], |at| {
             let (cell, c) = (at[1] / channels, at[1] % channels);
@@ -150,14 +150,14 @@ const COL2IM: Op = Op {
         let x = a.x(0)?;
         let window = Window::of(a.node, a.ints(2)?).map_err(unfit)?;
         let lens: Vec<usize> = a.ints(1)?.iter().map(|n| (*n).max(0) as usize).collect();
-        let [n, rows, count] = *x.shape() else { return misfit("Col2Im takes rank 3") };
+        let [n, rows, count] = *x.shape() else { return invalid("Col2Im takes rank 3") };
         let cells: usize = window.kernel.iter().map(|k| *k as usize).product();
         if lens.len() != window.rank() || rows % cells != 0 {
-            return misfit(format!("{rows} rows of blocks of {:?} in {lens:?}", window.kernel));
+            return invalid(format!("{rows} rows of blocks of {:?} in {lens:?}", window.kernel));
         }
         let counts = window.counts(&lens);
         if counts.iter().product::<usize>() != count {
-            return misfit(format!("{count} blocks where {counts:?} fit"));
+            return invalid(format!("{count} blocks where {counts:?} fit"));
         }
         let channels = rows / cells;
         let mut y = Array::zeros([&[n, channels], lens.as_slice()].concat());
@@ -226,9 +226,9 @@ const CENTER_CROP_PAD: Op = Op {
     },
     eval: |a| {
         let mut y = a.x(0)?.clone();
-        let (axes, lens) = (crop_axes(a.node, y.ndim()).map_err(EvalError::Misfit)?, a.ints(1)?);
+        let (axes, lens) = (crop_axes(a.node, y.ndim()).map_err(EvalError::Invalid)?, a.ints(1)?);
         if axes.len() != lens.len() {
-            return misfit(format!("{} lengths for {} axes", lens.len(), axes.len()));
+            return invalid(format!("{} lengths for {} axes", lens.len(), axes.len()));
         }
         for (axis, want) in axes.into_iter().zip(lens) {
             let (have, want) = (y.len_of(Axis(axis)), want.max(0) as usize);

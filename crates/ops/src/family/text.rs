@@ -6,7 +6,7 @@ use lorac_ir::{Attr, Node};
 pub(super) const OPS: &[Op] = &[REGEX_FULL_MATCH, STRING_CONCAT, STRING_NORMALIZER, STRING_SPLIT, TF_IDF_VECTORIZER];
 
 const TEXT: Op =
-    Op { since: 20, eval: |_| misfit("strings are not evaluated"), grad: Grad::Zero("text has no gradient"), ..MOVES };
+    Op { since: 20, eval: |_| invalid("strings are not evaluated"), grad: Grad::Zero("text has no gradient"), ..MOVES };
 
 const REGEX_FULL_MATCH: Op =
     Op { name: "RegexFullMatch", infer: |c| one(Fact { dtype: DType::Bool, ..c.fact(0) }), ..TEXT };
@@ -78,9 +78,9 @@ const TF_IDF_VECTORIZER: Op = Op {
     },
     eval: |a| {
         let x = a.x(0)?;
-        let Some(grams) = grams(a.node) else { return misfit("a pool of numbers with one index for each n-gram") };
+        let Some(grams) = grams(a.node) else { return invalid("a pool of numbers with one index for each n-gram") };
         let width = grams.iter().map(|g| g.place.saturating_add(1)).max().unwrap_or(0);
-        let Some((words, outer)) = x.shape().split_last() else { return misfit("TfIdfVectorizer of a scalar") };
+        let Some((words, outer)) = x.shape().split_last() else { return invalid("TfIdfVectorizer of a scalar") };
         affordable(&[x.len(), width])?;
         let attribute = |name: &str| usize::try_from(a.node.int(name, 0)).unwrap_or(0);
         let lengths = attribute("min_gram_length")..=attribute("max_gram_length");

@@ -12,6 +12,7 @@ pub(super) const OPS: &[Op] =
 
 const ABS: Op = Op {
     name: "Abs",
+    traits: Traits::CARRIES,
     eval: |a| integer::map_numbers(a, f64::abs, i128::wrapping_abs),
     grad: Grad::rule(|b| vec![Some(b.gy * b.x[0].unary("Sign"))], &[case(&[Apart(&[2, 3])])]),
     ..UNARY
@@ -21,6 +22,7 @@ const CEIL: Op = Op { name: "Ceil", eval: |a| map(a, f64::ceil), grad: Grad::Zer
 
 const ERF: Op = Op {
     name: "Erf",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, libm::erf),
     grad: Grad::rule(
         |b| {
@@ -35,6 +37,7 @@ const ERF: Op = Op {
 
 const EXP: Op = Op {
     name: "Exp",
+    traits: Traits::CARRIES,
     eval: |a| map(a, f64::exp),
     grad: Grad::rule(|b| vec![Some(b.gy * b.y)], &[case(&[Any(&[2, 3])])]),
     ..UNARY
@@ -44,6 +47,7 @@ const FLOOR: Op = Op { name: "Floor", eval: |a| map(a, f64::floor), grad: Grad::
 
 const IDENTITY: Op = Op {
     name: "Identity",
+    traits: Traits::RESHAPES,
     infer: |c| known(c.fact(0), c.content(0).map(<[Dim]>::to_vec)),
     eval: |a| map(a, |x| x),
     grad: Grad::rule(|b| vec![Some(b.gy)], &[case(&[Any(&[2, 3])])]),
@@ -79,6 +83,7 @@ const LOG: Op = Op {
 
 const NEG: Op = Op {
     name: "Neg",
+    traits: Traits::CARRIES,
     infer: |c| {
         let negated = c.content(0).map(|v| v.iter().map(|d| Dim::Known(0) - *d).collect());
         known(c.fact(0), held(negated, c.fact(0).dtype))
@@ -90,6 +95,7 @@ const NEG: Op = Op {
 
 const RECIPROCAL: Op = Op {
     name: "Reciprocal",
+    traits: Traits::CARRIES,
     eval: |a| map(a, f64::recip),
     grad: Grad::rule(|b| vec![Some(-(b.gy * (b.y * b.y)))], &[case(&[Positive(&[2, 3])])]),
     ..UNARY
@@ -102,6 +108,7 @@ const SIGN: Op =
 
 const SQRT: Op = Op {
     name: "Sqrt",
+    traits: Traits::CARRIES,
     eval: |a| map(a, f64::sqrt),
     grad: Grad::rule(|b| vec![Some(b.gy * 0.5 / b.y)], &[case(&[Positive(&[2, 3])])]),
     ..UNARY

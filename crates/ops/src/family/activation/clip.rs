@@ -7,6 +7,7 @@ use crate::{Backward, Val, case};
 
 pub(super) const CLIP: Op = Op {
     name: "Clip",
+    traits: Traits::CARRIES,
     inputs: (1, 3),
     // Bounds that cross make everything the upper one.
     eval: |a| {
@@ -70,6 +71,7 @@ fn between<'e, 'g>(y: Val<'e, 'g>) -> Val<'e, 'g> {
 
 pub(super) const HARD_SWISH: Op = Op {
     name: "HardSwish",
+    traits: Traits::CARRIES,
     since: 14,
     eval: |a| map(a, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
     flops: |c, k| elementwise(c, k) * Dim::Known(5),

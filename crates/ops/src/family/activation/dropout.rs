@@ -6,6 +6,7 @@ use crate::{Backward, Val, case};
 
 pub(super) const DROPOUT: Op = Op {
     name: "Dropout",
+    traits: Traits::CARRIES,
     inputs: (1, 3),
     outputs: (1, 2),
     infer: |c| Ok(vec![c.fact(0).into(), Fact { dtype: DType::Bool, ..c.fact(0) }.into()]),
@@ -13,7 +14,7 @@ pub(super) const DROPOUT: Op = Op {
         let training = a.opt(2).and_then(|t| t.first()).is_some_and(|t| *t != 0.0);
         let ratio = a.opt(1).and_then(|r| r.first()).copied().unwrap_or(0.5);
         match training && ratio != 0.0 {
-            true => misfit("what Dropout drops in training mode is random"),
+            true => invalid("what Dropout drops in training mode is random"),
             false => Ok(vec![a.x(0)?.clone(), a.x(0)?.mapv(|_| 1.0)]),
         }
     },

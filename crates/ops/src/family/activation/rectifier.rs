@@ -76,7 +76,7 @@ pub(super) const P_RELU: Op = Op {
         )?;
         match y.first().map(Array::shape) == Some(a.x(0)?.shape()) {
             true => Ok(y),
-            false => misfit(format!("a slope of shape {:?} for {:?}", a.x(1)?.shape(), a.x(0)?.shape())),
+            false => invalid(format!("a slope of shape {:?} for {:?}", a.x(1)?.shape(), a.x(0)?.shape())),
         }
     },
     grad: Grad::rule(
@@ -96,6 +96,7 @@ pub(super) const P_RELU: Op = Op {
 
 pub(super) const RELU: Op = Op {
     name: "Relu",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, |x| if x < 0.0 { 0.0 } else { x }),
     grad: Grad::rule(
         |b| {

@@ -11,6 +11,7 @@ const TANH_CUBE: f64 = 0.044715;
 
 pub(super) const GELU: Op = Op {
     name: "Gelu",
+    traits: Traits::ACTIVATION,
     since: 20,
     eval: |a| match a.node.str("approximate") {
         Some("tanh") => map(a, |x| 0.5 * x * (1.0 + (TANH_SCALE * (x + TANH_CUBE * x * x * x)).tanh())),
@@ -59,6 +60,7 @@ pub(super) const MISH: Op = Op {
 
 pub(super) const SIGMOID: Op = Op {
     name: "Sigmoid",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, |x| 1.0 / (1.0 + (-x).exp())),
     flops: |c, k| elementwise(c, k) * Dim::Known(3),
     grad: Grad::rule(|b| vec![Some(b.gy * (b.y * (1.0 - b.y)))], &[case(&[Any(&[2, 3])])]),
@@ -67,6 +69,7 @@ pub(super) const SIGMOID: Op = Op {
 
 pub(super) const SOFTPLUS: Op = Op {
     name: "Softplus",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, softplus),
     flops: |c, k| elementwise(c, k) * Dim::Known(3),
     grad: Grad::rule(
@@ -110,6 +113,7 @@ pub(super) const SWISH: Op = Op {
 
 pub(super) const TANH: Op = Op {
     name: "Tanh",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, f64::tanh),
     flops: |c, k| elementwise(c, k) * Dim::Known(3),
     grad: Grad::rule(|b| vec![Some(b.gy * (1.0 - b.y * b.y))], &[case(&[Any(&[2, 3])])]),

@@ -7,7 +7,7 @@ use crate::case;
 use ndarray::Axis;
 
 /// Along `axis`, each row through `f`.
-fn rows(a: &Args, f: impl Fn(&mut [f64])) -> Evaluated {
+fn rows(a: &Args, f: impl Fn(&mut [f64])) -> EvalResult {
     let mut y = a.x(0)?.as_standard_layout().into_owned();
     let axis = a.axis(-1, y.ndim())?;
     for mut lane in y.lanes_mut(Axis(axis)) {

@@ -30,17 +30,17 @@ impl Dense<'_> {
     /// Row by row. A row that sees nothing is zero.
     pub(in crate::family) fn compute(&self) -> Result<Computed, EvalError> {
         let ([b, h, l, e], [bk, g, s, ek], [bv, gv, sv, ev]) = (self.q.shape(), self.k.shape(), self.v.shape()) else {
-            return misfit("attention takes heads of rank 4");
+            return invalid("attention takes heads of rank 4");
         };
         let (b, h, l, e, g, s, ev) = (*b, *h, *l, *e, *g, *s, *ev);
         if (*bk, *ek, *bv, *gv, *sv) != (b, e, b, g, s) || g == 0 || h % g != 0 {
             let (q, k, v) = (self.q.shape(), self.k.shape(), self.v.shape());
-            return misfit(format!("queries {q:?}, keys {k:?} and values {v:?} do not fit"));
+            return invalid(format!("queries {q:?}, keys {k:?} and values {v:?} do not fit"));
         }
         let scale = self.scale.unwrap_or(1.0 / (e as f64).sqrt());
         let sinks = self.sink.as_deref();
         if sinks.is_some_and(|v| v.len() != h) {
-            return misfit("one sink a head");
+            return invalid("one sink a head");
         }
         let zeros = |w: usize| Array::zeros(IxDyn(&[b, h, l, w]));
         let mut out = Computed { y: zeros(ev), raw: zeros(s), capped: zeros(s), biased: zeros(s), weights: zeros(s) };
@@ -78,13 +78,13 @@ pub(in crate::family) fn split(x: &Array, heads: i64) -> Result<Array, EvalError
         Ok(heads) if heads > 0 && w % heads == 0 => {
             Ok(crate::eval::reshape(x, &[b, l, heads, w / heads])?.permuted_axes(vec![0, 2, 1, 3]))
         }
-        _ => misfit(format!("{heads} heads of a width of {w}")),
+        _ => invalid(format!("{heads} heads of a width of {w}")),
     }
 }
 
 /// `[batch, heads, length, width]` as `[batch, length, heads * width]`.
 pub(in crate::family) fn merge(x: Array) -> Result<Array, EvalError> {
-    let [b, h, l, w] = *x.shape() else { return misfit("heads have rank 4") };
+    let [b, h, l, w] = *x.shape() else { return invalid("heads have rank 4") };
     crate::eval::reshape(&x.permuted_axes(vec![0, 2, 1, 3]), &[b, l, h * w])
 }
 
@@ -92,6 +92,6 @@ pub(in crate::family) fn merge(x: Array) -> Result<Array, EvalError> {
 pub(in crate::family) fn stretch(x: &Array, dims: &[usize]) -> Result<Array, EvalError> {
     match x.broadcast(IxDyn(dims)) {
         Some(wide) => Ok(wide.to_owned()),
-        None => misfit(format!("{:?} does not broadcast to {dims:?}", x.shape())),
+        None => invalid(format!("{:?} does not broadcast to {dims:?}", x.shape())),
     }
 }

@@ -35,11 +35,11 @@ pub(super) fn lowering_agrees(op: &Op, case: &crate::Case) {
     use crate::{Bench, Emit, Random, Val, evaluate, infer, named};
     for symbolic in [false, true] {
         let mut bench = Bench::new(op, case, DType::F64, symbolic, &mut Random(5)).expect("a case");
-        let contents = infer(&mut bench.graph).expect("infers");
+        let shape_data = infer(&mut bench.graph).expect("infers");
         let want = evaluate(&bench.graph, &named(&bench.inputs)).expect("evaluates");
         let mut graph = bench.graph.clone();
         let (_, node) = bench.graph.nodes().next().expect("one node");
-        let emit = Emit::new(&bench.graph, &contents, "lower");
+        let emit = Emit::new(&bench.graph, &shape_data, "lower");
         let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(emit.absent(), |v| emit.val(v))).collect();
         let Grad::Lower { lower, .. } = op.grad else { panic!("{} has no lowering", op.name) };
         let ids = lower(&emit, node, &x).iter().take(node.outputs.len()).map(|v| v.id()).collect();

@@ -8,6 +8,7 @@ use lorac_ir::Node;
 
 pub(super) const ROTARY_EMBEDDING: Op = Op {
     name: "RotaryEmbedding",
+    traits: Traits::CARRIES,
     since: 23,
     inputs: (3, 4),
     eval: |a| {
@@ -121,17 +122,17 @@ pub(in crate::family) fn rotated(
     row: &dyn Fn(usize, usize) -> Option<usize>,
     how: Rotation,
 ) -> Result<Array, EvalError> {
-    let [b, h, l, d] = *x.shape() else { return misfit("rotary embedding takes rank 3 or 4") };
+    let [b, h, l, d] = *x.shape() else { return invalid("rotary embedding takes rank 3 or 4") };
     let width = if how.width > 0 { how.width as usize } else { d };
     let half = width / 2;
     if width % 2 != 0 || width > d || cos.shape().last() != Some(&half) || sin.shape() != cos.shape() {
-        return misfit(format!("{width} of {d} elements turn, the caches are {:?}", cos.shape()));
+        return invalid(format!("{width} of {d} elements turn, the caches are {:?}", cos.shape()));
     }
     let (cos, sin): (Vec<f64>, Vec<f64>) = (cos.iter().copied().collect(), sin.iter().copied().collect());
     let mut y = x.clone();
     for (n, s) in (0..b).flat_map(|n| (0..l).map(move |s| (n, s))) {
         let start = row(n, s).map(|r| r * half).filter(|r| r + half <= cos.len());
-        let Some(start) = start else { return misfit("a position outside the caches") };
+        let Some(start) = start else { return invalid("a position outside the caches") };
         for (m, i) in (0..h).flat_map(|m| (0..half).map(move |i| (m, i))) {
             let (first, second) = if how.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
             let (c, z) = (cos[start + i], sin[start + i]);

@@ -1,4 +1,4 @@
-//! Scaled dot-product attention written out in plain operators: what every attention operator lowers to.
+//! Scaled dot-product attention in plain operators: what every attention operator lowers to.
 
 use crate::family::*;
 use crate::{Emit, Val};
@@ -41,7 +41,7 @@ pub(in crate::family) struct Attended<'e, 'g> {
     pub weights: Val<'e, 'g>,
 }
 
-/// Low enough that a masked score vanishes in the softmax, finite so that a fully masked row is no NaN.
+/// Low enough that a masked score vanishes in the softmax, finite so that a fully masked row is not NaN.
 fn masked<'e, 'g>(like: Val<'e, 'g>) -> Val<'e, 'g> {
     like.like(if like.fact().dtype == DType::F16 { -6e4 } else { -1e30 })
 }

@@ -107,7 +107,7 @@ pub(super) const ATTENTION: Op = Op {
     ..UNARY
 };
 
-fn infer(c: &Ctx) -> Inferred {
+fn infer(c: &Ctx) -> InferResult {
     let (q, k, v) = (c.fact(0), c.fact(1), c.fact(2));
     let (hq, hkv) = (c.node.int("q_num_heads", 0), c.node.int("kv_num_heads", 0));
     if q.rank() == Some(3) && (hq < 1 || hkv < 1) {
@@ -227,7 +227,7 @@ fn lengthened<'e, 'g>(mask: Val<'e, 'g>, k: Val<'e, 'g>) -> Val<'e, 'g> {
     cat(e, &[mask, unseen.binary("Expand", cat(e, &[rows, missing], 0))], -1)
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let flat = a.x(0)?.ndim() == 3;
     let (hq, hkv) = (a.node.int("q_num_heads", 0), a.node.int("kv_num_heads", 0));
     let joined = |past: usize, new: usize| -> Result<Array, EvalError> {
@@ -238,7 +238,7 @@ fn eval(a: &Args) -> Evaluated {
         }
     };
     let (q, k, v) = (split(a.x(0)?, hq)?, joined(4, 1)?, joined(5, 2)?);
-    let ([b, h, l, _], [_, _, s, _]) = (q.shape(), k.shape()) else { return misfit("Attention takes rank 3 or 4") };
+    let ([b, h, l, _], [_, _, s, _]) = (q.shape(), k.shape()) else { return invalid("Attention takes rank 3 or 4") };
     let (b, h, l, s) = (*b, *h, *l, *s);
     let filled = match a.opt(6) {
         Some(_) => Some(a.ints(6)?),
@@ -261,7 +261,7 @@ fn eval(a: &Args) -> Evaluated {
         None => None,
     };
     if filled.as_ref().is_some_and(|n| n.len() != b) {
-        return misfit("nonpad_kv_seqlen takes one length a sequence");
+        return invalid("nonpad_kv_seqlen takes one length a sequence");
     }
     let causal = a.node.int("is_causal", 0) != 0;
     let past = a.opt(4).and_then(|p| p.shape().get(2)).map(|p| *p as i64);

@@ -66,7 +66,7 @@ const BIAS_DROPOUT: Op = Op {
     infer: |c| Ok(vec![c.fact(0).into(), Fact { dtype: DType::Bool, ..c.fact(0) }.into()]),
     eval: |a| {
         if a.opt(4).and_then(|t| t.first()).is_some_and(|t| *t != 0.0) {
-            return misfit("BiasDropout in training mode has no fixed value");
+            return invalid("BiasDropout in training mode has no fixed value");
         }
         let mut y = biased(a)?;
         if let Some(residual) = a.opt(2) {
@@ -93,6 +93,7 @@ const BIAS_DROPOUT: Op = Op {
 
 const BIAS_GELU: Op = Op {
     name: "BiasGelu",
+    traits: Traits::ACTIVATION,
     inputs: (2, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(exact)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),
@@ -110,7 +111,7 @@ const BIAS_SOFTMAX: Op = Op {
     eval: |a| {
         let mut y = biased(a)?;
         if y.shape() != a.x(0)?.shape() {
-            return misfit("the bias is larger than the data");
+            return invalid("the bias is larger than the data");
         }
         let axis = a.axis(1, y.ndim())?;
         let width: usize = y.shape()[axis..].iter().product();
@@ -157,10 +158,10 @@ const BIAS_SPLIT_GELU: Op = Op {
     },
     eval: |a| {
         let x = biased(a)?;
-        let Some((width, outer)) = x.shape().split_last() else { return misfit("BiasSplitGelu of a scalar") };
+        let Some((width, outer)) = x.shape().split_last() else { return invalid("BiasSplitGelu of a scalar") };
         let half = width / 2;
         if width % 2 != 0 {
-            return misfit(format!("{width} elements have no halves"));
+            return invalid(format!("{width} elements have no halves"));
         }
         let flat: Vec<f64> = x.iter().copied().collect();
         let rows = flat.chunks((2 * half).max(1));
@@ -183,6 +184,7 @@ const BIAS_SPLIT_GELU: Op = Op {
 
 const FAST_GELU: Op = Op {
     name: "FastGelu",
+    traits: Traits::ACTIVATION,
     inputs: (1, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(fast)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),
@@ -195,6 +197,7 @@ const FAST_GELU: Op = Op {
 
 const GELU: Op = Op {
     name: "Gelu",
+    traits: Traits::ACTIVATION,
     eval: |a| map(a, exact),
     flops: |c, k| elementwise(c, k) * Dim::Known(8),
     grad: Grad::lower(|_, _, x| vec![gelu(x[0], false)], &[case(&[Any(&[2, 3])]), case(&[Any(&[2, 3])]).opset(18)]),
@@ -203,6 +206,7 @@ const GELU: Op = Op {
 
 const QUICK_GELU: Op = Op {
     name: "QuickGelu",
+    traits: Traits::ACTIVATION,
     eval: |a| {
         let alpha = f64::from(a.node.float("alpha", 1.702));
         map(a, |x| x / (1.0 + (-alpha * x).exp()))

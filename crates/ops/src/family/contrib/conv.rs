@@ -33,7 +33,7 @@ fn permuted(fact: &Fact, perm: fn(usize) -> Vec<usize>) -> Fact {
 }
 
 /// What the standard's Conv infers of the first three operands, channels last or not.
-fn infer(c: &Ctx, last: bool) -> Inferred {
+fn infer(c: &Ctx, last: bool) -> InferResult {
     let Some(conv) = crate::find(&"Conv".into()) else { return one(Fact::unranked(c.dtype())) };
     let mut inputs: Vec<_> = c.inputs.iter().take(3).cloned().collect();
     if let (true, Some(Some(x))) = (last, inputs.first_mut()) {
@@ -43,7 +43,7 @@ fn infer(c: &Ctx, last: bool) -> Inferred {
     Ok(known.into_iter().map(|k| if last { permuted(&k.fact, outward).into() } else { k }).collect())
 }
 
-fn eval(a: &Args, last: bool) -> Evaluated {
+fn eval(a: &Args, last: bool) -> EvalResult {
     let conv = crate::find(&"Conv".into()).ok_or_else(|| EvalError::Unknown("Conv".into()))?;
     let mut inputs: Vec<_> = a.inputs.iter().take(3).cloned().collect();
     if let (true, Some(Some(x))) = (last, inputs.first_mut()) {
@@ -63,7 +63,7 @@ fn eval(a: &Args, last: bool) -> Evaluated {
     Ok(made)
 }
 
-fn flops(c: &Ctx, k: &[Known]) -> Dim {
+fn flops(c: &Ctx, k: &[Inferred]) -> Dim {
     let products = c.dims(1).and_then(|d| d.get(1..)).map(|d| d.iter().fold(Dim::Known(2), |p, d| p * *d));
     elementwise(c, k) * products.unwrap_or(Dim::Unknown)
 }

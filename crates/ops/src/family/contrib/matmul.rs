@@ -70,7 +70,7 @@ pub(super) fn activated(node: &Node) -> Result<Box<dyn Fn(f64) -> f64>, EvalErro
             let (lo, hi) = (param(0, "", f32::MIN), param(1, "", f32::MAX));
             Box::new(move |x| x.max(lo).min(hi))
         }
-        Some(other) => return misfit(format!("the activation {other} is unknown")),
+        Some(other) => return invalid(format!("the activation {other} is unknown")),
     })
 }
 

@@ -29,5 +29,6 @@ const fn refused(name: &'static str, why: &'static str) -> Op {
         eval: |a| Err(EvalError::Unknown(a.node.op.to_string())),
         flops: |_, _| Dim::Unknown,
         grad: Grad::Unsupported(why),
+        traits: Traits::NONE,
     }
 }

@@ -71,7 +71,7 @@ fn over_root_mean_square<'e, 'g>(x: Val<'e, 'g>, axes: &[i64], epsilon: f64) -> 
 }
 
 /// `[y, mean, factor, sum]` of an operator whose operand is a sum with `skip` and, at `slot`, a bias.
-fn skip_infer(c: &Ctx) -> Inferred {
+fn skip_infer(c: &Ctx) -> InferResult {
     let x = c.fact(0);
     let shape = broadcast(&x, &c.fact(1))?;
     let sum = Fact { dtype: x.dtype, shape };
@@ -88,7 +88,7 @@ fn skip_sum(a: &Args, bias: usize) -> Result<Array, EvalError> {
     }
 }
 
-fn skip_eval(a: &Args, center: bool, bias: usize) -> Evaluated {
+fn skip_eval(a: &Args, center: bool, bias: usize) -> EvalResult {
     let sum = skip_sum(a, bias)?;
     let width = sum.shape().last().copied().unwrap_or(1);
     let (y, means, factors) = normal(&sum, width, f64::from(a.node.float("epsilon", 1e-12)), center);
@@ -114,6 +114,7 @@ fn layer_norm<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Va
 // The kernel on the CPU leaves the mean and the deviation out.
 const SKIP_LAYER_NORMALIZATION: Op = Op {
     name: "SkipLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (3, 5),
     outputs: (1, 4),
     infer: skip_infer,
@@ -138,6 +139,7 @@ const SKIP_LAYER_NORMALIZATION: Op = Op {
 
 const SKIP_SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
     name: "SkipSimplifiedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (3, 4),
     outputs: (1, 4),
     infer: skip_infer,
@@ -166,6 +168,7 @@ const SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
     domain: "",
     since: 13,
     name: "SimplifiedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (2, 2),
     outputs: (1, 2),
     infer: |c| {
@@ -205,6 +208,7 @@ const SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
 
 const EMBED_LAYER_NORMALIZATION: Op = Op {
     name: "EmbedLayerNormalization",
+    traits: Traits::NORMALIZES,
     inputs: (1, 9),
     outputs: (1, 3),
     infer: |c| {
@@ -223,17 +227,17 @@ const EMBED_LAYER_NORMALIZATION: Op = Op {
     },
     eval: |a| {
         let ids = a.x(0)?;
-        let ([b, s], [_, h]) = (ids.shape(), a.x(2)?.shape()) else { return misfit("ids and tables have rank 2") };
+        let ([b, s], [_, h]) = (ids.shape(), a.x(2)?.shape()) else { return invalid("ids and tables have rank 2") };
         let (b, s, h) = (*b, *s, *h);
         let mut sum = Array::zeros(vec![b, s, h]);
         let mut add = |table: &Array, row: &dyn Fn(usize, usize) -> Option<f64>| -> Result<(), EvalError> {
             for (n, i) in (0..b).flat_map(|n| (0..s).map(move |i| (n, i))) {
                 let at = row(n, i).filter(|r| *r >= 0.0).map(|r| r as usize);
                 let Some(at) = at.filter(|at| table.shape().first().is_some_and(|rows| at < rows)) else {
-                    return misfit("an id outside its table");
+                    return invalid("an id outside its table");
                 };
                 for j in 0..h {
-                    let x = table.get([at, j].as_slice()).ok_or(EvalError::Misfit("tables differ in width".into()))?;
+                    let x = table.get([at, j].as_slice()).ok_or(EvalError::Invalid("tables differ in width".into()))?;
                     sum[[n, i, j]] += x;
                 }
             }

@@ -89,14 +89,14 @@ const CDIST: Op = Op {
     },
     eval: |a| {
         let (x, y) = (a.x(0)?, a.x(1)?);
-        let ([m, n], [k, l]) = (x.shape(), y.shape()) else { return misfit("CDist takes two matrices") };
+        let ([m, n], [k, l]) = (x.shape(), y.shape()) else { return invalid("CDist takes two matrices") };
         if n != l {
-            return misfit(format!("rows of {n} and of {l}"));
+            return invalid(format!("rows of {n} and of {l}"));
         }
         let root = match a.node.str("metric").unwrap_or("sqeuclidean") {
             "sqeuclidean" => false,
             "euclidean" => true,
-            other => return misfit(format!("the metric {other}")),
+            other => return invalid(format!("the metric {other}")),
         };
         let distance = |i: usize, j: usize| (0..*n).map(|d| (x[[i, d]] - y[[j, d]]).powi(2)).sum::<f64>();
         let distances = Array::from_shape_fn(vec![*m, *k], |at| distance(at[0], at[1]));
@@ -156,7 +156,7 @@ const EXPAND_DIMS: Op = Op {
         let at = if axis < 0 { axis + x.ndim() as i64 + 1 } else { axis };
         match usize::try_from(at).ok().filter(|at| *at <= x.ndim()) {
             Some(at) => Ok(vec![x.clone().insert_axis(ndarray::Axis(at))]),
-            None => misfit(format!("axis {axis} of rank {}", x.ndim() + 1)),
+            None => invalid(format!("axis {axis} of rank {}", x.ndim() + 1)),
         }
     },
     flops: |_, _| Dim::Known(0),
@@ -189,7 +189,7 @@ const GATHER_ND: Op = Op {
     },
     eval: |a| match crate::find(&"GatherND".into()) {
         Some(op) => (op.eval)(a),
-        None => misfit("no GatherND"),
+        None => invalid("GatherND is not in the table"),
     },
     flops: |_, _| Dim::Known(0),
     grad: Grad::lower(
@@ -203,11 +203,11 @@ const INVERSE: Op = Op {
     name: "Inverse",
     eval: |a| {
         let mut y = a.x(0)?.as_standard_layout().into_owned();
-        let [.., rows, n] = *y.shape() else { return misfit("Inverse takes matrices") };
+        let [.., rows, n] = *y.shape() else { return invalid("Inverse takes matrices") };
         if rows != n || n == 0 {
-            return misfit(format!("the inverse of {rows} by {n}"));
+            return invalid(format!("the inverse of {rows} by {n}"));
         }
-        let Some(flat) = y.as_slice_mut() else { return misfit("Inverse takes matrices") };
+        let Some(flat) = y.as_slice_mut() else { return invalid("Inverse takes matrices") };
         flat.chunks_mut(n * n).try_for_each(|m| invert(m, n))?;
         Ok(vec![y])
     },
@@ -232,7 +232,7 @@ fn invert(m: &mut [f64], n: usize) -> Result<(), EvalError> {
         let best = (i..n).max_by(|p, q| m[p * n + i].abs().total_cmp(&m[q * n + i].abs())).unwrap_or(i);
         let pivot = m[best * n + i];
         if pivot == 0.0 {
-            return misfit("a matrix without an inverse");
+            return invalid("a matrix without an inverse");
         }
         for j in 0..n {
             m.swap(i * n + j, best * n + j);
@@ -289,7 +289,7 @@ const TRILU: Op = Op {
         let mut y = a.x(0)?.clone();
         let rank = y.ndim();
         if rank < 2 {
-            return misfit("Trilu takes matrices");
+            return invalid("Trilu takes matrices");
         }
         let upper = a.node.int("upper", 1) != 0;
         for (at, y) in y.indexed_iter_mut() {

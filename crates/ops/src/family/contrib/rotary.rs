@@ -14,7 +14,7 @@ pub(in crate::family) const OPS: &[Op] = &[
     ),
     refused(
         "MRotaryEmbedding",
-        "rotary embedding of three positions a token is not written out yet; export the model with plain operators",
+        "rotary embedding of three positions per token has no lowering yet; export the model with plain operators",
     ),
     ROTARY_EMBEDDING,
 ];
@@ -45,6 +45,7 @@ fn heads(node: &Node, width: Option<i64>, half: Option<i64>) -> Option<i64> {
 
 const ROTARY_EMBEDDING: Op = Op {
     name: "RotaryEmbedding",
+    traits: Traits::CARRIES,
     inputs: (4, 4),
     eval: |a| {
         let (x, cos) = (a.x(0)?, a.x(2)?);

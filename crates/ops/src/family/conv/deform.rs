@@ -75,16 +75,16 @@ fn places(window: &Window, counts: &[usize], axis: usize) -> Vec<f64> {
     elements.flat_map(|k| indices(IxDyn(counts)).into_iter().map(move |at| of(k, at[axis]))).collect()
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let (x, w, offset) = (a.x(0)?, a.x(1)?, a.x(2)?);
     let ([n, channels, lens @ ..], [filters, share, kernel @ ..]) = (x.shape(), w.shape()) else {
-        return misfit("DeformConv takes rank 3 or more");
+        return invalid("DeformConv takes rank 3 or more");
     };
     let groups = group(a.node).map_err(unfit)? as usize;
     let parts = offset_groups(a.node).map_err(unfit)? as usize;
     let window = Window::of(a.node, kernel.iter().map(|k| *k as i64).collect()).map_err(unfit)?;
     if !matches!(window.padding, Padding::Explicit(_)) || lens.len() != kernel.len() {
-        return misfit("DeformConv of another rank than its kernel's, or padded by itself");
+        return invalid("DeformConv of another rank than its kernel's, or padded by itself");
     }
     let counts = window.counts(lens);
     let (rank, cells) = (kernel.len(), kernel.iter().product::<usize>());
@@ -92,7 +92,7 @@ fn eval(a: &Args) -> Evaluated {
     let shape = |rows: usize| [&[*n, rows], counts.as_slice()].concat();
     let mask_fits = a.opt(4).is_none_or(|m| m.shape() == shape(parts * cells));
     if !fits || offset.shape() != shape(parts * cells * rank) || !mask_fits {
-        return misfit(format!("DeformConv of {:?} by {:?} moved by {:?}", x.shape(), w.shape(), offset.shape()));
+        return invalid(format!("DeformConv of {:?} by {:?} moved by {:?}", x.shape(), w.shape(), offset.shape()));
     }
     let bias = bias(a, 3, *filters)?;
     let mut y = Array::zeros(shape(*filters));

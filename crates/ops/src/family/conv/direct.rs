@@ -36,12 +36,12 @@ pub(super) const CONV: Op = Op {
     eval: |a| {
         let (x, w) = (a.x(0)?, a.x(1)?);
         let ([n, channels, lens @ ..], [filters, share, kernel @ ..]) = (x.shape(), w.shape()) else {
-            return misfit("Conv takes rank 3 or more");
+            return invalid("Conv takes rank 3 or more");
         };
         let group = group(a.node).map_err(unfit)? as usize;
         let fits = lens.len() == kernel.len() && !lens.is_empty() && share.checked_mul(group) == Some(*channels);
         if !fits || filters % group != 0 {
-            return misfit(format!("Conv of {:?} by {:?} in {group} groups", x.shape(), w.shape()));
+            return invalid(format!("Conv of {:?} by {:?} in {group} groups", x.shape(), w.shape()));
         }
         let window = Window::of(a.node, kernel.iter().map(|k| *k as i64).collect()).map_err(unfit)?;
         let bias = bias(a, 2, *filters)?;
@@ -164,7 +164,9 @@ pub(super) fn known_window(b: &Backward) -> Option<Window> {
 /// The bias of every output channel; empty where there is none.
 pub(super) fn bias(a: &Args, slot: usize, channels: usize) -> Result<Vec<f64>, EvalError> {
     match a.opt(slot) {
-        Some(bias) if bias.len() != channels => misfit(format!("a bias of {:?} for {channels} channels", bias.shape())),
+        Some(bias) if bias.len() != channels => {
+            invalid(format!("a bias of {:?} for {channels} channels", bias.shape()))
+        }
         Some(bias) => Ok(bias.iter().copied().collect()),
         None => Ok(Vec::new()),
     }

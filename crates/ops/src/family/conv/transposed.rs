@@ -36,19 +36,19 @@ pub(super) const CONV_TRANSPOSE: Op = Op {
     eval: |a| {
         let (x, w) = (a.x(0)?, a.x(1)?);
         let ([n, channels, counts @ ..], [filters, share, kernel @ ..]) = (x.shape(), w.shape()) else {
-            return misfit("ConvTranspose takes rank 3 or more");
+            return invalid("ConvTranspose takes rank 3 or more");
         };
         let group = group(a.node).map_err(unfit)? as usize;
         let fits = counts.len() == kernel.len() && !counts.is_empty() && channels == filters;
         if !fits || filters % group != 0 {
-            return misfit(format!("ConvTranspose of {:?} by {:?} in {group} groups", x.shape(), w.shape()));
+            return invalid(format!("ConvTranspose of {:?} by {:?} in {group} groups", x.shape(), w.shape()));
         }
         let window = Window::of(a.node, kernel.iter().map(|k| *k as i64).collect()).map_err(unfit)?;
         let layout = Layout::of(a.node, &window).map_err(unfit)?;
         let (mut lens, mut pads) = (Vec::new(), Vec::new());
         for (i, n) in counts.iter().enumerate() {
             let Some(len) = layout.len(&window, i, Dim::from(*n)).known().filter(|n| *n >= 0) else {
-                return misfit("ConvTranspose whose result has a negative length");
+                return invalid("ConvTranspose whose result has a negative length");
             };
             lens.push(len as usize);
             pads.push((layout.before(&window, i, Some(*n as i64)).unwrap_or(0), 0));

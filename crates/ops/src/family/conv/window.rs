@@ -373,5 +373,5 @@ pub(in crate::family) fn kernel_of(
 
 /// An inference error met in evaluation.
 pub(in crate::family) fn unfit(e: InferError) -> EvalError {
-    EvalError::Misfit(e.to_string())
+    EvalError::Invalid(e.to_string())
 }

@@ -10,6 +10,7 @@ const GATHERING: Op = Op { inputs: (2, 2), ..MOVES };
 
 pub(super) const GATHER: Op = Op {
     name: "Gather",
+    traits: Traits::CARRIES,
     infer: |c| {
         let (x, index) = (c.fact(0), c.fact(1));
         let (Some(dims), Some(at)) = (x.dims(), index.dims()) else { return one(Fact::unranked(x.dtype)) };
@@ -139,13 +140,13 @@ pub(super) const GATHER_ND: Op = Op {
     },
     eval: |a| {
         let (x, index) = (a.x(0)?, a.x(1)?);
-        let Some(batch) = batch_dims(a.node, [x.ndim(), index.ndim()]) else { return misfit("batch_dims") };
+        let Some(batch) = batch_dims(a.node, [x.ndim(), index.ndim()]) else { return invalid("batch_dims") };
         let mut y = Vec::new();
         for (at, row) in index_rows(index, batch)? {
             let row = row_at(&at, &row, x.shape())?;
             y.extend(row.iter().fold(x.view(), |v, i| v.index_axis_move(Axis(0), *i)).iter());
         }
-        let Some((width, outer)) = index.shape().split_last() else { return misfit("indices of rank 0") };
+        let Some((width, outer)) = index.shape().split_last() else { return invalid("indices of rank 0") };
         let rest = x.shape().get(batch + width..).unwrap_or_default();
         Ok(vec![Array::from_shape_vec([outer, rest].concat(), y)?])
     },

@@ -31,7 +31,7 @@ pub(super) const OPS: &[Op] = &[
 /// `index` counted from the front of an axis of length `n`.
 fn wrap(index: f64, n: usize) -> Result<usize, EvalError> {
     let i = if index < 0.0 { index + n as f64 } else { index };
-    if i >= 0.0 && i < n as f64 { Ok(i as usize) } else { misfit(format!("index {index} of {n}")) }
+    if i >= 0.0 && i < n as f64 { Ok(i as usize) } else { invalid(format!("index {index} of {n}")) }
 }
 
 /// The attribute `axis` counted from the front; 0 with the error kept where it is out of range.
@@ -104,14 +104,14 @@ fn each_element(
     mut f: impl FnMut(&[usize], &[usize]),
 ) -> Result<(), EvalError> {
     if index.ndim() != x.len() || axis >= x.len() {
-        return misfit(format!("indices {:?} of {x:?}", index.shape()));
+        return invalid(format!("indices {:?} of {x:?}", index.shape()));
     }
     for (at, i) in index.indexed_iter() {
         let at: Vec<usize> = (0..index.ndim()).map(|d| at[d]).collect();
         let mut row = at.clone();
         row[axis] = wrap(*i, x[axis])?;
         if row.iter().zip(x).any(|(r, n)| r >= n) {
-            return misfit(format!("indices {:?} of {x:?}", index.shape()));
+            return invalid(format!("indices {:?} of {x:?}", index.shape()));
         }
         f(&row, &at);
     }
@@ -121,10 +121,10 @@ fn each_element(
 /// The batch coordinates of a row of indices, followed by the indices.
 fn row_at(batch: &[usize], index: &[f64], dims: &[usize]) -> Result<Vec<usize>, EvalError> {
     let Some(indexed) = dims.get(batch.len()..).filter(|d| index.len() <= d.len()) else {
-        return misfit(format!("{} indices of {dims:?}", index.len()));
+        return invalid(format!("{} indices of {dims:?}", index.len()));
     };
     if batch.iter().zip(dims).any(|(at, n)| at >= n) {
-        return misfit(format!("batch {batch:?} of {dims:?}"));
+        return invalid(format!("batch {batch:?} of {dims:?}"));
     }
     let mut row = batch.to_vec();
     for (i, n) in index.iter().zip(indexed) {
@@ -138,9 +138,9 @@ type IndexRow = (Vec<usize>, Vec<f64>);
 
 /// Splits an index tensor into its rows, with the batch coordinates of each.
 fn index_rows(index: &Array, batch: usize) -> Result<Vec<IndexRow>, EvalError> {
-    let Some((width, outer)) = index.shape().split_last() else { return misfit("indices of rank 0") };
+    let Some((width, outer)) = index.shape().split_last() else { return invalid("indices of rank 0") };
     if batch > outer.len() {
-        return misfit(format!("batch_dims {batch} of indices {:?}", index.shape()));
+        return invalid(format!("batch_dims {batch} of indices {:?}", index.shape()));
     }
     let flat: Vec<f64> = index.iter().copied().collect();
     let coordinates = ndarray::indices(IxDyn(outer)).into_iter();

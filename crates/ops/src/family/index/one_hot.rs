@@ -13,7 +13,7 @@ pub(super) const EYE_LIKE: Op = Op {
         one(Fact { dtype, ..c.fact(0) })
     },
     eval: |a| {
-        let &[rows, cols] = a.x(0)?.shape() else { return misfit("EyeLike of no matrix") };
+        let &[rows, cols] = a.x(0)?.shape() else { return invalid("EyeLike takes a matrix") };
         let k = a.node.int("k", 0);
         let one = |(row, col)| f64::from(u8::from(col as i64 == k.saturating_add(row as i64)));
         Ok(vec![ndarray::Array2::from_shape_fn((rows, cols), one).into_dyn()])
@@ -40,7 +40,7 @@ pub(super) const ONE_HOT: Op = Op {
         let (index, depth, values) = (a.x(0)?, a.ints(1)?, a.x(2)?);
         let (Some(depth), &[off, on]) = (depth.first().copied(), values.iter().copied().collect::<Vec<_>>().as_slice())
         else {
-            return misfit("OneHot needs a depth and two values");
+            return invalid("OneHot needs a depth and two values");
         };
         let axis = a.axis(-1, index.ndim() + 1)?;
 

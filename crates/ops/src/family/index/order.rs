@@ -15,14 +15,14 @@ pub(super) const REVERSE_SEQUENCE: Op = Op {
         let (batch, time) = (a.node.int("batch_axis", 1), a.node.int("time_axis", 0));
         let (batch, time) = (crate::eval::axis(batch, x.ndim())?, crate::eval::axis(time, x.ndim())?);
         if batch == time || lens.len() != x.shape()[batch] {
-            return misfit(format!("{} lengths for {:?}", lens.len(), x.shape()));
+            return invalid(format!("{} lengths for {:?}", lens.len(), x.shape()));
         }
         let mut y = x.clone();
         for (at, y) in y.indexed_iter_mut() {
             let mut from: Vec<usize> = (0..x.ndim()).map(|d| at[d]).collect();
             let len = lens[from[batch]];
             if !(0..=x.shape()[time] as i64).contains(&len) {
-                return misfit(format!("a length of {len} in {:?}", x.shape()));
+                return invalid(format!("a length of {len} in {:?}", x.shape()));
             }
             if (from[time] as i64) < len {
                 from[time] = len as usize - 1 - from[time];
@@ -69,7 +69,7 @@ pub(super) const TOP_K: Op = Op {
         let axis = a.axis(-1, x.ndim())?;
         let k = a.ints(1)?.first().copied().unwrap_or(-1);
         let Some(k) = usize::try_from(k).ok().filter(|k| *k <= x.shape()[axis]) else {
-            return misfit(format!("the first {k} of {:?}", x.shape()));
+            return invalid(format!("the first {k} of {:?}", x.shape()));
         };
         let largest = a.node.int("largest", 1) != 0;
         let mut dims = x.shape().to_vec();
@@ -129,7 +129,7 @@ pub(super) const UNIQUE: Op = Op {
             }
             (true, None) => fact,
         };
-        let list = || Known::from(Fact::new(DType::I64, [Dim::Unknown]));
+        let list = || Inferred::from(Fact::new(DType::I64, [Dim::Unknown]));
         Ok(vec![y.into(), list(), list(), list()])
     },
     eval: |a| {

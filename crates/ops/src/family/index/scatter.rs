@@ -16,7 +16,7 @@ fn reduction(node: &lorac_ir::Node) -> Result<fn(f64, f64) -> f64, EvalError> {
         Some("mul") => |old, new| old * new,
         Some("max") => f64::max,
         Some("min") => f64::min,
-        Some(other) => return misfit(format!("reduction '{other}'")),
+        Some(other) => return invalid(format!("reduction '{other}'")),
     })
 }
 
@@ -93,7 +93,7 @@ pub(super) const SCATTER_ELEMENTS: Op = Op {
         let dims = y.shape().to_vec();
         let meet = reduction(a.node)?;
         if updates.shape() != a.x(1)?.shape() {
-            return misfit(format!("updates {:?} at {:?}", updates.shape(), a.x(1)?.shape()));
+            return invalid(format!("updates {:?} at {:?}", updates.shape(), a.x(1)?.shape()));
         }
         each_element(&dims, a.x(1)?, axis, |row, at| {
             let (old, new) = (y[IxDyn(row)], updates[IxDyn(at)]);
@@ -125,7 +125,7 @@ pub(super) const SCATTER_ND: Op = Op {
         let width = a.x(1)?.shape().last().copied().unwrap_or(0);
         let part: usize = dims.get(width..).map_or(0, |d| d.iter().product());
         if updates.len() != rows.len() * part {
-            return misfit(format!("updates {:?} for {} rows of {dims:?}", updates.shape(), rows.len()));
+            return invalid(format!("updates {:?} for {} rows of {dims:?}", updates.shape(), rows.len()));
         }
         let flat: Vec<f64> = updates.iter().copied().collect();
         for ((_, row), update) in rows.iter().zip(flat.chunks(part.max(1))) {
@@ -159,7 +159,7 @@ pub(super) const TENSOR_SCATTER: Op = Op {
         let fits = update.ndim() == dims.len()
             && (0..dims.len()).all(|i| update.shape()[i] == dims[i] || i == axis && update.shape()[i] <= dims[i]);
         if axis == 0 || !fits {
-            return misfit(format!("an update of {:?} to {dims:?}", update.shape()));
+            return invalid(format!("an update of {:?} to {dims:?}", update.shape()));
         }
         let starts = if a.opt(2).is_some() { a.ints(2)? } else { vec![0; dims[0]] };
         let n = dims[axis] as i64;
@@ -169,7 +169,7 @@ pub(super) const TENSOR_SCATTER: Op = Op {
             let row = row.map(|r| if a.node.str("mode") == Some("circular") { r.rem_euclid(n.max(1)) } else { r });
             match row.filter(|r| (0..n).contains(r)) {
                 Some(row) => place[axis] = row as usize,
-                None => return misfit("an update past the end of the cache"),
+                None => return invalid("an update past the end of the cache"),
             }
             y[IxDyn(&place)] = *new;
         }

@@ -28,7 +28,7 @@ pub(super) const COMPRESS: Op = Op {
             false => (crate::eval::reshape(x, &[x.len()])?, 0),
         };
         match at.last().is_some_and(|i| *i >= x.shape()[axis]) {
-            true => misfit(format!("a condition of {} for {:?}", a.x(1)?.len(), x.shape())),
+            true => invalid(format!("a condition of {} for {:?}", a.x(1)?.len(), x.shape())),
             false => Ok(vec![x.select(Axis(axis), &at)]),
         }
     },

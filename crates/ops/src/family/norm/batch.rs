@@ -10,6 +10,7 @@ use ndarray::{Axis, IxDyn};
 
 pub(super) const BATCH_NORMALIZATION: Op = Op {
     name: "BatchNormalization",
+    traits: Traits::NORMALIZES,
     since: 13,
     inputs: (5, 5),
     outputs: (1, 3),
@@ -53,7 +54,7 @@ pub(super) const BATCH_NORMALIZATION: Op = Op {
         Ok(vec![y, ndarray::arr1(&means).into_dyn(), ndarray::arr1(&variances).into_dyn()])
     },
     flops: |c, k| elementwise(c, k) * Dim::Known(2),
-    // tract wants its operands constant, so that what trains them has to be written out.
+    // tract needs its operands to be constant, so that what trains them has to be decomposed.
     grad: Grad::lower(
         lower,
         &[
@@ -73,7 +74,7 @@ fn training(node: &Node) -> bool {
 
 fn row(a: &Args, slot: usize, channels: usize) -> Result<Vec<f64>, EvalError> {
     let row: Vec<f64> = a.x(slot)?.iter().copied().collect();
-    if row.len() == channels { Ok(row) } else { misfit(format!("{} values for {channels} channels", row.len())) }
+    if row.len() == channels { Ok(row) } else { invalid(format!("{} values for {channels} channels", row.len())) }
 }
 
 /// What belongs to channel `c`; all of a vector.

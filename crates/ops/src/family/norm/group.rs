@@ -20,6 +20,7 @@ const SCALED: Op = Op {
 
 pub(super) const INSTANCE_NORMALIZATION: Op = Op {
     name: "InstanceNormalization",
+    traits: Traits::NORMALIZES,
     eval: |a| {
         let channels = a.x(0)?.shape().get(1).copied().unwrap_or(1);
         scaled(a, channels)
@@ -41,6 +42,7 @@ pub(super) const INSTANCE_NORMALIZATION: Op = Op {
 
 pub(super) const GROUP_NORMALIZATION: Op = Op {
     name: "GroupNormalization",
+    traits: Traits::NORMALIZES,
     since: 18,
     infer: |c| {
         let groups = groups(c.node)?;
@@ -53,7 +55,7 @@ pub(super) const GROUP_NORMALIZATION: Op = Op {
         (SCALED.infer)(c)
     },
     eval: |a| {
-        let groups = groups(a.node).map_err(|e| EvalError::Misfit(e.to_string()))?;
+        let groups = groups(a.node).map_err(|e| EvalError::Invalid(e.to_string()))?;
         scaled(a, groups as usize)
     },
     // Scale and bias belonged to groups until opset 21, and belong to channels since. Their length says which, also in
@@ -96,13 +98,13 @@ fn groups(node: &lorac_ir::Node) -> Result<i64, InferError> {
 }
 
 /// Rows of `groups` planes each, normalised, scaled and shifted by what belongs to the channel or the group.
-fn scaled(a: &Args, groups: usize) -> Evaluated {
+fn scaled(a: &Args, groups: usize) -> EvalResult {
     let x = a.x(0)?;
-    let [rows, channels, lens @ ..] = x.shape() else { return misfit("a normalization takes rank 2 or more") };
+    let [rows, channels, lens @ ..] = x.shape() else { return invalid("a normalization takes rank 2 or more") };
     let (scale, bias): (Vec<f64>, Vec<f64>) = (a.x(1)?.iter().copied().collect(), a.x(2)?.iter().copied().collect());
     let fits = groups > 0 && channels % groups == 0 && scale.len() == bias.len();
     if !fits || (scale.len() != *channels && scale.len() != groups) {
-        return misfit(format!("{} scales for {channels} channels in {groups} groups", scale.len()));
+        return invalid(format!("{} scales for {channels} channels in {groups} groups", scale.len()));
     }
     let plane = lens.iter().product::<usize>();
     let mut flat: Vec<f64> = x.iter().copied().collect();
@@ -124,6 +126,7 @@ fn scaled(a: &Args, groups: usize) -> Evaluated {
 
 pub(super) const MEAN_VARIANCE_NORMALIZATION: Op = Op {
     name: "MeanVarianceNormalization",
+    traits: Traits::NORMALIZES,
     infer: |c| {
         if let Some(rank) = c.fact(0).rank() {
             let axes = mean_axes(c.node);

@@ -21,8 +21,8 @@ pub(super) const LRN: Op = Op {
     },
     eval: |a| {
         let x = a.x(0)?;
-        let (before, after) = reach(a.node).map_err(|e| EvalError::Misfit(e.to_string()))?;
-        let [_, channels, ..] = *x.shape() else { return misfit("LRN takes rank 2 or more") };
+        let (before, after) = reach(a.node).map_err(|e| EvalError::Invalid(e.to_string()))?;
+        let [_, channels, ..] = *x.shape() else { return invalid("LRN takes rank 2 or more") };
         let (alpha, beta, bias) = coefficients(a.node);
         let size = (before + after + 1) as f64;
         let mut y = x.clone();

@@ -8,6 +8,7 @@ use ndarray::Axis;
 
 pub(super) const LP_NORMALIZATION: Op = Op {
     name: "LpNormalization",
+    traits: Traits::NORMALIZES,
     infer: |c| {
         power(c.node)?;
         if let Some(rank) = c.fact(0).rank() {
@@ -18,7 +19,7 @@ pub(super) const LP_NORMALIZATION: Op = Op {
     eval: |a| {
         let mut y = a.x(0)?.clone();
         let axis = Axis(a.axis(-1, y.ndim())?);
-        let p = power(a.node).map_err(|e| EvalError::Misfit(e.to_string()))?;
+        let p = power(a.node).map_err(|e| EvalError::Invalid(e.to_string()))?;
         for mut lane in y.lanes_mut(axis) {
             let norm = match p {
                 1 => lane.iter().map(|x| x.abs()).sum::<f64>(),

@@ -8,6 +8,7 @@ use crate::eval::zip;
 
 pub(super) const RMS_NORMALIZATION: Op = Op {
     name: "RMSNormalization",
+    traits: Traits::NORMALIZES,
     since: 23,
     inputs: (2, 2),
     infer: |c| {

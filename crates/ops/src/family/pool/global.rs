@@ -21,9 +21,9 @@ const GLOBAL: Op = Op {
     ..UNARY
 };
 
-fn global(a: &Args, f: impl Fn(&[f64]) -> f64) -> Evaluated {
+fn global(a: &Args, f: impl Fn(&[f64]) -> f64) -> EvalResult {
     let x = a.x(0)?;
-    let [n, channels, lens @ ..] = x.shape() else { return misfit("a pool takes rank 3 or more") };
+    let [n, channels, lens @ ..] = x.shape() else { return invalid("a pool takes rank 3 or more") };
     let plane = lens.iter().product::<usize>();
     let flat: Vec<f64> = x.iter().copied().collect();
     let rows = if plane == 0 { vec![f(&[]); n * channels] } else { flat.chunks(plane).map(f).collect() };

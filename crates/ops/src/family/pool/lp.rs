@@ -43,7 +43,7 @@ pub(super) const LP_POOL: Op = Op {
 pub(super) fn power(node: &lorac_ir::Node) -> Result<i64, EvalError> {
     match node.int("p", 2) {
         p if (1..=64).contains(&p) => Ok(p),
-        p => misfit(format!("the norm of power {p}")),
+        p => invalid(format!("the norm of power {p}")),
     }
 }
 

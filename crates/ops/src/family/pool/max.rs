@@ -33,7 +33,7 @@ pub(super) const MAX_POOL: Op = Op {
             places.push(best.map_or(-1.0, |(_, place)| (plane + flat(place, &x.shape()[2..], columns)) as f64));
             best.map_or(f64::NEG_INFINITY, |(max, _)| max)
         })?;
-        let Some(max) = y.into_iter().next() else { return misfit("MaxPool without a result") };
+        let Some(max) = y.into_iter().next() else { return invalid("MaxPool without a result") };
         // `pool` goes from window to window, and at each over rows and channels.
         let rank = max.ndim();
         let turned: Vec<usize> = (2..rank).chain([0, 1]).map(|i| max.shape()[i]).collect();
@@ -118,16 +118,16 @@ pub(super) const MAX_ROI_POOL: Op = Op {
     ..UNARY
 };
 
-fn max_roi_pool(a: &Args) -> Evaluated {
+fn max_roi_pool(a: &Args) -> EvalResult {
     let (x, rois) = (a.x(0)?, a.x(1)?);
     let ([batch, channels, height, width], [count, 5], Some([h, w])) =
         (x.shape(), rois.shape(), a.node.ints("pooled_shape"))
     else {
-        return misfit("MaxRoiPool takes [N,C,H,W], [R,5] and pooled_shape");
+        return invalid("MaxRoiPool takes [N,C,H,W], [R,5] and pooled_shape");
     };
     let length = |n: &i64| usize::try_from(*n).ok().filter(|n| *n > 0);
     let (Some(tall), Some(broad)) = (length(h), length(w)) else {
-        return misfit(format!("a pooled_shape of {h} x {w}"));
+        return invalid(format!("a pooled_shape of {h} x {w}"));
     };
     affordable(&[*count, *channels, tall, broad])?;
     let scale = f64::from(a.node.float("spatial_scale", 1.0));
@@ -135,7 +135,7 @@ fn max_roi_pool(a: &Args) -> Evaluated {
     for r in 0..*count {
         let n = rois[[r, 0]] as usize;
         if n >= *batch {
-            return misfit(format!("region of row {n} of {batch}"));
+            return invalid(format!("region of row {n} of {batch}"));
         }
         let bound = |i: usize| (rois[[r, i]] * scale).round();
         let bin = |from: f64, to: f64, parts: i64, at: usize, len: usize| {

@@ -57,11 +57,11 @@ fn window(b: &Backward) -> Option<Window> {
 }
 
 /// One result a window: `f` of the window's position, the row and channel, and the coordinates that it covers.
-fn pool(a: &Args, mut f: impl FnMut(&Window, &[usize], (usize, usize), &[Vec<usize>]) -> f64) -> Evaluated {
+fn pool(a: &Args, mut f: impl FnMut(&Window, &[usize], (usize, usize), &[Vec<usize>]) -> f64) -> EvalResult {
     let window = window_of(a.node).map_err(unfit)?;
-    let [n, channels, lens @ ..] = a.x(0)?.shape() else { return misfit("a pool takes rank 3 or more") };
+    let [n, channels, lens @ ..] = a.x(0)?.shape() else { return invalid("a pool takes rank 3 or more") };
     if lens.len() != window.rank() {
-        return misfit(format!("a kernel of {:?} for {:?}", window.kernel, a.x(0)?.shape()));
+        return invalid(format!("a kernel of {:?} for {:?}", window.kernel, a.x(0)?.shape()));
     }
     let counts = window.counts(lens);
     let mut y = Array::zeros([&[*n, *channels], counts.as_slice()].concat());

@@ -27,9 +27,9 @@ pub(super) const MAX_UNPOOL: Op = Op {
     eval: |a| {
         let (x, at) = (a.x(0)?, a.x(1)?);
         let window = window_of(a.node).map_err(unfit)?;
-        let [n, channels, lens @ ..] = x.shape() else { return misfit("MaxUnpool takes rank 3 or more") };
+        let [n, channels, lens @ ..] = x.shape() else { return invalid("MaxUnpool takes rank 3 or more") };
         if lens.len() != window.rank() || at.shape() != x.shape() {
-            return misfit(format!("MaxUnpool of {:?} at {:?}", x.shape(), at.shape()));
+            return invalid(format!("MaxUnpool of {:?} at {:?}", x.shape(), at.shape()));
         }
         let length = |(i, n): (usize, &usize)| unpooled(&window, i, Dim::from(*n)).known().unwrap_or(0).max(0) as usize;
         let dims: Vec<usize> = [*n, *channels].into_iter().chain(lens.iter().enumerate().map(length)).collect();
@@ -37,7 +37,7 @@ pub(super) const MAX_UNPOOL: Op = Op {
         for (x, at) in x.iter().zip(at.iter()) {
             match flat.get_mut(*at as usize) {
                 Some(place) if *at >= 0.0 => *place = *x,
-                _ => return misfit(format!("position {at} of {}", flat.len())),
+                _ => return invalid(format!("position {at} of {}", flat.len())),
             }
         }
         let y = Array::from_shape_vec(dims, flat)?;
@@ -46,7 +46,7 @@ pub(super) const MAX_UNPOOL: Op = Op {
         }
         let shape: Vec<usize> = a.ints(2)?.iter().map(|n| (*n).max(0) as usize).collect();
         if shape.len() != y.ndim() || shape.iter().zip(y.shape()).any(|(wide, n)| wide < n) {
-            return misfit(format!("{:?} unpooled to {shape:?}", y.shape()));
+            return invalid(format!("{:?} unpooled to {shape:?}", y.shape()));
         }
         let mut wide = Array::zeros(shape);
         let part = y.shape().to_vec();

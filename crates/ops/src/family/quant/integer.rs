@@ -10,7 +10,7 @@ const WHY: &str = "products of integers have no gradient: train the float model 
                    it with QuantizeLinear and DequantizeLinear, which are differentiated straight through";
 
 /// The fact of the float operator `op` on the operands at `slots`, with another element type.
-fn like_float(c: &Ctx, op: &str, slots: [usize; 2], dtype: DType) -> Inferred {
+fn like_float(c: &Ctx, op: &str, slots: [usize; 2], dtype: DType) -> InferResult {
     let Some(float) = find(&op.into()) else { return one(Fact::unranked(dtype)) };
     let inputs = slots.map(|slot| {
         let fact = Fact { dtype: DType::F32, ..c.fact(slot) };
@@ -74,14 +74,14 @@ pub(in crate::family) const CONV_INTEGER: Op = Op {
     ..UNARY
 };
 
-fn flops_of(c: &Ctx, known: &[Known], op: &str, slots: [usize; 2]) -> Dim {
+fn flops_of(c: &Ctx, known: &[Inferred], op: &str, slots: [usize; 2]) -> Dim {
     let inputs = slots.map(|slot| Some(Input { fact: c.fact(slot), content: None, tensor: None })).into();
     find(&op.into())
         .map_or(Dim::Unknown, |op| (op.flops)(&Ctx { node: c.node, opset: c.opset, inputs, outputs: 1 }, known))
 }
 
 /// Sums of products scaled and quantized again: operands x, its scale and zero point, w, scale, zero point, those of y.
-fn requantized(a: &Args, sums: &Array, of_w: &Array) -> Evaluated {
+fn requantized(a: &Args, sums: &Array, of_w: &Array) -> EvalResult {
     let scalar = |slot: usize| a.x(slot).map(|s| s.first().copied().unwrap_or(1.0));
     let (y_scale, zero) = (scalar(6)?, scalar(7)?);
     let scale = crate::eval::zip(a.x(1)?, of_w, |x, w| x * w / y_scale)?;
@@ -98,7 +98,7 @@ pub(in crate::family) const Q_LINEAR_MATMUL: Op = Op {
         let sums = by_float(a, "MatMul", shifted(a, 0, 2, 1)?, shifted(a, 3, 5, 0)?)?;
         match a.x(1)?.len() {
             1 => requantized(a, &sums, a.x(4)?),
-            _ => misfit("a scale for each row"),
+            _ => invalid("a scale for each row"),
         }
     },
     flops: |c, k| flops_of(c, k, "MatMul", [0, 3]),

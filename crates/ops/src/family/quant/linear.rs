@@ -32,7 +32,7 @@ impl<'a> Params<'a> {
         };
         match p.shape() == want {
             true => Ok(Params { data, axis, block }),
-            false => misfit(format!("scales of {:?}, wanted {want:?}", p.shape())),
+            false => invalid(format!("scales of {:?}, expected {want:?}", p.shape())),
         }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Params<'a> {
 }
 
 /// `f(element, scale, zero point)` of every element.
-fn each(a: &Args, f: impl Fn(f64, f64, f64) -> Result<f64, EvalError>) -> Evaluated {
+fn each(a: &Args, f: impl Fn(f64, f64, f64) -> Result<f64, EvalError>) -> EvalResult {
     let x = a.x(0)?;
     a.x(1)?;
     let (scale, zero) = (Params::new(a, 1, x.shape())?, Params::new(a, 2, x.shape())?);

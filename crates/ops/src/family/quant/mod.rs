@@ -20,7 +20,7 @@ pub(super) const OPS: &[Op] = &[
 /// the runtime does.
 fn quantize(x: f64, scale: f64, zero_point: f64, of: DType, dtype: DType) -> Result<f64, EvalError> {
     let Some((lo, hi)) = dtype.range().filter(|_| dtype.size() <= 2) else {
-        return misfit(format!("quantized values of type {dtype}"));
+        return invalid(format!("quantized values of type {dtype}"));
     };
     let quotient = if of == DType::F32 { f64::from(x as f32 / scale as f32) } else { x / scale };
     Ok((quotient.round_ties_even() + zero_point).clamp(lo as f64, hi as f64))

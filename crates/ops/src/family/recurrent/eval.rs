@@ -81,39 +81,39 @@ impl Cell<'_> {
 /// Fails unless an operand has this shape.
 fn fits(x: Option<&Array>, dims: &[usize], what: &str) -> Result<(), EvalError> {
     match x {
-        Some(x) if x.shape() != dims => misfit(format!("{what} is {:?}, wanted {dims:?}", x.shape())),
+        Some(x) if x.shape() != dims => invalid(format!("{what} is {:?}, expected {dims:?}", x.shape())),
         _ => Ok(()),
     }
 }
 
-pub(super) fn run(a: &Args, kind: Kind) -> Evaluated {
-    let settings = Settings::of(a.node, kind).map_err(|e| EvalError::Misfit(e.to_string()))?;
+pub(super) fn run(a: &Args, kind: Kind) -> EvalResult {
+    let settings = Settings::of(a.node, kind).map_err(|e| EvalError::Invalid(e.to_string()))?;
     // To time first, and back.
     let (x_axes, state_axes) = match settings.batch_first {
         true => ([1, 0, 2], [1, 0, 2]),
         false => ([0, 1, 2], [0, 1, 2]),
     };
     let (&[_, _, width], &[directions, rows, hidden]) = (a.x(0)?.shape(), a.x(2)?.shape()) else {
-        return misfit("X and R have rank 3");
+        return invalid("X and R have rank 3");
     };
     let x = a.x(0)?.view().permuted_axes(&x_axes[..]);
     let (seq, batch) = (x.shape()[0], x.shape()[1]);
     let gates = kind.gates();
     let (b, p) = (a.opt(3), a.opt(7));
     if directions != settings.reverse.len() || rows != gates * hidden {
-        return misfit(format!("R is {:?} for {} directions", a.x(2)?.shape(), settings.reverse.len()));
+        return invalid(format!("R is {:?} for {} directions", a.x(2)?.shape(), settings.reverse.len()));
     }
     fits(a.opt(1), &[directions, rows, width], "W")?;
     fits(b, &[directions, 2 * rows], "B")?;
     fits(p, &[directions, 3 * hidden], "P")?;
     let lens = if a.opt(4).is_some() { a.ints(4)? } else { vec![seq as i64; batch] };
     if lens.len() != batch || lens.iter().any(|n| !(0..=seq as i64).contains(n)) {
-        return misfit(format!("sequence_lens {lens:?} for {batch} sequences of {seq}"));
+        return invalid(format!("sequence_lens {lens:?} for {batch} sequences of {seq}"));
     }
     let start = |slot: usize| -> Result<Array, EvalError> {
         let Some(state) = a.opt(slot) else { return Ok(Array::zeros(vec![directions, batch, hidden])) };
         if state.ndim() != 3 {
-            return misfit("an initial state has rank 3");
+            return invalid("an initial state has rank 3");
         }
         let state = state.view().permuted_axes(&state_axes[..]).to_owned();
         fits(Some(&state), &[directions, batch, hidden], "an initial state")?;

@@ -120,7 +120,7 @@ const RNN: Op = Op {
 };
 
 /// Y, Y_h and, of an LSTM, Y_c.
-fn infer(c: &Ctx, kind: Kind) -> Inferred {
+fn infer(c: &Ctx, kind: Kind) -> InferResult {
     let settings = Settings::of(c.node, kind)?;
     let dtype = c.dtype();
     let x = match c.dims(0) {
@@ -139,7 +139,7 @@ fn infer(c: &Ctx, kind: Kind) -> Inferred {
         true => ([x[0], x[1], directions, hidden], [x[0], directions, hidden]),
         false => ([x[0], directions, x[1], hidden], [directions, x[1], hidden]),
     };
-    let state = Known::from(Fact::new(dtype, state));
+    let state = Inferred::from(Fact::new(dtype, state));
     Ok(vec![Fact::new(dtype, y).into(), state.clone(), state])
 }
 

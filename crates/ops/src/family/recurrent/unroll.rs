@@ -49,7 +49,7 @@ fn blocks<'e, 'g>(v: Val<'e, 'g>, axis: i64, lens: &[i64]) -> Vec<Val<'e, 'g>> {
     }
 }
 
-/// An operand by direction: its first axis taken apart.
+/// An operand by direction: its first axis split.
 fn by_direction<'e, 'g>(v: Option<Val<'e, 'g>>, directions: usize) -> Vec<Option<Val<'e, 'g>>> {
     let Some(v) = v else { return vec![None; directions] };
     let parts = blocks(v, 0, &vec![1; directions]);

@@ -22,7 +22,7 @@ fn range(dtype: DType) -> (f64, f64) {
 }
 
 /// `f` of all elements of a row, which is never left empty.
-fn pick(a: &Args, empty: f64, f: impl Fn(f64, f64) -> f64) -> Evaluated {
+fn pick(a: &Args, empty: f64, f: impl Fn(f64, f64) -> f64) -> EvalResult {
     // An extreme needs no wrapping, and the largest i64 as f64 would be wrapped.
     let plain = Args { dtypes: Vec::new(), inputs: a.inputs.clone(), ..*a };
     reduce(&plain, |row| row.iter().copied().reduce(&f).unwrap_or(empty))

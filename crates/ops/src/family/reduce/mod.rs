@@ -63,7 +63,7 @@ fn without(dims: &[Dim], axes: &[usize], keep: bool) -> Vec<Dim> {
 }
 
 /// `f` of the elements that become one; integers are truncated and wrapped around. Over no axes, every element by itself.
-fn reduce(a: &Args, f: impl Fn(&[f64]) -> f64) -> Evaluated {
+fn reduce(a: &Args, f: impl Fn(&[f64]) -> f64) -> EvalResult {
     let dtype = a.dtype(0);
     let f = |row: &[f64]| if dtype.is_int() { wrapped(dtype, f(row) as i128) } else { f(row) };
     let y = a.x(0)?.clone();

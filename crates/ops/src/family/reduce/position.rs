@@ -18,11 +18,11 @@ const ARG: Op = Op {
     ..REDUCE
 };
 
-fn arg(a: &Args, better: impl Fn(f64, f64) -> bool) -> Evaluated {
+fn arg(a: &Args, better: impl Fn(f64, f64) -> bool) -> EvalResult {
     let x = a.x(0)?;
     let axis = Axis(a.axis(0, x.ndim())?);
     if x.len_of(axis) == 0 {
-        return misfit("no element to choose from");
+        return invalid("no element to choose from");
     }
     let last = a.node.int("select_last_index", 0) != 0;
     let y = x.map_axis(axis, |row| {
@@ -47,7 +47,7 @@ pub(in crate::family) const CUM_SUM: Op = Op {
     infer: like_first,
     eval: |a| {
         let (mut y, dtype) = (a.x(0)?.clone(), a.dtype(0));
-        let Some(axis) = a.ints(1)?.first().copied() else { return misfit("no axis") };
+        let Some(axis) = a.ints(1)?.first().copied() else { return invalid("no axis") };
         let axis = Axis(crate::eval::axis(axis, y.ndim())?);
         let (exclusive, reverse) = (a.node.int("exclusive", 0) != 0, a.node.int("reverse", 0) != 0);
         for mut lane in y.lanes_mut(axis) {

@@ -31,10 +31,10 @@ pub(super) const AFFINE_GRID: Op = Op {
     eval: |a| {
         let (theta, size) = (a.x(0)?, a.ints(1)?);
         let ([n, width, columns], [_, _, lens @ ..]) = (theta.shape(), size.as_slice()) else {
-            return misfit("AffineGrid takes [N,2,3] or [N,3,4]");
+            return invalid("AffineGrid takes [N,2,3] or [N,3,4]");
         };
         if lens.len() != *width || *columns != width + 1 {
-            return misfit(format!("{:?} for {size:?}", theta.shape()));
+            return invalid(format!("{:?} for {size:?}", theta.shape()));
         }
         let corners = a.node.int("align_corners", 0) != 0;
         let lens: Vec<usize> = lens.iter().map(|n| (*n).max(0) as usize).collect();

@@ -154,14 +154,14 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let (x, grid) = (a.x(0)?, a.x(1)?);
-    let how = Grid::of(a.node).map_err(|e| EvalError::Misfit(e.to_string()))?;
+    let how = Grid::of(a.node).map_err(|e| EvalError::Invalid(e.to_string()))?;
     let ([n, channels, lens @ ..], [m, places @ .., width]) = (x.shape(), grid.shape()) else {
-        return misfit("GridSample takes rank 3 or more");
+        return invalid("GridSample takes rank 3 or more");
     };
     if lens.len() != places.len() || *width != lens.len() || n != m || lens.contains(&0) {
-        return misfit(format!("GridSample of {:?} at {:?}", x.shape(), grid.shape()));
+        return invalid(format!("GridSample of {:?} at {:?}", x.shape(), grid.shape()));
     }
     let mut y = Array::zeros([&[*n, *channels], places].concat());
     for (row, at) in (0..*n).flat_map(|row| indices(IxDyn(places)).into_iter().map(move |at| (row, at))) {

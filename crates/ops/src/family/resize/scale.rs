@@ -49,19 +49,19 @@ pub(super) const RESIZE: Op = Op {
     },
     eval: |a| {
         let x = a.x(0)?;
-        let sampling = Sampling::of(a.node).map_err(|e| EvalError::Misfit(e.to_string()))?;
+        let sampling = Sampling::of(a.node).map_err(|e| EvalError::Invalid(e.to_string()))?;
         let floats = |slot: usize| a.opt(slot).map(|v| v.iter().copied().collect::<Vec<f64>>());
         let asked = Asked {
             part: floats(1),
             scales: floats(2).filter(|v| !v.is_empty()),
             sizes: a.opt(3).map(|v| v.iter().map(|n| *n as i64).collect::<Vec<_>>()).filter(|v| !v.is_empty()),
         };
-        let scalings = plan(a.node, x.shape(), &asked).map_err(EvalError::Misfit)?;
+        let scalings = plan(a.node, x.shape(), &asked).map_err(EvalError::Invalid)?;
         let outside = f64::from(a.node.float("extrapolation_value", 0.0));
         let mut y = x.clone();
         for (axis, s) in scalings.iter().enumerate().filter(|(_, s)| !sampling.keeps(s)) {
             if s.len == 0 {
-                return misfit("an empty axis cannot be resized");
+                return invalid("an empty axis cannot be resized");
             }
             let mut shape = y.shape().to_vec();
             shape[axis] = s.resized;

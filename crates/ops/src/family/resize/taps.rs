@@ -1,4 +1,4 @@
-//! Samples between the elements of a tensor, written out as weighted sums of gathered elements.
+//! Samples between the elements of a tensor, decomposed into weighted sums of gathered elements.
 
 use crate::Val;
 use lorac_ir::DType;

@@ -34,7 +34,7 @@ pub(in crate::family) const DFT: Op = Op {
             a.axis(1, x.ndim())?
         };
         if axis + 1 == x.ndim() {
-            return misfit("the last axis holds real and imaginary parts");
+            return invalid("the last axis holds real and imaginary parts");
         }
         let (inverse, onesided) = kind(a.node);
         let length = match a.opt(1) {
@@ -44,7 +44,7 @@ pub(in crate::family) const DFT: Op = Op {
         };
         match length {
             Some(length) if length > 0 => Ok(vec![transform(x, axis, length, inverse, onesided)?]),
-            _ => misfit("a transform of no length"),
+            _ => invalid("a transform of no length"),
         }
     },
     // The fast transform, about.
@@ -116,7 +116,7 @@ pub(super) fn transform(
     let last = x.ndim() - 1;
     let parts = x.shape()[last];
     if !(1..=2).contains(&parts) || (onesided && parts != if inverse { 2 } else { 1 }) {
-        return misfit(format!("a signal of {parts} parts"));
+        return invalid(format!("a signal of {parts} parts"));
     }
     // The signal axis goes next to the parts.
     let mut order: Vec<usize> = (0..x.ndim()).filter(|i| *i != axis).collect();

@@ -40,10 +40,10 @@ pub(in crate::family) const STFT: Op = Op {
     },
     eval: |a| {
         let x = a.x(0)?;
-        let &[_, signal, _] = x.shape() else { return misfit(format!("a signal of shape {:?}", x.shape())) };
+        let &[_, signal, _] = x.shape() else { return invalid(format!("a signal of shape {:?}", x.shape())) };
         let number = |slot: usize| match a.x(slot)?.first() {
             Some(n) if *n >= 1.0 => Ok(*n as usize),
-            other => misfit(format!("a length of {other:?}")),
+            other => invalid(format!("a length of {other:?}")),
         };
         let window = a.opt(2);
         let frame = match (a.opt(3), window) {
@@ -53,7 +53,7 @@ pub(in crate::family) const STFT: Op = Op {
         };
         let step = number(1)?;
         if frame == 0 || frame > signal || window.is_some_and(|w| w.len() != frame) {
-            return misfit(format!("frames of {frame} in a signal of {signal}"));
+            return invalid(format!("frames of {frame} in a signal of {signal}"));
         }
         let onesided = a.node.int("onesided", 1) != 0;
         let mut frames = Vec::new();

@@ -15,7 +15,7 @@ fn asked(c: &Ctx) -> DType {
 fn length(a: &Args, slot: usize) -> Result<usize, EvalError> {
     match a.x(slot)?.first() {
         Some(n) if (0.0..=LONGEST).contains(n) => Ok(*n as usize),
-        other => misfit(format!("a length of {other:?}")),
+        other => invalid(format!("a length of {other:?}")),
     }
 }
 
@@ -31,7 +31,7 @@ const WINDOW: Op = Op {
 };
 
 /// `f` of the angles around the circle: `size` of them, or one fewer so that the last equals the first.
-fn window(a: &Args, f: impl Fn(f64) -> f64) -> Evaluated {
+fn window(a: &Args, f: impl Fn(f64) -> f64) -> EvalResult {
     let size = length(a, 0)?;
     let around = if a.node.int("periodic", 1) != 0 { size as f64 } else { size as f64 - 1.0 };
     let elements = (0..size).map(|i| f(2.0 * PI * i as f64 / around)).collect();
@@ -63,13 +63,13 @@ pub(in crate::family) const MEL_WEIGHT_MATRIX: Op = Op {
 };
 
 /// Triangles with a peak of one, evenly spaced on the mel scale.
-fn mel_weights(a: &Args) -> Evaluated {
+fn mel_weights(a: &Args) -> EvalResult {
     let number = |slot: usize| a.x(slot)?.first().copied().ok_or(EvalError::Missing(slot));
     let (bands, transform) = (length(a, 0)?, length(a, 1)?);
     let (rate, low, high) = (number(2)?, number(3)?, number(4)?);
     let bins = transform / 2 + 1;
     if bins.saturating_mul(bands) as f64 > LONGEST {
-        return misfit(format!("{bins} times {bands} weights"));
+        return invalid(format!("{bins} times {bands} weights"));
     }
     let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let step = (mel(high) - mel(low)) / (bands as f64 + 2.0);
@@ -81,7 +81,7 @@ fn mel_weights(a: &Args) -> Evaluated {
     for band in 0..bands {
         let [left, center, right] = [position(band), position(band + 1), position(band + 2)];
         if !(left >= 0.0 && left <= center && center <= right && center < bins as f64) {
-            return misfit(format!("frequencies {low} to {high} at a rate of {rate}"));
+            return invalid(format!("frequencies {low} to {high} at a rate of {rate}"));
         }
         for bin in left as usize..(right as usize).clamp(center as usize + 1, bins) {
             let at = bin as f64;

@@ -38,10 +38,10 @@ pub(in crate::family) const NON_MAX_SUPPRESSION: Op = Op {
     eval: |a| {
         let (boxes, scores) = (a.x(0)?, a.x(1)?);
         let (&[batches, count, 4], &[of, classes, scored]) = (boxes.shape(), scores.shape()) else {
-            return misfit(format!("boxes {:?} with scores {:?}", boxes.shape(), scores.shape()));
+            return invalid(format!("boxes {:?} with scores {:?}", boxes.shape(), scores.shape()));
         };
         if of != batches || scored != count {
-            return misfit(format!("boxes {:?} with scores {:?}", boxes.shape(), scores.shape()));
+            return invalid(format!("boxes {:?} with scores {:?}", boxes.shape(), scores.shape()));
         }
         let scalar = |slot: usize| a.opt(slot).and_then(|x| x.first().copied());
         let most = scalar(2).unwrap_or(0.0).max(0.0) as usize;

@@ -14,7 +14,7 @@ const IMAGE_DECODER: Op = Op {
         let channels = if c.node.str("pixel_format") == Some("Grayscale") { 1i64 } else { 3 };
         one(Fact::new(DType::U8, [Dim::Unknown, Dim::Unknown, Dim::Known(channels)]))
     },
-    eval: |_| misfit("encoded images are not evaluated"),
+    eval: |_| invalid("encoded images are not evaluated"),
     grad: Grad::Zero("the bytes of an encoded image have no gradient"),
     ..MOVES
 };

@@ -45,7 +45,7 @@ impl Align {
         let bin = length / bins.max(1) as f64;
         let count = if self.ratio > 0 { self.ratio as f64 } else { bin.ceil().max(0.0) };
         if !(count <= 4096.0) {
-            return misfit(format!("a region of length {length}"));
+            return invalid(format!("a region of length {length}"));
         }
         let at = |i: usize, k: usize| start + i as f64 * bin + (k as f64 + 0.5) * bin / count;
         Ok((0..bins).map(|i| (0..count as usize).map(|k| at(i, k)).collect()).collect())
@@ -73,15 +73,15 @@ pub(super) const ROI_ALIGN: Op = Op {
         one(Fact::new(c.dtype(), [at(1, 0), at(0, 1), align.out[0].into(), align.out[1].into()]))
     },
     eval: |a| {
-        let align = Align::of(a.node, a.opset).map_err(|e| EvalError::Misfit(e.to_string()))?;
+        let align = Align::of(a.node, a.opset).map_err(|e| EvalError::Invalid(e.to_string()))?;
         let (x, rois, of) = (a.x(0)?, a.x(1)?, a.ints(2)?);
         let (&[images, channels, height, width], &[regions, 4]) = (x.shape(), rois.shape()) else {
-            return misfit(format!("regions {:?} of {:?}", rois.shape(), x.shape()));
+            return invalid(format!("regions {:?} of {:?}", rois.shape(), x.shape()));
         };
         let dims = vec![regions, channels, align.out[0], align.out[1]];
         affordable(&dims)?;
         if of.len() != regions || of.iter().any(|i| !(0..images as i64).contains(i)) {
-            return misfit(format!("regions of images {of:?}, {images} are there"));
+            return invalid(format!("regions of images {of:?}, {images} are there"));
         }
         let mut y = Array::zeros(dims);
         for (region, image) in of.iter().enumerate() {
@@ -136,7 +136,7 @@ pub(super) const ROI_ALIGN: Op = Op {
     ..UNARY
 };
 
-fn elementwise_of(known: &[Known]) -> Dim {
+fn elementwise_of(known: &[Inferred]) -> Dim {
     known.first().map_or(Dim::Unknown, |k| k.fact.volume() * Dim::Known(16))
 }
 

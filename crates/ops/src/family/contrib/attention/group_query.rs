@@ -126,7 +126,7 @@ fn count(c: &Ctx, name: &'static str) -> Result<i64, InferError> {
     }
 }
 
-fn infer(c: &Ctx) -> Inferred {
+fn infer(c: &Ctx) -> InferResult {
     let (heads, kv_heads) = (count(c, "num_heads")?, count(c, "kv_num_heads")?);
     if heads % kv_heads != 0 {
         let want = format!("a divisor of {heads}");
@@ -230,9 +230,9 @@ fn rotation(node: &Node, half: Option<i64>) -> Rotation {
     Rotation { interleaved: node.int("rotary_interleaved", 0) == 1, width: half.map_or(0, |h| 2 * h) }
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     if let Some(why) = unsupported(a.node) {
-        return misfit(why);
+        return invalid(why);
     }
     let (heads, kv_heads) = (a.node.int("num_heads", 0), a.node.int("kv_num_heads", 0));
     let (mut q, mut k, v) = match (a.opt(1), a.opt(2)) {
@@ -240,7 +240,7 @@ fn eval(a: &Args) -> Evaluated {
         _ => {
             let all = split(a.x(0)?, heads + 2 * kv_heads)?;
             if all.ndim() != 4 || heads < 1 || kv_heads < 1 {
-                return misfit("packed operands have rank 3");
+                return invalid("packed operands have rank 3");
             }
             let (h, g) = (heads as usize, kv_heads as usize);
             let part =
@@ -258,17 +258,17 @@ fn eval(a: &Args) -> Evaluated {
             *x = zip(x, scale, |x, s| x * s)?;
         }
     }
-    let [b, h, l, _] = *q.shape() else { return misfit("heads have rank 4") };
+    let [b, h, l, _] = *q.shape() else { return invalid("heads have rank 4") };
     let buffer = a.opt(3).and_then(|p| p.shape().get(2)).copied().unwrap_or(0);
     let lengths = a.ints(5)?;
     let total = a.ints(6)?.first().map_or(0, |t| *t as usize);
     if lengths.len() != b || lengths.iter().any(|n| *n < 0) {
-        return misfit("seqlens_k takes one length a sequence");
+        return invalid("seqlens_k takes one length a sequence");
     }
     // A first prompt holds all there is; else each sequence has so many tokens behind the new ones.
     let past = |n: usize| if total == l { 0 } else { (lengths[n] as usize + 1).saturating_sub(l) };
     if (0..b).any(|n| past(n) > buffer || past(n) + l > buffer.max(total)) {
-        return misfit("lengths outside the cache");
+        return invalid("lengths outside the cache");
     }
     if let (true, Some(cos), Some(sin)) = (a.node.int("do_rotary", 0) != 0, a.opt(7), a.opt(8)) {
         let given = match a.opt(9) {
@@ -283,7 +283,7 @@ fn eval(a: &Args) -> Evaluated {
         (q, k) = (rotated(&q, cos, sin, &row, how)?, rotated(&k, cos, sin, &row, how)?);
     }
     let present = |slot: usize, new: &Array| -> Result<Array, EvalError> {
-        let [_, g, _, w] = *new.shape() else { return misfit("heads have rank 4") };
+        let [_, g, _, w] = *new.shape() else { return invalid("heads have rank 4") };
         let mut all = Array::zeros(vec![b, g, buffer.max(total), w]);
         for (at, x) in all.indexed_iter_mut() {
             let (n, j) = (at[0], at[2]);

@@ -74,7 +74,7 @@ impl<'a> Padding<'a> {
         };
         match fits {
             true => Ok(Padding { mask, batch, filter: filter(a.node) }),
-            false => misfit(format!("a mask {:?} of {batch} sequences and {total} keys", mask.map(|m| m.shape()))),
+            false => invalid(format!("a mask {:?} of {batch} sequences and {total} keys", mask.map(|m| m.shape()))),
         }
     }
 

@@ -87,7 +87,7 @@ fn form(q: Option<usize>, k: Option<usize>) -> Option<Form> {
     }
 }
 
-fn infer(c: &Ctx) -> Inferred {
+fn infer(c: &Ctx) -> InferResult {
     let (q, k, v) = (c.fact(0), c.fact(1), c.fact(2));
     let unknown = || Fact::unranked(q.dtype);
     let all_known = q.rank().is_some() && (c.input(1).is_none() || k.rank().is_some());
@@ -132,7 +132,7 @@ fn infer(c: &Ctx) -> Inferred {
         Fact::new(q.dtype, [b, n, past(7) + s, f]),
         Fact::new(q.dtype, [b, n, l, past(6) + s]),
     ];
-    Ok(made.into_iter().map(Known::from).collect())
+    Ok(made.into_iter().map(Inferred::from).collect())
 }
 
 /// The score of a key that comes after the query.
@@ -223,16 +223,16 @@ fn biases<'e, 'g>(bias: Val<'e, 'g>, parts: &[Val<'e, 'g>]) -> Vec<Val<'e, 'g>> 
     }
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let x = a.x(0)?;
     let heads = a.node.int("num_heads", 0);
     let Some(form) = form(Some(x.ndim()), a.opt(1).map(|k| k.ndim())) else {
-        return misfit("MultiHeadAttention takes queries of rank 3 with keys, or all packed in rank 5");
+        return invalid("MultiHeadAttention takes queries of rank 3 with keys, or all packed in rank 5");
     };
     // A part of a packed operand as [batch, heads, length, width].
     let part = |x: &Array, i: usize| -> Result<Array, EvalError> {
         if x.ndim() != 5 || x.shape()[3] <= i {
-            return misfit("packed operands have rank 5");
+            return invalid("packed operands have rank 5");
         }
         Ok(x.index_axis(ndarray::Axis(3), i).permuted_axes(vec![0, 2, 1, 3]).to_owned())
     };
@@ -244,11 +244,11 @@ fn eval(a: &Args) -> Evaluated {
     if let Some(bias) = a.opt(3) {
         let mut from = 0;
         for x in [&mut q, &mut k, &mut v] {
-            let [_, n, _, w] = *x.shape() else { return misfit("heads have rank 4") };
+            let [_, n, _, w] = *x.shape() else { return invalid("heads have rank 4") };
             for (at, x) in x.indexed_iter_mut() {
                 *x += bias
                     .get([from + at[1] * w + at[3]].as_slice())
-                    .ok_or(EvalError::Misfit("a shorter bias".into()))?;
+                    .ok_or(EvalError::Invalid("a shorter bias".into()))?;
             }
             from += n * w;
         }
@@ -260,7 +260,7 @@ fn eval(a: &Args) -> Evaluated {
         }
     };
     let (k, v) = (joined(6, k)?, joined(7, v)?);
-    let ([b, h, l, _], [_, _, s, _]) = (q.shape(), k.shape()) else { return misfit("heads have rank 4") };
+    let ([b, h, l, _], [_, _, s, _]) = (q.shape(), k.shape()) else { return invalid("heads have rank 4") };
     let (b, h, l, s) = (*b, *h, *l, *s);
     let past = a.opt(6).and_then(|p| p.shape().get(2)).copied().unwrap_or(0);
     let mask = Padding::of(a, 4, b, l, s)?;

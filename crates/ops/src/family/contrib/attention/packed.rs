@@ -58,7 +58,7 @@ pub(super) const ATTENTION: Op =
         ..FUSED
     };
 
-fn infer(c: &Ctx) -> Inferred {
+fn infer(c: &Ctx) -> InferResult {
     let (x, w) = (c.fact(0), c.fact(1));
     let heads = c.node.int("num_heads", 0);
     if heads < 1 {
@@ -128,28 +128,30 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Val<'e,
     made
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     if let Some(why) = unsupported(a.node) {
-        return misfit(why);
+        return invalid(why);
     }
     let (x, w) = (a.x(0)?, a.x(1)?);
     let heads = a.node.int("num_heads", 0);
-    let ([b, l, inner], [rows, n]) = (x.shape(), w.shape()) else { return misfit("Attention takes rank 3 and rank 2") };
+    let ([b, l, inner], [rows, n]) = (x.shape(), w.shape()) else {
+        return invalid("Attention takes rank 3 and rank 2");
+    };
     let (b, l, inner, n) = (*b, *l, *inner, *n);
     if inner != *rows {
-        return misfit(format!("{:?} times {:?}", x.shape(), w.shape()));
+        return invalid(format!("{:?} times {:?}", x.shape(), w.shape()));
     }
     let sizes = match a.node.ints("qkv_hidden_sizes") {
         Some([q, k, v]) if [q, k, v].into_iter().all(|s| *s >= 0) => [*q as usize, *k as usize, *v as usize],
-        Some(_) => return misfit("qkv_hidden_sizes takes three sizes"),
+        Some(_) => return invalid("qkv_hidden_sizes takes three sizes"),
         None => [n / 3; 3],
     };
     if sizes.iter().sum::<usize>() != n {
-        return misfit(format!("{sizes:?} of {n} columns"));
+        return invalid(format!("{sizes:?} of {n} columns"));
     }
     let bias = a.opt(2);
     if bias.is_some_and(|b| b.shape() != [n]) {
-        return misfit(format!("the bias has one element for each of {n} columns"));
+        return invalid(format!("the bias has one element for each of {n} columns"));
     }
     let project = |from: usize, size: usize| -> Result<Array, EvalError> {
         let y = Array::from_shape_fn(vec![b, l, size], |at| {
@@ -166,13 +168,13 @@ fn eval(a: &Args) -> Evaluated {
                 let past = past.index_axis(ndarray::Axis(0), i);
                 Ok(ndarray::concatenate(ndarray::Axis(2), &[past, new.view()])?)
             }
-            Some(_) => misfit("a cache has rank 5"),
+            Some(_) => invalid("a cache has rank 5"),
             None => Ok(new),
         }
     };
     let k = cached(0, project(sizes[0], sizes[1])?)?;
     let v = cached(1, project(sizes[0] + sizes[1], sizes[2])?)?;
-    let [_, h, s, _] = *k.shape() else { return misfit("heads have rank 4") };
+    let [_, h, s, _] = *k.shape() else { return invalid("heads have rank 4") };
     let past = s - l;
     let mask = Padding::of(a, 3, b, l, s)?;
     let extra = match a.opt(5) {

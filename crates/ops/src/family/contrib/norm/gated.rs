@@ -11,7 +11,7 @@ pub(super) const GATED_RMS_NORM: Op = Op {
         let (x, scale, gate) = (a.x(0)?, a.x(1)?, a.x(2)?);
         let (width, last) = (scale.len(), x.shape().last().copied().unwrap_or(1));
         if width == 0 || !last.is_multiple_of(width) {
-            return misfit(format!("groups of {width} of {last} elements"));
+            return invalid(format!("groups of {width} of {last} elements"));
         }
         let (normal, ..) = normal(x, width, f64::from(a.node.float("epsilon", 1e-5)), false);
         let wide: Vec<f64> = scale.iter().copied().cycle().take(last).collect();
@@ -19,7 +19,7 @@ pub(super) const GATED_RMS_NORM: Op = Op {
         let sigmoid = match a.node.str("activation").unwrap_or("silu") {
             "silu" | "swish" => false,
             "sigmoid" => true,
-            other => return misfit(format!("the activation {other}")),
+            other => return invalid(format!("the activation {other}")),
         };
         let open = |g: f64| if sigmoid { 1.0 / (1.0 + (-g).exp()) } else { g / (1.0 + (-g).exp()) };
         Ok(vec![zip(&y, gate, |y, g| y * open(g))?])

@@ -62,16 +62,16 @@ fn normalized(a: &Args, x: &Array) -> Result<Array, EvalError> {
     let last = a.node.int("channels_last", 1) != 0;
     let groups = usize::try_from(a.node.int("groups", 0)).unwrap_or(0);
     if x.ndim() != 4 {
-        return misfit("GroupNorm takes rank 4");
+        return invalid("GroupNorm takes rank 4");
     }
     let axis = if last { 3 } else { 1 };
     let channels = x.shape()[axis];
     if groups == 0 || !channels.is_multiple_of(groups) {
-        return misfit(format!("{groups} groups of {channels} channels"));
+        return invalid(format!("{groups} groups of {channels} channels"));
     }
     let (gamma, beta) = (a.x(1)?, a.x(2)?);
     if gamma.shape() != [channels] || beta.shape() != [channels] {
-        return misfit("gamma and beta have one element a channel");
+        return invalid("gamma and beta have one element a channel");
     }
     let epsilon = f64::from(a.node.float("epsilon", 1e-5));
     let silu = a.node.int("activation", 0) == 1;

@@ -25,6 +25,6 @@ pub(super) fn one_of(packed: &Array, start: usize, i: usize, bits: i64) -> Optio
 pub(super) fn size(node: &lorac_ir::Node, name: &str) -> Result<usize, EvalError> {
     match usize::try_from(node.int(name, 0)) {
         Ok(n) if n > 0 => Ok(n),
-        _ => misfit(format!("{name} is at least 1")),
+        _ => invalid(format!("{name} is at least 1")),
     }
 }

@@ -31,14 +31,14 @@ pub(super) const MATMUL_BNB4: Op = Op {
             Some(codes.get(usize::try_from(code).ok()?)? * scales.iter().nth(at / block)?)
         };
         let Some((_, outer)) = x.shape().split_last().filter(|(last, _)| **last == rows) else {
-            return misfit(format!("{:?} has no {rows} columns", x.shape()));
+            return invalid(format!("{:?} has no {rows} columns", x.shape()));
         };
         let flat: Vec<f64> = x.iter().copied().collect();
         let mut y = Vec::new();
         for (row, j) in flat.chunks(rows).flat_map(|row| (0..columns).map(move |j| (row, j))) {
             let terms = row.iter().enumerate().map(|(i, x)| element(i, j).map(|w| x * w));
             let sum: Option<f64> = terms.sum();
-            y.push(sum.ok_or_else(|| EvalError::Misfit(format!("a weight that is no {n} rows of {k}")))?);
+            y.push(sum.ok_or_else(|| EvalError::Invalid(format!("a weight that is not {n} rows of {k}")))?);
         }
         Ok(vec![Array::from_shape_vec([outer, &[columns]].concat(), y)?])
     },

@@ -29,18 +29,18 @@ pub(super) const GATHER_BLOCK_QUANTIZED: Op = Op {
     eval: |a| {
         let (data, at, scales) = (a.x(0)?, a.x(1)?, a.x(2)?);
         let bits = a.node.int("bits", 4);
-        let Some(per) = per_byte(bits) else { return misfit(format!("numbers of {bits} bits")) };
+        let Some(per) = per_byte(bits) else { return invalid(format!("numbers of {bits} bits")) };
         let rank = data.ndim();
         let along = gather_axis(a.node.int("quantize_axis", 1), rank);
         if a.node.int("gather_axis", 0) != 0 || along != rank.checked_sub(1) || scales.ndim() != rank || rank < 2 {
-            return misfit("rows of bytes, quantized along the last axis, are gathered by the first");
+            return invalid("rows of bytes, quantized along the last axis, are gathered by the first");
         }
         let block = super::blocks::size(a.node, "block_size").unwrap_or(128);
         let (bytes, groups) = (data.shape()[rank - 1], scales.shape()[rank - 1]);
         let width = bytes * per;
         let lines: usize = data.shape()[1..rank - 1].iter().product();
         let rows = data.shape()[0];
-        let short = || EvalError::Misfit(format!("scales {:?} of blocks of {block}", scales.shape()));
+        let short = || EvalError::Invalid(format!("scales {:?} of blocks of {block}", scales.shape()));
         let mut y = Vec::new();
         for index in at.iter() {
             let row = if *index < 0.0 { index + rows as f64 } else { *index };

@@ -10,7 +10,7 @@ fn standard(name: &str) -> Result<&'static Op, EvalError> {
     crate::find(&name.into()).ok_or_else(|| EvalError::Unknown(name.into()))
 }
 
-fn infer(c: &Ctx, name: &str) -> Inferred {
+fn infer(c: &Ctx, name: &str) -> InferResult {
     match crate::find(&name.into()) {
         Some(op) => (op.infer)(c),
         None => one(Fact::unranked(DType::Opaque)),

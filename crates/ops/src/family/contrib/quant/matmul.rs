@@ -146,13 +146,13 @@ fn dequantized(
     Tensor::from_f64(dtype, &[k, n], &weight)
 }
 
-fn eval(a: &Args) -> Evaluated {
+fn eval(a: &Args) -> EvalResult {
     let (k, n, block) = (size(a.node, "K")?, size(a.node, "N")?, size(a.node, "block_size")?);
     let bits = a.node.int("bits", 4);
-    let Some(per) = per_byte(bits) else { return misfit(format!("numbers of {bits} bits")) };
+    let Some(per) = per_byte(bits) else { return invalid(format!("numbers of {bits} bits")) };
     let blocks = k.div_ceil(block);
     let (x, packed, scales) = (a.x(0)?, a.x(1)?, a.x(2)?);
-    let short = || EvalError::Misfit(format!("a weight that is no {n} rows of {blocks} blocks of {block}"));
+    let short = || EvalError::Invalid(format!("a weight that is not {n} rows of {blocks} blocks of {block}"));
     let element = |i: usize, j: usize| -> Result<f64, EvalError> {
         let block_at = match a.opt(4) {
             Some(g) => *g.iter().nth(i).ok_or_else(short)? as usize,
@@ -167,7 +167,7 @@ fn eval(a: &Args) -> Evaluated {
         Ok((q - zero) * scales.iter().nth(j * blocks + block_at).ok_or_else(short)?)
     };
     let Some((last, outer)) = x.shape().split_last().filter(|(last, _)| **last == k) else {
-        return misfit(format!("{:?} has no {k} columns", x.shape()));
+        return invalid(format!("{:?} has no {k} columns", x.shape()));
     };
     let rows: Vec<f64> = x.iter().copied().collect();
     let mut y = Vec::with_capacity(rows.len() / last * n);
