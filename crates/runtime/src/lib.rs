@@ -29,11 +29,11 @@ mod onnxruntime;
 mod ports;
 mod wire;
 
-pub use backend::{Backend, Optimization, Options, Program, Provider, Source, StateSlot};
+pub use backend::{Backend, Device, DeviceChoice, Optimization, Options, Program, Source, StateSlot};
 pub use discover::{Candidate, Engine, Found, Opened, Search, discover, open, open_first};
 #[cfg(feature = "embedded")]
-pub use embedded::embedded;
+pub use embedded::{TRACT, embedded};
 pub use error::RuntimeError;
 pub use library::{find_libraries, wheel_library};
-pub use onnxruntime::{open_onnxruntime, take_log};
+pub use onnxruntime::{ONNX_RUNTIME, open_onnxruntime, take_log};
 pub use ports::Port;

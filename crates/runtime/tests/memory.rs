@@ -7,7 +7,7 @@ mod support;
 fn a_mapped_weight_is_not_copied() {
     use bytes::Bytes;
     use lorac_ir::{DType, Tensor};
-    use lorac_runtime::{Options, Provider, Source, open_onnxruntime};
+    use lorac_runtime::{DeviceChoice, Options, Source, open_onnxruntime};
     use std::io::Write;
     use support::{D, Model, floats, library};
 
@@ -26,7 +26,7 @@ fn a_mapped_weight_is_not_copied() {
     let map = unsafe { memmap2::Mmap::map(&file) }.expect("maps");
     let weight = Tensor::new(DType::F32, vec![ROWS, COLUMNS], Bytes::from_owner(map)).expect("fits");
 
-    let options = Options { provider: Provider::Cpu, threads: Some(2), ..Options::default() };
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
     let engine = open_onnxruntime(&library(), &options).expect("opens");
     let model = Model::default()
         .input("x", DType::F32, &[D::N(1), D::N(ROWS as i64)])

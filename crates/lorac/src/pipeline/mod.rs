@@ -11,7 +11,7 @@ pub use error::{Issue, PipelineError, Pointed};
 pub use located::Located;
 pub use spec::{
     Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Origin, Pipeline, Pooling,
-    ProviderSpec, Runtime, RuntimeSource, Schedule, Split, Task, Train, Verify, Warmup,
+    Runtime, RuntimeSource, Schedule, Split, Task, Train, Verify, Warmup,
 };
 
 use crate::error::Error;

@@ -8,7 +8,7 @@ use super::{OnnxRuntime, cuda};
 use crate::error::node_in;
 use crate::manifest::MODEL_GRAPH;
 use crate::wire::write_bytes;
-use crate::{Options, Provider, RuntimeError};
+use crate::{Device, Options, RuntimeError};
 use lorac_ir::{DType, Tensor};
 use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 pub(crate) struct Copier {
     backend: String,
     environment: Environment,
-    provider: Provider,
+    device: Device,
     options: Options,
     sessions: HashMap<DType, (IoBinding, Session)>,
 }
@@ -42,7 +42,7 @@ impl Copier {
         Copier {
             backend: backend.to_string(),
             environment: engine.loaded.environment.clone(),
-            provider: engine.provider,
+            device: engine.device,
             options: engine.options.clone(),
             sessions: HashMap::new(),
         }
@@ -55,9 +55,9 @@ impl Copier {
                 .with_optimization_level(GraphOptimizationLevel::Disable)?
                 .with_intra_threads(1)?
                 .with_memory_pattern(false)?;
-            let mut builder = match self.provider {
-                Provider::Cuda => builder.with_execution_providers([cuda(&self.options)])?,
-                _ => builder,
+            let mut builder = match self.device {
+                Device::Cuda => builder.with_execution_providers([cuda(&self.options)])?,
+                Device::Cpu => builder,
             };
             let session = builder.commit_from_memory(&identity(dtype))?;
             self.sessions.insert(dtype, (session.create_binding()?, session));

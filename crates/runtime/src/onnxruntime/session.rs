@@ -6,7 +6,7 @@ use super::{OnnxRuntime, cuda};
 use crate::cores::physical_cores;
 use crate::error::node_in;
 use crate::ports::Ports;
-use crate::{Backend, Optimization, Provider, RuntimeError, Source};
+use crate::{Backend, Device, Optimization, RuntimeError, Source};
 use bytes::Bytes;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -45,7 +45,7 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
     let model = written.as_deref().unwrap_or(&source.model);
     let folder = external_files(lent.iter().filter_map(|(name, _)| external.get(name).copied()), &fail)?;
 
-    let on_host = engine.provider != Provider::Cuda;
+    let on_host = engine.device == Device::Cpu;
     let attempt = |disabled: &str| -> Result<Compiled, RuntimeError> {
         let builder = Session::builder(&engine.loaded.environment).map_err(|e| fail(e.to_string()))?;
         let mut builder = configure(engine, builder, disabled).map_err(|e| fail(e.to_string()))?;
@@ -96,9 +96,9 @@ fn configure(engine: &OnnxRuntime, builder: SessionBuilder, disabled: &str) -> o
         .with_prepacking(false)?
         .with_config_entry("optimization.constant_folding_max_output_size_in_bytes", SMALL_BYTES.to_string())?;
     let builder = if disabled.is_empty() { builder } else { builder.with_disabled_optimizers(disabled)? };
-    Ok(match engine.provider {
-        Provider::Cuda => builder.with_execution_providers([cuda(&engine.options)])?,
-        _ => builder,
+    Ok(match engine.device {
+        Device::Cuda => builder.with_execution_providers([cuda(&engine.options)])?,
+        Device::Cpu => builder,
     })
 }
 

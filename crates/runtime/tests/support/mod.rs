@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lorac_ir::{DType, Tensor};
-use lorac_runtime::{Backend, Options, Provider, embedded, open_onnxruntime, wheel_library};
+use lorac_runtime::{Backend, DeviceChoice, Options, embedded, open_onnxruntime, wheel_library};
 use prost::Message;
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,9 +45,8 @@ fn fetch() -> Result<PathBuf, Box<dyn std::error::Error>> {
 
 /// Both engines, on the CPU.
 pub fn engines() -> Vec<Box<dyn Backend>> {
-    let cpu = Options { provider: Provider::Cpu, threads: Some(2), ..Options::default() };
-    let tract = Options { provider: Provider::Tract, threads: Some(2), ..Options::default() };
-    vec![open_onnxruntime(&library(), &cpu).expect("the library loads"), embedded(&tract)]
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+    vec![open_onnxruntime(&library(), &options).expect("the library loads"), embedded(&options)]
 }
 
 /// A dimension of a model's input or output.
