@@ -2,7 +2,7 @@
 //!
 //! [`load`] maps a file and decodes it without copying a weight; [`encode`] and [`save`] write a graph; [`patch`] makes
 //! the deployable model, which is the user's file with the bytes of some weights replaced; [`compare`] proves that
-//! nothing else changed. This crate knows no operator semantics and no runtime, and never runs a model.
+//! nothing else changed; [`wire`] steps over protobuf messages without decoding them. This crate knows no operator semantics and no runtime, and never runs a model.
 //!
 //! ```
 //! use lorac_onnx::{EncodeOptions, SaveOptions, encode, load, save};
@@ -33,6 +33,7 @@ mod encode;
 mod error;
 mod external;
 mod fact;
+pub mod field_number;
 mod layout;
 mod load;
 mod map;
@@ -44,7 +45,7 @@ pub mod proto;
 mod save;
 mod splice;
 mod tensor;
-mod wire;
+pub mod wire;
 
 pub use append::Appendix;
 pub use attr::read_attr;

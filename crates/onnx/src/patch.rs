@@ -6,6 +6,7 @@ use crate::map::{Mapped, Stamp, open, stamp};
 use crate::output::{Output, folder_of};
 use crate::splice::{NewTensor, Splice, Tail, reencode};
 use crate::tensor::code;
+use crate::wire::Malformed;
 use crate::{Appendix, Location, Model, OnnxError};
 use bytes::Bytes;
 use lorac_ir::ValueId;
@@ -169,7 +170,7 @@ impl Plan {
                 }
             }
         }
-        let malformed = |at| OnnxError::Malformed { path: model.path.clone(), at };
+        let malformed = |m: Malformed| OnnxError::Malformed { path: model.path.clone(), at: m.at };
         let (anew, found) =
             if encoded.is_empty() { Default::default() } else { reencode(&model.file, &encoded).map_err(malformed)? };
         let inside: HashMap<&str, (usize, &Range<usize>)> =

@@ -6,10 +6,12 @@
 use super::foreign::{copy_out, element_type, lend};
 use super::{OnnxRuntime, cuda};
 use crate::error::node_in;
-use crate::manifest::MODEL_GRAPH;
-use crate::wire::write_bytes;
 use crate::{Device, Options, RuntimeError};
 use lorac_ir::{DType, Tensor};
+use lorac_onnx::field_number::{
+    GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, MODEL_GRAPH, NODE_NAME, NODE_OP_TYPE, NODE_OUTPUT,
+};
+use lorac_onnx::wire::{put_bytes, put_integer};
 use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
@@ -112,9 +114,9 @@ impl Copier {
 
 /// A model whose output `y` is its input `x`, of any shape.
 fn identity(dtype: DType) -> Vec<u8> {
-    let message = |parts: &[(u64, &[u8])]| {
+    let message = |parts: &[(u32, &[u8])]| {
         let mut out = Vec::new();
-        parts.iter().for_each(|(number, content)| write_bytes(&mut out, *number, content));
+        parts.iter().for_each(|(number, content)| put_bytes(&mut out, *number, content));
         out
     };
     // ONNX and ONNX Runtime number the element types alike.
@@ -122,11 +124,13 @@ fn identity(dtype: DType) -> Vec<u8> {
     let tensor = [8, code];
     let kind = message(&[(1, &tensor)]);
     let port = |name: &[u8]| message(&[(1, name), (2, &kind)]);
-    let node = message(&[(1, b"x"), (2, b"y"), (3, b"copy"), (4, b"Identity")]);
-    let graph = message(&[(1, &node), (2, b"copy"), (11, &port(b"x")), (12, &port(b"y"))]);
+    let node = message(&[(1, b"x"), (NODE_OUTPUT, b"y"), (NODE_NAME, b"copy"), (NODE_OP_TYPE, b"Identity")]);
+    let (input, output) = (port(b"x"), port(b"y"));
+    let graph = message(&[(GRAPH_NODE, &node), (2, b"copy"), (GRAPH_INPUT, &input), (GRAPH_OUTPUT, &output)]);
     // IR version 8, operator set 13: every ONNX Runtime that lorac can load knows them.
-    let mut model = vec![8, 8];
-    write_bytes(&mut model, MODEL_GRAPH, &graph);
-    write_bytes(&mut model, 8, &[16, 13]);
+    let mut model = Vec::new();
+    put_integer(&mut model, 1, 8);
+    put_bytes(&mut model, MODEL_GRAPH, &graph);
+    put_bytes(&mut model, 8, &[16, 13]);
     model
 }

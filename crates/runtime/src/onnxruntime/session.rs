@@ -41,7 +41,10 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
         .iter()
         .map(|(name, tensor)| (name.as_str(), tensor))
         .partition(|(name, t)| external.contains_key(name) && t.bytes().len() > SMALL_BYTES);
-    let written = if small.is_empty() { None } else { inline(&source.model, &small.into_iter().collect()) };
+    let written = match small.is_empty() {
+        true => None,
+        false => Some(inline(&source.model, &small.into_iter().collect()).map_err(|e| fail(e.to_string()))?),
+    };
     let model = written.as_deref().unwrap_or(&source.model);
     let folder = external_files(lent.iter().filter_map(|(name, _)| external.get(name).copied()), &fail)?;
 
