@@ -65,7 +65,7 @@ fn initializer(tensor: &Field) -> Result<Initializer, Malformed> {
         let field = field?;
         match field.number {
             TENSOR_DIMS => dims.extend(field.integers()?),
-            TENSOR_DATA_TYPE => dtype = dtype_of(field.integer()),
+            TENSOR_DATA_TYPE => dtype = DType::from_onnx_code(field.integer()),
             TENSOR_NAME => name = field.text(),
             // An entry of a key and a value.
             TENSOR_EXTERNAL_DATA if field.find_text(1)? == "location" => file = Some(field.find_text(2)?),
@@ -90,7 +90,7 @@ fn port(value: &Field) -> Result<Port, Malformed> {
 
 /// A `TypeProto.Tensor`: an element type and a shape, which is a list of dimensions.
 fn tensor_type(tensor: &Field) -> Result<Fact, Malformed> {
-    let dtype = dtype_of(tensor.find(1)?.map_or(0, |t| t.integer()));
+    let dtype = DType::from_onnx_code(tensor.find(1)?.map_or(0, |t| t.integer()));
     let Some(shape) = tensor.find(2)? else { return Ok(Fact::unranked(dtype)) };
     let mut dims = Vec::new();
     for field in shape.fields() {
@@ -114,27 +114,6 @@ fn dim(dimension: &Field) -> Result<Dim, Malformed> {
         };
     }
     Ok(dim)
-}
-
-/// The element type that ONNX numbers `code`.
-pub(crate) fn dtype_of(code: i64) -> DType {
-    match code {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        8 => DType::Str,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => DType::Opaque,
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The interface version that lorac speaks has no call that copies; binding does. `ort` has the same for itself, with
 //! settings that versions before 1.23 refuse.
 
-use super::foreign::{copy_out, element_type, lend};
+use super::foreign::{copy_out, lend};
 use super::{OnnxRuntime, cuda};
 use crate::error::node_in;
 use crate::{Device, Options, RuntimeError};
@@ -119,9 +119,8 @@ fn identity(dtype: DType) -> Vec<u8> {
         parts.iter().for_each(|(number, content)| put_bytes(&mut out, *number, content));
         out
     };
-    // ONNX and ONNX Runtime number the element types alike.
-    let code = element_type(dtype).map_or(0, |e| ort::sys::ONNXTensorElementDataType::from(e) as u8);
-    let tensor = [8, code];
+    let mut tensor = Vec::new();
+    put_integer(&mut tensor, 1, dtype.onnx_code().map_or(0, i64::cast_unsigned));
     let kind = message(&[(1, &tensor)]);
     let port = |name: &[u8]| message(&[(1, name), (2, &kind)]);
     let node = message(&[(1, b"x"), (NODE_OUTPUT, b"y"), (NODE_NAME, b"copy"), (NODE_OP_TYPE, b"Identity")]);

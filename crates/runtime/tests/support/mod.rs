@@ -62,16 +62,7 @@ pub struct Model {
 }
 
 pub fn code(dtype: DType) -> i32 {
-    use pb::tensor_proto::DataType::*;
-    (match dtype {
-        DType::F32 => Float,
-        DType::F64 => Double,
-        DType::I64 => Int64,
-        DType::I32 => Int32,
-        DType::Bool => Bool,
-        DType::F16 => Float16,
-        other => panic!("no test uses {other}"),
-    }) as i32
+    dtype.onnx_code().unwrap_or_else(|| panic!("ONNX has no {dtype}")) as i32
 }
 
 fn value(name: &str, dtype: DType, dims: Option<&[D]>) -> pb::ValueInfoProto {
