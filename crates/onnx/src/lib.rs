@@ -28,6 +28,7 @@
 mod append;
 mod attr;
 mod body;
+mod check;
 mod compare;
 mod encode;
 mod error;
@@ -49,6 +50,7 @@ pub mod wire;
 
 pub use append::Appendix;
 pub use attr::read_attr;
+pub use check::check_patch;
 pub use compare::{Comparison, compare};
 pub use encode::{EncodeOptions, Encoded, encode};
 pub use error::{ExternalFault, OnnxError, Problem, TensorFault};
