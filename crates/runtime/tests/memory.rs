@@ -4,6 +4,7 @@ mod support;
 
 #[cfg(target_os = "linux")]
 #[test]
+#[allow(unsafe_code, reason = "a memory map")]
 fn a_mapped_weight_is_not_copied() {
     use bytes::Bytes;
     use lorac_ir::{DType, Tensor};

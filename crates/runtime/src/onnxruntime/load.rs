@@ -76,6 +76,7 @@ pub(crate) fn load(library: &Path) -> Result<Loaded, RuntimeError> {
 }
 
 /// The version of a library file, asked before `ort` sees it: `ort` panics on a library that is too old.
+#[allow(unsafe_code, reason = "a library that is loaded at run time")]
 fn probe(path: &Path) -> Result<String, RuntimeError> {
     let refuse = |why: String| RuntimeError::NotALibrary { path: path.to_path_buf(), why };
     // SAFETY: loading runs the library's initializers. The user named this file as a library, and ONNX Runtime's
