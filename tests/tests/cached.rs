@@ -11,7 +11,7 @@ use lorac::pipeline::Loaded;
 use lorac::program::{program, training};
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
-use lorac::runtime::{Backend, Provider};
+use lorac::runtime::Backend;
 use lorac_tests::{ONNXRUNTIME, data, engines, largest_difference, relative_error, resolver, truth};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
             adapt: vec![Adaptation { targets: targets.clone(), lora: LORA, dropout: 0.0 }],
             task: Task::CausalLm(CausalLm::default()),
             optimizer,
-            embedded: engine.provider() == Provider::Tract,
+            dialect: engine.dialect(),
             tokens: None,
         };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));

@@ -1,7 +1,7 @@
 //! Dropout in branches: what it drops, that its gradient is one, and that it is the same everywhere and every time.
 
 use lorac::compile::{Adaptation, Classify, Compiled, Spec, Task, compile};
-use lorac::ir::{DType, Graph, Tensor, ValueId};
+use lorac::ir::{DType, Dialect, Graph, Tensor, ValueId};
 use lorac::ops::{Array, Random, evaluate, infer};
 use lorac::passes::dropout::{COLUMN_STEP, COLUMNS, DEPTH, ROW_LIMIT, ROWS};
 use lorac::passes::{AdamW, Branch, Lora, Pool, differentiate, drop_inputs, insert_lora, mean_squared_error, select};
@@ -146,7 +146,7 @@ fn base() -> Graph {
     graph
 }
 
-fn compiled(graph: &Graph, dropout: f64, embedded: bool) -> Compiled {
+fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Compiled {
     let spec = Spec {
         adapt: vec![Adaptation {
             targets: select(graph, &["role:query", "role:value"]).expect("targets"),
@@ -155,7 +155,7 @@ fn compiled(graph: &Graph, dropout: f64, embedded: bool) -> Compiled {
         }],
         task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
         optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
-        embedded,
+        dialect,
         // So many that sums of weights would be cheaper.
         tokens: Some(1 << 20),
     };
@@ -195,8 +195,7 @@ fn engines_seeds_and_resumed_trainings_see_the_same_masks() {
     let graph = base();
     let mut all = Vec::new();
     for engine in engines() {
-        let embedded = engine.provider() == lorac::runtime::Provider::Tract;
-        let (with, without) = (compiled(&graph, 0.3, embedded), compiled(&graph, 0.0, embedded));
+        let [with, without] = [0.3, 0.0].map(|dropout| compiled(&graph, dropout, engine.dialect()));
         assert_eq!((with.dropout, without.dropout), (12 * 384, 0));
         assert!(without.noise(0).is_none() && with.eval.find(ROWS).is_none() && with.adapted.find(ROWS).is_none());
         let dropped = losses(engine.as_ref(), &with, 1, [6, 0]);

@@ -1,7 +1,7 @@
 //! Gradients of real architectures, as the common exporters write them, against PyTorch's: every float weight, on
 //! ONNX Runtime and on the embedded engine.
 
-use lorac::ir::{DType, Graph, Tensor, ValueId};
+use lorac::ir::{DType, Dialect, Graph, Tensor, ValueId};
 use lorac::ops::{Array, array};
 use lorac::passes::{
     cross_entropy, cumsum_to_i32, differentiate, expose_layer_norm_stats, mean_squared_error, prepare,
@@ -19,7 +19,7 @@ struct Job {
     weights: Vec<(Array, String)>,
 }
 
-fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
+fn compile(name: &str, truth: &BTreeMap<String, Truth>, dialect: Dialect) -> Job {
     let model = lorac::onnx::load(data("exports").join(name).join("model.onnx")).expect(name);
     let mut graph = model.graph.clone();
     let params: Vec<&Array> = truth.iter().filter(|(k, _)| k.starts_with("param.")).map(|(_, v)| &v.array).collect();
@@ -29,7 +29,7 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, embedded: bool) -> Job {
     let held = graph.weights().filter(|(_, _, t)| t.dtype() == DType::F32 && !t.dims().is_empty() && held(t));
     let held: Vec<ValueId> = held.map(|w| w.0).collect();
     prepare(&mut graph, &model.functions, &held).expect(name);
-    if embedded {
+    if !dialect.i64_cumsum {
         cumsum_to_i32(&mut graph).expect(name);
     }
     let y = graph.outputs()[0];
@@ -84,7 +84,7 @@ fn every_weight_of_every_export_on_both_engines() {
         let truth = truth(&data("exports").join(name).join("truth.safetensors"));
         for engine in &engines {
             let who = format!("{name} on {}", engine.name());
-            let job = compile(name, &truth, engine.provider() == lorac::runtime::Provider::Tract);
+            let job = compile(name, &truth, engine.dialect());
             let mut run = program(engine.as_ref(), &job.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
             let feeds: Vec<(String, lorac::ir::Tensor)> = job
                 .graph

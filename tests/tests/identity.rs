@@ -1,7 +1,7 @@
 //! Before the first step, the model with branches computes what the base computes, bit for bit.
 
 use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
-use lorac::ir::{Graph, Tensor};
+use lorac::ir::{Dialect, Graph, Tensor};
 use lorac::ops::infer;
 use lorac::passes::{AdamW, Lora, Pool, select};
 use lorac::program::program;
@@ -30,7 +30,7 @@ fn inserted_branches_change_no_bit() {
             }],
             task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
             optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
-            embedded: false,
+            dialect: Dialect::FULL,
             tokens: None,
         };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));

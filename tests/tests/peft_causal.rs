@@ -6,7 +6,6 @@ use lorac::ir::Graph;
 use lorac::ops::infer;
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{Branch, Lora, Role, Target, fold_lora, select};
-use lorac::runtime::Provider;
 use lorac_tests::engines;
 use lorac_tests::peft::Training;
 
@@ -33,9 +32,9 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
     let (engines, orders) = (engines(), [None, Some(1 << 20)]);
     for (engine, tokens) in engines.iter().flat_map(|e| orders.map(|tokens| (e, tokens))) {
         let who = format!("{case}/{export} on {}, in the order for {tokens:?} tokens", engine.name());
-        let embedded = engine.provider() == Provider::Tract;
+        let dialect = engine.dialect();
         let task = Task::CausalLm(CausalLm::default());
-        let spec = Spec { adapt: adapt.clone(), task, optimizer: peft.optimizer, embedded, tokens };
+        let spec = Spec { adapt: adapt.clone(), task, optimizer: peft.optimizer, dialect, tokens };
         let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{who}: {e}"));
         assert_eq!(compiled.branches.len(), peft.first.modules.len());
         let theta_of = |adapter: &PeftAdapter| -> Vec<f32> {

@@ -6,8 +6,7 @@ use lorac::ir::{DType, Patch, Tensor};
 use lorac::ops::{Array, Random, array, evaluate, named, tensor};
 use lorac::passes::remove_dead;
 use lorac::program::program;
-use lorac::runtime::Provider;
-use lorac_tests::{engines, relative_error, resolver};
+use lorac_tests::{ONNXRUNTIME, onnxruntime, relative_error, resolver};
 use std::collections::BTreeMap;
 
 /// What becomes of a model.
@@ -104,8 +103,7 @@ fn gradients_are_what_the_loss_does() {
     let models = [(VOICE, "input", &[1usize, 576][..], 1e-3), (DIRECTION, "x", &[1, 3, 48, 96], 1e-5)];
     for (source, input, dims, step) in models {
         let g = grad(&open(source), &request(&[input], &[])).unwrap_or_else(|e| panic!("{source}: {e}"));
-        let engines = engines();
-        let engine = engines.iter().find(|e| e.provider() != Provider::Tract).expect("ONNX Runtime");
+        let engine = onnxruntime(ONNXRUNTIME);
         let mut run = program(engine.as_ref(), &g.graph, Vec::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
         let mut random = Random(11);
         let (at, along) = (random.array(dims, -0.5, 0.5), random.array(dims, -1.0, 1.0));

@@ -1,4 +1,4 @@
-//! Times the training step of a model: `step MODEL [BATCH [LENGTH [RUNTIME [PROVIDER]]]]`.
+//! Times the training step of a model: `step MODEL [BATCH [LENGTH [RUNTIME [DEVICE]]]]`.
 //!
 //! MODEL is a source (`pypi:...`, `hf:...`, a path). Prints how long loading, inserting and differentiating take, the
 //! median of 15 steps, and the peak memory of the process.
@@ -6,7 +6,7 @@
 use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
 use lorac::passes::{AdamW, Lora, Pool, select};
 use lorac::program::training;
-use lorac::runtime::{Options, Provider};
+use lorac::runtime::{DeviceChoice, Options};
 use lorac::source::{Resolver, Source};
 use lorac_benches::{median, status_mib};
 use std::path::Path;
@@ -18,11 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (batch, length): (usize, usize) = (get(1, "16").parse()?, get(2, "64").parse()?);
     let resolver = Resolver::new(None, Path::new("."))?;
     let resolved = resolver.resolve(&get(0, MINILM).parse::<Source>()?, None)?;
-    let provider = match get(4, "cpu").as_str() {
-        "cuda" => Provider::Cuda,
-        _ => Provider::Cpu,
+    let device = match get(4, "cpu").as_str() {
+        "cuda" => DeviceChoice::Cuda,
+        _ => DeviceChoice::Cpu,
     };
-    let options = Options { provider, ..Options::default() };
+    let options = Options { device, ..Options::default() };
     let source = get(3, "pypi:onnxruntime==1.31.1").parse::<Source>();
     let from = match &source {
         Ok(source) if get(3, "") != "embedded" => lorac::engine::EngineChoice::Source(source, None),
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         adapt: vec![Adaptation { targets, lora: Lora { rank: 8, alpha: 16.0, rslora: false }, dropout: 0.0 }],
         task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
         optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
-        embedded: engine.embedded,
+        dialect: engine.backend.dialect(),
         tokens: Some(batch * length),
     };
     let compiled = compile(&graph, &spec)?;
@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times.push(start.elapsed());
     }
     let ms = median(&mut times);
-    println!("engine               {} on {}", engine.backend.name(), engine.backend.provider());
+    println!("engine               {} on {}", engine.backend.name(), engine.backend.device());
     println!(
         "load, insert, grad   {:.0} ms, {} nodes in the step",
         built.as_secs_f64() * 1e3,

@@ -21,7 +21,7 @@ pub(super) fn examine(resolver: &Resolver) -> Vec<Finding> {
     let mut found = vec![cache(resolver), pip(resolver)];
     for candidate in discover(&Search { caches: vec![resolver.cache.join("pypi")] }) {
         let (ok, detail) = match open(&candidate, &Options::default()) {
-            Ok(backend) => (true, format!("{} on {}: {}", backend.name(), backend.provider(), backend.reason())),
+            Ok(backend) => (true, format!("{} on {}: {}", backend.name(), backend.device(), backend.reason())),
             Err(e) => (false, e.to_string()),
         };
         found.push(Finding { what: format!("runtime {candidate}"), ok, detail });

@@ -22,28 +22,29 @@ pub enum DType {
     Opaque,
 }
 
-const NAMES: [(DType, &str, usize); 15] = [
-    (DType::F32, "f32", 4),
-    (DType::F64, "f64", 8),
-    (DType::F16, "f16", 2),
-    (DType::BF16, "bf16", 2),
-    (DType::I8, "i8", 1),
-    (DType::I16, "i16", 2),
-    (DType::I32, "i32", 4),
-    (DType::I64, "i64", 8),
-    (DType::U8, "u8", 1),
-    (DType::U16, "u16", 2),
-    (DType::U32, "u32", 4),
-    (DType::U64, "u64", 8),
-    (DType::Bool, "bool", 1),
-    (DType::Str, "str", 0),
-    (DType::Opaque, "opaque", 0),
+/// Name, bytes of an element, and ONNX's code.
+const TABLE: [(DType, &str, usize, Option<i64>); 15] = [
+    (DType::F32, "f32", 4, Some(1)),
+    (DType::F64, "f64", 8, Some(11)),
+    (DType::F16, "f16", 2, Some(10)),
+    (DType::BF16, "bf16", 2, Some(16)),
+    (DType::I8, "i8", 1, Some(3)),
+    (DType::I16, "i16", 2, Some(5)),
+    (DType::I32, "i32", 4, Some(6)),
+    (DType::I64, "i64", 8, Some(7)),
+    (DType::U8, "u8", 1, Some(2)),
+    (DType::U16, "u16", 2, Some(4)),
+    (DType::U32, "u32", 4, Some(12)),
+    (DType::U64, "u64", 8, Some(13)),
+    (DType::Bool, "bool", 1, Some(9)),
+    (DType::Str, "str", 0, Some(8)),
+    (DType::Opaque, "opaque", 0, None),
 ];
 
 impl DType {
     /// Bytes of one element; 0 where elements have no fixed size.
     pub fn size(self) -> usize {
-        NAMES.iter().find(|n| n.0 == self).map_or(0, |n| n.2)
+        TABLE.iter().find(|n| n.0 == self).map_or(0, |n| n.2)
     }
 
     /// Whether gradients can flow through values of this type.
@@ -69,12 +70,23 @@ impl DType {
 
     /// The name used by the text form: `f32`, `i64`, ...
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|n| n.0 == self).map_or("opaque", |n| n.1)
+        TABLE.iter().find(|n| n.0 == self).map_or("opaque", |n| n.1)
     }
 
     /// The type called `name`, as [`DType::name`] writes it.
     pub fn from_name(name: &str) -> Option<DType> {
-        NAMES.iter().find(|n| n.1 == name).map(|n| n.0)
+        TABLE.iter().find(|n| n.1 == name).map(|n| n.0)
+    }
+
+    /// The number that ONNX has for this type (`TensorProto.DataType`, as in `Cast`'s attribute `to`); `None` for opaque
+    /// ones.
+    pub fn onnx_code(self) -> Option<i64> {
+        TABLE.iter().find(|n| n.0 == self).and_then(|n| n.3)
+    }
+
+    /// The type that ONNX numbers `code`; opaque where lorac computes with no such type.
+    pub fn from_onnx_code(code: i64) -> DType {
+        TABLE.iter().find(|n| n.3 == Some(code)).map_or(DType::Opaque, |n| n.0)
     }
 }
 
@@ -89,11 +101,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_and_codes_lead_back() {
+        for (dtype, ..) in TABLE {
+            assert_eq!(DType::from_name(dtype.name()), Some(dtype));
+            assert_eq!(dtype.onnx_code().map_or(DType::Opaque, DType::from_onnx_code), dtype);
+        }
+        for none in [i64::MIN, -1, 0, 14, 15, 17, i64::MAX] {
+            assert_eq!(DType::from_onnx_code(none), DType::Opaque);
+        }
+    }
+
+    #[test]
     fn ranges_of_integers() {
         assert_eq!(DType::I8.range(), Some((i8::MIN.into(), i8::MAX.into())));
         assert_eq!(DType::U16.range(), Some((0, u16::MAX.into())));
         assert_eq!(DType::I64.range(), Some((i64::MIN.into(), i64::MAX.into())));
         assert_eq!(DType::U64.range(), Some((0, u64::MAX.into())));
-        assert!(NAMES.iter().all(|(dtype, ..)| dtype.range().is_some() == dtype.is_int()));
+        assert!(TABLE.iter().all(|(dtype, ..)| dtype.range().is_some() == dtype.is_int()));
     }
 }

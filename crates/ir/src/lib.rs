@@ -18,6 +18,7 @@
 //! ```
 
 mod attr;
+mod dialect;
 mod dim;
 mod dtype;
 mod fact;
@@ -31,6 +32,7 @@ mod verify;
 mod view;
 
 pub use attr::{Attr, Attrs, Body};
+pub use dialect::Dialect;
 pub use dim::{Dim, SymId};
 pub use dtype::DType;
 pub use fact::{Fact, Shape};

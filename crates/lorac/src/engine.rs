@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::source::Resolver;
-use lorac_runtime::{Backend, Options, Provider, Search, discover, open_first, open_onnxruntime, wheel_library};
+use lorac_runtime::{
+    Backend, Candidate, Found, Options, Search, discover, open_first, open_onnxruntime, wheel_library,
+};
 use std::path::Path;
 
 /// An engine, and where it comes from.
@@ -13,8 +15,6 @@ pub struct Engine {
     pub source: String,
     /// sha256 of what was resolved; empty where nothing was.
     pub sha256: String,
-    /// Whether it is the embedded one.
-    pub embedded: bool,
 }
 
 /// What an engine is opened from.
@@ -31,36 +31,24 @@ pub enum EngineChoice<'a> {
 /// Opens an engine.
 pub fn open(from: &EngineChoice, options: &Options, resolver: &Resolver) -> Result<Engine, Error> {
     match from {
-        EngineChoice::Embedded if options.provider == Provider::Cuda => {
-            let backend = "the embedded engine".to_string();
-            Err(lorac_runtime::RuntimeError::WrongProvider { backend, provider: options.provider }.into())
+        EngineChoice::Embedded => {
+            let candidate = Candidate { engine: lorac_runtime::Engine::Embedded, found: Found::Embedded };
+            let backend = lorac_runtime::open(&candidate, options)?;
+            Ok(Engine { backend, source: "embedded".into(), sha256: String::new() })
         }
-        EngineChoice::Embedded => embedded(options),
         EngineChoice::Auto => {
             let found = discover(&Search { caches: vec![resolver.cache.join("pypi")] });
             let opened = open_first(&found, options)?;
-            let embedded = opened.backend.provider() == Provider::Tract;
             let source = opened.candidate.to_string();
-            Ok(Engine { backend: opened.backend, source, sha256: String::new(), embedded })
+            Ok(Engine { backend: opened.backend, source, sha256: String::new() })
         }
         EngineChoice::Source(source, sha256) => {
             let resolved = resolver.resolve(source, *sha256)?;
             let library = library(&resolved.path)?;
             let backend = open_onnxruntime(&library, options)?;
-            Ok(Engine { backend, source: resolved.source, sha256: resolved.sha256, embedded: false })
+            Ok(Engine { backend, source: resolved.source, sha256: resolved.sha256 })
         }
     }
-}
-
-#[cfg(feature = "embedded")]
-fn embedded(options: &Options) -> Result<Engine, Error> {
-    let backend = lorac_runtime::embedded(options);
-    Ok(Engine { backend, source: "embedded".into(), sha256: String::new(), embedded: true })
-}
-
-#[cfg(not(feature = "embedded"))]
-fn embedded(_: &Options) -> Result<Engine, Error> {
-    Err(Error::Usage("this lorac was built without the embedded engine: build it with the feature 'embedded'".into()))
 }
 
 fn library(path: &Path) -> Result<std::path::PathBuf, Error> {

@@ -63,7 +63,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Gate(_) => 1,
-            Error::Pipeline(_) | Error::Usage(_) => 2,
+            Error::Pipeline(_) | Error::Usage(_) | Error::Runtime(RuntimeError::NotBuiltIn) => 2,
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => 3,
             Error::Pass(_) | Error::Infer(_) => 2,

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use lorac_ir::{DType, Graph, Tensor, ValueId};
 use lorac_onnx::{EncodeOptions, Location, Model, encode};
-use lorac_runtime::{Backend, Program, Provider, RuntimeError, Source, StateSlot};
+use lorac_runtime::{Backend, Program, RuntimeError, Source, StateSlot};
 use lorac_train::{Noise, Step};
 
 /// Name under which encoded graphs refer to the weights that stay in the mapped model.
@@ -39,29 +39,34 @@ pub fn training(
     Ok(Step { program: program(backend, graph, state)?, betas, noise, taken: 0 })
 }
 
-/// Compiles a model's graph over its mapped weights, without a copy of them; functions are written out. The embedded
-/// engine, which does not know fused operators either, gets a graph without, in which the inputs called `empty` are
-/// caches without an entry.
+/// Compiles a model's graph over its mapped weights, without a copy of them; functions are inlined. What the engine's
+/// [`lorac_ir::Dialect`] does not have is rewritten; where it takes no empty inputs, those called `empty`, which are
+/// caches without an entry, are specialized away.
 pub fn mapped_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
     let mut graph = model.graph.clone();
-    if backend.provider() == Provider::Tract {
-        lorac_passes::prepare(&mut graph, &model.functions, &[])?;
+    let dialect = backend.dialect();
+    if dialect.reads_any_graph() {
+        lorac_passes::inline(&mut graph, &model.functions)?;
+        return program(backend, &graph, Vec::new());
+    }
+    lorac_passes::prepare(&mut graph, &model.functions, &[])?;
+    if !dialect.empty_inputs {
         let caches: Vec<ValueId> = empty.iter().filter_map(|name| graph.find(name)).collect();
         let batch = graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied());
         if lorac_passes::specialize_empty_cache(&mut graph, &caches, batch)? > 0 {
             lorac_passes::fold_constants(&mut graph, &[])?;
         }
+    }
+    if !dialect.i64_cumsum {
         lorac_passes::cumsum_to_i32(&mut graph)?;
-    } else {
-        lorac_passes::inline(&mut graph, &model.functions)?;
     }
     program(backend, &graph, Vec::new())
 }
 
-/// Compiles a model as its users do: ONNX Runtime gets the bytes of the file, and copies them. For the embedded engine it
+/// Compiles a model as its users do: an engine that reads files gets the bytes of the file, and copies them. For others it
 /// is [`mapped_program`].
 pub fn model_program(backend: &dyn Backend, model: &Model, empty: &[String]) -> Result<Box<dyn Program>, Error> {
-    if backend.provider() == Provider::Tract {
+    if !backend.dialect().files {
         return mapped_program(backend, model, empty);
     }
     let external = |(id, location): (&ValueId, &Location)| match location {

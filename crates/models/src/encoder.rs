@@ -1,7 +1,7 @@
 //! The BERT family: embeddings, layers normalised after each residual, perhaps a classifier of the first token.
 
 use crate::weights::Weights;
-use crate::write::{FLOAT, INT64, Write, parent, write};
+use crate::write::{Write, parent, write};
 use crate::{Built, Config, ModelError};
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
@@ -140,7 +140,7 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
             Positions::AfterPad { default } => {
                 let pad = w.emit.scalar(c.pad.unwrap_or(default) as f64, DType::I64);
                 let is_token = op("Not", &[op("Equal", &[ids, pad])]);
-                let is_token = w.op(module, "Cast", &[is_token], &[("to", INT64.into())]);
+                let is_token = w.cast(module, is_token, DType::I64);
                 let count = op("CumSum", &[is_token, w.emit.scalar(1.0, DType::I64)]);
                 let position = op("Add", &[op("Mul", &[count, is_token]), pad]);
                 op("Gather", &[table, position])
@@ -151,7 +151,7 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
     /// What is added to the scores, `f32[batch,1,1,sequence]`: zero for tokens, the lowest number for padding.
     fn mask(&self, mask: Val<'e, 'g>) -> Val<'e, 'g> {
         let (w, at) = (self.w, "attention_mask");
-        let float = w.op(at, "Cast", &[mask], &[("to", FLOAT.into())]);
+        let float = w.cast(at, mask, DType::F32);
         let wide = w.op(at, "Unsqueeze", &[float, w.emit.ints(&[1, 2])], &[]);
         let padding = w.op(at, "Sub", &[w.emit.scalar(1.0, DType::F32), wide], &[]);
         w.op(at, "Mul", &[padding, w.emit.scalar(f64::from(f32::MIN), DType::F32)], &[])

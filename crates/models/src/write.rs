@@ -53,6 +53,12 @@ impl<'e, 'g> Write<'e, 'g> {
         self.op_as("", module, op, inputs, attrs)
     }
 
+    /// `x` converted to elements of `dtype` by a Cast of `module`.
+    pub(crate) fn cast(&self, module: &str, x: Val<'e, 'g>, dtype: DType) -> Val<'e, 'g> {
+        let to = dtype.onnx_code().map(|code| ("to", code.into()));
+        self.op(module, "Cast", &[x], to.as_slice())
+    }
+
     /// The result of an operator of `module`, called `name`.
     pub(crate) fn op_as(
         &self,
@@ -176,11 +182,6 @@ impl<'e, 'g> Write<'e, 'g> {
         op("Mul", &[op("Div", &[x, root]), scale])
     }
 }
-
-/// ONNX's `TensorProto.DataType`, as Cast takes it.
-pub(crate) const FLOAT: i64 = 1;
-pub(crate) const INT64: i64 = 7;
-pub(crate) const BOOL: i64 = 9;
 
 /// The module that `module` is a part of.
 pub(crate) fn parent(module: &str) -> &str {

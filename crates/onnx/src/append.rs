@@ -1,9 +1,10 @@
 //! Nodes that are added to a model by adding bytes to its file.
 
 use crate::body::{Taken, body};
+use crate::field_number::{GRAPH_NODE, MODEL_GRAPH, NODE_NAME};
 use crate::layout::{layout, opset};
 use crate::proto::{GraphProto, ModelProto};
-use crate::wire::fields;
+use crate::wire::{Malformed, fields};
 use crate::{Model, OnnxError, Problem};
 use bytes::Bytes;
 use lorac_ir::Graph;
@@ -58,16 +59,18 @@ fn names(model: &Model) -> HashSet<String> {
 
 /// Names of all nodes in the file, those of `Constant` nodes included.
 fn node_names(model: &Model) -> Result<HashSet<String>, OnnxError> {
-    let malformed = |at| OnnxError::Malformed { path: model.path.clone(), at };
-    let mut names = HashSet::new();
-    for field in fields(&model.file, 0..model.file.len()) {
-        let graph = field.map_err(malformed)?;
-        for field in fields(&model.file, graph.payload.clone()).filter(|_| graph.number == 7) {
-            let node = field.map_err(malformed)?;
-            if node.number == 1 {
-                names.insert(crate::splice::text(&model.file, &node, 3).map_err(malformed)?);
+    let read = || -> Result<HashSet<String>, Malformed> {
+        let mut names = HashSet::new();
+        for field in fields(&model.file) {
+            let graph = field?;
+            for field in graph.fields().filter(|_| graph.number == MODEL_GRAPH) {
+                let node = field?;
+                if node.number == GRAPH_NODE {
+                    names.insert(node.find_text(NODE_NAME)?);
+                }
             }
         }
-    }
-    Ok(names)
+        Ok(names)
+    };
+    read().map_err(|Malformed { at }| OnnxError::Malformed { path: model.path.clone(), at })
 }

@@ -1,6 +1,8 @@
 //! Proves that a deployed model is the base but for its targets.
 
-use crate::splice::{find, text};
+use crate::field_number::{
+    GRAPH_INITIALIZER, GRAPH_NODE, MODEL_GRAPH, NODE_ATTRIBUTE, NODE_OP_TYPE, NODE_OUTPUT, TENSOR_ELEMENTS, TENSOR_NAME,
+};
 use crate::wire::{Field, fields};
 use crate::{Location, Model};
 use std::collections::{BTreeMap, HashSet};
@@ -107,12 +109,12 @@ impl Sides<'_> {
     /// Bytes that differ, and bytes appended.
     fn compare(&self) -> (u64, u64) {
         let (a, b) = (&self.base.file, &self.deployed.file);
-        let mut after = fields(b, 0..b.len()).map_while(Result::ok);
+        let mut after = fields(b).map_while(Result::ok);
         let mut outside = 0;
-        for x in fields(a, 0..a.len()).map_while(Result::ok) {
+        for x in fields(a).map_while(Result::ok) {
             outside += match after.next() {
-                Some(y) if x.number == 7 && y.number == 7 => self.graphs(&x, &y),
-                Some(y) => self.raw(&x, &y),
+                Some(y) if x.number == MODEL_GRAPH && y.number == MODEL_GRAPH => self.graphs(&x, &y),
+                Some(y) => raw(&x, &y),
                 None => x.whole.len() as u64,
             };
         }
@@ -120,13 +122,12 @@ impl Sides<'_> {
     }
 
     fn graphs(&self, x: &Field, y: &Field) -> u64 {
-        let before = fields(&self.base.file, x.payload.clone()).map_while(Result::ok);
-        let mut after = fields(&self.deployed.file, y.payload.clone()).map_while(Result::ok);
+        let mut after = y.fields().map_while(Result::ok);
         let mut outside = 0;
-        for x in before {
+        for x in x.fields().map_while(Result::ok) {
             outside += match after.next() {
                 Some(y) if self.is_target(&x) => self.without_data(&x, &y),
-                Some(y) => self.raw(&x, &y),
+                Some(y) => raw(&x, &y),
                 None => x.whole.len() as u64,
             };
         }
@@ -134,10 +135,9 @@ impl Sides<'_> {
     }
 
     fn is_target(&self, x: &Field) -> bool {
-        let file = &self.base.file;
         let name = match x.number {
-            5 => text(file, x, 8),
-            1 if text(file, x, 4).is_ok_and(|op| op == "Constant") => text(file, x, 2),
+            GRAPH_INITIALIZER => x.find_text(TENSOR_NAME),
+            GRAPH_NODE if x.find_text(NODE_OP_TYPE).is_ok_and(|op| op == "Constant") => x.find_text(NODE_OUTPUT),
             _ => return false,
         };
         name.is_ok_and(|n| self.targets.contains(n.as_str()))
@@ -146,23 +146,25 @@ impl Sides<'_> {
     /// Differences of a target's message beside its data: the fields of a node other than its attribute, of an
     /// initializer other than what holds elements, and the kind of tensor.
     fn without_data(&self, x: &Field, y: &Field) -> u64 {
-        let data: &[u32] = if x.number == 1 { &[5] } else { &[4, 5, 6, 7, 9, 10, 11, 13, 14] };
-        let rest = |file: &[u8], message: &Field| -> Vec<u8> {
-            let kept = fields(file, message.payload.clone()).map_while(Result::ok);
-            kept.filter(|f| !data.contains(&f.number)).flat_map(|f| file[f.whole].to_vec()).collect()
+        let (data, name): (&[u32], u32) = match x.number {
+            GRAPH_NODE => (&[NODE_ATTRIBUTE], NODE_OUTPUT),
+            _ => (&TENSOR_ELEMENTS, TENSOR_NAME),
         };
-        let name = find(&self.base.file, x, if x.number == 1 { 2 } else { 8 }).ok().flatten();
-        let name = name.map(|f| String::from_utf8_lossy(&self.base.file[f.payload]).into_owned()).unwrap_or_default();
+        let rest = |message: &Field| -> Vec<u8> {
+            let mut kept = Vec::new();
+            // What follows a malformed field is no difference that could be named.
+            _ = message.put_without(&mut kept, data);
+            kept
+        };
+        let name = x.find_text(name).unwrap_or_default();
         let fact = |m: &Model| m.graph.find(&name).map(|id| m.graph.fact(id));
-        let alike = x.number == y.number
-            && rest(&self.base.file, x) == rest(&self.deployed.file, y)
-            && fact(self.base) == fact(self.deployed);
+        let alike = x.number == y.number && rest(x) == rest(y) && fact(self.base) == fact(self.deployed);
         if alike { 0 } else { x.whole.len() as u64 }
     }
+}
 
-    fn raw(&self, x: &Field, y: &Field) -> u64 {
-        let (a, b) = (&self.base.file[x.whole.clone()], &self.deployed.file[y.whole.clone()]);
-        let common = a.len().min(b.len());
-        count(&a[..common], &b[..common]) + (a.len().max(b.len()) - common) as u64
-    }
+fn raw(x: &Field, y: &Field) -> u64 {
+    let (a, b) = (x.written(), y.written());
+    let common = a.len().min(b.len());
+    count(&a[..common], &b[..common]) + (a.len().max(b.len()) - common) as u64
 }

@@ -3,9 +3,10 @@
 use crate::OnnxError;
 use crate::attr::tensor_head;
 use crate::body::Body;
+use crate::field_number::{GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA};
 use crate::proto::tensor_proto::DataLocation;
 use crate::proto::{FunctionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
-use crate::wire::put_header;
+use crate::wire::{put_bytes, put_header};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor};
 use prost::Message;
@@ -15,10 +16,6 @@ use std::collections::BTreeMap;
 pub(crate) const MESSAGE_LIMIT: u64 = i32::MAX as u64;
 /// External data begins at multiples of this, so that it can be mapped by itself.
 const ALIGN: u64 = 4096;
-
-const MODEL_GRAPH: u32 = 7;
-const GRAPH_INITIALIZER: u32 = 5;
-const TENSOR_RAW_DATA: u32 = 9;
 
 /// The bytes of a model in order; weights are shared, not copied.
 pub(crate) struct Layout {
@@ -114,8 +111,7 @@ struct Runs {
 
 impl Runs {
     fn message(&mut self, number: u32, content: &[u8]) {
-        put_header(&mut self.tail, number, content.len() as u64);
-        self.tail.extend_from_slice(content);
+        put_bytes(&mut self.tail, number, content);
     }
 
     fn share(&mut self, bytes: &Bytes) {

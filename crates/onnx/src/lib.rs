@@ -2,7 +2,7 @@
 //!
 //! [`load`] maps a file and decodes it without copying a weight; [`encode`] and [`save`] write a graph; [`patch`] makes
 //! the deployable model, which is the user's file with the bytes of some weights replaced; [`compare`] proves that
-//! nothing else changed. This crate knows no operator semantics and no runtime, and never runs a model.
+//! nothing else changed; [`wire`] steps over protobuf messages without decoding them. This crate knows no operator semantics and no runtime, and never runs a model.
 //!
 //! ```
 //! use lorac_onnx::{EncodeOptions, SaveOptions, encode, load, save};
@@ -28,11 +28,13 @@
 mod append;
 mod attr;
 mod body;
+mod check;
 mod compare;
 mod encode;
 mod error;
 mod external;
 mod fact;
+pub mod field_number;
 mod layout;
 mod load;
 mod map;
@@ -44,10 +46,11 @@ pub mod proto;
 mod save;
 mod splice;
 mod tensor;
-mod wire;
+pub mod wire;
 
 pub use append::Appendix;
 pub use attr::read_attr;
+pub use check::check_patch;
 pub use compare::{Comparison, compare};
 pub use encode::{EncodeOptions, Encoded, encode};
 pub use error::{ExternalFault, OnnxError, Problem, TensorFault};

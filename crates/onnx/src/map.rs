@@ -50,6 +50,7 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
 }
 
 /// Maps a regular file.
+#[allow(unsafe_code, reason = "a memory map")]
 pub(crate) fn map(path: &Path) -> io::Result<Mapped> {
     let (file, meta) = open(path)?;
     let bytes = if meta.len() == 0 {

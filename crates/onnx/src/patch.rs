@@ -1,15 +1,17 @@
 //! The deployable model: the user's file with the bytes of some weights replaced and, where asked, a head appended.
 
 use crate::append::append;
+use crate::check::{check, copied, mapped};
 use crate::layout::MESSAGE_LIMIT;
-use crate::map::{Mapped, Stamp, open, stamp};
+use crate::map::{Mapped, Stamp, open};
 use crate::output::{Output, folder_of};
 use crate::splice::{NewTensor, Splice, Tail, reencode};
 use crate::tensor::code;
+use crate::wire::Malformed;
 use crate::{Appendix, Location, Model, OnnxError};
 use bytes::Bytes;
 use lorac_ir::ValueId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -98,6 +100,8 @@ pub struct PatchReport {
 /// on the size of the model: the bytes of one [`Edit::made`] are held at a time. External data files are copied beside
 /// `out`. A file appears whole or not at all, the model after the files it refers to.
 ///
+/// [`crate::check_patch`] finds most of what is refused before there are edits.
+///
 /// # Errors
 /// Edits that do not fit or cannot be made, weights that share their bytes with others, an appendix that does not fit, a
 /// model that changed since it was loaded, and places that cannot be written or are the model's own.
@@ -108,12 +112,10 @@ pub fn patch(
     out: impl AsRef<Path>,
 ) -> Result<PatchReport, OnnxError> {
     let out = out.as_ref();
-    let Some(base) = &model.mapped else {
-        let source = io::Error::new(io::ErrorKind::Unsupported, "the model was decoded from memory");
-        return Err(OnnxError::Read { path: model.path.clone(), source });
-    };
+    let base = mapped(model)?;
+    let targets: Vec<ValueId> = edits.iter().map(|e| e.weight).collect();
     check_edits(model, edits)?;
-    refuse_shared(model, edits)?;
+    check(model, &targets, out, &|a, b| alike(model, edits, a, b))?;
     let tail = appendix.map(|a| append(model, a)).transpose()?.unwrap_or_default();
     let mut report = PatchReport { appended: tail.iter().map(|p| p.len() as u64).sum(), ..PatchReport::default() };
 
@@ -122,16 +124,12 @@ pub fn patch(
     if total > MESSAGE_LIMIT {
         return Err(OnnxError::TooLarge { bytes: total });
     }
-    refuse_overwriting(model, out)?;
     let make = |tail: Tail| made(model, &edits[tail.edit], tail.len);
     let mut output = Output::default();
-    for (path, file) in &model.external {
+    for (path, file, to) in copied(model, &targets, out) {
         let splices = plan.external.get(path).map_or(&[][..], Vec::as_slice);
-        let to = folder_of(out).join(path);
-        if splices.is_empty() && stamp(&to).is_some_and(|s| s.same_file(&file.stamp)) {
-            continue;
-        }
-        make_folder(out, &to)?;
+        let failed = |source| OnnxError::Write { path: to.clone(), source };
+        std::fs::create_dir_all(folder_of(&to)).map_err(failed)?;
         copy(&mut output, file, &to, splices, &make, &[])?;
         report.written.push(to);
     }
@@ -169,7 +167,7 @@ impl Plan {
                 }
             }
         }
-        let malformed = |at| OnnxError::Malformed { path: model.path.clone(), at };
+        let malformed = |m: Malformed| OnnxError::Malformed { path: model.path.clone(), at: m.at };
         let (anew, found) =
             if encoded.is_empty() { Default::default() } else { reencode(&model.file, &encoded).map_err(malformed)? };
         let inside: HashMap<&str, (usize, &Range<usize>)> =
@@ -226,88 +224,25 @@ fn made(model: &Model, edit: &Edit<'_>, want: usize) -> Result<Bytes, OnnxError>
     }
 }
 
+/// Refuses bytes of another length where they are here already, and two edits of one weight.
 fn check_edits(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for edit in edits {
-        let (Some(tensor), true) = (model.graph.weight(edit.weight), model.locations.contains_key(&edit.weight)) else {
-            return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: edit.weight });
-        };
-        let weight = model.graph.name_of(edit.weight);
-        if tensor.dtype().size() == 0 {
-            return Err(OnnxError::OpaqueTensor { weight, dtype: tensor.dtype() });
-        }
-        if matches!(edit.content, Content::Ready(_)) {
-            made(model, edit, tensor.bytes().len())?;
+        if matches!(edit.content, Content::Ready(_)) && model.graph.weight(edit.weight).is_some() {
+            made(model, edit, length(model, edit))?;
         }
         if !seen.insert(edit.weight) {
-            return Err(OnnxError::EditedTwice { weight });
+            return Err(OnnxError::EditedTwice { weight: model.graph.name_of(edit.weight) });
         }
     }
     Ok(())
 }
 
-/// Refuses an edit that would change another weight as well, unless that one gets the same bytes.
-fn refuse_shared(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
-    let new: HashMap<ValueId, &Edit<'_>> = edits.iter().map(|e| (e.weight, e)).collect();
-    for edit in edits {
-        let Some((file, range)) = place(&model.locations[&edit.weight]) else { continue };
-        for (other, location) in model.locations.iter().filter(|(id, _)| **id != edit.weight) {
-            let Some((other_file, other_range)) = place(location) else { continue };
-            let apart = other_file != file || range.end <= other_range.start || other_range.end <= range.start;
-            if apart {
-                continue;
-            }
-            let alike = match new.get(other).filter(|_| range == other_range) {
-                Some(second) => made(model, edit, length(model, edit))? == made(model, second, length(model, second))?,
-                None => false,
-            };
-            if !alike {
-                let (weight, other) = (model.graph.name_of(edit.weight), model.graph.name_of(*other));
-                return Err(OnnxError::SharedBytes { weight, other });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn place(location: &Location) -> Option<(Option<&Path>, &Range<u64>)> {
-    match location {
-        Location::Inline { range } => Some((None, range)),
-        Location::External { path, range } => Some((Some(path.as_path()), range)),
-        Location::Encoded { .. } => None,
-    }
-    .filter(|(_, range)| !range.is_empty())
-}
-
-/// Refuses to write over the model's own files. An external file that is not edited may stay where it is.
-fn refuse_overwriting(model: &Model, out: &Path) -> Result<(), OnnxError> {
-    let own: Vec<Stamp> = model.mapped.iter().chain(model.external.values()).map(|m| m.stamp).collect();
-    if stamp(out).is_some_and(|s| own.iter().any(|o| o.same_file(&s))) {
-        return Err(OnnxError::Overwrites { path: out.to_path_buf() });
-    }
-    for path in model.external.keys() {
-        if Some(path.as_os_str()) == out.file_name() {
-            return Err(OnnxError::Overwrites { path: out.to_path_buf() });
-        }
-    }
-    Ok(())
-}
-
-/// Makes the folder of an external file, which must not lead out of the folder of `out`.
-fn make_folder(out: &Path, to: &Path) -> Result<(), OnnxError> {
-    let root = folder_of(out);
-    if !root.is_dir() {
-        return Err(OnnxError::NoFolder { path: out.to_path_buf() });
-    }
-    let failed = |source| OnnxError::Write { path: to.to_path_buf(), source };
-    let folder = folder_of(to);
-    // An existing ancestor is checked before anything is made below it.
-    let existing = folder.ancestors().find(|a| a.exists()).unwrap_or(root);
-    let inside = existing.canonicalize().map_err(failed)?.starts_with(root.canonicalize().map_err(failed)?);
-    if !inside {
-        return Err(OnnxError::OutsideFolder { path: to.to_path_buf() });
-    }
-    std::fs::create_dir_all(folder).map_err(failed)
+/// Whether two weights get the same bytes; not where one of the two is not edited.
+fn alike(model: &Model, edits: &[Edit<'_>], a: ValueId, b: ValueId) -> Result<bool, OnnxError> {
+    let edit = |id| edits.iter().find(|e| e.weight == id);
+    let (Some(a), Some(b)) = (edit(a), edit(b)) else { return Ok(false) };
+    Ok(made(model, a, length(model, a))? == made(model, b, length(model, b))?)
 }
 
 fn copy(
@@ -319,9 +254,6 @@ fn copy(
     tail: &[Bytes],
 ) -> Result<(), OnnxError> {
     let unreadable = |source| OnnxError::Read { path: from.path.clone(), source };
-    if stamp(to).is_some_and(|s| s.same_file(&from.stamp)) {
-        return Err(OnnxError::Overwrites { path: to.to_path_buf() });
-    }
     let (mut source, meta) = open(&from.path).map_err(unreadable)?;
     if Stamp::of(&meta) != from.stamp {
         return Err(OnnxError::ChangedOnDisk { path: from.path.clone() });

@@ -1,7 +1,8 @@
 //! Writes single tensors of a model anew and leaves every other byte of it as it is.
 
+use crate::field_number::*;
 use crate::proto::attribute_proto::AttributeType;
-use crate::wire::{Field, fields, put_header, put_varint};
+use crate::wire::{Field, Malformed, fields, put_bytes, put_header, put_integer, put_varint};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -43,19 +44,19 @@ type Found = Vec<(String, usize, Range<usize>)>;
 /// raw data and correct the lengths of the messages around them.
 ///
 /// # Errors
-/// The offset of a malformed field.
-pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Result<(Vec<Splice>, Found), usize> {
-    let mut walk = Walk { file, edits, splices: Vec::new(), around: BTreeMap::new(), found: Vec::new() };
-    for field in fields(file, 0..file.len()) {
+/// A malformed field.
+pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Result<(Vec<Splice>, Found), Malformed> {
+    let mut walk = Walk { edits, splices: Vec::new(), around: BTreeMap::new(), found: Vec::new() };
+    for field in fields(file) {
         let graph = field?;
-        if graph.number != 7 {
+        if graph.number != MODEL_GRAPH {
             continue;
         }
-        for field in fields(file, graph.payload.clone()) {
+        for field in graph.fields() {
             let field = field?;
             match field.number {
-                1 => walk.node(&graph, &field)?,
-                5 => walk.initializer(&graph, &field)?,
+                GRAPH_NODE => walk.node(&graph, &field)?,
+                GRAPH_INITIALIZER => walk.initializer(&graph, &field)?,
                 _ => {}
             }
         }
@@ -79,37 +80,36 @@ pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Resu
 }
 
 struct Walk<'a> {
-    file: &'a Bytes,
     edits: &'a HashMap<String, NewTensor>,
     splices: Vec<Splice>,
     /// Messages whose length changes, by where they begin.
-    around: BTreeMap<usize, Field>,
+    around: BTreeMap<usize, Field<'a>>,
     found: Found,
 }
 
-impl Walk<'_> {
-    fn initializer(&mut self, graph: &Field, tensor: &Field) -> Result<(), usize> {
-        let name = text(self.file, tensor, 8)?;
+impl<'a> Walk<'a> {
+    fn initializer(&mut self, graph: &Field<'a>, tensor: &Field<'a>) -> Result<(), Malformed> {
+        let name = tensor.find_text(TENSOR_NAME)?;
         let Some(edit) = self.edits.get(&name) else { return Ok(()) };
-        let new = rewrite(self.file, tensor, edit)?;
+        let new = rewrite(tensor, edit)?;
         self.replace(name, new, edit, &[graph, tensor]);
         Ok(())
     }
 
-    fn node(&mut self, graph: &Field, node: &Field) -> Result<(), usize> {
-        if text(self.file, node, 4)? != "Constant" {
+    fn node(&mut self, graph: &Field<'a>, node: &Field<'a>) -> Result<(), Malformed> {
+        if node.find_text(NODE_OP_TYPE)? != "Constant" {
             return Ok(());
         }
-        let name = text(self.file, node, 2)?;
+        let name = node.find_text(NODE_OUTPUT)?;
         let Some(edit) = self.edits.get(&name) else { return Ok(()) };
-        for field in fields(self.file, node.payload.clone()) {
+        for field in node.fields() {
             let attr = field?;
-            if attr.number != 5 {
+            if attr.number != NODE_ATTRIBUTE {
                 continue;
             }
-            match find(self.file, &attr, 5)? {
+            match attr.find(ATTRIBUTE_TENSOR)? {
                 Some(tensor) => {
-                    let new = rewrite(self.file, &tensor, edit)?;
+                    let new = rewrite(&tensor, edit)?;
                     self.replace(name.clone(), new, edit, &[graph, node, &attr, &tensor]);
                 }
                 None => self.replace(name.clone(), attribute(edit), edit, &[graph, node, &attr]),
@@ -119,7 +119,7 @@ impl Walk<'_> {
     }
 
     /// Replaces the content of the last of `messages` by `head` and the tensor's bytes.
-    fn replace(&mut self, name: String, head: Vec<u8>, edit: &NewTensor, messages: &[&Field]) {
+    fn replace(&mut self, name: String, head: Vec<u8>, edit: &NewTensor, messages: &[&Field<'a>]) {
         for message in messages {
             self.around.insert(message.payload.start, (*message).clone());
         }
@@ -131,16 +131,10 @@ impl Walk<'_> {
 }
 
 /// The tensor's own fields, unknown ones included, with raw data instead of any other; its bytes follow.
-fn rewrite(file: &[u8], tensor: &Field, edit: &NewTensor) -> Result<Vec<u8>, usize> {
-    const DATA: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
+fn rewrite(tensor: &Field, edit: &NewTensor) -> Result<Vec<u8>, Malformed> {
     let mut new = Vec::new();
-    for field in fields(file, tensor.payload.clone()) {
-        let field = field?;
-        if !DATA.contains(&field.number) {
-            new.extend_from_slice(&file[field.whole]);
-        }
-    }
-    put_header(&mut new, 9, edit.tail.len as u64);
+    tensor.put_without(&mut new, &TENSOR_ELEMENTS)?;
+    put_header(&mut new, TENSOR_RAW_DATA, edit.tail.len as u64);
     Ok(new)
 }
 
@@ -148,37 +142,15 @@ fn rewrite(file: &[u8], tensor: &Field, edit: &NewTensor) -> Result<Vec<u8>, usi
 fn attribute(edit: &NewTensor) -> Vec<u8> {
     let mut tensor = Vec::new();
     for dim in &edit.dims {
-        put_varint(&mut tensor, 1 << 3);
-        put_varint(&mut tensor, *dim as u64);
+        put_integer(&mut tensor, TENSOR_DIMS, *dim as u64);
     }
-    put_varint(&mut tensor, 2 << 3);
-    put_varint(&mut tensor, edit.data_type as u64);
-    put_header(&mut tensor, 9, edit.tail.len as u64);
+    put_integer(&mut tensor, TENSOR_DATA_TYPE, edit.data_type as u64);
+    put_header(&mut tensor, TENSOR_RAW_DATA, edit.tail.len as u64);
 
     let mut attr = Vec::new();
-    put_header(&mut attr, 1, 5);
-    attr.extend_from_slice(b"value");
-    put_varint(&mut attr, 20 << 3);
-    put_varint(&mut attr, AttributeType::Tensor as u64);
-    put_header(&mut attr, 5, (tensor.len() + edit.tail.len) as u64);
+    put_bytes(&mut attr, ATTRIBUTE_NAME, b"value");
+    put_integer(&mut attr, ATTRIBUTE_TYPE, AttributeType::Tensor as u64);
+    put_header(&mut attr, ATTRIBUTE_TENSOR, (tensor.len() + edit.tail.len) as u64);
     attr.extend(tensor);
     attr
-}
-
-/// The last field of that number, as protobuf wants it.
-pub(crate) fn find(file: &[u8], message: &Field, number: u32) -> Result<Option<Field>, usize> {
-    let mut last = None;
-    for field in fields(file, message.payload.clone()) {
-        let field = field?;
-        if field.number == number {
-            last = Some(field);
-        }
-    }
-    Ok(last)
-}
-
-/// The text of that field; empty where there is none.
-pub(crate) fn text(file: &[u8], message: &Field, number: u32) -> Result<String, usize> {
-    let field = find(file, message, number)?;
-    Ok(field.map(|f| String::from_utf8_lossy(&file[f.payload]).into_owned()).unwrap_or_default())
 }

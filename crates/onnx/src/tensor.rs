@@ -8,31 +8,14 @@ use lorac_ir::{DType, Tensor, TensorError};
 use std::ops::Range;
 use tensor_proto::DataType;
 
-const TYPES: [(DataType, DType); 14] = [
-    (DataType::Float, DType::F32),
-    (DataType::Double, DType::F64),
-    (DataType::Float16, DType::F16),
-    (DataType::Bfloat16, DType::BF16),
-    (DataType::Int8, DType::I8),
-    (DataType::Int16, DType::I16),
-    (DataType::Int32, DType::I32),
-    (DataType::Int64, DType::I64),
-    (DataType::Uint8, DType::U8),
-    (DataType::Uint16, DType::U16),
-    (DataType::Uint32, DType::U32),
-    (DataType::Uint64, DType::U64),
-    (DataType::Bool, DType::Bool),
-    (DataType::String, DType::Str),
-];
-
 /// The element type of an ONNX type code.
 pub(crate) fn dtype(code: i32) -> DType {
-    TYPES.iter().find(|t| t.0 as i32 == code).map_or(DType::Opaque, |t| t.1)
+    DType::from_onnx_code(code.into())
 }
 
-/// The ONNX type code of an element type; `None` for opaque ones.
+/// The ONNX type code of an element type, as messages have it; `None` for opaque ones.
 pub(crate) fn code(dtype: DType) -> Option<i32> {
-    TYPES.iter().find(|t| t.1 == dtype).map(|t| t.0 as i32)
+    dtype.onnx_code().and_then(|code| i32::try_from(code).ok())
 }
 
 /// Reads a tensor whose data is in the message itself. Raw data is shared, not copied; elements of strings and opaque
@@ -136,6 +119,21 @@ mod tests {
         assert_eq!(read_tensor(&t).ok().and_then(|t| t.to_f64()), Some(vec![7.0]));
         let t = TensorProto { double_data: vec![0.5], ..proto(DataType::Double, &[1]) };
         assert_eq!(read_tensor(&t).ok().and_then(|t| t.to_f64()), Some(vec![0.5]));
+    }
+
+    #[test]
+    fn codes_are_those_of_the_format() {
+        use DataType::{Bfloat16, Bool, Double, Float, Float16, Int4, Undefined};
+        use DataType::{Int8, Int16, Int32, Int64, String, Uint8, Uint16, Uint32, Uint64};
+        let float = [(Float, DType::F32), (Double, DType::F64), (Float16, DType::F16), (Bfloat16, DType::BF16)];
+        let int = [(Int8, DType::I8), (Int16, DType::I16), (Int32, DType::I32), (Int64, DType::I64)];
+        let uint = [(Uint8, DType::U8), (Uint16, DType::U16), (Uint32, DType::U32), (Uint64, DType::U64)];
+        for (format, ours) in [float, int, uint].concat().into_iter().chain([(Bool, DType::Bool), (String, DType::Str)])
+        {
+            assert_eq!((dtype(format as i32), code(ours)), (ours, Some(format as i32)));
+        }
+        assert_eq!([Undefined, Int4].map(|t| dtype(t as i32)), [DType::Opaque; 2]);
+        assert_eq!(code(DType::Opaque), None);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use common::*;
 use lorac_ir::{Attrs, DType, Dim, Fact, Graph, Origin, Tensor, verify};
 use lorac_onnx::proto::{AttributeProto, ModelProto, TensorProto};
-use lorac_onnx::{Appendix, Edit, Location, Model, OnnxError, Problem, SaveOptions, compare, load, patch, save};
+use lorac_onnx::{
+    Appendix, Edit, Location, Model, OnnxError, Problem, SaveOptions, check_patch, compare, decode, load, patch, save,
+};
 use proptest::prelude::*;
 use prost::Message;
 use std::path::Path;
@@ -306,6 +308,37 @@ fn bad_edits_and_places_leave_nothing_behind() {
     std::fs::write(at("w.bin"), bytes_of(&[9.0, 1.0, 2.0, 3.0])).expect("written");
     assert!(matches!(patch(&base, &[], None, &out), Err(OnnxError::ChangedOnDisk { .. })));
     assert!(names_in(&at("out")).is_empty());
+}
+
+#[test]
+fn what_would_be_refused_is_found_before_there_are_bytes() {
+    let folder = tempfile::tempdir().expect("folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("in")).expect("made");
+    std::fs::create_dir(at("out")).expect("made");
+    std::fs::write(at("in/w.bin"), bytes_of(&[9.0, 1.0, 2.0])).expect("written");
+    let data = |name: &str, offset: &str| external(name, &[1], &[("location", "w.bin"), ("offset", offset)]);
+    let weights = vec![data("w", "0"), data("u", "4"), data("v", "4"), untyped("fp8", 17, &[4])];
+    let base = load(write(&at("in"), graph(weights, vec![]))).expect("loads");
+    let check = |targets: &[&str], out: &str| {
+        let targets: Vec<_> = targets.iter().map(|t| base.graph.find(t).expect("there")).collect();
+        check_patch(&base, &targets, at(out))
+    };
+    assert!(check(&["w", "w"], "out/m.onnx").is_ok() && names_in(&at("out")).is_empty());
+    assert!(matches!(check(&["x"], "out/m.onnx"), Err(OnnxError::NotAWeight { .. })));
+    assert!(matches!(check(&["fp8"], "out/m.onnx"), Err(OnnxError::OpaqueTensor { .. })));
+    // Nobody knows yet whether both are to get the same.
+    let shared = check(&["u", "v"], "out/m.onnx");
+    assert!(matches!(shared, Err(OnnxError::SharedBytes { weight, other }) if (&*weight, &*other) == ("u", "v")));
+    assert!(matches!(check(&[], "in/model.onnx"), Err(OnnxError::Overwrites { .. })));
+    assert!(matches!(check(&["w"], "in/m.onnx"), Err(OnnxError::Overwrites { path }) if path == at("in/w.bin")));
+    assert!(check(&[], "in/m.onnx").is_ok(), "the data is not edited, and stays");
+    assert!(matches!(check(&[], "absent/m.onnx"), Err(OnnxError::NoFolder { .. })));
+    // A file of the model under another name is not replaced by a copy of another one.
+    std::fs::hard_link(at("in/model.onnx"), at("out/w.bin")).expect("linked");
+    assert!(matches!(check(&[], "out/m.onnx"), Err(OnnxError::Overwrites { path }) if path == at("out/w.bin")));
+    let memory = decode(load(export("bert-dynamo")).expect("loads").file).expect("decodes");
+    assert!(matches!(check_patch(&memory, &[], at("out/m.onnx")), Err(OnnxError::Read { .. })));
 }
 
 #[test]

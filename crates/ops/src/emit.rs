@@ -404,7 +404,7 @@ impl<'e, 'g> Val<'e, 'g> {
 
     /// Converted to an element type; itself where it is of that type.
     pub fn cast(self, dtype: DType) -> Val<'e, 'g> {
-        match crate::family::cast_code(dtype) {
+        match dtype.onnx_code() {
             _ if self.fact().dtype == dtype => self,
             Some(code) => self.emit.op("Cast", &[self], &[("to", code.into())]),
             None => {

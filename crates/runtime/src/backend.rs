@@ -2,7 +2,9 @@
 
 use crate::{Port, RuntimeError};
 use bytes::Bytes;
-use lorac_ir::Tensor;
+use lorac_ir::{Dialect, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -32,8 +34,10 @@ pub struct StateSlot {
 pub trait Backend: Send {
     /// Name and version: `onnxruntime 1.31.1`, `tract 0.23.9`.
     fn name(&self) -> String;
-    /// Where programs run; never [`Provider::Auto`].
-    fn provider(&self) -> Provider;
+    /// What graphs and files it reads.
+    fn dialect(&self) -> Dialect;
+    /// Where programs run.
+    fn device(&self) -> Device;
     /// Why programs run there, in a sentence.
     fn reason(&self) -> &str;
     /// Compiles a model. Errors name an unknown or unbound weight or state slot before the engine sees the model.
@@ -42,7 +46,7 @@ pub trait Backend: Send {
 
 impl fmt::Debug for dyn Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.name(), self.provider())
+        write!(f, "{} on {}", self.name(), self.device())
     }
 }
 
@@ -68,27 +72,43 @@ impl fmt::Debug for dyn Program {
 }
 
 /// What programs run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Provider {
-    /// CUDA where the library offers it and a GPU is present, else the CPU.
-    #[default]
-    Auto,
-    /// ONNX Runtime on the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The processor.
     Cpu,
-    /// ONNX Runtime on an NVIDIA GPU, or an error.
+    /// An NVIDIA GPU.
     Cuda,
-    /// The embedded engine.
-    Tract,
 }
 
-impl fmt::Display for Provider {
+impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Provider::Auto => "auto",
-            Provider::Cpu => "cpu",
-            Provider::Cuda => "cuda",
-            Provider::Tract => "tract",
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
         })
+    }
+}
+
+/// Processor or GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A GPU where there is one and the library can use it
+    #[default]
+    Auto,
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU, or an error
+    Cuda,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => Device::Cpu.fmt(f),
+            DeviceChoice::Cuda => Device::Cuda.fmt(f),
+        }
     }
 }
 
@@ -110,13 +130,13 @@ pub enum Optimization {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where to run.
-    pub provider: Provider,
+    pub device: DeviceChoice,
     /// Threads within an operator; the physical cores that this process may use where `None`.
     pub threads: Option<usize>,
     /// Graph rewriting by the engine.
     pub optimization: Optimization,
     /// The GPU to use, counted from 0.
-    pub device: u32,
+    pub gpu: u32,
     /// Lets the GPU round f32 factors to TF32's 10-bit mantissa: faster, and too coarse to verify a fold with.
     pub tf32: bool,
     /// Folders of CUDA libraries to load before the provider is, for machines where the system loader does not find

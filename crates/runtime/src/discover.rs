@@ -1,7 +1,7 @@
 //! Finds the engines a machine offers and opens the first that works.
 
 use crate::library::{find_libraries, libraries_in};
-use crate::{Backend, Options, Provider, RuntimeError, open_onnxruntime};
+use crate::{Backend, Options, RuntimeError, open_onnxruntime};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -115,19 +115,19 @@ fn system_folders() -> Vec<PathBuf> {
 }
 
 /// Opens one candidate.
+///
+/// # Errors
+/// Those of [`open_onnxruntime`]; an embedded engine that is to run on a GPU, or that is not compiled in.
 pub fn open(candidate: &Candidate, options: &Options) -> Result<Box<dyn Backend>, RuntimeError> {
     match &candidate.engine {
         Engine::OnnxRuntime(path) => open_onnxruntime(path, options),
         #[cfg(feature = "embedded")]
-        Engine::Embedded => match options.provider {
-            Provider::Auto | Provider::Tract => Ok(crate::embedded(options)),
-            provider => Err(RuntimeError::WrongProvider { backend: "the embedded engine".to_string(), provider }),
+        Engine::Embedded => match options.device {
+            crate::DeviceChoice::Auto | crate::DeviceChoice::Cpu => Ok(crate::embedded(options)),
+            device => Err(RuntimeError::WrongDevice { backend: "the embedded engine".to_string(), device }),
         },
         #[cfg(not(feature = "embedded"))]
-        Engine::Embedded => Err(RuntimeError::WrongProvider {
-            backend: "this program, which was built without the embedded engine,".to_string(),
-            provider: Provider::Tract,
-        }),
+        Engine::Embedded => Err(RuntimeError::NotBuiltIn),
     }
 }
 

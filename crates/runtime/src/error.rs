@@ -1,6 +1,6 @@
 //! What can go wrong between a model and its outputs.
 
-use crate::Provider;
+use crate::DeviceChoice;
 use lorac_ir::Fact;
 use std::path::PathBuf;
 
@@ -42,14 +42,17 @@ pub enum RuntimeError {
         /// What to do about it.
         help: String,
     },
-    /// The engine cannot run on the provider asked for.
-    #[error("{backend} does not run on provider `{provider}`")]
-    WrongProvider {
+    /// The engine cannot run on the device asked for.
+    #[error("{backend} does not run on device `{device}`")]
+    WrongDevice {
         /// The engine.
         backend: String,
-        /// The provider asked for.
-        provider: Provider,
+        /// The device asked for.
+        device: DeviceChoice,
     },
+    /// The embedded engine was asked for, and is not compiled in.
+    #[error("this program was built without the embedded engine: build it with the feature `embedded`")]
+    NotBuiltIn,
     /// No candidate could be opened.
     #[error("no engine could be opened{}", list(tried))]
     NoEngine {

@@ -5,7 +5,8 @@
 //! the first that works and says why.
 //!
 //! This crate must never know what a graph computes, where a model came from, or that anything is trained: it sees
-//! serialized models, tensors and names. Its only dependency inside lorac is the tensor of `lorac-ir`.
+//! serialized models, tensors and names. Inside lorac it depends on the tensors of `lorac-ir` and on `lorac-onnx`'s way
+//! to step over a serialized model.
 //!
 //! ```
 //! use lorac_runtime::{Options, Search, discover, open_first};
@@ -27,13 +28,12 @@ mod library;
 mod manifest;
 mod onnxruntime;
 mod ports;
-mod wire;
 
-pub use backend::{Backend, Optimization, Options, Program, Provider, Source, StateSlot};
+pub use backend::{Backend, Device, DeviceChoice, Optimization, Options, Program, Source, StateSlot};
 pub use discover::{Candidate, Engine, Found, Opened, Search, discover, open, open_first};
 #[cfg(feature = "embedded")]
-pub use embedded::embedded;
+pub use embedded::{TRACT, embedded};
 pub use error::RuntimeError;
 pub use library::{find_libraries, wheel_library};
-pub use onnxruntime::{open_onnxruntime, take_log};
+pub use onnxruntime::{ONNX_RUNTIME, open_onnxruntime, take_log};
 pub use ports::Port;

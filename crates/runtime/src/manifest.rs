@@ -1,8 +1,9 @@
 //! What a serialized model declares: inputs, outputs, and initializers with the files they refer to.
 
 use crate::Port;
-use crate::wire::{Wire, fields};
 use lorac_ir::{DType, Dim, Fact};
+use lorac_onnx::field_number::*;
+use lorac_onnx::wire::{Field, Malformed, fields};
 use std::collections::HashSet;
 
 /// An initializer of the main graph.
@@ -23,134 +24,96 @@ pub(crate) struct Manifest {
     pub(crate) initializers: Vec<Initializer>,
 }
 
-// Field numbers of onnx.proto3.
-pub(crate) const MODEL_GRAPH: u64 = 7;
-pub(crate) const GRAPH_INITIALIZER: u64 = 5;
-const GRAPH_INPUT: u64 = 11;
-const GRAPH_OUTPUT: u64 = 12;
-pub(crate) const TENSOR_NAME: u64 = 8;
+/// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i64 = 1;
 
 /// Reads a `ModelProto`; `None` where the bytes are no such message or hold no graph.
 pub(crate) fn read_manifest(model: &[u8]) -> Option<Manifest> {
-    let mut manifest = Manifest::default();
-    let mut graphs = 0;
-    // Several graph fields are one graph: protobuf merges repeated occurrences of a message.
-    for field in fields(model) {
-        let (MODEL_GRAPH, graph) = field? else { continue };
-        graphs += 1;
-        for field in graph.fields() {
-            match field? {
-                (GRAPH_INITIALIZER, tensor) => manifest.initializers.push(initializer(tensor)?),
-                (GRAPH_INPUT, value) => manifest.inputs.push(port(value)?),
-                (GRAPH_OUTPUT, value) => manifest.outputs.push(port(value)?),
-                _ => {}
-            }
-        }
-    }
+    let (mut manifest, graphs) = read(model).ok()?;
     let initialized: HashSet<&str> = manifest.initializers.iter().map(|i| i.name.as_str()).collect();
     manifest.inputs.retain(|p| !initialized.contains(p.name.as_str()));
     (graphs > 0).then_some(manifest)
 }
 
-fn initializer(tensor: Wire) -> Option<Initializer> {
+/// Inputs with those that are initializers, and the number of graph fields.
+fn read(model: &[u8]) -> Result<(Manifest, usize), Malformed> {
+    let (mut manifest, mut graphs) = (Manifest::default(), 0);
+    // Several graph fields are one graph: protobuf merges repeated occurrences of a message.
+    for field in fields(model) {
+        let graph = field?;
+        if graph.number != MODEL_GRAPH {
+            continue;
+        }
+        graphs += 1;
+        for field in graph.fields() {
+            let field = field?;
+            match field.number {
+                GRAPH_INITIALIZER => manifest.initializers.push(initializer(&field)?),
+                GRAPH_INPUT => manifest.inputs.push(port(&field)?),
+                GRAPH_OUTPUT => manifest.outputs.push(port(&field)?),
+                _ => {}
+            }
+        }
+    }
+    Ok((manifest, graphs))
+}
+
+fn initializer(tensor: &Field) -> Result<Initializer, Malformed> {
     let (mut name, mut dtype, mut dims) = (String::new(), DType::Opaque, Vec::new());
     let (mut file, mut external) = (None, false);
     for field in tensor.fields() {
-        match field? {
-            (1, d) => dims.extend(d.numbers()?),
-            (2, t) => dtype = dtype_of(t.number()),
-            (TENSOR_NAME, n) => name = n.text(),
-            (13, entry) => {
-                let (mut key, mut value) = (String::new(), String::new());
-                for field in entry.fields() {
-                    match field? {
-                        (1, k) => key = k.text(),
-                        (2, v) => value = v.text(),
-                        _ => {}
-                    }
-                }
-                if key == "location" {
-                    file = Some(value);
-                }
-            }
-            (14, l) => external = l.number() == EXTERNAL,
+        let field = field?;
+        match field.number {
+            TENSOR_DIMS => dims.extend(field.integers()?),
+            TENSOR_DATA_TYPE => dtype = DType::from_onnx_code(field.integer()),
+            TENSOR_NAME => name = field.text(),
+            // An entry of a key and a value.
+            TENSOR_EXTERNAL_DATA if field.find_text(1)? == "location" => file = Some(field.find_text(2)?),
+            TENSOR_DATA_LOCATION => external = field.integer() == EXTERNAL,
             _ => {}
         }
     }
     let location = if external { Some(file.unwrap_or_default()) } else { None };
-    Some(Initializer { name, fact: Fact::new(dtype, dims), location })
+    Ok(Initializer { name, fact: Fact::new(dtype, dims), location })
 }
 
-fn port(value: Wire) -> Option<Port> {
-    let (mut name, mut fact) = (String::new(), Fact::unranked(DType::Opaque));
-    for field in value.fields() {
-        match field? {
-            (1, n) => name = n.text(),
-            (2, t) => {
-                for field in t.fields() {
-                    if let (1, tensor) = field? {
-                        fact = tensor_type(tensor)?;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(Port { name, fact })
-}
-
-fn tensor_type(tensor: Wire) -> Option<Fact> {
+/// A `ValueInfoProto`, which has a name and a `TypeProto`; what is no tensor is opaque.
+fn port(value: &Field) -> Result<Port, Malformed> {
     let mut fact = Fact::unranked(DType::Opaque);
-    for field in tensor.fields() {
-        match field? {
-            (1, t) => fact.dtype = dtype_of(t.number()),
-            (2, shape) => {
-                let mut dims = Vec::new();
-                for field in shape.fields() {
-                    if let (1, d) = field? {
-                        dims.push(dim(d)?);
-                    }
-                }
-                fact.shape = Some(dims);
-            }
-            _ => {}
-        }
+    if let Some(kind) = value.find(2)?
+        && let Some(tensor) = kind.find(1)?
+    {
+        fact = tensor_type(&tensor)?;
     }
-    Some(fact)
+    Ok(Port { name: value.find_text(1)?, fact })
 }
 
-fn dim(d: Wire) -> Option<Dim> {
+/// A `TypeProto.Tensor`: an element type and a shape, which is a list of dimensions.
+fn tensor_type(tensor: &Field) -> Result<Fact, Malformed> {
+    let dtype = DType::from_onnx_code(tensor.find(1)?.map_or(0, |t| t.integer()));
+    let Some(shape) = tensor.find(2)? else { return Ok(Fact::unranked(dtype)) };
+    let mut dims = Vec::new();
+    for field in shape.fields() {
+        let field = field?;
+        if field.number == 1 {
+            dims.push(dim(&field)?);
+        }
+    }
+    Ok(Fact { dtype, shape: Some(dims) })
+}
+
+/// A `TensorShapeProto.Dimension`: a length or a name.
+fn dim(dimension: &Field) -> Result<Dim, Malformed> {
     let mut dim = Dim::Unknown;
-    for field in d.fields() {
-        dim = match field? {
-            (1, n) if n.number() >= 0 => Dim::Known(n.number()),
-            (2, name) if !name.text().is_empty() => Dim::named(&name.text()),
+    for field in dimension.fields() {
+        let field = field?;
+        dim = match field.number {
+            1 if field.integer() >= 0 => Dim::Known(field.integer()),
+            2 if !field.text().is_empty() => Dim::named(&field.text()),
             _ => dim,
         };
     }
-    Some(dim)
-}
-
-/// The element type that ONNX numbers `code`.
-pub(crate) fn dtype_of(code: i64) -> DType {
-    match code {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        8 => DType::Str,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => DType::Opaque,
-    }
+    Ok(dim)
 }
 
 #[cfg(test)]

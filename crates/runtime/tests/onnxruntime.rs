@@ -4,51 +4,24 @@ mod support;
 
 use lorac_ir::Tensor;
 use lorac_runtime::{
-    Candidate, Engine, Found, Options, Provider, RuntimeError, Search, Source, StateSlot, discover, open, open_first,
-    open_onnxruntime, take_log,
+    Candidate, Device, DeviceChoice, Engine, Found, ONNX_RUNTIME, Options, RuntimeError, Search, Source, StateSlot,
+    TRACT, discover, open, open_first, open_onnxruntime, take_log,
 };
 use std::io::Write;
 use std::path::Path;
 use support::{descent, floats, library};
 
-fn options(provider: Provider) -> Options {
-    Options { provider, threads: Some(2), ..Options::default() }
-}
-
-#[test]
-fn no_library_is_a_clean_error() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let garbage = folder.path().join("libonnxruntime.so");
-    std::fs::write(&garbage, "not a library").expect("writes");
-    let loaded_before = library();
-    for path in [Path::new("/no/such/libonnxruntime.so"), &garbage, folder.path()] {
-        let error = open_onnxruntime(path, &options(Provider::Cpu)).expect_err("must be refused");
-        // Once the test beside this one has loaded the real library, a second file is refused as such.
-        let refused = matches!(error, RuntimeError::NotALibrary { .. } | RuntimeError::AnotherLibrary { .. });
-        assert!(refused, "{}: {error}", path.display());
-    }
-    let engine = open_onnxruntime(&loaded_before, &options(Provider::Cpu)).expect("opens all the same");
-    assert_eq!((engine.name().as_str(), engine.provider()), ("onnxruntime 1.31.1", Provider::Cpu));
-    open_onnxruntime(&loaded_before, &options(Provider::Cpu)).expect("the same library opens again");
-    let copy = folder.path().join("libonnxruntime.so.9");
-    std::fs::copy(&loaded_before, &copy).expect("copies");
-    let error = open_onnxruntime(&copy, &options(Provider::Cpu)).expect_err("another file");
-    assert!(matches!(error, RuntimeError::AnotherLibrary { .. }), "{error}");
-}
-
-#[test]
-fn the_library_does_not_run_on_tract() {
-    let error = open_onnxruntime(&library(), &options(Provider::Tract)).expect_err("must be refused");
-    assert!(matches!(error, RuntimeError::WrongProvider { provider: Provider::Tract, .. }), "{error}");
+fn options(device: DeviceChoice) -> Options {
+    Options { device, threads: Some(2), ..Options::default() }
 }
 
 #[test]
 fn auto_falls_back_to_the_cpu_and_says_why() {
-    let engine = open_onnxruntime(&library(), &options(Provider::Auto)).expect("opens");
+    let engine = open_onnxruntime(&library(), &options(DeviceChoice::Auto)).expect("opens");
     // The package without CUDA never runs on a GPU, whatever the machine.
-    assert_eq!(engine.provider(), Provider::Cpu);
+    assert_eq!((engine.device(), engine.dialect()), (Device::Cpu, ONNX_RUNTIME));
     assert!(engine.reason().contains("build without CUDA"), "{}", engine.reason());
-    let error = open_onnxruntime(&library(), &options(Provider::Cuda)).expect_err("no CUDA in this package");
+    let error = open_onnxruntime(&library(), &options(DeviceChoice::Cuda)).expect_err("no CUDA in this package");
     let text = error.to_string();
     assert!(matches!(error, RuntimeError::NoGpu { .. }) && text.contains("onnxruntime-gpu"), "{text}");
 }
@@ -74,7 +47,7 @@ fn a_gpu_keeps_the_state_between_steps() {
     }
     let folders = std::env::var_os("LORAC_CUDA_LIBRARIES").unwrap_or_default();
     let cuda_libraries = std::env::split_paths(&folders).collect();
-    let engine = match open_onnxruntime(Path::new(&named), &Options { cuda_libraries, ..options(Provider::Cuda) }) {
+    let engine = match open_onnxruntime(Path::new(&named), &Options { cuda_libraries, ..options(DeviceChoice::Cuda) }) {
         Err(RuntimeError::NoGpu { why, .. }) => return skip(&why),
         engine => engine.expect("opens"),
     };
@@ -94,7 +67,7 @@ fn a_gpu_keeps_the_state_between_steps() {
 
 #[test]
 fn what_the_library_says_is_kept_for_the_asker() {
-    let engine = open_onnxruntime(&library(), &options(Provider::Cpu)).expect("opens");
+    let engine = open_onnxruntime(&library(), &options(DeviceChoice::Cpu)).expect("opens");
     let model = support::Model::default()
         .input("x", lorac_ir::DType::F32, &[support::D::S("N")])
         .constant("at", &Tensor::vector(&[9i64]))
@@ -117,8 +90,8 @@ fn discovery_lists_the_cache_and_ends_with_the_embedded_engine() {
     assert!(found.iter().any(|c| c.found == Found::Cache && c.engine == Engine::OnnxRuntime(library())), "{found:?}");
     let last = found.last().expect("not empty");
     assert_eq!(*last, Candidate { engine: Engine::Embedded, found: Found::Embedded });
-    let error = open(last, &options(Provider::Cuda)).expect_err("tract has no GPU");
-    assert!(matches!(error, RuntimeError::WrongProvider { .. }), "{error}");
+    let error = open(last, &options(DeviceChoice::Cuda)).expect_err("tract has no GPU");
+    assert!(matches!(error, RuntimeError::WrongDevice { device: DeviceChoice::Cuda, .. }), "{error}");
 }
 
 #[test]
@@ -126,8 +99,9 @@ fn the_first_that_works_is_taken_and_the_refused_are_named() {
     let none = Candidate { engine: Engine::OnnxRuntime("/no/such/libonnxruntime.so".into()), found: Found::System };
     let embedded = Candidate { engine: Engine::Embedded, found: Found::Embedded };
     let opened = open_first(&[none.clone(), embedded.clone()], &Options::default()).expect("the second works");
-    assert_eq!((opened.candidate, opened.backend.provider()), (embedded, Provider::Tract));
-    assert_eq!(opened.refused.len(), 1);
+    assert_eq!((opened.backend.device(), opened.backend.dialect()), (Device::Cpu, TRACT));
+    assert_eq!(opened.candidate, embedded);
+    assert!(matches!(opened.refused.as_slice(), [(_, RuntimeError::NotALibrary { .. })]), "{:?}", opened.refused);
     let error = open_first(&[none], &Options::default()).expect_err("nothing works");
     assert!(error.to_string().contains("/no/such/libonnxruntime.so"), "{error}");
 }

@@ -8,7 +8,7 @@ pub use causal_lm::CausalLm;
 pub use classify::{Classify, HEAD_BIAS, HEAD_WEIGHT, HeadNames, head_alone};
 pub use inputs::feeds;
 
-use lorac_ir::{Graph, ValueId};
+use lorac_ir::{Dialect, Graph, ValueId};
 use lorac_ops::infer;
 use lorac_passes::{
     AdamW, Arena, Branch, Lora, PassError, Target, adamw, cumsum_to_i32, differentiate, drop_inputs, dropout,
@@ -49,8 +49,8 @@ pub struct Spec {
     pub task: Task,
     /// The optimizer.
     pub optimizer: AdamW,
-    /// Whether the embedded engine is to run the graphs.
-    pub embedded: bool,
+    /// What the engine that is to run the graphs reads.
+    pub dialect: Dialect,
     /// Tokens that a step is expected to see: what branches are computed in the cheapest order for.
     /// Without, every one stays a branch.
     pub tokens: Option<usize>,
@@ -170,7 +170,7 @@ pub fn compile(base: &Graph, spec: &Spec) -> Result<Compiled, PassError> {
 
     // What is verified is the branch itself, unfolded.
     let Adapted { graph: mut adapted, branches, attached, params, .. } = adapt(&base, spec, None)?;
-    if spec.embedded {
+    if !spec.dialect.reads_any_graph() {
         prepare(&mut adapted, spec, &feeds)?;
     }
     pack(&mut adapted, &params, &[])?;
@@ -215,7 +215,7 @@ fn prepare(graph: &mut Graph, spec: &Spec, feeds: &Feeds) -> Result<(), PassErro
     if specialize_empty_cache(graph, &caches, batch)? > 0 {
         fold_constants(graph, &[])?;
     }
-    if spec.embedded {
+    if !spec.dialect.i64_cumsum {
         cumsum_to_i32(graph)?;
     }
     Ok(())

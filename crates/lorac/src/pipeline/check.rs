@@ -1,7 +1,8 @@
 //! What types cannot say: ranges, duplicates, combinations. Every problem at once.
 
-use super::{Adapt, Issue, Located, Pipeline, ProviderSpec, RuntimeSource, Split, Task};
+use super::{Adapt, Issue, Located, Pipeline, RuntimeSource, Split, Task};
 use lorac_data::Filter;
+use lorac_runtime::DeviceChoice;
 use std::collections::BTreeSet;
 
 /// Everything that is wrong with a pipeline whose keys and types are right.
@@ -38,7 +39,7 @@ pub(super) fn check(p: &Pipeline, text: &str) -> Vec<Issue> {
         c.range("dropout", lora.dropout, 0.0, 0.99);
     }
     c.training(p);
-    if p.runtime.source == RuntimeSource::Embedded && p.runtime.provider == ProviderSpec::Cuda {
+    if p.runtime.source == RuntimeSource::Embedded && p.runtime.provider == DeviceChoice::Cuda {
         c.key("provider", "pipeline::provider", "the embedded engine computes on the processor: cuda needs a library");
     }
     if p.runtime.sha256.is_some() && !matches!(p.runtime.source, RuntimeSource::Source(_)) {

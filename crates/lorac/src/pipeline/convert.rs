@@ -1,8 +1,7 @@
 //! Sections as the rest of the house has them.
 
-use super::{Pooling, ProviderSpec, Schedule, Train};
+use super::{Pooling, Schedule, Train};
 use lorac_passes::{AdamW, Pool};
-use lorac_runtime::Provider;
 use lorac_train::Decay;
 
 impl Train {
@@ -40,16 +39,6 @@ impl From<Pooling> for Pool {
         match p {
             Pooling::Mean => Pool::Mean,
             Pooling::Cls => Pool::Cls,
-        }
-    }
-}
-
-impl From<ProviderSpec> for Provider {
-    fn from(p: ProviderSpec) -> Provider {
-        match p {
-            ProviderSpec::Auto => Provider::Auto,
-            ProviderSpec::Cpu => Provider::Cpu,
-            ProviderSpec::Cuda => Provider::Cuda,
         }
     }
 }

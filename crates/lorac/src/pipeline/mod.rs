@@ -11,7 +11,7 @@ pub use error::{Issue, PipelineError};
 pub use located::Located;
 pub use spec::{
     Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Pipeline, Pooling,
-    ProviderSpec, Runtime, RuntimeSource, Schedule, SourceSpec, Split, Task, Train, Verify, Warmup,
+    Runtime, RuntimeSource, Schedule, SourceSpec, Split, Task, Train, Verify, Warmup,
 };
 
 use crate::error::Error;

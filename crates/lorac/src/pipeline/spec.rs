@@ -2,6 +2,7 @@
 
 use super::Located;
 use crate::source::Source;
+use lorac_runtime::DeviceChoice;
 use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -372,7 +373,7 @@ pub struct Runtime {
     /// sha256 of the resolved source
     pub sha256: Option<String>,
     /// Processor or GPU
-    pub provider: ProviderSpec,
+    pub provider: DeviceChoice,
     /// Threads; the machine's cores where not given
     pub threads: Option<usize>,
 }
@@ -409,19 +410,6 @@ impl From<RuntimeSource> for String {
             RuntimeSource::Source(s) => s.to_string(),
         }
     }
-}
-
-/// Processor or GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProviderSpec {
-    /// A GPU where there is one and the library can use it
-    #[default]
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU, or an error
-    Cuda,
 }
 
 /// What comes out.

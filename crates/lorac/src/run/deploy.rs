@@ -8,12 +8,10 @@ use crate::output::{PeftAdapter, PeftModule, write_peft};
 use crate::pipeline::{Adapt, Format, Pipeline, Task};
 use crate::theta::part;
 use crate::verify::{Check, Verified};
-use lorac_ir::Tensor;
-use lorac_onnx::{Appendix, Edit, Location, OnnxError, load, patch};
-use lorac_passes::{Branch, FoldError, Lora, Target, fold_lora, group_by_weight};
-use std::collections::BTreeSet;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use lorac_ir::{Tensor, ValueId};
+use lorac_onnx::{Appendix, Edit, check_patch, load, patch};
+use lorac_passes::{Branch, FoldError, Lora, Target, group_by_weight, fold_lora};
+use std::path::PathBuf;
 
 /// The deployed model, below the output folder.
 const MODEL: &str = "model.onnx";
@@ -25,49 +23,10 @@ pub(super) struct Deployed {
     pub(super) artifacts: Vec<(String, &'static str)>,
 }
 
-/// Refuses what [`patch`] would refuse when the training is done: a model that would be written over, and targets whose
-/// bytes another weight has too.
+/// Refuses what [`patch`] would refuse when the training is done.
 pub(super) fn check(plan: &Plan, folder: &Folder) -> Result<(), Error> {
-    let model = &plan.model;
-    let out = folder.path().join(MODEL);
-    let beside = model.path.parent().unwrap_or(Path::new(""));
-    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    let external = model.locations.values().filter_map(|l| match l {
-        Location::External { path, .. } => Some(path.as_path()),
-        _ => None,
-    });
-    let external: BTreeSet<&Path> = external.collect();
-    let own = external.iter().map(|path| beside.join(path)).chain([model.path.clone()]);
-    if external.contains(Path::new(MODEL)) || own.into_iter().any(|path| same(&path, &out)) {
-        return Err(OnnxError::Overwrites { path: out }.into());
-    }
-    for branch in &plan.compiled.branches {
-        let target = branch.target.matrix.weight;
-        let Some(location) = model.locations.get(&target) else {
-            return Err(OnnxError::NotAWeight { path: model.path.clone(), weight: target }.into());
-        };
-        let Some((file, range)) = place(location) else { continue };
-        if let Some(path) = file.filter(|path| same(&beside.join(path), &folder.path().join(path))) {
-            return Err(OnnxError::Overwrites { path: folder.path().join(path) }.into());
-        }
-        let meets = |l: &Location| {
-            place(l).is_some_and(|(f, r)| f == file && range.start < r.end && r.start < range.end && !r.is_empty())
-        };
-        if let Some((other, _)) = model.locations.iter().find(|(id, l)| **id != target && meets(l)) {
-            let (weight, other) = (model.graph.name_of(target), model.graph.name_of(*other));
-            return Err(OnnxError::SharedBytes { weight, other }.into());
-        }
-    }
-    Ok(())
-}
-
-/// The external file, where it is one, and the bytes in it; none where they have no fixed place.
-fn place(location: &Location) -> Option<(Option<&Path>, &Range<u64>)> {
-    match location {
-        Location::Inline { range } => Some((None, range)),
-        Location::External { path, range } => Some((Some(path), range)),
-        Location::Encoded { .. } => None,
-    }
+    let targets: Vec<ValueId> = plan.compiled.branches.iter().map(|b| b.target.matrix.weight).collect();
+    Ok(check_patch(&plan.model, &targets, folder.path().join(MODEL))?)
 }
 
 /// Deploys. `written` gets the files of the model, which are there even where what follows fails.

@@ -84,8 +84,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress) -> Re
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
     let tokens = Some(data::tokens_per_step(&train, p.train.batch));
-    let spec =
-        Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), embedded: engine.embedded, tokens };
+    let dialect = engine.backend.dialect();
+    let spec = Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), dialect, tokens };
     let compiled = compile(&base_graph, &spec)?;
     // What the engine cannot run cannot be verified either.
     let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
@@ -221,7 +221,7 @@ fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
         RuntimeSource::Embedded => engine::EngineChoice::Embedded,
         RuntimeSource::Source(source) => engine::EngineChoice::Source(source, p.runtime.sha256.as_deref()),
     };
-    let options = Options { provider: p.runtime.provider.into(), threads: p.runtime.threads, ..Options::default() };
+    let options = Options { device: p.runtime.provider, threads: p.runtime.threads, ..Options::default() };
     engine::open(&from, &options, resolver)
 }
 
@@ -258,7 +258,7 @@ impl Plan {
             inputs: self.inputs.clone(),
             runtime: RuntimeRecord {
                 engine: self.engine.backend.name(),
-                provider: self.engine.backend.provider().to_string(),
+                provider: self.engine.backend.device().to_string(),
                 reason: self.engine.backend.reason().to_string(),
                 threads: loaded.pipeline.runtime.threads,
             },

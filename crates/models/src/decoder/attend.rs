@@ -1,7 +1,7 @@
 //! Scaled dot-product attention, with rotated positions and with keys that several heads share.
 
 use crate::config::Decoder;
-use crate::write::{FLOAT, Write};
+use crate::write::Write;
 use lorac_ir::{DType, Tensor};
 use lorac_ops::Val;
 
@@ -23,7 +23,7 @@ impl<'e, 'g> Rotation<'e, 'g> {
     /// Angles of `positions` as the module `at` has them.
     pub(super) fn new(w: &Write<'e, 'g>, at: &str, decoder: &Decoder, positions: Val<'e, 'g>) -> Rotation<'e, 'g> {
         let frequencies = w.emit.weight(&format!("{at}.inv_freq"), Tensor::vector(&decoder.frequencies));
-        let positions = w.op(at, "Cast", &[positions], &[("to", FLOAT.into())]);
+        let positions = w.cast(at, positions, DType::F32);
         let positions = w.op(at, "Unsqueeze", &[positions, w.emit.ints(&[1])], &[]);
         let angles = w.op(at, "Mul", &[positions, frequencies], &[]);
         Rotation { cos: w.op(at, "Cos", &[angles], &[]), sin: w.op(at, "Sin", &[angles], &[]) }

@@ -10,7 +10,7 @@ pub(crate) use llama::llama;
 
 use crate::config::Decoder;
 use crate::weights::Order;
-use crate::write::{BOOL, Write};
+use crate::write::Write;
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
 
@@ -43,7 +43,7 @@ impl<'e, 'g> Text<'e, 'g> {
             seen = op("And", &[seen, near]);
         }
         let axes: &[i64] = if decoder.shares_keys() { &[1, 2, 3] } else { &[1, 2] };
-        let tokens = w.op(at, "Cast", &[mask], &[("to", BOOL.into())]);
+        let tokens = w.cast(at, mask, DType::Bool);
         let seen = op("And", &[seen, op("Unsqueeze", &[tokens, w.emit.ints(axes)])]);
         let number = |x| w.emit.scalar(x, DType::F32);
         // Not minus infinity: a row of padding that sees nothing would become NaN.

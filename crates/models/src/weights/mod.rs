@@ -54,6 +54,7 @@ pub(crate) enum Order {
 }
 
 /// The bytes of a file.
+#[allow(unsafe_code, reason = "a memory map")]
 pub(crate) fn map(file: &Path) -> std::io::Result<Bytes> {
     // Opening a pipe would wait for its writer.
     if !std::fs::metadata(file)?.is_file() {

@@ -9,38 +9,11 @@ use lorac_ir::{Attr, Tensor};
 
 pub(super) const OPS: &[Op] = &[CAST, CAST_LIKE, CONSTANT, CONSTANT_OF_SHAPE, RANGE, SHAPE, SIZE];
 
-/// ONNX's `TensorProto.DataType`.
-const CODES: [(i64, DType); 14] = [
-    (1, DType::F32),
-    (2, DType::U8),
-    (3, DType::I8),
-    (4, DType::U16),
-    (5, DType::I16),
-    (6, DType::I32),
-    (7, DType::I64),
-    (8, DType::Str),
-    (9, DType::Bool),
-    (10, DType::F16),
-    (11, DType::F64),
-    (12, DType::U32),
-    (13, DType::U64),
-    (16, DType::BF16),
-];
-
-/// The number that ONNX has for an element type.
-pub(crate) fn code(dtype: DType) -> Option<i64> {
-    CODES.iter().find(|c| c.1 == dtype).map(|c| c.0)
-}
-
-pub(crate) fn dtype_of(code: i64) -> DType {
-    CODES.iter().find(|c| c.0 == code).map_or(DType::Opaque, |c| c.1)
-}
-
 const CAST: Op = Op {
     name: "Cast",
     traits: Traits::RESHAPES,
-    infer: |c| cast_fact(c, dtype_of(c.node.int("to", 0))),
-    eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), dtype_of(a.node.int("to", 0)))?]),
+    infer: |c| cast_fact(c, DType::from_onnx_code(c.node.int("to", 0))),
+    eval: |a| Ok(vec![convert(a.x(0)?, a.dtype(0), DType::from_onnx_code(a.node.int("to", 0)))?]),
     grad: Grad::rule(cast_back, &[case(&[Any(&[2, 3])]).with(&[("to", Int(11))])]),
     ..MOVES
 };

@@ -37,8 +37,6 @@ mod trig;
 mod unary;
 mod vision;
 
-pub(crate) use constant::{code as cast_code, dtype_of};
-
 /// Every operator, by family.
 pub static TABLE: &[&[Op]] = &[
     activation::OPS,

@@ -7,7 +7,7 @@ pub(super) const OPS: &[Op] =
 
 /// The element type that the attribute `dtype` names, else `default`.
 fn asked(c: &Ctx, default: DType) -> DType {
-    if c.node.attrs.contains_key("dtype") { dtype_of(c.node.int("dtype", 0)) } else { default }
+    if c.node.attrs.contains_key("dtype") { DType::from_onnx_code(c.node.int("dtype", 0)) } else { default }
 }
 
 /// Drawn anew in every run, of the operand's shape.

@@ -41,6 +41,7 @@ pub(super) fn datum_type(value: &str, dtype: DType) -> Result<DatumType, Runtime
     })
 }
 
+#[allow(unsafe_code, reason = "tract has no other way to copy elements of a type that is known at run time only")]
 pub(super) fn copy_in(value: &str, tensor: &Tensor) -> Result<TractTensor, RuntimeError> {
     let datum = datum_type(value, tensor.dtype())?;
     if datum == DatumType::Bool {

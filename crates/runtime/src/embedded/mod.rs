@@ -8,13 +8,17 @@ mod program;
 
 use crate::cores::physical_cores;
 use crate::ports::Ports;
-use crate::{Backend, Options, Program, Provider, RuntimeError, Source};
+use crate::{Backend, Device, DeviceChoice, Options, Program, RuntimeError, Source};
+use lorac_ir::Dialect;
 use tract_linalg::multithread::Executor;
 
 /// The version that the workspace pins; tract does not say its own.
 const NAME: &str = "tract 0.23.9";
 
-/// The embedded engine. Of the options only the threads matter to it.
+/// What the embedded engine reads: the standard's operators, in a graph that the caller encoded.
+pub const TRACT: Dialect = Dialect { fused: false, i64_cumsum: false, empty_inputs: false, files: false };
+
+/// The embedded engine, which runs on the CPU. Of the options only the threads matter to it.
 ///
 /// The first call installs a panic hook that keeps tract's panics, which become errors, off stderr; all others go to
 /// the hook that was there before.
@@ -27,8 +31,8 @@ pub fn embedded(options: &Options) -> Box<dyn Backend> {
         // Building the pool panics where the system grants no more threads.
         std::panic::catch_unwind(|| Executor::multithread_with_name(threads, guard::WORKER)).unwrap_or_default()
     };
-    let reason = match options.provider {
-        Provider::Tract => "asked for",
+    let reason = match options.device {
+        DeviceChoice::Cpu => "asked for",
         _ => "the embedded engine runs on the CPU",
     };
     Box::new(Embedded { executor, reason: reason.to_string() })
@@ -44,8 +48,12 @@ impl Backend for Embedded {
         NAME.to_string()
     }
 
-    fn provider(&self) -> Provider {
-        Provider::Tract
+    fn dialect(&self) -> Dialect {
+        TRACT
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
     }
 
     fn reason(&self) -> &str {

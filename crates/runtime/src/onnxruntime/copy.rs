@@ -3,13 +3,15 @@
 //! The interface version that lorac speaks has no call that copies; binding does. `ort` has the same for itself, with
 //! settings that versions before 1.23 refuse.
 
-use super::foreign::{copy_out, element_type, lend};
+use super::foreign::{copy_out, lend};
 use super::{OnnxRuntime, cuda};
 use crate::error::node_in;
-use crate::manifest::MODEL_GRAPH;
-use crate::wire::write_bytes;
-use crate::{Options, Provider, RuntimeError};
+use crate::{Device, Options, RuntimeError};
 use lorac_ir::{DType, Tensor};
+use lorac_onnx::field_number::{
+    GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, MODEL_GRAPH, NODE_NAME, NODE_OP_TYPE, NODE_OUTPUT,
+};
+use lorac_onnx::wire::{put_bytes, put_integer};
 use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 pub(crate) struct Copier {
     backend: String,
     environment: Environment,
-    provider: Provider,
+    device: Device,
     options: Options,
     sessions: HashMap<DType, (IoBinding, Session)>,
 }
@@ -42,7 +44,7 @@ impl Copier {
         Copier {
             backend: backend.to_string(),
             environment: engine.loaded.environment.clone(),
-            provider: engine.provider,
+            device: engine.device,
             options: engine.options.clone(),
             sessions: HashMap::new(),
         }
@@ -55,9 +57,9 @@ impl Copier {
                 .with_optimization_level(GraphOptimizationLevel::Disable)?
                 .with_intra_threads(1)?
                 .with_memory_pattern(false)?;
-            let mut builder = match self.provider {
-                Provider::Cuda => builder.with_execution_providers([cuda(&self.options)])?,
-                _ => builder,
+            let mut builder = match self.device {
+                Device::Cuda => builder.with_execution_providers([cuda(&self.options)])?,
+                Device::Cpu => builder,
             };
             let session = builder.commit_from_memory(&identity(dtype))?;
             self.sessions.insert(dtype, (session.create_binding()?, session));
@@ -112,21 +114,22 @@ impl Copier {
 
 /// A model whose output `y` is its input `x`, of any shape.
 fn identity(dtype: DType) -> Vec<u8> {
-    let message = |parts: &[(u64, &[u8])]| {
+    let message = |parts: &[(u32, &[u8])]| {
         let mut out = Vec::new();
-        parts.iter().for_each(|(number, content)| write_bytes(&mut out, *number, content));
+        parts.iter().for_each(|(number, content)| put_bytes(&mut out, *number, content));
         out
     };
-    // ONNX and ONNX Runtime number the element types alike.
-    let code = element_type(dtype).map_or(0, |e| ort::sys::ONNXTensorElementDataType::from(e) as u8);
-    let tensor = [8, code];
+    let mut tensor = Vec::new();
+    put_integer(&mut tensor, 1, dtype.onnx_code().map_or(0, i64::cast_unsigned));
     let kind = message(&[(1, &tensor)]);
     let port = |name: &[u8]| message(&[(1, name), (2, &kind)]);
-    let node = message(&[(1, b"x"), (2, b"y"), (3, b"copy"), (4, b"Identity")]);
-    let graph = message(&[(1, &node), (2, b"copy"), (11, &port(b"x")), (12, &port(b"y"))]);
+    let node = message(&[(1, b"x"), (NODE_OUTPUT, b"y"), (NODE_NAME, b"copy"), (NODE_OP_TYPE, b"Identity")]);
+    let (input, output) = (port(b"x"), port(b"y"));
+    let graph = message(&[(GRAPH_NODE, &node), (2, b"copy"), (GRAPH_INPUT, &input), (GRAPH_OUTPUT, &output)]);
     // IR version 8, operator set 13: every ONNX Runtime that lorac can load knows them.
-    let mut model = vec![8, 8];
-    write_bytes(&mut model, MODEL_GRAPH, &graph);
-    write_bytes(&mut model, 8, &[16, 13]);
+    let mut model = Vec::new();
+    put_integer(&mut model, 1, 8);
+    put_bytes(&mut model, MODEL_GRAPH, &graph);
+    put_bytes(&mut model, 8, &[16, 13]);
     model
 }

@@ -63,6 +63,7 @@ fn aligned(bytes: &Bytes, size: usize) -> Bytes {
 }
 
 /// Lends a tensor to ONNX Runtime. Nothing may write through the value.
+#[allow(unsafe_code, reason = "the seam to foreign memory")]
 pub(crate) fn lend(backend: &str, name: &str, tensor: &Tensor) -> Result<Foreign, RuntimeError> {
     let fail =
         |why: String| RuntimeError::Run { backend: backend.to_string(), node: None, why: format!("`{name}`: {why}") };
@@ -99,6 +100,7 @@ pub(crate) fn lend(backend: &str, name: &str, tensor: &Tensor) -> Result<Foreign
 }
 
 /// Copies a tensor of ONNX Runtime in host memory.
+#[allow(unsafe_code, reason = "the seam to foreign memory")]
 pub(crate) fn copy_out(backend: &str, name: &str, value: &DynTensor) -> Result<Tensor, RuntimeError> {
     let fail =
         |why: String| RuntimeError::Run { backend: backend.to_string(), node: None, why: format!("`{name}`: {why}") };

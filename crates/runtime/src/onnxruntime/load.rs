@@ -50,15 +50,15 @@ fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &st
 pub(crate) fn load(library: &Path) -> Result<Loaded, RuntimeError> {
     let refuse = |why: String| RuntimeError::NotALibrary { path: library.to_path_buf(), why };
     let path = std::fs::canonicalize(library).map_err(|e| refuse(e.to_string()))?;
+    if !path.is_file() {
+        return Err(refuse("not a file".to_string()));
+    }
     let mut slot = lock(&LOADED);
     if let Some(loaded) = slot.as_ref() {
         if loaded.path == path {
             return Ok(loaded.clone());
         }
         return Err(RuntimeError::AnotherLibrary { loaded: loaded.path.clone(), asked: path });
-    }
-    if !path.is_file() {
-        return Err(refuse("not a file".to_string()));
     }
     let version = probe(&path)?;
     let environment = ort::init_from(&path)
@@ -76,6 +76,7 @@ pub(crate) fn load(library: &Path) -> Result<Loaded, RuntimeError> {
 }
 
 /// The version of a library file, asked before `ort` sees it: `ort` panics on a library that is too old.
+#[allow(unsafe_code, reason = "a library that is loaded at run time")]
 fn probe(path: &Path) -> Result<String, RuntimeError> {
     let refuse = |why: String| RuntimeError::NotALibrary { path: path.to_path_buf(), why };
     // SAFETY: loading runs the library's initializers. The user named this file as a library, and ONNX Runtime's

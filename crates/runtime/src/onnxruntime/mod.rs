@@ -11,46 +11,46 @@ pub use load::take_log;
 
 use crate::gpu::{check_gpu, preload};
 use crate::ports::Ports;
-use crate::{Backend, Options, Program, Provider, RuntimeError, Source};
+use crate::{Backend, Device, DeviceChoice, Options, Program, RuntimeError, Source};
 use load::Loaded;
+use lorac_ir::Dialect;
 use ort::ep::{ArenaExtendStrategy, CUDA, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 use std::path::Path;
 
+/// What ONNX Runtime reads.
+pub const ONNX_RUNTIME: Dialect = Dialect::FULL;
+
 /// Opens an ONNX Runtime library file. A process can hold one library: the same file may be opened again, with other
 /// options, another file is an error.
 pub fn open_onnxruntime(library: &Path, options: &Options) -> Result<Box<dyn Backend>, RuntimeError> {
-    if options.provider == Provider::Tract {
-        let backend = format!("the library {}", library.display());
-        return Err(RuntimeError::WrongProvider { backend, provider: options.provider });
-    }
     let loaded = load::load(library)?;
-    let (provider, reason) = match options.provider {
-        Provider::Cuda => {
+    let (device, reason) = match options.device {
+        DeviceChoice::Cuda => {
             check_cuda(&loaded, options)?;
-            (Provider::Cuda, "asked for".to_string())
+            (Device::Cuda, "asked for".to_string())
         }
-        Provider::Auto => match check_cuda(&loaded, options) {
-            Ok(()) => (Provider::Cuda, "the library offers CUDA and a GPU is present".to_string()),
-            Err(RuntimeError::NoGpu { why, .. }) => (Provider::Cpu, format!("no GPU: {why}")),
-            Err(why) => (Provider::Cpu, format!("no GPU: {why}")),
+        DeviceChoice::Auto => match check_cuda(&loaded, options) {
+            Ok(()) => (Device::Cuda, "the library offers CUDA and a GPU is present".to_string()),
+            Err(RuntimeError::NoGpu { why, .. }) => (Device::Cpu, format!("no GPU: {why}")),
+            Err(why) => (Device::Cpu, format!("no GPU: {why}")),
         },
-        Provider::Cpu | Provider::Tract => (Provider::Cpu, "asked for".to_string()),
+        DeviceChoice::Cpu => (Device::Cpu, "asked for".to_string()),
     };
-    Ok(Box::new(OnnxRuntime { loaded, options: options.clone(), provider, reason }))
+    Ok(Box::new(OnnxRuntime { loaded, options: options.clone(), device, reason }))
 }
 
 struct OnnxRuntime {
     loaded: Loaded,
     options: Options,
-    provider: Provider,
+    device: Device,
     reason: String,
 }
 
 /// The CUDA provider as lorac configures it. Registration fails rather than falling back silently.
 pub(crate) fn cuda(options: &Options) -> ExecutionProviderDispatch {
     CUDA::default()
-        .with_device_id(i32::try_from(options.device).unwrap_or(i32::MAX))
+        .with_device_id(i32::try_from(options.gpu).unwrap_or(i32::MAX))
         .with_tf32(options.tf32)
         // Doubling the arena wastes up to half of the GPU's memory on a model that fits otherwise.
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
@@ -80,8 +80,12 @@ impl Backend for OnnxRuntime {
         format!("onnxruntime {}", self.loaded.version)
     }
 
-    fn provider(&self) -> Provider {
-        self.provider
+    fn dialect(&self) -> Dialect {
+        ONNX_RUNTIME
+    }
+
+    fn device(&self) -> Device {
+        self.device
     }
 
     fn reason(&self) -> &str {

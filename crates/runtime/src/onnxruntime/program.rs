@@ -5,7 +5,7 @@ use super::copy::{Copier, failed, host};
 use super::foreign::{Foreign, copy_out, element_type, lend};
 use super::session::Compiled;
 use crate::ports::{Ports, fits_slot, slot_of};
-use crate::{Port, Program, Provider, RuntimeError, StateSlot};
+use crate::{Device, Port, Program, RuntimeError, StateSlot};
 use bytes::Bytes;
 use lorac_ir::{Fact, Tensor};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -66,12 +66,10 @@ impl OrtProgram {
     ) -> Result<OrtProgram, RuntimeError> {
         let Compiled { session, weights } = compiled;
         let fail = |e: ort::Error| failed(&backend, &e);
-        let device = match engine.provider {
-            Provider::Cuda => AllocationDevice::CUDA,
-            _ => AllocationDevice::CPU,
+        let (device, id) = match engine.device {
+            Device::Cuda => (AllocationDevice::CUDA, i32::try_from(engine.options.gpu).unwrap_or(i32::MAX)),
+            Device::Cpu => (AllocationDevice::CPU, 0),
         };
-        let id = i32::try_from(engine.options.device).unwrap_or(i32::MAX);
-        let id = if engine.provider == Provider::Cuda { id } else { 0 };
         let info = MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default).map_err(fail)?;
         let host = host().map_err(fail)?;
         let allocator = Allocator::new(&session, info).map_err(fail)?;

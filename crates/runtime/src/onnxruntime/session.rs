@@ -6,7 +6,7 @@ use super::{OnnxRuntime, cuda};
 use crate::cores::physical_cores;
 use crate::error::node_in;
 use crate::ports::Ports;
-use crate::{Backend, Optimization, Provider, RuntimeError, Source};
+use crate::{Backend, Device, Optimization, RuntimeError, Source};
 use bytes::Bytes;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -41,11 +41,14 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
         .iter()
         .map(|(name, tensor)| (name.as_str(), tensor))
         .partition(|(name, t)| external.contains_key(name) && t.bytes().len() > SMALL_BYTES);
-    let written = if small.is_empty() { None } else { inline(&source.model, &small.into_iter().collect()) };
+    let written = match small.is_empty() {
+        true => None,
+        false => Some(inline(&source.model, &small.into_iter().collect()).map_err(|e| fail(e.to_string()))?),
+    };
     let model = written.as_deref().unwrap_or(&source.model);
     let folder = external_files(lent.iter().filter_map(|(name, _)| external.get(name).copied()), &fail)?;
 
-    let on_host = engine.provider != Provider::Cuda;
+    let on_host = engine.device == Device::Cpu;
     let attempt = |disabled: &str| -> Result<Compiled, RuntimeError> {
         let builder = Session::builder(&engine.loaded.environment).map_err(|e| fail(e.to_string()))?;
         let mut builder = configure(engine, builder, disabled).map_err(|e| fail(e.to_string()))?;
@@ -96,9 +99,9 @@ fn configure(engine: &OnnxRuntime, builder: SessionBuilder, disabled: &str) -> o
         .with_prepacking(false)?
         .with_config_entry("optimization.constant_folding_max_output_size_in_bytes", SMALL_BYTES.to_string())?;
     let builder = if disabled.is_empty() { builder } else { builder.with_disabled_optimizers(disabled)? };
-    Ok(match engine.provider {
-        Provider::Cuda => builder.with_execution_providers([cuda(&engine.options)])?,
-        _ => builder,
+    Ok(match engine.device {
+        Device::Cuda => builder.with_execution_providers([cuda(&engine.options)])?,
+        Device::Cpu => builder,
     })
 }
 
@@ -142,7 +145,8 @@ mod tests {
         let folder = external_files(["./a.bin", "b/c.bin"].into_iter(), &fail).expect("plain").expect("a folder");
         assert!(folder.path().join("a.bin").is_file() && folder.path().join("b/c.bin").is_file());
         for location in ["", "../a.bin", "/a.bin", "b/../../a.bin"] {
-            assert!(external_files([location].into_iter(), &fail).is_err(), "{location}");
+            let error = external_files([location].into_iter(), &fail).expect_err(location).to_string();
+            assert!(error.contains(&format!("external data at `{location}`")), "{error}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lorac_ir::{DType, Tensor};
-use lorac_runtime::{Backend, Options, Provider, embedded, open_onnxruntime, wheel_library};
+use lorac_runtime::{Backend, DeviceChoice, Options, embedded, open_onnxruntime, wheel_library};
 use prost::Message;
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,9 +45,8 @@ fn fetch() -> Result<PathBuf, Box<dyn std::error::Error>> {
 
 /// Both engines, on the CPU.
 pub fn engines() -> Vec<Box<dyn Backend>> {
-    let cpu = Options { provider: Provider::Cpu, threads: Some(2), ..Options::default() };
-    let tract = Options { provider: Provider::Tract, threads: Some(2), ..Options::default() };
-    vec![open_onnxruntime(&library(), &cpu).expect("the library loads"), embedded(&tract)]
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+    vec![open_onnxruntime(&library(), &options).expect("the library loads"), embedded(&options)]
 }
 
 /// A dimension of a model's input or output.
@@ -63,16 +62,7 @@ pub struct Model {
 }
 
 pub fn code(dtype: DType) -> i32 {
-    use pb::tensor_proto::DataType::*;
-    (match dtype {
-        DType::F32 => Float,
-        DType::F64 => Double,
-        DType::I64 => Int64,
-        DType::I32 => Int32,
-        DType::Bool => Bool,
-        DType::F16 => Float16,
-        other => panic!("no test uses {other}"),
-    }) as i32
+    dtype.onnx_code().unwrap_or_else(|| panic!("ONNX has no {dtype}")) as i32
 }
 
 fn value(name: &str, dtype: DType, dims: Option<&[D]>) -> pb::ValueInfoProto {

@@ -199,7 +199,7 @@ fn shown<'e, 'g>(done: &Attended<'e, 'g>, allowed: Option<Val<'e, 'g>>, mode: i6
 
 /// The type of the softmax: the one asked for, unless it would lose digits.
 fn wider(dtype: DType, asked: i64) -> DType {
-    let asked = [DType::F32, DType::F64].into_iter().find(|d| cast_code(*d) == Some(asked));
+    let asked = [DType::F32, DType::F64].into_iter().find(|d| d.onnx_code() == Some(asked));
     asked.filter(|a| a.size() > dtype.size()).unwrap_or(dtype)
 }
 

@@ -4,12 +4,11 @@ use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Any, Ints};
 use crate::case;
-use crate::family::constant::dtype_of;
 
 pub(super) const EYE_LIKE: Op = Op {
     name: "EyeLike",
     infer: |c| {
-        let dtype = c.node.attrs.get("dtype").map_or(c.dtype(), |_| dtype_of(c.node.int("dtype", 0)));
+        let dtype = c.node.attrs.get("dtype").map_or(c.dtype(), |_| DType::from_onnx_code(c.node.int("dtype", 0)));
         one(Fact { dtype, ..c.fact(0) })
     },
     eval: |a| {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Any, Of};
-use crate::family::constant::dtype_of;
 use crate::{Backward, Val, case};
 use lorac_ir::Tensor;
 use ndarray::IxDyn;
@@ -68,7 +67,7 @@ fn each(a: &Args, f: impl Fn(f64, f64, f64) -> Result<f64, EvalError>) -> EvalRe
 fn quantized(node: &lorac_ir::Node, zero_point: Option<DType>) -> DType {
     zero_point.unwrap_or_else(|| match node.int("output_dtype", 0) {
         0 => DType::U8,
-        code => dtype_of(code),
+        code => DType::from_onnx_code(code),
     })
 }
 
@@ -97,7 +96,7 @@ pub(in crate::family) const DEQUANTIZE_LINEAR: Op = Op {
     infer: |c| {
         let dtype = match c.node.int("output_dtype", 0) {
             0 => c.fact(1).dtype,
-            code => dtype_of(code),
+            code => DType::from_onnx_code(code),
         };
         one(Fact { dtype, ..c.fact(0) })
     },

@@ -8,7 +8,7 @@ const LONGEST: f64 = 1e8;
 
 /// The element type that the attribute `output_datatype` names.
 fn asked(c: &Ctx) -> DType {
-    dtype_of(c.node.int("output_datatype", 1))
+    DType::from_onnx_code(c.node.int("output_datatype", 1))
 }
 
 /// The operand at `slot` as a length.
