@@ -16,27 +16,6 @@ fn options(device: DeviceChoice) -> Options {
 }
 
 #[test]
-fn no_library_is_a_clean_error() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let garbage = folder.path().join("libonnxruntime.so");
-    std::fs::write(&garbage, "not a library").expect("writes");
-    let loaded_before = library();
-    for path in [Path::new("/no/such/libonnxruntime.so"), &garbage, folder.path()] {
-        let error = open_onnxruntime(path, &options(DeviceChoice::Cpu)).expect_err("must be refused");
-        // Once the test beside this one has loaded the real library, a second file is refused as such.
-        let refused = matches!(error, RuntimeError::NotALibrary { .. } | RuntimeError::AnotherLibrary { .. });
-        assert!(refused, "{}: {error}", path.display());
-    }
-    let engine = open_onnxruntime(&loaded_before, &options(DeviceChoice::Cpu)).expect("opens all the same");
-    assert_eq!((engine.name().as_str(), engine.device()), ("onnxruntime 1.31.1", Device::Cpu));
-    open_onnxruntime(&loaded_before, &options(DeviceChoice::Cpu)).expect("the same library opens again");
-    let copy = folder.path().join("libonnxruntime.so.9");
-    std::fs::copy(&loaded_before, &copy).expect("copies");
-    let error = open_onnxruntime(&copy, &options(DeviceChoice::Cpu)).expect_err("another file");
-    assert!(matches!(error, RuntimeError::AnotherLibrary { .. }), "{error}");
-}
-
-#[test]
 fn auto_falls_back_to_the_cpu_and_says_why() {
     let engine = open_onnxruntime(&library(), &options(DeviceChoice::Auto)).expect("opens");
     // The package without CUDA never runs on a GPU, whatever the machine.
@@ -122,7 +101,7 @@ fn the_first_that_works_is_taken_and_the_refused_are_named() {
     let opened = open_first(&[none.clone(), embedded.clone()], &Options::default()).expect("the second works");
     assert_eq!((opened.backend.device(), opened.backend.dialect()), (Device::Cpu, TRACT));
     assert_eq!(opened.candidate, embedded);
-    assert_eq!(opened.refused.len(), 1);
+    assert!(matches!(opened.refused.as_slice(), [(_, RuntimeError::NotALibrary { .. })]), "{:?}", opened.refused);
     let error = open_first(&[none], &Options::default()).expect_err("nothing works");
     assert!(error.to_string().contains("/no/such/libonnxruntime.so"), "{error}");
 }

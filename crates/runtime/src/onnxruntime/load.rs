@@ -50,15 +50,15 @@ fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &st
 pub(crate) fn load(library: &Path) -> Result<Loaded, RuntimeError> {
     let refuse = |why: String| RuntimeError::NotALibrary { path: library.to_path_buf(), why };
     let path = std::fs::canonicalize(library).map_err(|e| refuse(e.to_string()))?;
+    if !path.is_file() {
+        return Err(refuse("not a file".to_string()));
+    }
     let mut slot = lock(&LOADED);
     if let Some(loaded) = slot.as_ref() {
         if loaded.path == path {
             return Ok(loaded.clone());
         }
         return Err(RuntimeError::AnotherLibrary { loaded: loaded.path.clone(), asked: path });
-    }
-    if !path.is_file() {
-        return Err(refuse("not a file".to_string()));
     }
     let version = probe(&path)?;
     let environment = ort::init_from(&path)
