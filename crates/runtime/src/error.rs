@@ -128,7 +128,7 @@ pub enum RuntimeError {
         times: usize,
     },
     /// A tensor does not fit what the graph declares.
-    #[error("`{value}` wants {want}, got {got}")]
+    #[error("`{value}`: expected {want}, got {got}")]
     ShapeMismatch {
         /// The input, output or state slot.
         value: String,
