@@ -1,6 +1,7 @@
 //! What can be wrong with a file, a graph to be written, or a place to write to.
 
-use lorac_ir::{DType, TensorError, ValueId, Violation};
+use crate::Problem;
+use lorac_ir::{DType, ValueId, Violation};
 use std::io;
 use std::path::PathBuf;
 
@@ -207,163 +208,84 @@ pub enum OnnxError {
     },
 }
 
+impl OnnxError {
+    /// The stable code of the error, for messages and for those who look it up:
+    ///
+    /// | code | error |
+    /// |---|---|
+    /// | `onnx::read` | a file that cannot be read |
+    /// | `onnx::empty` | a file without bytes |
+    /// | `onnx::garbage` | bytes that are not a protobuf message |
+    /// | `onnx::malformed` | a field that cannot be stepped over |
+    /// | `onnx::no_graph` | a model without a graph |
+    /// | `onnx::ir_version` | an unknown version of the file format |
+    /// | `onnx::opset` | an unknown version of the standard operators |
+    /// | `onnx::invalid` | a model that breaks rules of ONNX |
+    /// | `onnx::write` | a file that cannot be written |
+    /// | `onnx::no_folder` | a folder that does not exist |
+    /// | `onnx::outside_folder` | a place outside the folder of the model |
+    /// | `onnx::overwrites` | a place that is a file of the model itself |
+    /// | `onnx::changed_on_disk` | a file that changed after it was loaded |
+    /// | `onnx::too_large` | more than 2 GiB in one message |
+    /// | `onnx::opaque_tensor` | elements that only their own file holds |
+    /// | `onnx::bad_attr` | an attribute that is not what the graph says |
+    /// | `onnx::unbound_attr` | an attribute that refers to a function |
+    /// | `onnx::bad_graph` | a graph that is not well formed |
+    /// | `onnx::cycle` | nodes that wait for each other |
+    /// | `onnx::bad_name` | a file name that is not UTF-8 |
+    /// | `onnx::not_a_weight` | an edit of something that is not a weight |
+    /// | `onnx::edited_twice` | two edits of one weight |
+    /// | `onnx::length` | new bytes of another length |
+    /// | `onnx::edit` | new bytes that cannot be made |
+    /// | `onnx::shared_bytes` | bytes that another weight has too |
+    /// | `onnx::appendix` | an appended graph that does not fit |
+    pub fn code(&self) -> &'static str {
+        match self {
+            OnnxError::Read { .. } => "onnx::read",
+            OnnxError::Empty { .. } => "onnx::empty",
+            OnnxError::Garbage { .. } => "onnx::garbage",
+            OnnxError::Malformed { .. } => "onnx::malformed",
+            OnnxError::NoGraph { .. } => "onnx::no_graph",
+            OnnxError::IrVersion { .. } => "onnx::ir_version",
+            OnnxError::Opset { .. } => "onnx::opset",
+            OnnxError::Invalid { .. } => "onnx::invalid",
+            OnnxError::Write { .. } => "onnx::write",
+            OnnxError::NoFolder { .. } => "onnx::no_folder",
+            OnnxError::OutsideFolder { .. } => "onnx::outside_folder",
+            OnnxError::Overwrites { .. } => "onnx::overwrites",
+            OnnxError::ChangedOnDisk { .. } => "onnx::changed_on_disk",
+            OnnxError::TooLarge { .. } => "onnx::too_large",
+            OnnxError::OpaqueTensor { .. } => "onnx::opaque_tensor",
+            OnnxError::BadAttr { .. } => "onnx::bad_attr",
+            OnnxError::UnboundAttr { .. } => "onnx::unbound_attr",
+            OnnxError::BadGraph(..) => "onnx::bad_graph",
+            OnnxError::Cycle { .. } => "onnx::cycle",
+            OnnxError::BadName { .. } => "onnx::bad_name",
+            OnnxError::NotAWeight { .. } => "onnx::not_a_weight",
+            OnnxError::EditedTwice { .. } => "onnx::edited_twice",
+            OnnxError::Length { .. } => "onnx::length",
+            OnnxError::Edit { .. } => "onnx::edit",
+            OnnxError::SharedBytes { .. } => "onnx::shared_bytes",
+            OnnxError::Appendix { .. } => "onnx::appendix",
+        }
+    }
+}
+
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(|p| format!("\n  {p}")).collect()
 }
 
-/// One thing wrong with a model.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// Two values of one name.
-    #[error("'{0}' is defined twice")]
-    DuplicateValue(String),
-    /// A node, or a subgraph in it, reads a name that nothing defines.
-    #[error("node '{node}' reads '{value}', which nothing defines")]
-    Undefined {
-        /// The reading node.
-        node: String,
-        /// The name.
-        value: String,
-    },
-    /// A graph output that nothing defines.
-    #[error("nothing computes the output '{0}'")]
-    UncomputedOutput(String),
-    /// A node that waits for its own result.
-    #[error("node '{0}' depends on itself")]
-    Cycle(String),
-    /// A node without an operator.
-    #[error("node '{0}' names no operator")]
-    NoOperator(String),
-    /// A graph input or initializer without a name.
-    #[error("{what} {index} has no name")]
-    Unnamed {
-        /// `input` or `initializer`.
-        what: &'static str,
-        /// Its position.
-        index: usize,
-    },
-    /// A declared dimension below -1 (-1 is read as unknown).
-    #[error("'{value}' has a dimension of {dim}")]
-    NegativeDim {
-        /// The value.
-        value: String,
-        /// The dimension.
-        dim: i64,
-    },
-    /// Two functions of one name.
-    #[error("the function {0} is defined twice")]
-    DuplicateFunction(String),
-    /// Something wrong inside a function.
-    #[error("function {function}: {problem}")]
-    Function {
-        /// The function.
-        function: String,
-        /// What is wrong.
-        problem: Box<Problem>,
-    },
-    /// A tensor that cannot be read.
-    #[error("tensor '{tensor}': {fault}")]
-    Tensor {
-        /// The weight, or node and attribute.
-        tensor: String,
-        /// What is wrong.
-        fault: TensorFault,
-    },
-    /// Two versions of one operator set.
-    #[error("versions {a} and {b} of operator set '{domain}' are both imported")]
-    OpsetConflict {
-        /// The domain; empty for the standard.
-        domain: String,
-        /// One version.
-        a: i64,
-        /// The other one.
-        b: i64,
-    },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What is wrong with a tensor.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TensorFault {
-    /// No element type.
-    #[error("it has no element type")]
-    Untyped,
-    /// A dimension below zero.
-    #[error("it has a dimension of {0}")]
-    NegativeDim(i64),
-    /// A part of a larger tensor, which no tool writes.
-    #[error("it is a segment of another tensor")]
-    Segmented,
-    /// The data does not fill the shape, or the shape no address space.
-    #[error(transparent)]
-    Size(#[from] TensorError),
-    /// The data lies in another file, where it cannot be read.
-    #[error(transparent)]
-    External(#[from] ExternalFault),
-}
-
-/// What is wrong with a reference to external data.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExternalFault {
-    /// No file is named.
-    #[error("its external data names no file")]
-    NoLocation,
-    /// A model that is not a file has no directory to look into.
-    #[error("its data lies in '{0}', but the model is not read from a file")]
-    NoDirectory(String),
-    /// An absolute path, or one with `..`.
-    #[error("external data at '{0}': the path must be relative, without '..'")]
-    NotRelative(String),
-    /// A link leads out of the model's directory.
-    #[error("external data at '{0}': a link leads out of the model's folder")]
-    Outside(String),
-    /// The file cannot be opened.
-    #[error("external data at '{location}': {why}")]
-    Unreadable {
-        /// The file, as the model names it.
-        location: String,
-        /// What the system says.
-        why: String,
-    },
-    /// A folder, device or pipe.
-    #[error("external data at '{0}': not a regular file")]
-    NotRegular(String),
-    /// A file with other names, which may lie outside the directory.
-    #[error("external data at '{location}': the file has {links} hard links")]
-    HardLinked {
-        /// The file, as the model names it.
-        location: String,
-        /// Number of its names.
-        links: u64,
-    },
-    /// The model's own file.
-    #[error("external data at '{0}': this is the model itself")]
-    IsTheModel(String),
-    /// An offset or length that is not a decimal number.
-    #[error("external data: {key} is '{text}', not a number of bytes")]
-    BadNumber {
-        /// `offset` or `length`.
-        key: String,
-        /// What it says.
-        text: String,
-    },
-    /// A declared length that is not the tensor's.
-    #[error("external data: {got} bytes are declared, the shape needs {want}")]
-    Length {
-        /// Bytes that the shape needs.
-        want: u64,
-        /// Bytes declared.
-        got: u64,
-    },
-    /// Bytes beyond the end of the file.
-    #[error("external data at '{location}': {length} bytes at {offset} are beyond the file's {file}")]
-    OutOfRange {
-        /// The file, as the model names it.
-        location: String,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        length: u64,
-        /// Size of the file.
-        file: u64,
-    },
+    #[test]
+    fn codes_are_stable() {
+        let codes = [
+            OnnxError::TooLarge { bytes: 1 << 31 }.code(),
+            OnnxError::BadGraph(Vec::new()).code(),
+            OnnxError::EditedTwice { weight: "w".into() }.code(),
+        ];
+        assert_eq!(codes, ["onnx::too_large", "onnx::bad_graph", "onnx::edited_twice"]);
+    }
 }

@@ -128,7 +128,7 @@ pub enum RuntimeError {
         times: usize,
     },
     /// A tensor does not fit what the graph declares.
-    #[error("`{value}` wants {want}, got {got}")]
+    #[error("`{value}`: expected {want}, got {got}")]
     ShapeMismatch {
         /// The input, output or state slot.
         value: String,
@@ -155,6 +155,53 @@ pub enum RuntimeError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl RuntimeError {
+    /// The stable code of the error, for messages and for those who look it up:
+    ///
+    /// | code | error |
+    /// |---|---|
+    /// | `runtime::not_a_library` | a file that is not a loadable ONNX Runtime |
+    /// | `runtime::too_old` | a library that is older than lorac speaks |
+    /// | `runtime::another_library` | a second library in one process |
+    /// | `runtime::no_gpu` | CUDA was asked for and cannot be had |
+    /// | `runtime::wrong_device` | an engine that does not run there |
+    /// | `runtime::not_built_in` | the embedded engine, where it is not compiled in |
+    /// | `runtime::no_engine` | no candidate could be opened |
+    /// | `runtime::weight` | a bound tensor that does not fit the model |
+    /// | `runtime::compile` | a model that the engine refuses |
+    /// | `runtime::run` | a run that failed |
+    /// | `runtime::panic` | an engine that panicked |
+    /// | `runtime::no_such_input` | an unknown input |
+    /// | `runtime::no_such_output` | an unknown output |
+    /// | `runtime::no_such_state` | an unknown state slot |
+    /// | `runtime::feed` | an input that is not fed exactly once |
+    /// | `runtime::shape_mismatch` | a tensor of another type or shape than declared |
+    /// | `runtime::dtype` | elements that the engine cannot exchange |
+    /// | `runtime::io` | a file or folder that the system refuses |
+    pub fn code(&self) -> &'static str {
+        match self {
+            RuntimeError::NotALibrary { .. } => "runtime::not_a_library",
+            RuntimeError::TooOld { .. } => "runtime::too_old",
+            RuntimeError::AnotherLibrary { .. } => "runtime::another_library",
+            RuntimeError::NoGpu { .. } => "runtime::no_gpu",
+            RuntimeError::WrongDevice { .. } => "runtime::wrong_device",
+            RuntimeError::NotBuiltIn => "runtime::not_built_in",
+            RuntimeError::NoEngine { .. } => "runtime::no_engine",
+            RuntimeError::Weight { .. } => "runtime::weight",
+            RuntimeError::Compile { .. } => "runtime::compile",
+            RuntimeError::Run { .. } => "runtime::run",
+            RuntimeError::Panic { .. } => "runtime::panic",
+            RuntimeError::NoSuchInput { .. } => "runtime::no_such_input",
+            RuntimeError::NoSuchOutput { .. } => "runtime::no_such_output",
+            RuntimeError::NoSuchState { .. } => "runtime::no_such_state",
+            RuntimeError::Feed { .. } => "runtime::feed",
+            RuntimeError::ShapeMismatch { .. } => "runtime::shape_mismatch",
+            RuntimeError::DType { .. } => "runtime::dtype",
+            RuntimeError::Io { .. } => "runtime::io",
+        }
+    }
 }
 
 fn list(tried: &[String]) -> String {
@@ -208,6 +255,16 @@ mod tests {
         for (message, node) in cases {
             assert_eq!(node_in(message).as_deref(), node, "{message}");
         }
+    }
+
+    #[test]
+    fn codes_are_stable() {
+        let codes = [
+            RuntimeError::NotBuiltIn.code(),
+            RuntimeError::Feed { name: "x".into(), times: 2 }.code(),
+            RuntimeError::NoSuchInput { name: "z".into(), have: Vec::new() }.code(),
+        ];
+        assert_eq!(codes, ["runtime::not_built_in", "runtime::feed", "runtime::no_such_input"]);
     }
 
     #[test]

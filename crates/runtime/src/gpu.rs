@@ -15,7 +15,7 @@ pub(crate) fn check_gpu() -> Result<(), RuntimeError> {
     if let Err(why) = ort::util::preload_dylib(driver) {
         return missing(
             format!("the NVIDIA driver is not installed: {why}"),
-            "install the driver, or choose `provider: cpu`",
+            "install the driver, or run on the CPU instead",
         );
     }
     // In a container the driver's library can be there without the device.
@@ -23,7 +23,7 @@ pub(crate) fn check_gpu() -> Result<(), RuntimeError> {
     if cfg!(target_os = "linux") && !devices.iter().any(|d| Path::new(d).exists()) {
         return missing(
             "the NVIDIA driver is installed but no device is visible".to_string(),
-            "start the container with access to the GPU, or choose `provider: cpu`",
+            "start the container with access to the GPU, or run on the CPU instead",
         );
     }
     Ok(())

@@ -63,15 +63,15 @@ fn check_cuda(loaded: &Loaded, options: &Options) -> Result<(), RuntimeError> {
     if !CUDA::is_available().unwrap_or(false) {
         return Err(fail(
             format!("{} is a build without CUDA", loaded.path.display()),
-            "use the package onnxruntime-gpu, or choose `provider: cpu`",
+            "use a build with CUDA, such as the package onnxruntime-gpu, or run on the CPU instead",
         ));
     }
     check_gpu()?;
     let unloaded = preload(&options.cuda_libraries);
-    let builder = Session::builder(&loaded.environment).map_err(|e| fail(e.to_string(), "choose `provider: cpu`"))?;
+    let builder = Session::builder(&loaded.environment).map_err(|e| fail(e.to_string(), "run on the CPU instead"))?;
     builder.with_execution_providers([cuda(options)]).map(drop).map_err(|e| {
         let why = [vec![e.message().to_string()], unloaded].concat().join("; ");
-        fail(why, "install the CUDA libraries that this onnxruntime-gpu is built for, or choose `provider: cpu`")
+        fail(why, "install the CUDA libraries that this build needs, or run on the CPU instead")
     })
 }
 

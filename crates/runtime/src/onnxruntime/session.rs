@@ -124,7 +124,7 @@ fn external_files<'a>(
         let relative = Path::new(location);
         let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if location.is_empty() || !plain {
-            return Err(fail(format!("external data at `{location}`, which is no plain relative path")));
+            return Err(fail(format!("external data at `{location}`, which is not a plain relative path")));
         }
         let path = folder.path().join(relative);
         if let Some(parent) = path.parent() {
