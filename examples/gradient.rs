@@ -5,8 +5,8 @@
 use lorac::ir::{Tensor, parse, print};
 use lorac::ops::infer;
 use lorac::passes::{differentiate, mean_squared_error};
-use lorac::program::program;
 use lorac::runtime::Options;
+use lorac::train::compile_graph;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut graph = parse(
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", print(&graph));
 
     let engine = lorac::runtime::embedded(&Options::default());
-    let mut run = program(engine.as_ref(), &graph, Vec::new())?;
+    let mut run = compile_graph(engine.as_ref(), &graph, Vec::new())?;
     let x = Tensor::from_slice(&[2, 2], &[1.0f32, 2.0, -1.0, 0.5])?;
     let target = Tensor::from_slice(&[2, 1], &[1.0f32, 0.0])?;
     let names: Vec<String> = graph.outputs().iter().map(|v| graph.name_of(*v)).collect();

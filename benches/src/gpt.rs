@@ -3,8 +3,8 @@
 
 use lorac::ir::{Attrs, DType, Dim, Fact, Graph, GraphError, OpName, Origin, Tensor, ValueId};
 use lorac::passes::{
-    AdamW, Lora, adamw, cross_entropy, differentiate, expose_layer_norm_stats, fold_constants, fuse_dense, insert_lora,
-    pack, prepare, remove_dead, select,
+    AdamW, Adaptation, Attached, Caches, Lora, LossTerms, Method, Objective, PassError, TrainingSpec,
+    cross_entropy_terms, readable, training_step,
 };
 
 /// Sizes of a decoder.
@@ -122,25 +122,38 @@ pub fn decoder(s: Shape) -> Made<Graph> {
     Ok(w.graph)
 }
 
-/// The whole way from a model to its training step: LoRA of rank 8 on query and value, loss, gradient, AdamW.
-pub fn step(mut graph: Graph) -> Made<Graph> {
-    lorac::ops::infer(&mut graph)?;
-    let targets = select(&graph, &["role:query", "role:value"]).map_err(|e| format!("{e:?}"))?;
-    let branches = insert_lora(&mut graph, &targets, &Lora { rank: 8, alpha: 16.0, rslora: false })?;
-    let params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
-    prepare(&mut graph, &[], &[])?;
-    fuse_dense(&mut graph)?;
-    let logits = graph.outputs()[0];
-    let loss = cross_entropy(&mut graph, logits, "labels")?;
-    expose_layer_norm_stats(&mut graph)?;
-    let grads = differentiate(&mut graph, loss, &params)?;
-    let arena = pack(&mut graph, &params, &grads)?;
-    let optimizer = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) };
-    adamw(&mut graph, &arena, loss, &optimizer)?;
-    fold_constants(&mut graph, &[])?;
-    remove_dead(&mut graph)?;
-    lorac::ops::infer(&mut graph)?;
-    Ok(graph)
+/// Cross-entropy of the logits against class indices.
+struct Labelled;
+
+impl Objective for Labelled {
+    fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
+        Ok(Attached { prediction: graph.outputs()[0], params: Vec::new() })
+    }
+
+    fn loss<'e, 'g>(&self, prediction: lorac::ops::Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
+        cross_entropy_terms(prediction, "labels")
+    }
+
+    fn evaluates_prediction(&self) -> bool {
+        false
+    }
+}
+
+/// The whole way from a model to its training step, as a run takes it: LoRA of rank 8 on query and value, loss, gradient,
+/// AdamW.
+pub fn step(graph: &Graph) -> Made<Graph> {
+    let graph = readable(graph, &[])?;
+    let lora = Lora::default();
+    let spec = TrainingSpec {
+        adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
+        objective: &Labelled,
+        optimizer: &AdamW::default(),
+        clip: Some(1.0),
+        dialect: lorac::ir::Dialect::FULL,
+        tokens: None,
+        caches: Caches::default(),
+    };
+    Ok(training_step(&graph, &spec, &mut |_| {})?.step)
 }
 
 #[cfg(test)]
@@ -151,7 +164,7 @@ mod tests {
     fn every_layer_costs_the_same_nodes() {
         let count = |layers| {
             let small = Shape { layers, hidden: 64, heads: 4, vocabulary: 100 };
-            step(decoder(small).expect("builds")).expect("compiles").node_count()
+            step(&decoder(small).expect("builds")).expect("compiles").node_count()
         };
         let [two, four, six] = [2, 4, 6].map(count);
         assert_eq!(six - four, four - two);

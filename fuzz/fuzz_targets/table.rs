@@ -2,7 +2,7 @@
 //! name of the file.
 #![no_main]
 
-use lorac::data::format::{Text, of};
+use lorac::data::format::{Text, format, of};
 use lorac::data::{Columns, DataError, Filter, Labels, Row, rows};
 use std::path::Path;
 
@@ -19,7 +19,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let Ok(folder) = tempfile::tempdir() else { return };
     let file = folder.path().join("data");
     std::fs::write(&file, content).expect("a temporary file");
-    let format = of(Path::new(name)).unwrap_or(&Text);
+    let format = of(Path::new(name)).and_then(format).unwrap_or(&Text);
     let mut needed = vec!["text".to_string()];
     needed.extend(format.has_columns().then(|| "label".to_string()));
     let labels = Labels::new(&["a", "b"], None).expect("two labels");

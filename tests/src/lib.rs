@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod golden;
+pub mod objective;
 pub mod peft;
 pub mod table;
 

@@ -4,9 +4,9 @@ use crate::{Truth, data, largest_difference, relative_error, truth};
 use lorac::ir::{Graph, Tensor};
 use lorac::ops::array;
 use lorac::output::{PeftAdapter, read_peft};
-use lorac::passes::AdamW;
-use lorac::program::{program, training};
+use lorac::passes::{AdamW, Training as Compiled};
 use lorac::runtime::Backend;
+use lorac::train::{compile_graph, training_program};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -20,7 +20,6 @@ pub struct Training {
     pub last: PeftAdapter,
     /// PEFT's optimizer.
     pub optimizer: AdamW,
-    lr: f64,
     losses: Vec<f64>,
     batches: BTreeMap<String, Truth>,
 }
@@ -43,24 +42,22 @@ impl Training {
                 beta2: number("beta2"),
                 eps: number("eps"),
                 weight_decay: number("weight_decay"),
-                clip: None,
+                lr: number("lr"),
             },
-            lr: number("lr"),
             losses,
             batches: truth(&folder.join("data.safetensors")),
             folder,
         }
     }
 
-    /// Takes the steps of `step` from one theta, and fails unless every loss is PEFT's to 1e-4 and the theta at the end
-    /// the other to 1e-3. `who` does it.
-    pub fn is_done_by(&self, engine: &dyn Backend, step: &Graph, [from, to]: [&[f32]; 2], who: &str) {
-        let betas = [self.optimizer.beta1, self.optimizer.beta2];
-        let mut step = training(engine, step, from, betas, None).unwrap_or_else(|e| panic!("{who}: {e}"));
+    /// Takes the steps from one theta, and fails unless every loss is PEFT's to 1e-4 and the theta at the end the other to
+    /// 1e-3. `who` does it.
+    pub fn is_done_by(&self, engine: &dyn Backend, compiled: &Compiled, [from, to]: [&[f32]; 2], who: &str) {
+        let mut step = training_program(engine, compiled, from, 0).unwrap_or_else(|e| panic!("{who}: {e}"));
         for (i, want) in self.losses.iter().enumerate() {
             let feeds = ["input_ids", "attention_mask", "labels"]
                 .map(|part| (part.to_string(), self.batches[&format!("step{i:02}.{part}")].tensor()));
-            let got = step.run(&feeds, self.lr).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let got = step.run(&feeds, self.optimizer.lr).unwrap_or_else(|e| panic!("{who}: {e}"));
             assert!((got.loss - want).abs() <= 1e-4, "{who}: step {i}: {} instead of {want}", got.loss);
         }
         let vector = |v: &[f32]| array(&Tensor::vector(v)).unwrap_or_else(|| panic!("{who}: no reals"));
@@ -73,7 +70,7 @@ impl Training {
     /// the folded one's after the last.
     pub fn agrees(&self, engine: &dyn Backend, [base, folded]: [&Graph; 2], who: &str) {
         for (graph, key) in [(base, "eval.before"), (folded, "eval.after")] {
-            let mut run = program(engine, graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let mut run = compile_graph(engine, graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
             let [ids, mask] = ["input_ids", "attention_mask"].map(|n| self.batches[&format!("eval.{n}")].tensor());
             let got = run.run(&[("input_ids", &ids), ("attention_mask", &mask)], &["logits"]);
             let got = got.ok().and_then(|t| array(t.first()?)).unwrap_or_else(|| panic!("{who}: {key} does not run"));

@@ -5,8 +5,8 @@ use lorac::ops::{
     Array, Bench, Case, Emit, Grad, Op, Random, TABLE, Val, apply_rule, array, evaluate, infer, named, tensor,
 };
 use lorac::passes::{fold_constants, lower, remove_dead, upgrade};
-use lorac::program::program;
 use lorac::runtime::Backend;
+use lorac::train::compile_graph;
 
 /// Largest difference between f32 on an engine and f64 in the reference, relative to the largest value, and absolute.
 const TOLERANCE: f64 = 2e-5;
@@ -105,7 +105,7 @@ pub fn compute(
     graph: &Graph,
     inputs: &[(String, Array)],
 ) -> Result<Vec<(String, Array)>, String> {
-    let mut program = program(engine, graph, Vec::new()).map_err(|e| e.to_string())?;
+    let mut program = compile_graph(engine, graph, Vec::new()).map_err(|e| e.to_string())?;
     let typed = |name: &str, a: &Array| {
         let dtype = graph.fact(graph.find(name)?).dtype;
         tensor(dtype, a)

@@ -1,23 +1,26 @@
 //! A LLaMA with `past_key_values.*` inputs and `present.*` outputs, as PyTorch's exporter wrote it: trained with empty
 //! caches like PyTorch says, and deployed with its caches in working order.
 
-use lorac::compile::{Adaptation, CausalLm, Spec, Task, compile};
-use lorac::data::old::Batch;
+use lorac::data::{Batch, IGNORE, LABELS};
+use lorac::inputs::{caches, feeds};
 use lorac::ir::{DType, Graph, Tensor};
 use lorac::onnx::Model;
-use lorac::ops::{Array, array, infer};
-use lorac::passes::{AdamW, Lora, select};
+use lorac::ops::{Array, array};
+use lorac::passes::{AdamW, Adaptation, DeltaForm, Lora, Method, TrainingSpec, readable, training_step};
 use lorac::pipeline::Loaded;
-use lorac::program::{program, training};
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::runtime::Backend;
+use lorac::task::CausalLm;
+use lorac::train::{Binding, compile_graph, initial_theta, training_program};
 use lorac_tests::{ONNXRUNTIME, data, engines, largest_difference, relative_error, resolver, truth};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-const LORA: Lora = Lora { rank: 4, alpha: 8.0, rslora: false };
+fn lora() -> Lora {
+    Lora { targets: vec!["all-linear".into()], rank: 4, alpha: 8.0, ..Lora::default() }
+}
 
 fn model(path: &Path) -> Model {
     lorac::onnx::load(path).unwrap_or_else(|e| panic!("{e}"))
@@ -31,40 +34,42 @@ fn exported() -> std::path::PathBuf {
 #[test]
 fn loss_and_gradients_with_empty_caches_are_pytorchs() {
     let truth = truth(&data("cached/llama/truth.safetensors"));
-    let mut graph = model(&exported()).graph;
-    infer(&mut graph).expect("infers");
-    let targets = select(&graph, &["all-linear"]).unwrap_or_else(|e| panic!("{e:?}"));
+    let exported = model(&exported());
+    let graph = readable(&exported.graph, &exported.functions).expect("readable");
+    let lora = lora();
+    let targets = lora.select(&graph).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(targets.len(), 14, "seven in each of two layers");
+    let mut feeds = feeds(&graph).expect("known inputs");
+    let caches = caches(&graph, &feeds);
+    feeds.inputs.push(Binding { field: LABELS.into(), input: LABELS.into(), dtype: DType::I64 });
     let ints = |key: &str| -> Vec<i64> { truth[key].array.iter().map(|x| *x as i64).collect() };
     let [rows, len] = *truth["in.input_ids"].array.shape() else { panic!("rank 2") };
-    let batch = Batch {
-        input_ids: ints("in.input_ids"),
-        attention_mask: ints("in.attention_mask"),
-        token_type_ids: vec![0; rows * len],
-        labels: vec![0; rows],
-        rows,
-        len,
-        real_rows: rows,
-        tokens: ints("in.attention_mask").iter().sum::<i64>() as usize,
-    };
+    let (ids, mask) = (ints("in.input_ids"), ints("in.attention_mask"));
+    let labels: Vec<i64> = ids.iter().zip(&mask).map(|(id, m)| if *m == 1 { *id } else { IGNORE }).collect();
+    let places: Vec<i64> = mask.chunks(len).flat_map(|row| (0..row.len() as i64).collect::<Vec<_>>()).collect();
+    let tensors = [("input_ids", &ids), ("attention_mask", &mask), (LABELS, &labels), ("position_ids", &places)]
+        .map(|(name, v)| (name.to_string(), Tensor::from_slice(&[rows, len], v).expect("fits")))
+        .to_vec();
+    let batch = Batch { tensors, rows, real_rows: rows, tokens: mask.iter().sum::<i64>() as usize };
     for engine in engines() {
-        let optimizer = AdamW { beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip: None };
-        let spec = Spec {
-            adapt: vec![Adaptation { targets: targets.clone(), lora: LORA, dropout: 0.0 }],
-            task: Task::CausalLm(CausalLm::default()),
-            optimizer,
+        let optimizer = AdamW { beta1: 0.5, weight_decay: 0.0, ..AdamW::default() };
+        let spec = TrainingSpec {
+            adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
+            objective: &CausalLm::default(),
+            optimizer: &optimizer,
+            clip: None,
             dialect: engine.dialect(),
             tokens: None,
+            caches: caches.clone(),
         };
-        let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         let names: Vec<String> = compiled.step.inputs().iter().map(|v| compiled.step.name_of(*v)).collect();
         // Nothing is concatenated any more; the exporter asks the first cache for its length.
         let caches: Vec<&String> = names.iter().filter(|n| n.starts_with("past")).collect();
         assert_eq!(caches, ["past_key_values.0.key"]);
-        let theta = lorac::theta::initial(&compiled, 7);
-        let betas = [optimizer.beta1, optimizer.beta2];
-        let mut step = training(engine.as_ref(), &compiled.step, &theta, betas, None).unwrap_or_else(|e| panic!("{e}"));
-        let feeds = compiled.feeds.for_program(step.program.as_ref(), &batch).unwrap_or_else(|e| panic!("{e}"));
+        let theta = initial_theta(&compiled.params, 7).expect("a theta");
+        let mut step = training_program(engine.as_ref(), &compiled, &theta, 0).unwrap_or_else(|e| panic!("{e}"));
+        let feeds = feeds.for_program(step.program.as_ref(), &batch).unwrap_or_else(|e| panic!("{e}"));
         let loss = step.run(&feeds, 0.0).unwrap_or_else(|e| panic!("{e}")).loss;
         let want = truth["loss"].array.sum();
         assert!((loss - want).abs() <= 1e-5, "{}: loss {loss}, wanted {want}", engine.name());
@@ -72,22 +77,22 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
         // The first moment after one step is half the gradient.
         let m: Vec<f32> = step.program.state("m").expect("a slot").to_vec().expect("f32");
         let matrix = |of: &[f32], name: &str| {
-            let (dims, part) = lorac::theta::part(&compiled, of, name);
-            Array::from_shape_vec(dims, part.iter().map(|x| f64::from(*x)).collect()).expect("fits")
+            let tensor = compiled.layout.values(of).and_then(|v| v.tensor(name)).expect("a param");
+            array(&tensor).expect("reals")
         };
-        for branch in &compiled.branches {
-            let w = graph.weight(branch.target.matrix.weight).and_then(array).expect("a weight");
-            let w = if branch.target.matrix.transposed { w } else { w.t().to_owned() };
+        for (_, delta) in &compiled.deltas {
+            let w = graph.weight(delta.target.weight).and_then(array).expect("a weight");
+            let w = if delta.target.matrix().expect("a matrix").transposed { w } else { w.t().to_owned() };
             let param = truth.iter().find(|(k, v)| {
                 k.starts_with("param.") && v.array.shape() == w.shape() && largest_difference(&v.array, &w) < 1e-6
             });
             let key = param.map(|(k, _)| k.replace("param.", "grad.")).expect("a parameter");
-            let name = &branch.target.matrix.name;
-            let (a, got) = (matrix(&theta, &format!("{name}.lora_A")), matrix(&m, &format!("{name}.lora_B")) * 2.0);
+            let DeltaForm::LowRank { a, b, .. } = &delta.form else { panic!("{delta:?}") };
+            let (a, got) = (matrix(&theta, a), matrix(&m, b) * 2.0);
             let dw = &truth[&key].array;
             let want = Array::from_shape_fn(got.raw_dim(), |at| {
                 let width = a.shape()[1];
-                LORA.scale() * (0..width).map(|i| dw[[at[0], i]] * a[[at[1], i]]).sum::<f64>()
+                lora.scale() * (0..width).map(|i| dw[[at[0], i]] * a[[at[1], i]]).sum::<f64>()
             });
             let error = relative_error(&got, &want);
             assert!(error <= 1e-4, "{}: gradient of B of {key} is off by {error:e}", engine.name());
@@ -97,7 +102,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
 
 /// Logits of a row of tokens, a part at a time, what came before in the caches.
 fn in_parts(engine: &dyn Backend, graph: &Graph, ids: &[i64], parts: &[usize]) -> Array {
-    let mut run = program(engine, graph, Vec::new()).unwrap_or_else(|e| panic!("{e}"));
+    let mut run = compile_graph(engine, graph, Vec::new()).unwrap_or_else(|e| panic!("{e}"));
     let names = |values: &[lorac::ir::ValueId]| -> Vec<String> { values.iter().map(|v| graph.name_of(*v)).collect() };
     let (inputs, outputs) = (names(graph.inputs()), names(graph.outputs()));
     let row = |values: &[i64]| {
@@ -166,7 +171,7 @@ deploy: {{ verify: {{ samples: 4 }} }}
         let sets = [format!("runtime.source={source}")];
         let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
         let out = tempfile::tempdir().expect("temp");
-        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: &Silent };
+        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: &Silent, emit: None };
         let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
         let m = outcome.manifest;
         assert!(m.verify.passed && m.verify.changed_bytes_outside_targets == 0, "{:?}", m.verify);

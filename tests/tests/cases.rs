@@ -21,11 +21,10 @@ type Pass = fn(&mut Graph, &str) -> Done;
 
 /// A folder of `tests/cases` and what runs its cases: a row for every pass.
 const PASSES: &[(&str, Pass)] = &[
-    ("arena", arena),
     ("dead", |g, _| none(remove_dead(g))),
     ("dense", |g, _| none(fuse_dense(g))),
     ("differentiate", gradient),
-    ("dropout", dropout),
+    ("dropout", lora),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
     ("unfreeze", unfreezing),
     ("lora", lora),
@@ -33,6 +32,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("lower", |g, _| none(lower(g))),
     ("cumsum_to_i32", |g, _| none(cumsum_to_i32(g))),
     ("optimizer", optimizer),
+    ("pack", packing),
     ("reassociate", |g, _| none(reassociate(g))),
     ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
     ("upgrade", |g, _| none(upgrade(g))),
@@ -44,43 +44,19 @@ fn none<T>(result: Result<T, PassError>) -> Done {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct LoraCase {
-    targets: Vec<String>,
-    rank: usize,
-    alpha: f64,
-    #[serde(default)]
-    rslora: bool,
+    #[serde(flatten)]
+    lora: Lora,
     tokens: Option<usize>,
 }
 
+/// Branches; with dropout, what a training step drops in front of them.
 fn lora(graph: &mut Graph, yaml: &str) -> Done {
-    let LoraCase { targets, rank, alpha, rslora, tokens } = config(yaml)?;
-    let patterns: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let targets = select(graph, &patterns).map_err(|wrong| lines(&wrong))?;
-    let lora = Lora { rank, alpha, rslora };
-    none(match tokens {
-        Some(tokens) => insert_lora_for(graph, &targets, &lora, tokens),
-        None => insert_lora(graph, &targets, &lora),
-    })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DropoutCase {
-    targets: Vec<String>,
-    dropout: f64,
-    tokens: Option<usize>,
-}
-
-/// Branches of rank 1, and dropout in front of them.
-fn dropout(graph: &mut Graph, yaml: &str) -> Done {
-    let DropoutCase { targets, dropout, tokens } = config(yaml)?;
-    let patterns: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let targets = select(graph, &patterns).map_err(|wrong| lines(&wrong))?;
-    let branches = insert_lora_for(graph, &targets, &Lora { rank: 1, alpha: 1.0, rslora: false }, tokens.unwrap_or(0))?;
-    let drops: Vec<(&Branch, f64)> = branches.iter().map(|b| (b, dropout)).collect();
-    none(drop_inputs(graph, &drops))
+    let LoraCase { lora, tokens } = config(yaml)?;
+    let targets = lora.select(graph).map_err(|wrong| lines(&wrong.0))?;
+    let purpose = tokens.map_or(Use::Verify, |n| Use::Train { tokens: Some(n) });
+    let inserted = lora.insert(graph, &targets, purpose)?;
+    none(drop_inputs(graph, &inserted.dropout))
 }
 
 #[derive(Deserialize)]
@@ -103,30 +79,40 @@ fn gradient(graph: &mut Graph, yaml: &str) -> Done {
 }
 
 /// The first output is the loss, the others are the gradients of what is packed.
-fn arena(graph: &mut Graph, yaml: &str) -> Done {
-    let params = trained(graph, &config::<Trained>(yaml)?.trained)?;
+fn packing(graph: &mut Graph, yaml: &str) -> Done {
+    let params = params(graph, &trained(graph, &config::<Trained>(yaml)?.trained)?);
     let grads = graph.outputs().get(1..).unwrap_or_default().to_vec();
-    let arena = pack(graph, &params, &grads)?;
-    outputs(graph, arena.grad.as_slice())
+    let packed = pack(graph, &Layout::of(&params), &params, &grads)?;
+    outputs(graph, packed.grad.as_slice())
+}
+
+fn params(graph: &Graph, values: &[ValueId]) -> Vec<Param> {
+    let param = |v: &ValueId| Param {
+        value: *v,
+        name: graph.name_of(*v),
+        dims: graph.fact(*v).known_dims().unwrap_or_default(),
+        init: Init::Zeros,
+        group: Group::Base,
+        decay: true,
+    };
+    values.iter().map(param).collect()
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct OptimizerCase {
     grad: String,
-    weight_decay: f64,
+    optimizer: OptimizerChoice,
     clip: Option<f64>,
 }
 
 /// The output is the loss; the gradient of the input `theta` is named.
 fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
-    let OptimizerCase { grad, weight_decay, clip } = config(yaml)?;
-    let cfg = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, clip };
+    let OptimizerCase { grad, optimizer, clip } = config(yaml)?;
     let loss = *graph.outputs().first().ok_or("a loss is the first output")?;
     let find = |name: &str| graph.find(name).ok_or(format!("no value is called {name}"));
-    let (theta, grad) = (find("theta")?, find(&grad)?);
-    let slots = vec![Slot { name: "theta".into(), dims: graph.fact(theta).known_dims().unwrap_or_default(), start: 0 }];
-    none(adamw(graph, &Arena { theta, grad: Some(grad), slots }, loss, &cfg))
+    let (theta, grad) = (find(THETA)?, find(&grad)?);
+    let layout = Layout::of(&params(graph, &[theta]));
+    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, loss, &*optimizer, clip))
 }
 
 #[derive(Deserialize)]

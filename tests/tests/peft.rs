@@ -2,13 +2,12 @@
 //! the logits of the folded model.
 
 use lorac::ir::{Graph, Tensor, ValueId};
-use lorac::ops::infer;
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{
-    Lora, Role, Target, adamw, cross_entropy, differentiate, expose_layer_norm_stats, fold_lora, insert_lora, lower,
-    pack, prepare, remove_dead, select, unfreeze,
+    Adaptation, Caches, Lora, Method, Role, Target, TrainingSpec, fold_low_rank, lower, readable, training_step,
 };
 use lorac_tests::engines;
+use lorac_tests::objective::FirstOutput;
 use lorac_tests::peft::Training;
 
 /// The module that an exported matrix came from: found by content in the merged weights of the base, by position here,
@@ -26,25 +25,14 @@ fn reproduces(export: &str) {
     let peft = Training::read("bert-qv");
     let (first, last) = (&peft.first, &peft.last);
     let model = lorac::onnx::load(peft.folder.join(export)).expect(export);
-    let mut graph = model.graph.clone();
-    infer(&mut graph).expect("infers");
-    let targets = select(&graph, &["role:query", "role:value"]).expect("targets");
+    let graph = readable(&model.graph, &model.functions).expect(export);
+    let lora = Lora { rank: first.rank, alpha: first.alpha, ..Lora::default() };
+    let targets = lora.select(&graph).expect("targets");
     assert_eq!(targets.len(), 4);
     let head: Vec<ValueId> = ["classifier.weight", "classifier.bias"]
         .map(|end| graph.weights().find(|w| w.1.name.ends_with(end)).unwrap_or_else(|| panic!("no {end}")).0)
         .to_vec();
-    let lora = Lora { rank: first.rank, alpha: first.alpha, rslora: false };
-    let branches = insert_lora(&mut graph, &targets, &lora).expect("inserts");
-    let mut params: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
-    params.extend(unfreeze(&mut graph, &head).expect("classifier"));
-    prepare(&mut graph, &model.functions, &[]).expect("prepares");
-    let logits = graph.outputs()[0];
-    let loss = cross_entropy(&mut graph, logits, "labels").expect("loss");
-    expose_layer_norm_stats(&mut graph).expect("statistics");
-    let grads = differentiate(&mut graph, loss, &params).expect("differentiates");
-    let arena = pack(&mut graph, &params, &grads).expect("packs");
-    adamw(&mut graph, &arena, loss, &peft.optimizer).expect("optimizer");
-    remove_dead(&mut graph).expect("dead");
+    let objective = FirstOutput { trained: head.clone() };
 
     let theta_of = |adapter: &PeftAdapter| -> Vec<f32> {
         let mut theta = Vec::new();
@@ -59,10 +47,11 @@ fn reproduces(export: &str) {
 
     // Folding PEFT's final adapter into the export gives PEFT's final logits.
     let mut edits = Vec::new();
-    for (branch, (i, role)) in branches.iter().zip(order(&targets)) {
-        let (m, weight) = (module(last, i, role), branch.target.matrix.weight);
-        let w0 = model.graph.weight(weight).expect("a weight");
-        edits.push(lorac::onnx::Edit::new(weight, fold_lora(&branch.target, w0, &m.a, &m.b, m.scale).expect("folds")));
+    for (target, (i, role)) in targets.iter().zip(order(&targets)) {
+        let m = module(last, i, role);
+        let w0 = model.graph.weight(target.weight).expect("a weight");
+        let bytes = fold_low_rank(target, w0, &m.a, &m.b, m.scale()).expect("folds");
+        edits.push(lorac::onnx::Edit::new(target.weight, bytes));
     }
     for (weight, key) in head.iter().zip(["classifier.weight", "classifier.bias"]) {
         let w0 = model.graph.weight(*weight).expect("a weight");
@@ -80,7 +69,17 @@ fn reproduces(export: &str) {
     };
     for engine in engines() {
         let who = format!("{export} on {}", engine.name());
-        peft.is_done_by(engine.as_ref(), &graph, [&theta_of(first), &theta_of(last)], &who);
+        let spec = TrainingSpec {
+            adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
+            objective: &objective,
+            optimizer: &peft.optimizer,
+            clip: None,
+            dialect: engine.dialect(),
+            tokens: None,
+            caches: Caches::default(),
+        };
+        let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
+        peft.is_done_by(engine.as_ref(), &compiled, [&theta_of(first), &theta_of(last)], &who);
         peft.agrees(engine.as_ref(), [&lowered(&model.graph), &lowered(&deployed.graph)], &who);
     }
 }

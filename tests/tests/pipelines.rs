@@ -5,10 +5,9 @@ use lorac::onnx::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProt
 use lorac::onnx::{EncodeOptions, OnnxError, SaveOptions, encode, load};
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
-use lorac::program::training;
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, plan, run};
-use lorac::train::{Checkpoint, Event};
+use lorac::train::{Checkpoint, Event, training_program};
 use lorac_tests::{engines, resolver, root};
 use prost::Message;
 use std::path::Path;
@@ -21,7 +20,7 @@ fn shortened(pipeline: &str, extra: &[&str], out: &Path) -> Manifest {
     let sets: Vec<String> = SHORT.iter().chain(extra).map(|s| s.to_string()).collect();
     let path = root().join("pipelines").join(pipeline);
     let loaded = Loaded::load(&path, &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent };
+    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent, emit: None };
     let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(outcome.gates, Vec::<String>::new());
     outcome.manifest
@@ -78,7 +77,7 @@ fn a_language_model_on_plain_texts() {
         "data.eval.block=32",
         "data.eval.take=4",
         "deploy.verify.samples=1",
-        "deploy.metrics.perplexity_max=10000",
+        "metrics.perplexity.max=10000",
     ];
     let manifest = shortened("causal-lm.yaml", &small, out.path());
     assert_eq!(manifest.targets.len(), 120);
@@ -114,7 +113,7 @@ fn exported(extra: &[&str]) -> Loaded {
 }
 
 fn silent(out: &Path) -> RunOptions<'static> {
-    RunOptions { out: out.into(), command: "test".into(), progress: &Silent }
+    RunOptions { out: out.into(), command: "test".into(), progress: &Silent, emit: None }
 }
 
 #[test]
@@ -135,14 +134,13 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
     assert!(!out.path().join("model.onnx").exists() && !out.path().join("manifest.json").exists());
 
     let checkpoint = Checkpoint::load(checkpoint).expect("a checkpoint");
-    let plan = plan(&loaded, &resolver(), options.progress).unwrap_or_else(|e| panic!("{e}"));
-    let zeros = vec![0.0f32; plan.compiled.arena.len()];
-    let mut step =
-        training(plan.engine.backend.as_ref(), &plan.compiled.step, &zeros, [0.9, 0.999], None).expect("compiles");
+    let plan = plan(&loaded, &resolver(), options.progress, None).unwrap_or_else(|e| panic!("{e}"));
+    let zeros = vec![0.0f32; plan.training.layout.len()];
+    let mut step = training_program(plan.engine.backend.as_ref(), &plan.training, &zeros, 0).expect("compiles");
     checkpoint.restore(&mut step).expect("fits");
     let rows = plan.sampler.epoch(0).nth(checkpoint.step as usize).expect("a batch");
     let batch = plan.train.batch(&rows, plan.batch).expect("a batch");
-    let feeds = plan.compiled.feeds.for_program(step.program.as_ref(), &batch).expect("feeds");
+    let feeds = plan.feeds.for_program(step.program.as_ref(), &batch).expect("feeds");
     let loss = step.run(&feeds, 0.0).expect("runs").loss;
     assert!(loss.is_finite(), "the last good parameters, after step {}, give {loss}", checkpoint.step);
 }
@@ -151,9 +149,9 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
 #[test]
 fn the_order_of_branches_is_that_for_the_tokens_of_a_step() {
     let products = |extra: &[&str]| {
-        let plan = plan(&exported(extra), &resolver(), &Silent).unwrap_or_else(|e| panic!("{e}"));
-        let nodes = plan.compiled.eval.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
-        (nodes, plan.compiled.branches.len())
+        let plan = plan(&exported(extra), &resolver(), &Silent, None).unwrap_or_else(|e| panic!("{e}"));
+        let nodes = plan.training.eval.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count();
+        (nodes, plan.training.deltas.len())
     };
     let (few, branches) = products(&["train.batch=1"]);
     let (many, _) = products(&["train.batch=64"]);

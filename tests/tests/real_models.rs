@@ -5,7 +5,7 @@ use lorac::grad::{Loss, Request, grad};
 use lorac::ir::{DType, Patch, Tensor};
 use lorac::ops::{Array, Random, array, evaluate, named, tensor};
 use lorac::passes::remove_dead;
-use lorac::program::program;
+use lorac::train::compile_graph;
 use lorac_tests::{ONNXRUNTIME, onnxruntime, relative_error, resolver};
 use std::collections::BTreeMap;
 
@@ -81,13 +81,14 @@ fn every_model_is_read_and_differentiated_or_says_why_not() {
     let mut wrong = Vec::new();
     for (source, fix, expect) in MODELS {
         let model = open(source);
-        let mut read = model.graph.clone();
-        if let Err(e) = lorac::inspect::infer(&mut read) {
+        if let Err(e) = lorac::passes::readable(&model.graph, &model.functions) {
             wrong.push(format!("{source}: {e}"));
         }
         match (grad(&model, &request(&[], fix)), expect) {
             (Ok(g), Differentiates(least)) if g.trained.len() == least => {}
-            (Err(e), StopsAt(says)) if says.iter().all(|s| e.to_string().contains(s)) && e.exit_code() == 2 => {}
+            (Err(e), StopsAt(says))
+                if says.iter().all(|s| e.to_string().contains(s))
+                    && lorac::error::Error::from(e.clone()).exit_code() == 2 => {}
             (Ok(g), _) => wrong.push(format!("{source} {fix:?}: {} gradients", g.trained.len())),
             (Err(e), _) => wrong.push(format!("{source} {fix:?}: {e}")),
         }
@@ -104,7 +105,7 @@ fn gradients_are_what_the_loss_does() {
     for (source, input, dims, step) in models {
         let g = grad(&open(source), &request(&[input], &[])).unwrap_or_else(|e| panic!("{source}: {e}"));
         let engine = onnxruntime(ONNXRUNTIME);
-        let mut run = program(engine.as_ref(), &g.graph, Vec::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let mut run = compile_graph(engine.as_ref(), &g.graph, Vec::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
         let mut random = Random(11);
         let (at, along) = (random.array(dims, -0.5, 0.5), random.array(dims, -1.0, 1.0));
         let mut others = Vec::new();

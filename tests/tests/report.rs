@@ -45,7 +45,7 @@ fn page(sets: &[&str], out: &Path) {
     let short = ["train.steps=8", "data.eval.take=32", "data.train.take=200", "deploy.verify.samples=32"];
     let sets: Vec<String> = short.iter().chain(sets).map(|s| s.to_string()).collect();
     let loaded = Loaded::load(&root().join("pipelines/quickstart.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent };
+    let options = RunOptions { out: out.to_path_buf(), command: "test".into(), progress: &Silent, emit: None };
     run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
 }
 
@@ -57,7 +57,7 @@ fn readable_on_every_screen() {
         return said.expect("standard error");
     };
     let out = tempfile::tempdir().expect("temp");
-    page(&["deploy.metrics.accuracy_min=0.999"], out.path());
+    page(&["metrics.accuracy.min=0.999"], out.path());
     let report = out.path().join("report.html");
     for (width, dark) in [(1280, false), (1280, true), (600, false), (600, true)] {
         let seen = browser.ask(&report, [width, 900], dark, ASK);
@@ -77,6 +77,9 @@ fn readable_on_every_screen() {
         assert!(number("labels") >= 6.0 && number("smallest") >= 9.0, "{seen}");
         assert!(number("tallest") <= 150.0, "{seen}");
         let missed = seen["missed"][0].as_str().unwrap_or_default();
-        assert!(missed.starts_with("Gate missed: accuracy 0.") && missed.contains("accuracy_min 0.999"), "{seen}");
+        assert!(
+            missed.starts_with("Gate missed: accuracy 0.") && missed.contains("metrics.accuracy.min 0.999"),
+            "{seen}"
+        );
     }
 }

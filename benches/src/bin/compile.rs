@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let model = decoder(gpt3(layers))?;
             let before = model.node_count();
             let start = Instant::now();
-            let built = step(model)?;
+            let built = step(&model)?;
             runs.push(start.elapsed());
             nodes = (before, built.node_count());
         }

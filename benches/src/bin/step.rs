@@ -3,11 +3,15 @@
 //! MODEL is a source (`pypi:...`, `hf:...`, a path). Prints how long loading, inserting and differentiating take, the
 //! median of 15 steps, and the peak memory of the process.
 
-use lorac::compile::{Adaptation, Classify, Spec, Task, compile};
-use lorac::passes::{AdamW, Lora, Pool, select};
-use lorac::program::training;
+use lorac::data::{Batch, LABELS};
+use lorac::engine::EngineChoice;
+use lorac::inputs::{caches, feeds};
+use lorac::ir::{DType, Tensor};
+use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
 use lorac::runtime::{DeviceChoice, Options};
 use lorac::source::{Resolver, Source};
+use lorac::task::Classify;
+use lorac::train::{Binding, initial_theta, training_program};
 use lorac_benches::{median, status_mib};
 use std::path::Path;
 use std::time::Instant;
@@ -24,44 +28,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let options = Options { device, ..Options::default() };
     let source = get(3, "pypi:onnxruntime==1.31.1").parse::<Source>();
-    let from = match &source {
-        Ok(source) if get(3, "") != "embedded" => lorac::engine::EngineChoice::Source(source, None),
-        _ => lorac::engine::EngineChoice::Embedded,
+    let choice = match &source {
+        Ok(source) if get(3, "") != "embedded" => EngineChoice::Source(source, None),
+        _ => EngineChoice::Embedded,
     };
-    let engine = lorac::engine::open(&from, &options, &resolver)?;
+    let engine = lorac::engine::open(&choice, &options, &resolver)?;
     lorac::base::open(&resolved, &resolver.cache)?;
 
     let start = Instant::now();
     let model = lorac::base::open(&resolved, &resolver.cache)?;
-    let mut graph = model.graph.clone();
-    lorac::ops::infer(&mut graph)?;
-    let targets = select(&graph, &["role:query", "role:value"]).map_err(|e| format!("{e:?}"))?;
-    let spec = Spec {
-        adapt: vec![Adaptation { targets, lora: Lora { rank: 8, alpha: 16.0, rslora: false }, dropout: 0.0 }],
-        task: Task::Classify(Classify { classes: 2, pool: Pool::Mean, hidden: None }),
-        optimizer: AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+    let graph = readable(&model.graph, &model.functions)?;
+    let mut feeds = feeds(&graph)?;
+    let lora = Lora::default();
+    let labels = ["negative", "positive"].map(String::from).to_vec();
+    let spec = TrainingSpec {
+        adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
+        objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+        optimizer: &AdamW::default(),
+        clip: Some(1.0),
         dialect: engine.backend.dialect(),
         tokens: Some(batch * length),
+        caches: caches(&graph, &feeds),
     };
-    let compiled = compile(&graph, &spec)?;
+    let compiled = training_step(&graph, &spec, &mut |_| {})?;
     let built = start.elapsed();
 
-    let theta = lorac::theta::initial(&compiled, 0);
+    let theta = initial_theta(&compiled.params, 0)?;
     let compiling = Instant::now();
-    let mut step = training(engine.backend.as_ref(), &compiled.step, &theta, [0.9, 0.999], None)?;
+    let mut step = training_program(engine.backend.as_ref(), &compiled, &theta, 0)?;
     let compiling = compiling.elapsed();
     let ids: Vec<i64> = (0..batch * length).map(|i| 1000 + (i as i64 * 7919) % 20000).collect();
-    let b = lorac::data::old::Batch {
-        attention_mask: vec![1; ids.len()],
-        token_type_ids: vec![0; ids.len()],
-        input_ids: ids,
-        labels: (0..batch as i64).map(|i| i % 2).collect(),
-        rows: batch,
-        len: length,
-        real_rows: batch,
-        tokens: batch * length,
+    let tokens = |name: &str, v: &[i64]| {
+        Ok::<_, lorac::ir::TensorError>((name.into(), Tensor::from_slice(&[batch, length], v)?))
     };
-    let feeds = compiled.feeds.tensors(&b)?;
+    let tensors = vec![
+        tokens("input_ids", &ids)?,
+        tokens("attention_mask", &vec![1; ids.len()])?,
+        tokens("token_type_ids", &vec![0; ids.len()])?,
+        (LABELS.into(), Tensor::vector(&(0..batch as i64).map(|i| i % 2).collect::<Vec<_>>())),
+    ];
+    feeds.inputs.push(Binding { field: LABELS.into(), input: LABELS.into(), dtype: DType::I64 });
+    let feeds = feeds.tensors(&Batch { tensors, rows: batch, real_rows: batch, tokens: batch * length })?;
     for _ in 0..3 {
         step.run(&feeds, 1e-4)?;
     }

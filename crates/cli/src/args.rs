@@ -35,6 +35,9 @@ pub(super) enum Command {
         /// The output folder [default: lorac-out/NAME]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Write the graphs after each pass of the compiler into DIR, in lorac's text form [env: LORAC_EMIT]
+        #[arg(long, value_name = "DIR")]
+        emit: Option<PathBuf>,
     },
     /// Say what a model is made of and which matrices can be adapted
     Inspect {
@@ -92,6 +95,11 @@ pub(super) enum Command {
         /// The runtime: a path or pypi:onnxruntime==VERSION [default: the first that works]
         #[arg(long, value_name = "SOURCE")]
         runtime: Option<String>,
+    },
+    /// Say more of an error by its code: pipeline::unknown_key
+    Explain {
+        /// The code, as errors show it
+        code: String,
     },
     /// Print the JSON Schema of pipelines
     Schema,

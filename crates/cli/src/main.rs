@@ -12,12 +12,14 @@ mod render;
 
 use args::{Args, Command};
 use clap::Parser;
+use lorac::engine::{self, EngineChoice};
 use lorac::error::Error;
+use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::{Progress, Silent};
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::source::{Resolver, Source};
-use lorac::{base, coverage, engine, inspect, verify};
+use lorac::{base, coverage, explain, inspect, verify};
 use progress::{Downloads, Terminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
 fn command(args: Args) -> Result<(), Error> {
     let format = args.format;
     match args.command {
-        Command::Run { pipeline, set, out } => {
+        Command::Run { pipeline, set, out, emit } => {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
             let out = out.unwrap_or_else(|| PathBuf::from("lorac-out").join(loaded.pipeline.name.as_str()));
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
@@ -49,20 +51,19 @@ fn command(args: Args) -> Result<(), Error> {
             let command = std::env::args().collect::<Vec<_>>().join(" ");
             let terminal = Terminal::default();
             let progress: &dyn Progress = if args.quiet { &Silent } else { &terminal };
-            let outcome = run(&loaded, &resolver, &RunOptions { out: out.clone(), command, progress }, &STOP)?;
+            let emit = emit.or_else(|| std::env::var_os("LORAC_EMIT").map(PathBuf::from));
+            let options = RunOptions { out: out.clone(), command, progress, emit };
+            let outcome = run(&loaded, &resolver, &options, &STOP)?;
             render::outcome(&outcome, &out, format)?;
             gate(&outcome)
         }
         Command::Inspect { model, text } => {
             let model = open(&model, args.quiet)?;
-            let mut graph = model.graph.clone();
-            let inferred = inspect::infer(&mut graph);
             if text {
-                return render::text(&lorac::ir::print(&graph));
+                let graph = readable(&model.graph, &model.functions);
+                return render::text(&lorac::ir::print(graph.as_ref().unwrap_or(&model.graph)));
             }
-            let mut summary = inspect::summary(&graph, &model.functions);
-            summary.problem = inferred.err().map(|e| e.to_string());
-            render::summary(&summary, format)
+            render::summary(&inspect::summary(&model.graph, &model.functions), format)
         }
         Command::Grad { coverage: true, .. } => match format {
             args::Format::Json => render::json(&coverage::entries()),
@@ -76,8 +77,8 @@ fn command(args: Args) -> Result<(), Error> {
             let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);
             let resolver = resolver(Path::new("."), args.quiet)?;
             let source = runtime.map(|r| r.parse::<Source>()).transpose()?;
-            let from = source.as_ref().map_or(engine::EngineChoice::Auto, |s| engine::EngineChoice::Source(s, None));
-            let engine = engine::open(&from, &Default::default(), &resolver)?;
+            let choice = source.as_ref().map_or(EngineChoice::Auto, |s| EngineChoice::Source(s, None));
+            let engine = engine::open(&choice, &Default::default(), &resolver)?;
             let verdict = verify::files(&base, &deployed, &targets, tolerance, samples, engine.backend.as_ref())?;
             render::verdict(&verdict, format)?;
             match verdict.passed {
@@ -85,6 +86,7 @@ fn command(args: Args) -> Result<(), Error> {
                 false => Err(Error::Gate(verdict.failures.join("; "))),
             }
         }
+        Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
         Command::Schema => render::json(&pipeline::schema()),
         Command::Doctor => render::doctor(&doctor::examine(&resolver(Path::new("."), true)?), format),
     }

@@ -4,6 +4,7 @@ use super::args::Format;
 use crate::diagnostic::diagnostics;
 use crate::doctor::Finding;
 use lorac::error::Error;
+use lorac::explain::Explanation;
 use lorac::inspect::Summary;
 use lorac::run::Outcome;
 use lorac::verify::Verdict;
@@ -35,13 +36,24 @@ pub(super) fn error(error: &Error, format: Format) {
             Error::Pipeline(p) => serde_json::to_value(&p.issues).unwrap_or_default(),
             _ => serde_json::Value::Null,
         };
-        let value = serde_json::json!({ "error": error.to_string(), "exit_code": error.exit_code(), "issues": issues });
+        let value = serde_json::json!({
+            "error": error.to_string(),
+            "code": error.code(),
+            "class": error.class(),
+            "exit_code": error.exit_code(),
+            "issues": issues,
+        });
         eprintln!("{value}");
         return;
     }
     match error {
         Error::Pipeline(p) => diagnostics(p).for_each(|d| eprintln!("{:?}", miette::Report::new(d))),
-        other => eprintln!("error: {other}"),
+        other => {
+            eprintln!("error[{}]: {other}", other.code());
+            if let Some(advice) = other.advice() {
+                eprintln!("  help: {advice}");
+            }
+        }
     }
 }
 
@@ -50,8 +62,8 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
     if format == Format::Json {
         return json(m);
     }
-    let pairs = m.eval.before.named().into_iter().zip(m.eval.after.named());
-    let mut lines: String = pairs.map(|((name, b), (_, a))| format!("{name:<9} {b:.4} -> {a:.4}\n")).collect();
+    let pairs = m.eval.before.scores.iter().zip(&m.eval.after.scores);
+    let mut lines: String = pairs.map(|(b, a)| format!("{:<9} {:.4} -> {:.4}\n", a.name, b.value, a.value)).collect();
     for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
         lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
     }
@@ -109,4 +121,11 @@ pub(super) fn doctor(found: &[Finding], format: Format) -> Result<(), Error> {
     }
     let line = |f: &Finding| format!("{} {}\n     {}\n", if f.ok { "ok  " } else { "no  " }, f.what, f.detail);
     print(&found.iter().map(line).collect::<String>())
+}
+
+pub(super) fn explanation(found: &Explanation, format: Format) -> Result<(), Error> {
+    if format == Format::Json {
+        return json(found);
+    }
+    print(&format!("{} ({}, exit code {})\n\n{}\n", found.code, found.class, found.class.exit_code(), found.text))
 }

@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn the_closest_comes_first_and_the_distant_not_at_all() {
         let known = ["text", "test_id", "label", "texts"];
-        assert_eq!(nearest("texs", known)[..2], ["text", "texts"]);
+        assert_eq!(nearest("texs", known)[..2], ["texts", "text"]);
         assert_eq!(nearest("Label ", known), ["label"]);
         assert!(nearest("zzz", known).is_empty());
         assert_eq!(nearest("epoch", ["batch", "epochs", "eps", "steps"])[0], "epochs");

@@ -1,8 +1,8 @@
 //! From what a cell says to a label's index.
 
 use crate::error::DataError;
-use crate::nearest::nearest;
 use crate::row::{Cell, Row};
+use lorac_config::nearest;
 use std::collections::{BTreeMap, HashMap};
 
 /// The label names of a task and the ways a raw value can name one of them.

@@ -1,7 +1,7 @@
 //! One row of a file, and what its cells say.
 
 use crate::error::DataError;
-use crate::nearest::nearest;
+use lorac_config::nearest;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl Row {
             path: self.path.to_path_buf(),
             row: self.position,
             field: column.to_owned(),
-            nearest: nearest(column, &self.columns),
+            nearest: nearest(column, self.columns.iter()),
             have: self.columns.to_vec(),
         })
     }

@@ -3,8 +3,8 @@
 use crate::error::DataError;
 use crate::filter::Filter;
 use crate::format::{Format, Rows};
-use crate::nearest::nearest;
 use crate::row::{Cell, Row};
+use lorac_config::nearest;
 use std::path::Path;
 use std::sync::Arc;
 

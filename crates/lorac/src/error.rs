@@ -6,9 +6,11 @@ use crate::source::SourceError;
 use lorac_data::DataError;
 use lorac_models::ModelError;
 use lorac_onnx::OnnxError;
-use lorac_passes::{FoldError, PassError};
+use lorac_passes::{FoldError, LayoutError, PassError};
 use lorac_runtime::RuntimeError;
 use lorac_train::TrainError;
+use serde::Serialize;
+use std::fmt;
 use std::path::PathBuf;
 
 /// Why a command failed.
@@ -39,6 +41,8 @@ pub enum Error {
     Output(#[from] OutputError),
     #[error(transparent)]
     Tensor(#[from] lorac_ir::TensorError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The command line does not make sense.
     #[error("{0}")]
     Usage(String),
@@ -58,19 +62,100 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// 1: a gate failed; 2: usage or configuration; 3: the run failed; 130: interrupted.
-    pub fn exit_code(&self) -> u8 {
+/// What kind of end a command has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The result is not what was promised.
+    Gate,
+    /// What was asked for does not make sense: the command line, the pipeline, the data or the model.
+    Usage,
+    /// The run failed.
+    Failed,
+    /// The user ended it.
+    Interrupted,
+}
+
+impl Class {
+    /// 1: a gate; 2: usage; 3: failed; 130: interrupted.
+    pub fn exit_code(self) -> u8 {
         match self {
-            Error::Gate(_) => 1,
-            Error::Pipeline(_) | Error::Usage(_) | Error::Runtime(RuntimeError::NotBuiltIn) => 2,
+            Class::Gate => 1,
+            Class::Usage => 2,
+            Class::Failed => 3,
+            Class::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Class::Gate => "gate",
+            Class::Usage => "usage",
+            Class::Failed => "failed",
+            Class::Interrupted => "interrupted",
+        })
+    }
+}
+
+impl Error {
+    /// What kind of end this is.
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Gate(_) => Class::Gate,
+            Error::Pipeline(_) | Error::Usage(_) => Class::Usage,
             // Patches that do not fit and graphs that break are lorac's own defects.
-            Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => 3,
-            Error::Pass(_) | Error::Infer(_) => 2,
-            Error::Data(_) => 2,
-            Error::Interrupted(_) => 130,
-            Error::Trained { error, .. } => error.exit_code(),
-            _ => 3,
+            Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
+            Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
+            Error::Interrupted(_) => Class::Interrupted,
+            Error::Trained { error, .. } => error.class(),
+            _ => Class::Failed,
+        }
+    }
+
+    /// The exit code of the class.
+    pub fn exit_code(&self) -> u8 {
+        self.class().exit_code()
+    }
+
+    /// Stable name of the fault, which [`crate::explain`] says more of.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Pipeline(e) => e.issues.first().map_or("pipeline::syntax", |i| i.code),
+            Error::Source(e) => e.code(),
+            Error::Onnx(e) => e.code(),
+            Error::Model(e) => e.code(),
+            Error::Pass(e) => e.code(),
+            Error::Infer(e) => e.code(),
+            Error::Fold(e) => e.code(),
+            Error::Data(e) => e.code(),
+            Error::Runtime(e) => e.code(),
+            Error::Train(e) => e.code(),
+            Error::Output(_) => "output::file",
+            Error::Tensor(e) => e.code(),
+            Error::Layout(_) => "train::layout",
+            Error::Usage(_) => "usage",
+            Error::Gate(_) => "gate",
+            Error::Interrupted(_) => "interrupted",
+            Error::Trained { error, .. } => error.code(),
+        }
+    }
+
+    /// What the user may do in the pipeline, where that is known: engines and trainings know no pipelines.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Error::Train(TrainError::Diverged { .. }) => {
+                Some("lower the optimizer's lr under train.optimizer, or look at the batch")
+            }
+            Error::Runtime(RuntimeError::NoGpu { .. }) => {
+                Some("choose runtime.provider: cpu to train on the processor")
+            }
+            Error::Runtime(RuntimeError::NotALibrary { .. } | RuntimeError::NoEngine { .. }) => {
+                Some("choose runtime.source: embedded for the engine that is compiled in, or pypi:onnxruntime==VERSION")
+            }
+            Error::Trained { error, .. } => error.advice(),
+            _ => None,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! What a model is made of.
 
-use crate::error::Error;
 use lorac_ir::{Function, Graph, ValueId};
 use lorac_ops::{Grad, find};
-use lorac_passes::{Role, matrices, roles, upgrade};
+use lorac_passes::{Role, matrices, readable, roles};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +17,7 @@ pub struct Summary {
     pub inputs: Vec<(String, String)>,
     /// Outputs: name and fact.
     pub outputs: Vec<(String, String)>,
-    /// Nodes, constants not counted.
+    /// Nodes, functions inlined and constants not counted.
     pub nodes: usize,
     /// Elements of all float weights.
     pub parameters: usize,
@@ -30,7 +29,7 @@ pub struct Summary {
     pub without_gradient: BTreeMap<String, String>,
     /// Matrices that can be adapted.
     pub matrices: Vec<MatrixLine>,
-    /// What inference found wrong.
+    /// Why functions and shapes could not be looked into.
     pub problem: Option<String>,
 }
 
@@ -47,30 +46,19 @@ pub struct MatrixLine {
     pub products: usize,
 }
 
-/// The oldest opset whose operands inference knows.
-const INFERRED: i64 = 13;
-
-/// Fills in the facts of a graph as it is read: one of an older opset is upgraded for that.
-pub fn infer(graph: &mut Graph) -> Result<(), Error> {
-    let declared = graph.opsets.clone();
-    if graph.opset() < INFERRED {
-        upgrade(graph)?;
-        graph.opsets = declared;
-    }
-    lorac_ops::infer(graph)?;
-    Ok(())
-}
-
-/// Counts and classifies. Facts are as they stand; infer the graph first. `functions` are operators of the model's own.
-pub fn summary(graph: &Graph, functions: &[Function]) -> Summary {
+/// Counts and classifies a model. Operators are those that its functions are made of; matrices and facts are read off
+/// the graph with functions inlined. What that graph cannot be made for is the summary's problem.
+pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
+    let (graph, problem) = match readable(model, functions) {
+        Ok(graph) => (graph, None),
+        Err(e) => (model.clone(), Some(e.to_string())),
+    };
+    let graph = &graph;
     let named = |ids: &[ValueId]| ids.iter().map(|v| (graph.name_of(*v), graph.fact(*v).to_string())).collect();
     let mut operators = BTreeMap::new();
     let mut without_gradient = BTreeMap::new();
     for (_, node) in graph.nodes() {
         *operators.entry(node.op.to_string()).or_insert(0) += 1;
-        if functions.iter().any(|f| f.op == node.op) {
-            continue;
-        }
         let why = match find(&node.op).map(|op| &op.grad) {
             None => "lorac does not know the operator",
             Some(Grad::Unsupported(why)) => why,
@@ -87,16 +75,16 @@ pub fn summary(graph: &Graph, functions: &[Function]) -> Summary {
     };
     let domain = |d: &str| if d.is_empty() { "ai.onnx".to_string() } else { d.to_string() };
     Summary {
-        name: graph.name.clone(),
-        opsets: graph.opsets.iter().map(|(d, v)| (domain(d), *v)).collect(),
+        name: model.name.clone(),
+        opsets: model.opsets.iter().map(|(d, v)| (domain(d), *v)).collect(),
         inputs: named(graph.inputs()),
         outputs: named(graph.outputs()),
         nodes: graph.node_count(),
-        parameters: graph.weights().filter(|w| w.2.dtype().is_float()).map(|w| w.2.len()).sum(),
-        weight_bytes: graph.weights().map(|w| w.2.bytes().len()).sum(),
+        parameters: model.weights().filter(|w| w.2.dtype().is_float()).map(|w| w.2.len()).sum(),
+        weight_bytes: model.weights().map(|w| w.2.bytes().len()).sum(),
         operators,
         without_gradient,
         matrices: matrices(graph).into_iter().map(line).collect(),
-        problem: None,
+        problem,
     }
 }

@@ -21,16 +21,18 @@ pub use {
 };
 
 pub mod base;
-pub mod compile;
 pub mod coverage;
+pub mod deploy;
 pub mod engine;
 pub mod error;
+pub mod explain;
 pub mod grad;
+pub mod inputs;
 pub mod inspect;
 pub mod output;
 pub mod pipeline;
 pub mod program;
 pub mod progress;
 pub mod run;
-pub mod theta;
+pub mod task;
 pub mod verify;

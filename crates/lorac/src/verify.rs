@@ -1,17 +1,18 @@
 //! Proof that a fold is a fold: bytes and outputs of base and deployed model, held against each other.
 
 use crate::error::Error;
-use crate::program::{model_program, program};
+use crate::program::compile_file;
 use lorac_ir::{DType, Graph, Tensor};
 use lorac_onnx::{Model, compare};
-use lorac_passes::{Target, group_by_weight};
+use lorac_passes::{Caches, Target, group_by_weight};
 use lorac_runtime::{Backend, Program};
+use lorac_train::theta_program;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What was compared, and how it came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verified {
+pub struct VerifyReport {
     /// Largest difference between an output of base + adapter and the same output of the deployed model.
     #[serde(deserialize_with = "lorac_train::number")]
     pub max_abs_diff: f64,
@@ -121,7 +122,7 @@ pub struct Check<'a> {
     /// Nodes that a head may add.
     pub head: usize,
     /// Inputs that are caches without an entry.
-    pub empty: &'a [String],
+    pub caches: &'a Caches,
     /// Largest accepted difference.
     pub tolerance: f64,
 }
@@ -132,27 +133,27 @@ impl Check<'_> {
         &self,
         backend: &dyn Backend,
         adapted: &Graph,
-        theta: Tensor,
+        theta: &[f32],
         batches: &[Vec<(String, Tensor)>],
-    ) -> Result<Verified, Error> {
-        let mut left = program(backend, adapted, vec![("theta", "", theta)])?;
-        let mut right = model_program(backend, self.deployed, self.empty)?;
+    ) -> Result<VerifyReport, Error> {
+        let mut left = theta_program(backend, adapted, theta)?;
+        let mut right = compile_file(backend, self.deployed, self.caches)?;
         let mut found = difference(left.as_mut(), right.as_mut(), None, batches)?;
         if found.nan {
-            let mut base = model_program(backend, self.base, self.empty)?;
+            let mut base = compile_file(backend, self.base, self.caches)?;
             found = difference(left.as_mut(), right.as_mut(), Some(base.as_mut()), batches)?;
         }
         Ok(self.files(found.largest, batches.len()))
     }
 
     /// The comparison of the files, with a difference of outputs found elsewhere.
-    pub fn files(&self, max_abs_diff: f64, samples: usize) -> Verified {
-        let names: Vec<&str> = self.targets.iter().map(|t| t.matrix.name.as_str()).collect();
+    pub fn files(&self, max_abs_diff: f64, samples: usize) -> VerifyReport {
+        let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
         let c = compare(self.base, self.deployed, &names);
         let nodes = c.nodes_after == c.nodes_before + self.head;
-        let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_parts());
+        let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_slices());
         let passed = max_abs_diff <= self.tolerance && changed == 0 && nodes;
-        Verified {
+        VerifyReport {
             max_abs_diff,
             tolerance: self.tolerance,
             samples,
@@ -166,22 +167,40 @@ impl Check<'_> {
     }
 
     /// Bytes that differ in columns of fused matrices of which other columns are targets.
-    fn changed_beside_parts(&self) -> u64 {
-        let parts: Vec<&&Target> = self.targets.iter().filter(|t| t.slice.is_some()).collect();
-        let changed = |parts: Vec<&&&Target>| {
-            let matrix = &parts[0].matrix;
+    fn changed_beside_slices(&self) -> u64 {
+        let slices: Vec<&&Target> = self.targets.iter().filter(|t| t.slice.is_some()).collect();
+        let changed = |slices: Vec<&&&Target>| {
+            let Some(matrix) = &slices[0].matrix else { return u64::MAX };
             let (before, after) = (self.base.graph.weight(matrix.weight), self.deployed.location(&matrix.name));
             let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
             let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
             let mut may = vec![false; matrix.cols];
-            parts.iter().flat_map(|t| &t.slice).flat_map(|p| &p.columns).for_each(|column| may[*column] = true);
+            slices.iter().flat_map(|t| &t.slice).flat_map(|s| &s.columns).for_each(|column| may[*column] = true);
             let column = |i: usize| if matrix.transposed { i / matrix.rows } else { i % matrix.cols };
             let size = before.dtype().size().max(1);
             let elements = before.bytes().chunks(size).zip(after.bytes().chunks(size)).enumerate();
             let beside = elements.filter(|(i, _)| !may[column(*i)]);
             beside.map(|(_, (a, b))| a.iter().zip(b).filter(|(a, b)| a != b).count() as u64).sum()
         };
-        group_by_weight(&parts, |t| t).into_iter().map(changed).fold(0, u64::saturating_add)
+        group_by_weight(&slices, |t| t).into_iter().map(changed).fold(0, u64::saturating_add)
+    }
+}
+
+impl VerifyReport {
+    /// Why the verification failed, in words.
+    pub fn failures(&self) -> String {
+        let mut why = Vec::new();
+        if !(self.max_abs_diff <= self.tolerance) {
+            why.push(format!("outputs differ by {:e}, more than {:e}", self.max_abs_diff, self.tolerance));
+        }
+        if self.changed_bytes_outside_targets > 0 {
+            why.push(format!("{} bytes changed outside the targets", self.changed_bytes_outside_targets));
+        }
+        if self.nodes_after != self.nodes_before + self.nodes_of_head {
+            let expected = self.nodes_before + self.nodes_of_head;
+            why.push(format!("{} nodes instead of {expected}", self.nodes_after));
+        }
+        format!("verification failed: {}", why.join("; "))
     }
 }
 
@@ -223,8 +242,8 @@ pub fn files(
     let all: Vec<String> = base.graph.weights().map(|w| w.1.name.to_string()).collect();
     let allowed = if targets.is_empty() { &all } else { targets };
     let c = compare(base, deployed, allowed);
-    let mut left = model_program(backend, base, &[])?;
-    let mut right = model_program(backend, deployed, &[])?;
+    let mut left = compile_file(backend, base, &Caches::default())?;
+    let mut right = compile_file(backend, deployed, &Caches::default())?;
     let batches: Vec<_> = (0..samples).map(|i| random_batch(&base.graph, i as u64)).collect::<Result<_, _>>()?;
     let max_abs_diff = difference(left.as_mut(), right.as_mut(), None, &batches)?.largest;
     let mut failures = Vec::new();
@@ -257,7 +276,7 @@ fn random_batch(graph: &Graph, seed: u64) -> Result<Vec<(String, Tensor)>, Error
     let mut batch = Vec::new();
     for &input in graph.inputs() {
         let (name, fact) = (graph.name_of(input), graph.fact(input));
-        let unknown = || Error::Usage(format!("the input '{name}' {fact} has no rank: outputs cannot be compared"));
+        let unknown = || Error::Usage(format!("the input `{name}` {fact} has no rank: outputs cannot be compared"));
         let dims =
             fact.dims().ok_or_else(unknown)?.iter().map(|d| d.eval(&|n| Some(size(n))).unwrap_or(3).max(1) as usize);
         let dims: Vec<usize> = dims.collect();

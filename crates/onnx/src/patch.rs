@@ -42,7 +42,7 @@ impl<'a> Edit<'a> {
     }
 
     /// An edit whose bytes are made when they are written, so that those of many need not be held at once.
-    pub fn made<E>(weight: ValueId, make: impl Fn() -> Result<Bytes, E> + 'a) -> Edit<'a>
+    pub fn lazy<E>(weight: ValueId, make: impl Fn() -> Result<Bytes, E> + 'a) -> Edit<'a>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
@@ -97,7 +97,7 @@ pub struct PatchReport {
 }
 
 /// Copies `model` to `out`, replaces the bytes of the edited weights and appends `appendix`. Memory use does not depend
-/// on the size of the model: the bytes of one [`Edit::made`] are held at a time. External data files are copied beside
+/// on the size of the model: the bytes of one [`Edit::lazy`] are held at a time. External data files are copied beside
 /// `out`. A file appears whole or not at all, the model after the files it refers to.
 ///
 /// [`crate::check_patch`] finds most of what is refused before there are edits.

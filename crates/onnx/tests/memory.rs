@@ -72,7 +72,7 @@ fn a_fold_stays_under_50_mb() {
         let fold = |name: &String| {
             let id = base.graph.find(name).expect("a matrix");
             let w0 = base.graph.weight(id).expect("a weight").bytes().clone();
-            Edit::made(id, move || Ok::<Bytes, OnnxError>(w0.iter().map(|b| b ^ 0x11).collect::<Vec<u8>>().into()))
+            Edit::lazy(id, move || Ok::<Bytes, OnnxError>(w0.iter().map(|b| b ^ 0x11).collect::<Vec<u8>>().into()))
         };
         let edits: Vec<Edit<'_>> = names.iter().map(fold).collect();
         let result = patch(&base, &edits, None, &out);

@@ -171,7 +171,7 @@ fn tensors_without_a_place_are_written_anew() {
         edit(&base, "inline", bytes_of(&[-5.0, -6.0])),
         edit(&base, "w", bytes_of(&[3.0, 4.0])),
         edit(&base, "list", bytes_of(&[2.0; 40])),
-        Edit::made(base.graph.find("ints").expect("ints"), || Ok::<_, OnnxError>(ints(&[8, 9]))),
+        Edit::lazy(base.graph.find("ints").expect("ints"), || Ok::<_, OnnxError>(ints(&[8, 9]))),
         edit(&base, "n", ints(&[6])),
     ];
     let out = folder.path().join("out.onnx");
@@ -287,7 +287,7 @@ fn bad_edits_and_places_leave_nothing_behind() {
     let solo = load(write(&at("solo"), solo)).expect("loads");
     let id = solo.graph.find("w").expect("w");
     let late = |make: fn() -> Result<Bytes, std::io::Error>| {
-        patch(&solo, &[Edit::made(id, make)], None, &out).expect_err("refused")
+        patch(&solo, &[Edit::lazy(id, make)], None, &out).expect_err("refused")
     };
     assert!(matches!(late(|| Ok(bytes_of(&[1.0]))), OnnxError::Length { want: 8, got: 4, .. }));
     let error = late(|| Err(std::io::Error::other("not finite")));

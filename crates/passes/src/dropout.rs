@@ -10,7 +10,7 @@
 //! Carter & Wegman 1979).
 
 use crate::rewrite::{display_name, replace_value, rewrite};
-use crate::{Branch, PassError};
+use crate::{DropoutSite, PassError};
 use lorac_ir::{Attr, DType, Dim, Fact, Graph, NodeId, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -39,15 +39,14 @@ struct Place {
     probability: f64,
 }
 
-/// Drops every element that a branch reads with the branch's probability, independently for every product, and scales
+/// Drops every element that a branch reads with the site's probability, independently for every product, and scales
 /// the others by 1 / (1 - p). Returns the width of [`COLUMNS`]; 0, and no new inputs, where nothing is dropped.
 ///
-/// Requires: opset 13 or later, branches from [`crate::insert_lora`] of this graph, none of them a sum of weights where it
-/// drops.
-pub fn drop_inputs(graph: &mut Graph, drops: &[(&Branch, f64)]) -> Result<usize, PassError> {
+/// Requires: opset 13 or later, sites from [`crate::Method::insert`] into this graph.
+pub fn drop_inputs(graph: &mut Graph, sites: &[DropoutSite]) -> Result<usize, PassError> {
     let mut places = Vec::new();
-    for (branch, p) in drops.iter().filter(|d| d.1 > 0.0) {
-        places.extend(products(graph, branch, *p)?);
+    for site in sites.iter().filter(|s| s.probability > 0.0) {
+        places.extend(products(graph, site)?);
     }
     let width = places.iter().map(|p| p.width).sum();
     if places.is_empty() {
@@ -91,22 +90,21 @@ fn each<'e, 'g>(e: &'e Emit<'g>, x: Val<'e, 'g>, rows: Val<'e, 'g>) -> Val<'e, '
     e.op("Gather", &[rows, numbers], &[("axis", Attr::Int(0))])
 }
 
-/// The products with the branch's A.
-fn products(graph: &Graph, branch: &Branch, probability: f64) -> Result<Vec<Place>, PassError> {
-    let name = &branch.target.matrix.name;
-    let uses = graph.value(branch.a).map(|v| v.uses()).unwrap_or_default();
+/// The products with a branch's A.
+fn products(graph: &Graph, site: &DropoutSite) -> Result<Vec<Place>, PassError> {
+    let uses = graph.value(site.factor).map(|v| v.uses()).unwrap_or_default();
     let place = |u: &lorac_ir::Use| {
         let node = graph.node(u.node)?;
         let first = &*node.op.name == "Gemm" && u.slot == 1 && node.int("transB", 0) == 1 && node.input(2).is_none();
-        let (rows, width) = (node.input(0).filter(|_| first)?, branch.target.matrix.rows);
-        Some(Place { node: u.node, rows, a: branch.a, width, probability })
+        let rows = node.input(0).filter(|_| first)?;
+        Some(Place { node: u.node, rows, a: site.factor, width: site.width, probability: site.probability })
     };
     let other = |u: &lorac_ir::Use| graph.node(u.node).map(|n| display_name(graph, n)).unwrap_or_default();
     uses.iter()
         .map(|u| {
-            let why =
-                || format!("'{}' reads A of '{name}' otherwise than a branch does: nothing to drop from", other(u));
-            place(u).ok_or_else(|| PassError::Unsuitable(why()))
+            let (other, name) = (other(u), &site.weight);
+            let why = format!("`{other}` reads A of `{name}` otherwise than a branch does: nothing to drop from");
+            place(u).ok_or(PassError::Unsuitable(why))
         })
         .collect()
 }

@@ -45,8 +45,8 @@ pub enum PassError {
     /// Values that cannot be trained because they hold no real numbers.
     #[error("no gradient with respect to {}: only real numbers have gradients", .0.join(", "))]
     NotFloat(Vec<String>),
-    /// The loss is no scalar.
-    #[error("the loss '{name}' is {fact}: a loss is one number; reduce it to its mean")]
+    /// The loss is not a scalar.
+    #[error("the loss `{name}` is {fact}: a loss is one number; reduce it to its mean")]
     NotScalar {
         /// Name of the value.
         name: String,
@@ -59,6 +59,25 @@ pub enum PassError {
     /// The model does not have what the pass needs.
     #[error("{0}")]
     Unsuitable(String),
+}
+
+impl PassError {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PassError::Infer(e) => e.code(),
+            PassError::Patch { .. } => "pass::patch",
+            PassError::Verify { .. } => "pass::verify",
+            PassError::NoGradient(_) => "pass::no_gradient",
+            PassError::Recursion(_) => "pass::recursion",
+            PassError::TooDeep { .. } => "pass::too_deep",
+            PassError::OldOpset(_) => "pass::old_opset",
+            PassError::NotFloat(_) => "pass::not_float",
+            PassError::NotScalar { .. } => "pass::not_scalar",
+            PassError::Unreached(_) => "pass::unreached",
+            PassError::Unsuitable(_) => "pass::unsuitable",
+        }
+    }
 }
 
 /// The first few of a list of names.

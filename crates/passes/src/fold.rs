@@ -1,6 +1,6 @@
-//! Folding: `W0 + s B A` in the place of W0.
+//! Folding: the bytes that take the place of a weight's.
 
-use crate::Target;
+use crate::{LayoutError, Target};
 use bytes::Bytes;
 use lorac_ir::{DType, Tensor, TensorError};
 
@@ -8,7 +8,7 @@ use lorac_ir::{DType, Tensor, TensorError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
     /// A or B does not fit the matrix.
-    #[error("'{name}' is {want_in} x {want_out}: A has {a} and B has {b} elements")]
+    #[error("`{name}` is {want_in} x {want_out}: A has {a} and B has {b} elements")]
     Shape {
         /// The matrix.
         name: String,
@@ -22,7 +22,7 @@ pub enum FoldError {
         b: usize,
     },
     /// The matrix is of a type that cannot hold the sum.
-    #[error("'{name}' is {dtype}: only f32, f64, f16 and bf16 weights can be folded into")]
+    #[error("`{name}` is {dtype}: only f32, f64, f16 and bf16 weights can be folded into")]
     DType {
         /// The matrix.
         name: String,
@@ -30,20 +30,58 @@ pub enum FoldError {
         dtype: DType,
     },
     /// The result is not finite.
-    #[error("folding into '{name}' gives values that are not finite")]
+    #[error("folding into `{name}` gives values that are not finite")]
     NotFinite {
         /// The matrix.
+        name: String,
+    },
+    /// Values of another number than the weight has.
+    #[error("`{name}` has {want} elements, and {got} are to take their place")]
+    Length {
+        /// The weight.
+        name: String,
+        /// Its elements.
+        want: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// A change that the method does not make.
+    #[error("`{name}` was not adapted by this method")]
+    Foreign {
+        /// The weight.
         name: String,
     },
     /// The tensor's bytes are broken.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A param that theta does not have.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
 }
 
-/// The bytes of `W0 + scale B A` in the layout and type of W0, of a part of a matrix in the part's columns only: the bytes
-/// of the others stay. A is `[r, in]`, B `[out, r]`, both row-major; the product is summed in f64 and rounded once.
-pub fn fold_lora(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
-    let (matrix, name, width) = (&target.matrix, target.name(), target.cols());
+impl FoldError {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FoldError::Shape { .. } => "fold::shape",
+            FoldError::DType { .. } => "fold::dtype",
+            FoldError::NotFinite { .. } => "fold::not_finite",
+            FoldError::Length { .. } => "fold::length",
+            FoldError::Foreign { .. } => "fold::foreign",
+            FoldError::Tensor(e) => e.code(),
+            FoldError::Layout(_) => "fold::layout",
+        }
+    }
+}
+
+/// The bytes of `W0 + scale B A` in the layout and type of W0, of a slice of a matrix in the slice's columns only: the
+/// bytes of the others stay. A is `[r, in]`, B `[out, r]`, both row-major; the product is summed in f64 and rounded once.
+///
+/// # Errors
+/// A target that is no matrix, factors of other shapes, a type that is not a float, results that are not finite.
+pub fn fold_low_rank(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
+    let (name, width) = (target.name(), target.cols());
+    let Some(matrix) = &target.matrix else { return Err(FoldError::Foreign { name }) };
     let (rows, cols) = (matrix.rows, matrix.cols);
     let rank = a.len() / rows.max(1);
     if a.len() != rank * rows || b.len() != rank * width || w0.len() != rows * cols {
@@ -102,4 +140,22 @@ pub fn fold_lora(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64)
         }
     }
     Ok(out.into())
+}
+
+/// The bytes of `values` in the type of W0, in whose place they come.
+///
+/// # Errors
+/// Values of another number, a type that is not a float, values that are not finite.
+pub fn fold_values(target: &Target, w0: &Tensor, values: &[f32]) -> Result<Bytes, FoldError> {
+    let (name, dtype) = (target.name(), w0.dtype());
+    if values.len() != w0.len() {
+        return Err(FoldError::Length { name, want: w0.len(), got: values.len() });
+    }
+    if values.iter().any(|x| !x.is_finite()) {
+        return Err(FoldError::NotFinite { name });
+    }
+    let wide: Vec<f64> = values.iter().copied().map(f64::from).collect();
+    let unfit = FoldError::DType { name, dtype };
+    let tensor = Tensor::from_f64(dtype, w0.dims(), &wide).filter(|_| dtype.is_float()).ok_or(unfit)?;
+    Ok(tensor.bytes().clone())
 }

@@ -3,13 +3,17 @@
 use crate::PassError;
 use lorac_ir::{DType, Graph, ValueId};
 use lorac_ops::Val;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How the hidden states of a sequence become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Pool {
-    /// The mean over the tokens that the mask attends to.
+    /// The mean over the tokens that the mask attends to
+    #[default]
     Mean,
-    /// The first token.
+    /// The first token
     Cls,
 }
 
@@ -45,14 +49,14 @@ fn sequence_output(graph: &Graph, name: Option<&str>, wanted: &str) -> Result<Va
     };
     let outputs = graph.outputs();
     let list = || {
-        let each = outputs.iter().map(|v| format!("'{}' {}", graph.name_of(*v), graph.fact(*v)));
+        let each = outputs.iter().map(|v| format!("`{}` {}", graph.name_of(*v), graph.fact(*v)));
         each.collect::<Vec<_>>().join(", ")
     };
     match name {
         Some(name) => match outputs.iter().find(|v| graph.name_of(**v) == name) {
             Some(v) if fits(v) => Ok(*v),
-            Some(v) => Err(PassError::Unsuitable(format!("'{name}' is {}, {wanted}", graph.fact(*v)))),
-            None => Err(PassError::Unsuitable(format!("the model has no output '{name}', only {}", list()))),
+            Some(v) => Err(PassError::Unsuitable(format!("`{name}` is {}, {wanted}", graph.fact(*v)))),
+            None => Err(PassError::Unsuitable(format!("the model has no output `{name}`, only {}", list()))),
         },
         None => outputs.iter().copied().find(fits).ok_or_else(|| {
             PassError::Unsuitable(format!("{wanted}, and no float output of the model is: it has {}", list()))
@@ -74,7 +78,7 @@ pub fn attach_head<'e, 'g>(head: &Head, weight: Val<'e, 'g>, bias: Val<'e, 'g>) 
             sum / count.binary("Max", count.like(1.0))
         }
         (Pool::Mean, None) => {
-            return Err(PassError::Unsuitable("mean pooling needs the input 'attention_mask'".into()));
+            return Err(PassError::Unsuitable("mean pooling needs the input `attention_mask`".into()));
         }
     };
     let pooled = pooled.cast(weight.fact().dtype);

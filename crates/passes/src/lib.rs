@@ -14,7 +14,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod arena;
 mod cumsum_to_i32;
 mod dead;
 mod dense;
@@ -25,28 +24,34 @@ mod error;
 mod fold;
 mod fold_constants;
 mod fused_slice;
+pub mod grad;
 mod head;
 mod inline;
+mod input_limits;
 mod instantiate;
 mod layer_norm_stats;
-mod lora;
 mod loss;
 mod lower;
 mod matrix;
+mod method;
+mod objective;
 mod optimizer;
 mod order;
+mod pack;
+mod param;
 mod prepare;
+mod readable;
 mod reassociate;
 mod rewrite;
 mod role;
 mod select;
+mod sequence;
 mod share_shapes;
 mod straight_through;
 mod trained;
 mod unfreeze;
 mod upgrade;
 
-pub use arena::{Arena, Slot, pack};
 pub use cumsum_to_i32::cumsum_to_i32;
 pub use dead::remove_dead;
 pub use dense::fuse_dense;
@@ -54,22 +59,33 @@ pub use differentiate::{active_nodes, differentiate, gradients};
 pub use dropout::drop_inputs;
 pub use empty_cache::{empty_cache, specialize_empty_cache};
 pub use error::PassError;
-pub use fold::{FoldError, fold_lora};
+pub use fold::{FoldError, fold_low_rank, fold_values};
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
 pub use head::{Head, Pool, attach_head, hidden_states, language_logits};
 pub use inline::{inline, take_branches};
+pub use input_limits::{InputLimits, InputStats, LimitExceeded, Table, input_limits};
 pub use layer_norm_stats::expose_layer_norm_stats;
-pub use lora::{Branch, Lora, insert_lora, insert_lora_for};
-pub use loss::{causal_cross_entropy, causal_log_likelihood, cross_entropy, mean_squared_error};
+pub use loss::{
+    LOSS, LossTerms, causal_cross_entropy, cross_entropy, cross_entropy_terms, mean_squared_error, next_token_terms,
+    squared_error_terms,
+};
 pub use lower::lower;
 pub use matrix::{Matrix, matrices};
-pub use optimizer::{AdamW, Update, adamw};
+pub use method::*;
+pub use objective::{Attached, Objective};
+pub use optimizer::*;
+pub use pack::{Packed, THETA, pack};
+pub use param::{Group, Init, Layout, LayoutError, Param, ParamValues, Slot};
 pub use prepare::prepare;
+pub use readable::readable;
 pub use reassociate::reassociate;
 pub use rewrite::rewrite;
 pub use role::{Role, roles};
-pub use select::{NoMatch, Target, group_by_weight, select};
+pub use select::{NoMatch, NoMatches, Target, group_by_weight, select};
+pub use sequence::{
+    Caches, Emitted, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, for_dialect, training_step,
+};
 pub use trained::trained;
 pub use unfreeze::unfreeze;
 pub use upgrade::{OPSET, upgrade};

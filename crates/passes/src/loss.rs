@@ -7,69 +7,45 @@ use lorac_ops::Val;
 /// Labels with this value do not count, as in PyTorch.
 const IGNORED: f64 = -100.0;
 
-/// Adds the mean cross-entropy of `logits` `[.., classes]` against a new input `labels` `[..]` of class indices, where
-/// -100 does not count. Returns the loss.
-pub fn cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
-    rewrite(graph, "loss", |e| {
-        let logits = e.val(logits);
-        let labels = e.input(labels, Fact::new(DType::I64, rows(logits)?));
-        Ok(output(likelihood(logits, labels).mean()))
-    })
+/// Name of the output that holds the loss.
+pub const LOSS: &str = "loss";
+
+/// A loss as a sum over what counts, and how much counts: both scalars, f32 at least.
+#[derive(Clone, Copy)]
+pub struct LossTerms<'e, 'g> {
+    /// The sum.
+    pub sum: Val<'e, 'g>,
+    /// How much counts.
+    pub count: Val<'e, 'g>,
 }
 
-/// Adds the mean cross-entropy of `logits` `[batch, sequence, vocabulary]` against the token that follows, from a new
-/// input `labels` `[batch, sequence]` of the tokens themselves, where -100 does not count. Returns the loss.
-pub fn causal_cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
-    rewrite(graph, "loss", |e| {
-        let logits = e.val(logits);
-        Ok(output(causal(logits, labels)?.mean()))
-    })
-}
-
-/// Adds, as the only outputs, what [`causal_cross_entropy`] is the quotient of: the summed negative log-likelihood and
-/// the number of tokens that count, under the names `outputs`.
-pub fn causal_log_likelihood(
-    graph: &mut Graph,
-    logits: ValueId,
-    labels: &str,
-    outputs: [&str; 2],
-) -> Result<(), PassError> {
-    rewrite(graph, "loss", |e| {
-        let of = causal(e.val(logits), labels)?;
-        let named =
-            [(outputs[0], of.nll), (outputs[1], of.count)].map(|(name, v)| e.named(name, "Identity", &[v], &[], 1));
-        e.edit(|p| p.set_outputs(named.iter().flatten().map(|v| v.id()).collect()));
-        Ok(())
-    })
-}
-
-/// Summed negative log-likelihood of what counts, and how much counts.
-struct Likelihood<'e, 'g> {
-    nll: Val<'e, 'g>,
-    count: Val<'e, 'g>,
-}
-
-impl<'e, 'g> Likelihood<'e, 'g> {
-    fn mean(&self) -> Val<'e, 'g> {
-        self.nll / self.count.binary("Max", self.count.like(1.0))
+impl<'e, 'g> LossTerms<'e, 'g> {
+    /// The mean; 0 where nothing counts.
+    pub fn mean(&self) -> Val<'e, 'g> {
+        self.sum / self.count.binary("Max", self.count.like(1.0))
     }
 }
 
-/// The shape of labels for these logits.
-fn rows(logits: Val) -> Result<Vec<Dim>, PassError> {
-    let dims = logits.fact().dims().map(<[_]>::to_vec).unwrap_or_default();
-    let rows = dims.split_last().map(|(_, rows)| rows.to_vec());
-    rows.ok_or_else(|| PassError::Unsuitable("the logits have no classes".into()))
-}
-
-fn likelihood<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> Likelihood<'e, 'g> {
+/// Cross-entropy of `logits` `[.., classes]` against a new input `labels` `[..]` of class indices, where -100 does not
+/// count.
+///
+/// # Errors
+/// Logits without an axis of classes.
+pub fn cross_entropy_terms<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<LossTerms<'e, 'g>, PassError> {
+    let labels = logits.emit().input(labels, Fact::new(DType::I64, rows(logits)?));
     let (picked, weight) = picked(logits, labels);
-    Likelihood { nll: -total(picked * weight), count: total(weight) }
+    Ok(LossTerms { sum: -total(picked * weight), count: total(weight) })
 }
 
-/// The likelihood of every next token. The labels move, and not the logits, of which a copy would cost most of the
-/// memory of a step; then the last position has nothing to predict.
-fn causal<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<Likelihood<'e, 'g>, PassError> {
+/// Cross-entropy of `logits` `[batch, sequence, vocabulary]` against the token that follows, from a new input `labels`
+/// `[batch, sequence]` of the tokens themselves, where -100 does not count.
+///
+/// The labels move, and not the logits, of which a copy would cost most of the memory of a step; then the last position
+/// has nothing to predict.
+///
+/// # Errors
+/// Logits without an axis of classes.
+pub fn next_token_terms<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<LossTerms<'e, 'g>, PassError> {
     let e = logits.emit();
     let labels = e.input(labels, Fact::new(DType::I64, rows(logits)?));
     let slice =
@@ -77,7 +53,49 @@ fn causal<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<Likelihood<'e, 'g
     let turned = [slice(labels, 1, i64::MAX), slice(labels, 0, 1)];
     let (picked, weight) = picked(logits, e.op("Concat", &turned, &[("axis", 1i64.into())]));
     let (picked, weight) = (slice(picked, 0, -1), slice(weight, 0, -1));
-    Ok(Likelihood { nll: -total(picked * weight), count: total(weight) })
+    Ok(LossTerms { sum: -total(picked * weight), count: total(weight) })
+}
+
+/// Squares of the differences of `y` from a new f32 input `targets` of its shape, where NaN does not count.
+pub fn squared_error_terms<'e, 'g>(y: Val<'e, 'g>, targets: &str) -> LossTerms<'e, 'g> {
+    let e = y.emit();
+    let fact = y.fact();
+    let targets = e.input(targets, Fact { dtype: DType::F32, ..fact });
+    let y = wide(y);
+    let targets = targets.cast(y.fact().dtype);
+    let missing = targets.unary("IsNaN");
+    // NaN times 0 is NaN: what does not count is replaced on both sides.
+    let difference = e.op("Where", &[missing, y.like(0.0), y - targets], &[]);
+    let counted = missing.unary("Not").cast(y.fact().dtype);
+    LossTerms { sum: total(difference * difference), count: total(counted) }
+}
+
+/// Adds the mean cross-entropy of `logits` `[.., classes]` against a new input `labels` `[..]` of class indices, where
+/// -100 does not count. Returns the loss.
+pub fn cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
+    mean_loss(graph, logits, |logits| cross_entropy_terms(logits, labels))
+}
+
+/// Adds the mean cross-entropy of `logits` `[batch, sequence, vocabulary]` against the token that follows, from a new
+/// input `labels` `[batch, sequence]` of the tokens themselves, where -100 does not count. Returns the loss.
+pub fn causal_cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
+    mean_loss(graph, logits, |logits| next_token_terms(logits, labels))
+}
+
+/// Adds the mean of a loss of `prediction` as the output [`LOSS`], beside the others. Returns it.
+pub(crate) fn mean_loss(
+    graph: &mut Graph,
+    prediction: ValueId,
+    terms: impl for<'e, 'g> FnOnce(Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError>,
+) -> Result<ValueId, PassError> {
+    rewrite(graph, "loss", |e| Ok(output(terms(e.val(prediction))?.mean())))
+}
+
+/// The shape of labels for these logits.
+fn rows(logits: Val) -> Result<Vec<Dim>, PassError> {
+    let dims = logits.fact().dims().map(<[_]>::to_vec).unwrap_or_default();
+    let rows = dims.split_last().map(|(_, rows)| rows.to_vec());
+    rows.ok_or_else(|| PassError::Unsuitable("the logits have no classes".into()))
 }
 
 /// The log-probability of every label, and whether it counts, as a number.
@@ -118,7 +136,7 @@ fn total<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
 /// Names the loss and makes it an output beside the others.
 fn output(loss: Val<'_, '_>) -> ValueId {
     let e = loss.emit();
-    let named = e.named("loss", "Identity", &[loss], &[], 1);
+    let named = e.named(LOSS, "Identity", &[loss], &[], 1);
     let loss = named.first().copied().unwrap_or(loss).id();
     let outputs = [e.graph().outputs(), &[loss]].concat();
     e.edit(|p| p.set_outputs(outputs));
@@ -150,9 +168,6 @@ mod tests {
                 let grads = differentiate(&mut graph, loss, &[x]).expect("differentiates");
                 assert_eq!(graph.fact(grads[0]), graph.fact(x), "{dtype}");
             }
-            let mut graph = base;
-            causal_log_likelihood(&mut graph, y, "labels", ["nll", "tokens"]).expect("scores");
-            assert!(graph.outputs().iter().all(|v| graph.fact(*v).dtype == want), "{dtype}");
         }
     }
 

@@ -66,7 +66,7 @@ fn turns(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Lora, fold_lora, insert_lora, select};
+    use crate::{Lora, Method, Use, fold_low_rank, select};
     use lorac_ir::{Tensor, parse};
     use lorac_ops::{Array, Random, evaluate, infer};
 
@@ -104,17 +104,17 @@ mod tests {
             let w: Vec<f64> = random.array(&dims, -1.0, 1.0).iter().map(|w| f64::from(*w as f32)).collect();
             let base = graph(dims, &w, body);
             let targets = select(&base, &["w"]).expect("a target");
-            let matrix = &targets[0].matrix;
+            let matrix = targets[0].matrix().expect("a matrix");
             assert_eq!((targets.len(), matrix.transposed, matrix.products.len()), (1, transposed, products));
             assert_eq!([matrix.rows, matrix.cols], SIDE);
 
-            let lora = Lora { rank: 2, alpha: 3.0, rslora: false };
+            let lora = Lora { rank: 2, alpha: 3.0, ..Lora::default() };
             let mut adapted = base.clone();
-            insert_lora(&mut adapted, &targets, &lora).expect("inserts");
+            lora.insert(&mut adapted, &targets, Use::Verify).expect("inserts");
             let (a, b) = (random.array(&[2, 3], -1.0, 1.0), random.array(&[4, 2], -1.0, 1.0));
             let narrow = |x: &Array| x.iter().map(|x| *x as f32).collect::<Vec<f32>>();
             let w0 = base.weight(matrix.weight).expect("a weight");
-            let bytes = fold_lora(&targets[0], w0, &narrow(&a), &narrow(&b), lora.scale()).expect("folds");
+            let bytes = fold_low_rank(&targets[0], w0, &narrow(&a), &narrow(&b), lora.scale()).expect("folds");
             let folded = Tensor::new(w0.dtype(), dims.to_vec(), bytes).expect("fits").to_f64().expect("reals");
             let folded = graph(dims, &folded, body);
 

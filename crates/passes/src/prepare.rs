@@ -1,25 +1,22 @@
 //! From a model to its training copy: the one way that every command takes.
 
 use crate::lower::lowerable;
-use crate::{PassError, fold_constants, inline, lower, take_branches, upgrade};
+use crate::readable::inline_known;
+use crate::upgrade::OPSET;
+use crate::{PassError, fold_constants, lower, take_branches};
 use lorac_ir::{Function, Graph, ValueId};
 
 /// Lowerings may write operators that are lowered in turn.
 const MAX_ROUNDS: usize = 8;
 
-/// Makes a graph fit for [`crate::differentiate`]: standard operators as in opset 18 or later, functions written out,
-/// branches with a known condition taken, fused operators taken apart, constants folded. What is computed of the weights
+/// Makes a graph fit for [`crate::differentiate`]: standard operators as in opset 18 or later, functions inlined,
+/// branches with a known condition taken, fused operators decomposed, constants folded. What is computed of the weights
 /// `trained` is no constant.
 ///
 /// # Errors
 /// What any of these passes cannot do.
 pub fn prepare(graph: &mut Graph, functions: &[Function], trained: &[ValueId]) -> Result<(), PassError> {
-    upgrade(graph)?;
-    let mut functions = functions.to_vec();
-    for function in functions.iter_mut().filter(|f| f.graph.opsets.contains_key("")) {
-        upgrade(&mut function.graph)?;
-    }
-    inline(graph, &functions)?;
+    inline_known(graph, functions, OPSET)?;
     if graph.nodes().any(|(_, n)| &*n.op.name == "If") {
         // A branch may hold further ones.
         loop {
@@ -37,6 +34,6 @@ pub fn prepare(graph: &mut Graph, functions: &[Function], trained: &[ValueId]) -
             return Ok(());
         }
     }
-    let why = format!("its operators are taken apart {MAX_ROUNDS} times without an end");
+    let why = format!("its operators are decomposed {MAX_ROUNDS} times without an end");
     Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")))
 }

@@ -2,45 +2,82 @@
 
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::role::ROLES;
-use crate::{Matrix, Role, matrices, roles};
+use crate::{Matrix, PassError, Role, matrices, roles};
 use globset::GlobBuilder;
+use lorac_config::nearest;
 use lorac_ir::{Graph, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A matrix, or a part of one, that a pattern picked.
+/// A weight, or a slice of one, that a pattern picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The matrix.
-    pub matrix: Matrix,
+    /// The weight.
+    pub weight: ValueId,
+    /// Its name in the model.
+    pub weight_name: String,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// The products that read it, where it is a matrix that multiplies activations.
+    pub matrix: Option<Matrix>,
+    /// The slice of the matrix that is meant; all of it where there is none.
+    pub slice: Option<FusedSlice>,
     /// What it does, where that is known.
     pub roles: BTreeSet<Role>,
     /// The pattern that picked it first.
     pub pattern: String,
-    /// The part of the matrix that is meant; all of it where there is none.
-    pub slice: Option<FusedSlice>,
 }
 
 impl Target {
-    /// The matrix's name, with that of the part: `h.0.attn.c_attn.weight.query`.
-    pub fn name(&self) -> String {
-        match &self.slice {
-            Some(part) => format!("{}.{}", self.matrix.name, part.role),
-            None => self.matrix.name.clone(),
+    /// A matrix as a whole.
+    pub fn of_matrix(matrix: &Matrix, roles: BTreeSet<Role>, pattern: &str) -> Target {
+        let (rows, cols) = (matrix.rows, matrix.cols);
+        Target {
+            weight: matrix.weight,
+            weight_name: matrix.name.clone(),
+            dims: if matrix.transposed { vec![cols, rows] } else { vec![rows, cols] },
+            matrix: Some(matrix.clone()),
+            slice: None,
+            roles,
+            pattern: pattern.to_string(),
         }
     }
 
-    /// Length of the results.
+    /// The weight's name, with that of the slice: `h.0.attn.c_attn.weight.query`.
+    pub fn name(&self) -> String {
+        match &self.slice {
+            Some(slice) => format!("{}.{}", self.weight_name, slice.role),
+            None => self.weight_name.clone(),
+        }
+    }
+
+    /// The matrix.
+    ///
+    /// # Errors
+    /// A weight that multiplies no activations.
+    pub fn matrix(&self) -> Result<&Matrix, PassError> {
+        let why =
+            || PassError::Unsuitable(format!("`{}` is not a matrix that multiplies activations", self.weight_name));
+        self.matrix.as_ref().ok_or_else(why)
+    }
+
+    /// Length of the rows that the matrix multiplies; 0 where it is none.
+    pub fn rows(&self) -> usize {
+        self.matrix.as_ref().map_or(0, |m| m.rows)
+    }
+
+    /// Length of the results; 0 where the weight is not a matrix.
     pub fn cols(&self) -> usize {
-        self.slice.as_ref().map_or(self.matrix.cols, |p| p.columns.len())
+        let all = self.matrix.as_ref().map_or(0, |m| m.cols);
+        self.slice.as_ref().map_or(all, |s| s.columns.len())
     }
 }
 
-/// Items on parts of one matrix together, in the order of the first of each.
+/// Items on slices of one weight together, in the order of the first of each.
 pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Vec<&T>> {
     let mut groups: Vec<Vec<&T>> = Vec::new();
     let mut place: BTreeMap<ValueId, usize> = BTreeMap::new();
     for item in items {
-        let at = *place.entry(target(item).matrix.weight).or_insert(groups.len());
+        let at = *place.entry(target(item).weight).or_insert(groups.len());
         if at == groups.len() {
             groups.push(Vec::new());
         }
@@ -49,19 +86,26 @@ pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Ve
     groups
 }
 
+/// Every pattern that picks nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct NoMatches(pub Vec<NoMatch>);
+
 /// A pattern that picks nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoMatch {
     /// No matrix fits.
-    #[error("'{pattern}' matches no weight matrix{}", nearest_text(.nearest))]
+    #[error("`{pattern}` matches no {what}{}", nearest_text(.nearest))]
     Nothing {
+        /// What was looked for: `weight matrix`.
+        what: &'static str,
         /// The pattern.
         pattern: String,
         /// What may have been meant.
         nearest: Vec<String>,
     },
     /// Not a pattern.
-    #[error("'{pattern}' is no pattern: {why}")]
+    #[error("`{pattern}` is not a valid pattern: {why}")]
     Syntax {
         /// The pattern.
         pattern: String,
@@ -70,7 +114,7 @@ pub enum NoMatch {
     },
     /// The role is part of a fused matrix, of which the graph does not tell where it lies.
     #[error(
-        "'{pattern}' is a part of the fused matrix '{name}', which holds {holds} in columns that cannot be told apart: name \
+        "`{pattern}` is a slice of the fused matrix `{name}`, which holds {holds} in columns that cannot be told apart: name \
          the whole matrix instead"
     )]
     Fused {
@@ -83,7 +127,7 @@ pub enum NoMatch {
     },
     /// The matrix is an embedding table too.
     #[error(
-        "'{pattern}' picks '{name}', which is an embedding table as well (tied embeddings): a branch would change both uses; \
+        "`{pattern}` picks `{name}`, which is an embedding table as well (tied embeddings): a branch would change both uses; \
          choose other targets, or export the model with its embeddings untied"
     )]
     Tied {
@@ -95,6 +139,24 @@ pub enum NoMatch {
 }
 
 impl NoMatch {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            NoMatch::Nothing { .. } => "target::no_match",
+            NoMatch::Syntax { .. } => "target::syntax",
+            NoMatch::Fused { .. } => "target::fused",
+            NoMatch::Tied { .. } => "target::tied",
+        }
+    }
+
+    /// The names that may have been meant.
+    pub fn nearest(&self) -> &[String] {
+        match self {
+            NoMatch::Nothing { nearest, .. } => nearest,
+            _ => &[],
+        }
+    }
+
     /// The pattern at fault.
     pub fn pattern(&self) -> &str {
         match self {
@@ -114,18 +176,18 @@ fn nearest_text(nearest: &[String]) -> String {
 ///
 /// A pattern is `role:query` (or `key`, `value`, `output`, `up`, `gate`, `down`, `head`), `all-linear` (every matrix but
 /// heads), or a glob over names of weights and of the nodes that read them. Of a matrix that is query, key and value in
-/// one, `role:query` picks the query's columns; a matrix that another pattern picks whole has no parts beside.
+/// one, `role:query` picks the query's columns; a matrix that another pattern picks whole has no slices beside.
 ///
 /// # Errors
 /// Every pattern that picks nothing.
-pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMatch>> {
+pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target>, NoMatches> {
     let (all, known) = (matrices(graph), roles(graph));
     let roles_of = |m: &Matrix| known.get(&m.weight).cloned().unwrap_or_default();
-    // Of every matrix, what is picked of it: all, or the part of a role.
+    // Of every matrix, what is picked of it: all, or the slice of a role.
     let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); all.len()];
     let mut fused: Option<BTreeMap<ValueId, Vec<FusedSlice>>> = None;
     let mut wrong = Vec::new();
-    for pattern in patterns {
+    for pattern in patterns.iter().map(AsRef::as_ref) {
         let fits = match test(graph, pattern) {
             Ok(fits) => fits,
             Err(e) => {
@@ -140,40 +202,42 @@ pub fn select(graph: &Graph, patterns: &[&str]) -> Result<Vec<Target>, Vec<NoMat
                 continue;
             }
             any = true;
-            let part = role_in_fused(pattern, &roles);
-            if let Some(role) = part {
-                let parts = fused.get_or_insert_with(|| fused_slices(graph));
-                if !parts.get(&matrix.weight).is_some_and(|p| p.iter().any(|p| p.role == role)) {
+            let slice = role_in_fused(pattern, &roles);
+            if let Some(role) = slice {
+                let slices = fused.get_or_insert_with(|| fused_slices(graph));
+                if !slices.get(&matrix.weight).is_some_and(|s| s.iter().any(|s| s.role == role)) {
                     let holds = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
                     wrong.push(NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds });
                 }
             }
-            picks.entry(part).or_insert(pattern);
+            picks.entry(slice).or_insert(pattern);
         }
         let tied = tied(graph).find(|(name, node)| match pattern.strip_prefix("role:") {
             Some(role) => role == "head",
-            None => *pattern != "all-linear" && (glob_fits(pattern, name) || glob_fits(pattern, node)),
+            None => pattern != "all-linear" && (glob_fits(pattern, name) || glob_fits(pattern, node)),
         });
         if !any && let Some((name, _)) = tied {
             wrong.push(NoMatch::Tied { pattern: pattern.to_string(), name });
         } else if !any {
-            wrong.push(NoMatch::Nothing { pattern: pattern.to_string(), nearest: nearest(graph, pattern, &all) });
+            let nearest = nearest_names(graph, pattern, &all);
+            wrong.push(NoMatch::Nothing { what: "weight matrix", pattern: pattern.to_string(), nearest });
         }
     }
     if !wrong.is_empty() {
-        return Err(wrong);
+        return Err(NoMatches(wrong));
     }
     let mut fused = fused.unwrap_or_default();
     let mut targets = Vec::new();
     for (matrix, picks) in all.iter().zip(picked) {
         let whole = picks.get(&None).copied();
-        let parts = fused.remove(&matrix.weight).unwrap_or_default();
-        let parts = parts.into_iter().filter_map(|p| Some((*picks.get(&Some(p.role))?, p)));
-        let target =
-            |pattern: &str, roles, slice| Target { matrix: matrix.clone(), roles, pattern: pattern.into(), slice };
+        let slices = fused.remove(&matrix.weight).unwrap_or_default();
+        let slices = slices.into_iter().filter_map(|s| Some((*picks.get(&Some(s.role))?, s)));
         match whole {
-            Some(pattern) => targets.push(target(pattern, roles_of(matrix), None)),
-            None => targets.extend(parts.map(|(pattern, p)| target(pattern, [p.role].into(), Some(p)))),
+            Some(pattern) => targets.push(Target::of_matrix(matrix, roles_of(matrix), pattern)),
+            None => targets.extend(slices.map(|(pattern, slice)| Target {
+                slice: Some(slice.clone()),
+                ..Target::of_matrix(matrix, [slice.role].into(), pattern)
+            })),
         }
     }
     Ok(targets)
@@ -231,18 +295,10 @@ fn names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
 }
 
 /// Names that look like the pattern, the most alike first.
-fn nearest(graph: &Graph, pattern: &str, all: &[Matrix]) -> Vec<String> {
-    let bare: String = pattern.chars().filter(|c| *c != '*').collect();
-    let score = |name: &String| {
-        let part = name.split(['/', '.']).map(|p| strsim::jaro_winkler(p, &bare)).fold(0.0, f64::max);
-        part.max(strsim::jaro_winkler(name, &bare))
-    };
-    let mut names: Vec<String> = all.iter().flat_map(|m| names(graph, m)).collect();
-    names.extend(ROLES.iter().map(|r| format!("role:{}", r.0)).filter(|_| pattern.starts_with("role")));
-    names.sort_by(|a, b| score(b).total_cmp(&score(a)).then_with(|| a.cmp(b)));
-    names.dedup();
-    names.truncate(3);
-    names
+fn nearest_names(graph: &Graph, pattern: &str, all: &[Matrix]) -> Vec<String> {
+    let names = all.iter().flat_map(|m| names(graph, m));
+    let roles = ROLES.iter().map(|r| format!("role:{}", r.0)).filter(|_| pattern.starts_with("role"));
+    nearest(pattern, names.chain(roles))
 }
 
 #[cfg(test)]
@@ -262,8 +318,8 @@ mod tests {
         for pattern in ["wte", "w*", "role:head"] {
             let wrong = select(&graph, &[pattern]).expect_err("tied");
             let want = NoMatch::Tied { pattern: pattern.into(), name: "wte".into() };
-            assert_eq!(wrong, [want], "{pattern}");
+            assert_eq!(wrong.0, [want], "{pattern}");
         }
-        assert!(matches!(select(&graph, &["lm_head"]).expect_err("nothing")[..], [NoMatch::Nothing { .. }]));
+        assert!(matches!(select(&graph, &["lm_head"]).expect_err("nothing").0[..], [NoMatch::Nothing { .. }]));
     }
 }

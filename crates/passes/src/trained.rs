@@ -2,6 +2,7 @@
 
 use crate::PassError;
 use globset::GlobBuilder;
+use lorac_config::nearest;
 use lorac_ir::{Def, Graph, ValueId};
 use std::collections::BTreeSet;
 
@@ -26,16 +27,16 @@ pub fn trained(graph: &Graph, patterns: &[String]) -> Result<Vec<ValueId>, PassE
                 all.iter().filter(|(_, name, _)| glob.is_match(name)).collect()
             }
             (None, Err(e)) => {
-                unknown.push(format!("'{pattern}' is no pattern: {}", e.kind()));
+                unknown.push(format!("`{pattern}` is not a valid pattern: {}", e.kind()));
                 continue;
             }
         };
         let floats: Vec<ValueId> = matches.iter().filter(|m| m.2).map(|m| m.0).collect();
         if matches.is_empty() {
-            let nearest = nearest(pattern, all.iter().filter(|m| m.2).map(|m| m.1));
-            unknown.push(format!("'{pattern}' matches no weight and no input{nearest}"));
+            let nearest = nearest_text(pattern, all.iter().filter(|m| m.2).map(|m| m.1));
+            unknown.push(format!("`{pattern}` matches no weight and no input{nearest}"));
         } else if floats.is_empty() {
-            integers.extend(matches.iter().map(|m| format!("'{}' {}", m.1, graph.fact(m.0))));
+            integers.extend(matches.iter().map(|m| format!("`{}` {}", m.1, graph.fact(m.0))));
         }
         picked.extend(floats);
     }
@@ -47,11 +48,8 @@ pub fn trained(graph: &Graph, patterns: &[String]) -> Result<Vec<ValueId>, PassE
 }
 
 /// `; nearest: a, b, c`.
-fn nearest<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let bare: String = pattern.chars().filter(|c| *c != '*').collect();
-    let mut scored: Vec<(f64, &str)> = names.map(|n| (strsim::jaro_winkler(n, &bare), n)).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let names: Vec<&str> = scored.into_iter().take(3).map(|s| s.1).collect();
+fn nearest_text<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names = nearest(pattern, names);
     if names.is_empty() { String::new() } else { format!("; nearest: {}", names.join(", ")) }
 }
 
@@ -72,8 +70,8 @@ mod tests {
         assert_eq!(pick(&["fc[0].b", "x", "x"]).as_deref(), Ok("x fc[0].b"));
         assert_eq!(pick(&["*"]).as_deref(), Ok("x fc.w fc[0].b"));
         let error = pick(&["fd.w", "*.q"]).expect_err("nothing");
-        assert!(error.contains("'fd.w'") && error.contains("nearest: fc.w") && error.contains("'*.q'"), "{error}");
+        assert!(error.contains("`fd.w`") && error.contains("nearest: fc.w") && error.contains("`*.q`"), "{error}");
         let error = pick(&["n", "i*"]).expect_err("integers");
-        assert!(error.contains("'n' i64[1]") && error.contains("'ids' i64[2]"), "{error}");
+        assert!(error.contains("`n` i64[1]") && error.contains("`ids` i64[2]"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use lorac_ir::{Dim, Graph, verify};
 use lorac_ops::infer;
-use lorac_passes::{Lora, PassError, cumsum_to_i32, fuse_dense, insert_lora, select, specialize_empty_cache};
+use lorac_passes::{Lora, Method, PassError, Use, cumsum_to_i32, fuse_dense, select, specialize_empty_cache};
 
 fn check(inputs: &str, body: &str, fact: &str, pass: impl FnOnce(&mut Graph) -> Result<usize, PassError>) {
     let text = format!("graph g({inputs}, %keep: bool[K]) -> %y {{ {body} }}");
@@ -33,8 +33,8 @@ fn a_dense_layer() {
 fn a_branch() {
     check("%x: f32[N,4]", DENSE, "f32[M,2]", |graph| {
         let targets = select(graph, &["w"]).expect("a target");
-        let lora = Lora { rank: 1, alpha: 1.0, rslora: false };
-        insert_lora(graph, &targets, &lora).map(|branches| branches.len())
+        let lora = Lora { rank: 1, alpha: 1.0, ..Lora::default() };
+        lora.insert(graph, &targets, Use::Verify).map(|inserted| inserted.deltas.len())
     });
 }
 

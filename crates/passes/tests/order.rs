@@ -2,12 +2,12 @@
 
 use lorac_ir::{Graph, ValueId};
 use lorac_ops::{Array, Random, evaluate, infer};
-use lorac_passes::{
-    Branch, Lora, differentiate, insert_lora, insert_lora_for, mean_squared_error, prepare, reassociate, remove_dead,
-    select,
-};
+use lorac_passes::{Lora, Method, Use, differentiate, mean_squared_error, prepare, reassociate, remove_dead, select};
 
-const LORA: Lora = Lora { rank: 2, alpha: 3.0, rslora: false };
+fn lora() -> Lora {
+    Lora { rank: 2, alpha: 3.0, ..Lora::default() }
+}
+
 /// Far more than pays for 12 x 20 matrices, and far less.
 const MANY: usize = 1000;
 const FEW: usize = 3;
@@ -38,15 +38,11 @@ fn ops(graph: &Graph, name: &str) -> usize {
 fn step(turned: bool, tokens: Option<usize>) -> (Graph, Vec<Array>) {
     let mut graph = model(turned);
     let targets = select(&graph, &["w"]).expect("a target");
-    let made = match tokens {
-        Some(tokens) => insert_lora_for(&mut graph, &targets, &LORA, tokens),
-        None => insert_lora(&mut graph, &targets, &LORA),
-    };
-    let branches: Vec<Branch> = made.expect("inserts");
+    let inserted = lora().insert(&mut graph, &targets, Use::Train { tokens }).expect("inserts");
     prepare(&mut graph, &[], &[]).expect("prepares");
     let (y, t) = (graph.outputs()[0], graph.find("t").expect("t"));
     let loss = mean_squared_error(&mut graph, y, t).expect("a loss");
-    let trained: Vec<ValueId> = branches.iter().flat_map(|b| [b.a, b.b]).collect();
+    let trained: Vec<ValueId> = inserted.params.iter().map(|p| p.value).collect();
     let mut outputs = vec![loss];
     outputs.extend(differentiate(&mut graph, loss, &trained).expect("differentiates"));
     graph.set_outputs(outputs).expect("outputs");
@@ -97,7 +93,7 @@ fn a_weight_that_two_products_share_keeps_its_branches() {
         }",
     );
     let targets = select(&graph, &["w"]).expect("a target");
-    insert_lora_for(&mut graph, &targets, &LORA, MANY).expect("inserts");
+    lora().insert(&mut graph, &targets, Use::Train { tokens: Some(MANY) }).expect("inserts");
     assert_eq!(ops(&graph, "Gemm"), 4, "{}", lorac_ir::print(&graph));
 }
 

@@ -14,22 +14,27 @@ use std::path::{Path, PathBuf};
 pub struct Checkpoint {
     /// Steps taken.
     pub step: u64,
-    /// theta, m and v, f32.
-    pub state: [Vec<f32>; 3],
+    /// theta and what the optimizer keeps, by name, f32.
+    pub state: Vec<(String, Vec<f32>)>,
 }
-
-const NAMES: [&str; 3] = ["theta", "m", "v"];
 
 impl Checkpoint {
     /// The state of a running training.
     pub fn of(step: &Step) -> Result<Checkpoint, TrainError> {
-        let get = |name: &str| Ok::<_, TrainError>(step.program.state(name)?.to_vec::<f32>()?);
-        Ok(Checkpoint { step: step.taken, state: [get("theta")?, get("m")?, get("v")?] })
+        let names = step.update.slots.iter().map(|s| s.input.clone());
+        let get = |name: String| {
+            let values = step.program.state(&name)?.to_vec::<f32>()?;
+            Ok::<_, TrainError>((name, values))
+        };
+        Ok(Checkpoint { step: step.taken, state: names.map(get).collect::<Result<_, _>>()? })
     }
 
     /// Puts the state back.
+    ///
+    /// # Errors
+    /// State that the program does not have, or of another size.
     pub fn restore(&self, step: &mut Step) -> Result<(), TrainError> {
-        for (name, data) in NAMES.iter().zip(&self.state) {
+        for (name, data) in &self.state {
             step.program.set_state(name, &Tensor::vector(data))?;
         }
         step.taken = self.step;
@@ -41,9 +46,10 @@ impl Checkpoint {
         let path = folder.join(format!("step-{}.safetensors", self.step));
         let fail = |e: &dyn std::fmt::Display| TrainError::file(&path, e);
         std::fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-        let bytes: Vec<Vec<u8>> = self.state.iter().map(|v| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
-        let views = NAMES.iter().zip(&bytes).zip(&self.state).map(|((name, bytes), data)| {
-            TensorView::new(Dtype::F32, vec![data.len()], bytes).map(|view| (name.to_string(), view))
+        let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes: Vec<Vec<u8>> = self.state.iter().map(|(_, v)| bytes(v)).collect();
+        let views = self.state.iter().zip(&bytes).map(|((name, data), bytes)| {
+            TensorView::new(Dtype::F32, vec![data.len()], bytes).map(|view| (name.clone(), view))
         });
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
         let meta = HashMap::from([("step".to_string(), self.step.to_string())]);
@@ -55,22 +61,24 @@ impl Checkpoint {
         Ok(path)
     }
 
-    /// Reads what [`Checkpoint::save`] wrote.
+    /// Reads what [`Checkpoint::save`] wrote, in the order of the names.
     pub fn load(path: &Path) -> Result<Checkpoint, TrainError> {
         let fail = |e: &dyn std::fmt::Display| TrainError::file(path, e);
         let bytes = std::fs::read(path).map_err(|e| fail(&e))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| fail(&e))?;
         let step = header.metadata().as_ref().and_then(|m| m.get("step")?.parse().ok());
-        let step = step.ok_or_else(|| TrainError::file(path, "no step number: not a checkpoint of lorac"))?;
+        let step = step.ok_or_else(|| TrainError::file(path, "it has no step number: not a checkpoint of lorac"))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(&e))?;
-        let read = |name: &str| -> Result<Vec<f32>, TrainError> {
-            let view = file.tensor(name).map_err(|e| fail(&e))?;
-            match view.dtype() {
-                Dtype::F32 => Ok(view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect()),
-                other => Err(TrainError::file(path, format!("{name} is {other:?}, wanted F32"))),
+        let mut state = Vec::new();
+        for (name, view) in file.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(TrainError::file(path, format!("`{name}` is {:?}, expected F32", view.dtype())));
             }
-        };
-        Ok(Checkpoint { step, state: [read("theta")?, read("m")?, read("v")?] })
+            let values = view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect();
+            state.push((name, values));
+        }
+        state.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Checkpoint { step, state })
     }
 }
 
@@ -81,7 +89,9 @@ mod tests {
     #[test]
     fn round_trip_and_damage() {
         let folder = tempfile::tempdir().expect("temp");
-        let c = Checkpoint { step: 7, state: [vec![1.0, -2.5], vec![0.0, 1e-9], vec![3.0, f32::MIN_POSITIVE]] };
+        let named = |name: &str, values: [f32; 2]| (name.to_string(), values.to_vec());
+        let state = vec![named("m", [0.0, 1e-9]), named("theta", [1.0, -2.5]), named("v", [3.0, f32::MIN_POSITIVE])];
+        let c = Checkpoint { step: 7, state };
         let path = c.save(folder.path()).expect("saves");
         assert_eq!(Checkpoint::load(&path).expect("loads"), c);
         assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);

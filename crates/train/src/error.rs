@@ -2,6 +2,8 @@
 
 use lorac_data::DataError;
 use lorac_ir::TensorError;
+use lorac_onnx::OnnxError;
+use lorac_passes::LayoutError;
 use lorac_runtime::RuntimeError;
 use std::path::PathBuf;
 
@@ -17,10 +19,21 @@ pub enum TrainError {
     /// A tensor does not fit.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// The loss or its gradient is no number any more.
+    /// The parameters do not fit their layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The graph cannot be encoded.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// A batch without a field that the model takes.
+    #[error("the batch has no `{field}`, which the model takes")]
+    NoField {
+        /// The field.
+        field: String,
+    },
+    /// The loss or its gradient is NaN or infinite.
     #[error(
-        "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} are in {}. \
-         Lower train.optimizer.adamw.lr, or look at the batch",
+        "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} are in {}",
         kept(*.good),
         .checkpoint.display()
     )]
@@ -31,7 +44,7 @@ pub enum TrainError {
         loss: f64,
         /// Global norm of its gradient.
         norm: f64,
-        /// Whether any parameters gave a loss that is a number.
+        /// Whether any parameters gave a finite loss.
         good: bool,
         /// Where the last of these are; where there are none, those that the training began with.
         checkpoint: PathBuf,
@@ -47,10 +60,28 @@ pub enum TrainError {
 }
 
 fn kept(good: bool) -> &'static str {
-    if good { "the last good parameters, which gave a loss," } else { "no parameters gave a loss: the first ones" }
+    if good {
+        "the last good parameters, which gave a finite loss,"
+    } else {
+        "no parameters gave a finite loss: the first ones"
+    }
 }
 
 impl TrainError {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            TrainError::Runtime(e) => e.code(),
+            TrainError::Data(e) => e.code(),
+            TrainError::Onnx(e) => e.code(),
+            TrainError::Tensor(_) => "train::tensor",
+            TrainError::Layout(_) => "train::layout",
+            TrainError::NoField { .. } => "train::no_field",
+            TrainError::Diverged { .. } => "train::diverged",
+            TrainError::File { .. } => "train::file",
+        }
+    }
+
     pub(crate) fn file(path: &std::path::Path, why: impl ToString) -> TrainError {
         TrainError::File { path: path.to_path_buf(), why: why.to_string() }
     }

@@ -1,57 +1,28 @@
-//! Examples as tensors, under the names that a graph has for them.
+//! Batches under the names that a model has for them.
 
 use crate::TrainError;
-use lorac_data::old::{Batch, collate};
-use lorac_data::{Encoded, IGNORE, PadTo};
+use lorac_data::Batch;
 use lorac_ir::{DType, Dim, Tensor, TensorError};
 use lorac_runtime::Program;
 
-/// Encoded examples with their labels.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    /// Token ids of every example.
-    pub encoded: Vec<Encoded>,
-    /// One label an example.
-    pub labels: Vec<usize>,
-    /// Id of the padding token.
-    pub pad_id: i64,
-    /// Shape to pad batches to.
-    pub pad: PadTo,
-}
-
-impl Dataset {
-    /// The batch of the examples at `rows`, with `pad.rows` overridden.
-    pub fn batch(&self, rows: &[usize], fill: usize) -> Result<Batch, TrainError> {
-        let items: Vec<&Encoded> = rows.iter().filter_map(|i| self.encoded.get(*i)).collect();
-        let labels: Vec<usize> = rows.iter().filter_map(|i| self.labels.get(*i).copied()).collect();
-        Ok(collate(&items, &labels, self.pad_id, &PadTo { rows: fill, ..self.pad })?)
-    }
-}
-
-/// The graph's names for the parts of a batch; `None` where it does not take one.
-#[derive(Clone, Debug, Default)]
+/// What a model is fed with.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Feeds {
-    /// `input_ids` with its element type.
-    pub ids: Option<(String, DType)>,
-    /// `attention_mask` with its element type.
-    pub mask: Option<(String, DType)>,
-    /// `token_type_ids` with its element type.
-    pub types: Option<(String, DType)>,
-    /// `position_ids` with its element type.
-    pub positions: Option<(String, DType)>,
-    /// The labels, i64.
-    pub labels: Option<Labels>,
+    /// Inputs that take a field of the batch.
+    pub inputs: Vec<Binding>,
     /// Inputs that take the same in every batch.
     pub constants: Vec<Constant>,
 }
 
-/// What is labelled, with the name of the input.
+/// An input that takes a field of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Labels {
-    /// A class for every row.
-    OfRows(String),
-    /// Every token is its own label, padding has none: the graph compares it with the logits of the token before.
-    OfTokens(String),
+pub struct Binding {
+    /// The field: `input_ids`, `labels`.
+    pub field: String,
+    /// The model's name for it.
+    pub input: String,
+    /// The element type that the model takes.
+    pub dtype: DType,
 }
 
 /// An input of zeros: a cache without an entry, or a switch that is off.
@@ -77,35 +48,22 @@ impl Constant {
 }
 
 impl Feeds {
-    /// The batch's tensors by name, those that `program` takes.
+    /// The batch's tensors by the model's names, those that `program` takes.
     pub fn for_program(&self, program: &dyn Program, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut all = self.tensors(batch)?;
         all.retain(|(name, _)| program.inputs().iter().any(|p| p.name == *name));
         Ok(all)
     }
 
-    /// The batch's tensors by name.
+    /// The batch's tensors by the model's names.
+    ///
+    /// # Errors
+    /// A field that the batch does not have.
     pub fn tensors(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
-        let dims = [batch.rows, batch.len];
-        let positions = self.positions.as_ref().map(|_| positions(batch)).unwrap_or_default();
-        let parts = [
-            (&self.ids, &batch.input_ids),
-            (&self.mask, &batch.attention_mask),
-            (&self.types, &batch.token_type_ids),
-            (&self.positions, &positions),
-        ];
         let mut out = Vec::new();
-        for (name, data) in parts {
-            if let Some((name, dtype)) = name {
-                out.push((name.clone(), cast(*dtype, &dims, data)?));
-            }
-        }
-        match &self.labels {
-            Some(Labels::OfRows(name)) => {
-                out.push((name.clone(), Tensor::from_slice(&[batch.rows], &batch.labels)?));
-            }
-            Some(Labels::OfTokens(name)) => out.push((name.clone(), Tensor::from_slice(&dims, &tokens(batch))?)),
-            None => {}
+        for Binding { field, input, dtype } in &self.inputs {
+            let tensor = batch.get(field).ok_or_else(|| TrainError::NoField { field: field.clone() })?;
+            out.push((input.clone(), cast(*dtype, tensor)?));
         }
         for constant in &self.constants {
             out.push((constant.name.clone(), constant.tensor(batch.rows)?));
@@ -120,33 +78,13 @@ impl Feeds {
     }
 }
 
-/// Places of the tokens in their rows; padding keeps the last one.
-fn positions(batch: &Batch) -> Vec<i64> {
-    let row = |mask: &[i64]| {
-        let mut seen = 0;
-        let place = |m: &i64| {
-            seen += m;
-            (seen - 1).max(0)
-        };
-        mask.iter().map(place).collect::<Vec<i64>>()
-    };
-    batch.attention_mask.chunks(batch.len.max(1)).flat_map(row).collect()
-}
-
-/// The tokens of rows that stand for an example; [`IGNORE`] for all else.
-fn tokens(batch: &Batch) -> Vec<i64> {
-    let real = batch.real_rows * batch.len;
-    let counted = batch.attention_mask.iter().enumerate().map(|(i, m)| i < real && *m != 0);
-    batch.input_ids.iter().zip(counted).map(|(id, counted)| if counted { *id } else { IGNORE }).collect()
-}
-
-fn cast(dtype: DType, dims: &[usize], data: &[i64]) -> Result<Tensor, TrainError> {
-    if dtype == DType::I64 {
-        return Ok(Tensor::from_slice(dims, data)?);
+fn cast(dtype: DType, tensor: &Tensor) -> Result<Tensor, TrainError> {
+    if tensor.dtype() == dtype {
+        return Ok(tensor.clone());
     }
-    let floats: Vec<f64> = data.iter().map(|n| *n as f64).collect();
-    let got = DType::I64;
-    Ok(Tensor::from_f64(dtype, dims, &floats).ok_or(TensorError::DType { want: dtype, got })?)
+    let unfit = TensorError::DType { want: dtype, got: tensor.dtype() };
+    let cast = tensor.to_f64().and_then(|data| Tensor::from_f64(dtype, tensor.dims(), &data));
+    Ok(cast.ok_or(unfit)?)
 }
 
 #[cfg(test)]
@@ -154,29 +92,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_labels_and_padding_is_none() {
-        let encoded = [vec![5, 6, 7], vec![8]].map(|ids| Encoded { type_ids: vec![0; ids.len()], ids });
-        let pad = PadTo { multiple: 1, ..PadTo::default() };
-        let data = Dataset { encoded: encoded.to_vec(), labels: vec![0, 0], pad_id: 9, pad };
-        let name = |n: &str| Some((n.to_string(), DType::I64));
+    fn fields_get_the_models_names_and_types_and_caches_the_batch() {
+        let binding = |field: &str, input: &str, dtype| Binding { field: field.into(), input: input.into(), dtype };
         let cache = Constant {
             name: "past".into(),
             dtype: DType::F32,
             dims: vec![Dim::named("N"), Dim::Known(2), Dim::Known(0)],
             batch: Some("N".into()),
         };
-        let feeds = Feeds {
-            ids: name("input_ids"),
-            positions: name("position_ids"),
-            labels: Some(Labels::OfTokens("labels".into())),
-            constants: vec![cache],
-            ..Feeds::default()
-        };
-        let tensors = feeds.tensors(&data.batch(&[0, 1], 3).expect("fits")).expect("tensors");
-        let ints = |i: usize| tensors[i].1.to_vec::<i64>().expect("i64");
-        assert_eq!(ints(0), [5, 6, 7, 8, 9, 9, 9, 9, 9]);
-        assert_eq!(ints(1), [0, 1, 2, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(ints(2), [5, 6, 7, 8, -100, -100, -100, -100, -100]);
-        assert_eq!(tensors[3].1.dims(), [3, 2, 0]);
+        let inputs = vec![binding("input_ids", "ids:0", DType::I32), binding("labels", "labels", DType::I64)];
+        let feeds = Feeds { inputs, constants: vec![cache] };
+        let vector = |data: &[i64]| Tensor::vector(data);
+        let tensors = vec![("labels".to_string(), vector(&[1, 0, 1])), ("input_ids".to_string(), vector(&[5, 6, 7]))];
+        let batch = Batch { tensors, rows: 3, real_rows: 3, tokens: 3 };
+        let got = feeds.tensors(&batch).expect("fits");
+        assert_eq!(got.iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["ids:0", "labels", "past"]);
+        assert_eq!(got[0].1.to_vec::<i32>().expect("i32"), [5, 6, 7]);
+        assert_eq!(got[2].1.dims(), [3, 2, 0]);
+        assert_eq!(feeds.caches().collect::<Vec<_>>(), ["past"]);
+
+        let lacking = Batch { tensors: Vec::new(), ..batch };
+        assert!(feeds.tensors(&lacking).expect_err("no fields").to_string().contains("`input_ids`"));
     }
 }

@@ -1,7 +1,8 @@
 //! Epochs of steps.
 
-use crate::{Checkpoint, Dataset, Feeds, Schedule, Step, TrainError, number};
-use lorac_data::Sampler;
+use crate::schedule::LearningRate;
+use crate::{Checkpoint, Feeds, Step, TrainError, number};
+use lorac_data::{Dataset, Sampler};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +12,14 @@ use std::time::Instant;
 pub struct Fit<'a> {
     /// The examples.
     pub data: &'a Dataset,
-    /// The graph's names for a batch.
+    /// The model's names for a batch.
     pub feeds: &'a Feeds,
     /// Order of the examples; its batches are one step each.
     pub sampler: &'a Sampler,
     /// Rows that every batch is filled up to.
     pub rows: usize,
     /// The learning rate; its `total` is the number of steps.
-    pub schedule: Schedule,
+    pub rate: LearningRate,
     /// Folder of checkpoints.
     pub checkpoints: PathBuf,
     /// Steps between checkpoints; `None` for none but the necessary.
@@ -62,7 +63,7 @@ pub struct Summary {
     /// Tokens, padding excluded.
     pub tokens: u64,
     /// The checkpoint of a training that was stopped.
-    pub interrupted: Option<PathBuf>,
+    pub interrupted_at: Option<PathBuf>,
 }
 
 /// Steps between copies of the state that leave the device, to go back to.
@@ -80,20 +81,20 @@ pub fn fit(
     let start = Instant::now();
     let (mut losses, mut tokens) = (Vec::new(), 0u64);
     let per_epoch = fit.sampler.batches_per_epoch().max(1) as u64;
-    let mut interrupted = None;
+    let mut interrupted_at = None;
     let mut good: Option<Checkpoint> = None;
     'epochs: for epoch in step.taken / per_epoch.. {
         let skip = (step.taken - epoch * per_epoch) as usize;
         for rows in fit.sampler.epoch(epoch).skip(skip) {
-            if step.taken >= fit.schedule.total {
+            if step.taken >= fit.rate.total {
                 break 'epochs;
             }
             if fit.stop.load(Ordering::Relaxed) {
-                interrupted = Some(Checkpoint::of(step)?.save(&fit.checkpoints)?);
+                interrupted_at = Some(Checkpoint::of(step)?.save(&fit.checkpoints)?);
                 break 'epochs;
             }
             let batch = fit.data.batch(&rows, fit.rows)?;
-            let lr = fit.schedule.at(step.taken);
+            let lr = fit.rate.at(step.taken);
             // Whether parameters are good shows in the step that is computed with them.
             let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
                 true => Some(Checkpoint::of(step)?),
@@ -135,6 +136,6 @@ pub fn fit(
         loss_last: tail.iter().sum::<f64>() / tail.len() as f64,
         seconds: start.elapsed().as_secs_f64(),
         tokens,
-        interrupted,
+        interrupted_at,
     })
 }

@@ -1,13 +1,12 @@
-//! The loop: one step after another, a schedule, checkpoints, metrics.
+//! The loop: one step after another, a learning rate over time, checkpoints, evaluations.
 //!
-//! This crate knows programs, batches and numbers; it must never know a graph, a model file or a pipeline.
+//! This crate knows graphs as what [`lorac_passes::training_step`] made of them, engines and batches; it must never know
+//! what a model file, a pipeline or a task is.
 //!
 //! ```
-//! use lorac_train::{Decay, Schedule};
-//! let schedule = Schedule { lr: 1e-3, warmup: 2, total: 10, decay: Decay::Linear };
-//! assert_eq!(schedule.at(0), 0.5e-3);
-//! assert_eq!(schedule.at(2), 1e-3);
-//! assert_eq!(schedule.at(10), 0.0);
+//! use lorac_train::{LearningRate, Linear};
+//! let rate = LearningRate { lr: 1e-3, total: 10, schedule: Linear { warmup: 0.2 }.into() };
+//! assert_eq!((rate.at(0), rate.at(2), rate.at(10)), (0.5e-3, 1e-3, 0.0));
 //! ```
 
 mod checkpoint;
@@ -15,17 +14,25 @@ mod error;
 mod evaluate;
 mod feed;
 mod fit;
+mod init;
+mod metric;
 mod noise;
 mod number;
+mod program;
 mod schedule;
+mod scores;
 mod step;
 
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
-pub use evaluate::{ClassScores, LanguageScores, NLL, Scores, TOKENS, evaluate_classes, evaluate_language};
-pub use feed::{Constant, Dataset, Feeds, Labels};
+pub use evaluate::{Evaluate, evaluate};
+pub use feed::{Binding, Constant, Feeds};
 pub use fit::{Event, Fit, Summary, fit};
+pub use init::initial_theta;
+pub use metric::*;
 pub use noise::Noise;
 pub use number::number;
-pub use schedule::{Decay, Schedule};
+pub use program::{compile_graph, noise, theta_program, training_program};
+pub use schedule::*;
+pub use scores::{Score, Scores};
 pub use step::{Step, StepResult};

@@ -6,6 +6,7 @@ use crate::example::{Example, Field};
 use crate::format::TEXT;
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
+use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,14 @@ pub enum Rest {
     Drop,
     /// They become a block that batches pad, unless it is a single token
     Pad,
+}
+
+impl Check for Blocks {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(tokens) = self.tokens {
+            problems.range("tokens", tokens as f64, 2.0, 1e6);
+        }
+    }
 }
 
 impl Encode for Blocks {

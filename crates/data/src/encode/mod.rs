@@ -4,52 +4,15 @@ use crate::error::DataError;
 use crate::example::Example;
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// Declares an encoder's module and lists it in [`Inputs`]: one line an encoder, `module: Type`. The module's name is its
-/// key in a pipeline.
-///
-/// `cargo fmt` does not see modules that a macro declares; `rustfmt --edition 2024 FILE` formats one.
-macro_rules! members {
-    ($($module:ident: $encoder:ident,)*) => {
-        $(mod $module;)*
-        $(pub use $module::*;)*
+pub use blocks::Rest;
 
-        /// What of a row a model is fed.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "snake_case")]
-        #[allow(missing_docs)] // The types say what they are.
-        pub enum Inputs {
-            $($encoder($encoder)),*
-        }
-
-        impl Inputs {
-            /// The keys of all encoders.
-            pub const NAMES: &[&str] = &[$(stringify!($module)),*];
-
-            /// The encoder's key in a pipeline: `text`.
-            #[must_use]
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$encoder(_) => stringify!($module)),*
-                }
-            }
-
-            /// The encoder.
-            #[must_use]
-            pub fn encoder(&self) -> &dyn Encode {
-                match self {
-                    $(Self::$encoder(encoder) => encoder),*
-                }
-            }
-        }
-    };
-}
-
-members! {
-    text: Text,
-    blocks: Blocks,
+lorac_config::choices! {
+    /// What of a row a model is fed.
+    pub enum Inputs: Encode {
+        text: Text,
+        blocks: Blocks,
+    }
 }
 
 /// From rows to examples, of which it makes all fields but the targets.
@@ -84,6 +47,6 @@ mod tests {
             assert!(serde_json::to_value(inputs).unwrap().get(inputs.name()).is_some());
             assert!(Inputs::NAMES.contains(&inputs.name()));
         }
-        assert_eq!((text.encoder().columns(), blocks.encoder().columns()), (vec!["review"], vec!["text"]));
+        assert_eq!((text.columns(), blocks.columns()), (vec!["review"], vec!["text"]));
     }
 }

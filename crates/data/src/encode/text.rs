@@ -5,6 +5,7 @@ use crate::error::DataError;
 use crate::example::{Example, Field};
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
+use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,10 @@ use serde::{Deserialize, Serialize};
 pub struct Text {
     /// Column of the text
     pub column: String,
+}
+
+impl Check for Text {
+    fn check(&self, _: &mut Problems) {}
 }
 
 impl Encode for Text {

@@ -13,10 +13,6 @@ use std::sync::Arc;
 pub struct Csv;
 
 impl Format for Csv {
-    fn name(&self) -> &'static str {
-        "csv"
-    }
-
     fn about(&self) -> &'static str {
         "Comma-separated values with a header"
     }

@@ -14,10 +14,6 @@ use std::sync::Arc;
 pub struct JsonLines;
 
 impl Format for JsonLines {
-    fn name(&self) -> &'static str {
-        "jsonl"
-    }
-
     fn about(&self) -> &'static str {
         "JSON Lines"
     }

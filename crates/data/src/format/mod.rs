@@ -8,30 +8,17 @@ use crate::row::Row;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Declares a format's module and lists it in [`FORMATS`]: one line a format, `module: Type`.
-///
-/// `cargo fmt` does not see modules that a macro declares; `rustfmt --edition 2024 FILE` formats one.
-macro_rules! members {
-    ($($module:ident: $format:ident,)*) => {
-        $(mod $module;)*
-        $(pub use $module::$format;)*
-
-        /// Every format there is.
-        pub static FORMATS: &[&dyn Format] = &[$(&$format),*];
+lorac_config::members! {
+    /// Every format by its key in a pipeline.
+    pub static FORMATS: dyn Format = {
+        csv: Csv,
+        jsonl: JsonLines,
+        txt: Text,
     };
 }
 
-members! {
-    csv: Csv,
-    jsonl: JsonLines,
-    text: Text,
-}
-
 /// How a file, or a folder of files, is written.
-pub trait Format: Sync {
-    /// Its key in a pipeline: `csv`.
-    fn name(&self) -> &'static str;
-
+pub trait Format {
     /// What it is, in one line: `Comma-separated values with a header`.
     fn about(&self) -> &'static str;
 
@@ -62,14 +49,14 @@ pub struct Rows {
 /// The format with this name.
 #[must_use]
 pub fn format(name: &str) -> Option<&'static dyn Format> {
-    FORMATS.iter().copied().find(|format| format.name() == name)
+    FORMATS.iter().find(|(known, _)| *known == name).map(|(_, format)| *format as &dyn Format)
 }
 
-/// The format that the end of a file's name stands for; case does not count.
+/// The name of the format that the end of a file's name stands for; case does not count.
 #[must_use]
-pub fn of(path: &Path) -> Option<&'static dyn Format> {
+pub fn of(path: &Path) -> Option<&'static str> {
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-    FORMATS.iter().copied().find(|format| format.extensions().contains(&extension.as_str()))
+    FORMATS.iter().find(|(_, format)| format.extensions().contains(&extension.as_str())).map(|(name, _)| *name)
 }
 
 #[cfg(test)]
@@ -78,13 +65,13 @@ mod tests {
 
     #[test]
     fn formats_are_found_by_name_and_by_file() {
-        for one in FORMATS {
-            assert_eq!(format(one.name()).unwrap().about(), one.about());
+        for (name, one) in FORMATS {
+            assert_eq!(format(name).unwrap().about(), one.about());
             for extension in one.extensions() {
-                assert_eq!(of(&Path::new("a").with_extension(extension)).unwrap().name(), one.name(), "{extension}");
+                assert_eq!(of(&Path::new("a").with_extension(extension)), Some(*name), "{extension}");
             }
         }
-        let name = |path| of(Path::new(path)).map(Format::name);
+        let name = |path| of(Path::new(path));
         assert_eq!(name("a/B.CSV"), Some("csv"));
         assert_eq!(name("b.jsonl"), Some("jsonl"));
         assert_eq!((name("b.xyz"), name("csv")), (None, None));
@@ -93,10 +80,10 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        for format in FORMATS {
+        for (name, format) in FORMATS {
             let opened = format.open(Path::new("no/such.file"));
             let error = opened.and_then(|mut opened| opened.rows.next().unwrap()).unwrap_err();
-            assert!(error.to_string().contains("such.file"), "{}: {error}", format.name());
+            assert!(error.to_string().contains("such.file"), "{name}: {error}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{OutputError, write_atomic};
 use crate::pipeline::Loaded;
-use crate::verify::Verified;
+use crate::verify::VerifyReport;
 use lorac_train::Scores;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Manifest {
     pub model_parameters: usize,
     pub train: TrainRecord,
     pub eval: Evaluation,
-    pub verify: Verified,
+    pub verify: VerifyReport,
     /// Largest resident size of the process, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     pub artifacts: Vec<Artifact>,
@@ -52,7 +52,7 @@ pub struct InputRecord {
     pub path: String,
 }
 
-/// What computed.
+/// The execution engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct RuntimeRecord {
@@ -62,7 +62,7 @@ pub struct RuntimeRecord {
     pub threads: Option<usize>,
 }
 
-/// A matrix that was adapted.
+/// A weight that was adapted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct TargetRecord {
@@ -70,10 +70,12 @@ pub struct TargetRecord {
     pub roles: Vec<String>,
     /// The pattern that picked it.
     pub pattern: String,
-    /// `[in, out]`.
-    pub shape: [usize; 2],
-    pub rank: usize,
-    pub scale: f64,
+    /// `[in, out]` of a matrix or a slice of one, else the weight's own.
+    pub shape: Vec<usize>,
+    /// LoRA rank r; none where the weight was adapted otherwise.
+    pub rank: Option<usize>,
+    /// What B A is multiplied by.
+    pub scale: Option<f64>,
 }
 
 /// The training.
@@ -93,7 +95,7 @@ pub struct TrainRecord {
 }
 
 /// The same examples before and after.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Evaluation {
     pub before: Scores,
@@ -125,7 +127,7 @@ pub struct MetricsEval {
 impl MetricsEval {
     /// The line of an evaluation.
     pub fn new(when: &str, scores: &Scores) -> MetricsEval {
-        MetricsEval { eval: when.into(), scores: *scores }
+        MetricsEval { eval: when.into(), scores: scores.clone() }
     }
 }
 

@@ -41,8 +41,23 @@ pub struct PeftModule {
     pub rows: usize,
     /// Length of its results.
     pub cols: usize,
-    /// s.
-    pub scale: f64,
+    /// alpha.
+    pub alpha: f64,
+    /// Whether the scale is alpha / sqrt(r) and not alpha / r.
+    pub rslora: bool,
+}
+
+impl PeftModule {
+    /// r.
+    pub fn rank(&self) -> usize {
+        self.a.len() / self.rows.max(1)
+    }
+
+    /// What `B A` is multiplied by.
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank() as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
 }
 
 /// Shape and data of a stored tensor.
@@ -56,7 +71,7 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     for m in &adapter.modules {
-        let rank = m.a.len() / m.rows.max(1);
+        let rank = m.rank();
         tensors.insert(format!("{PREFIX}{}.lora_A.weight", m.name), (vec![rank, m.rows], bytes(&m.a)));
         tensors.insert(format!("{PREFIX}{}.lora_B.weight", m.name), (vec![m.cols, rank], bytes(&m.b)));
     }
@@ -108,15 +123,11 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
 fn patterns(adapter: &PeftAdapter) -> (BTreeMap<&str, usize>, BTreeMap<&str, f64>) {
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
     for m in &adapter.modules {
-        let rank = m.a.len() / m.rows.max(1);
-        let divisor = if adapter.rslora { (rank as f64).sqrt() } else { rank as f64 };
-        // Multiplied back, a quotient may be off in its last digit.
-        let alpha = (m.scale * divisor * 1e9).round() / 1e9;
-        if rank != adapter.rank {
-            ranks.insert(m.name.as_str(), rank);
+        if m.rank() != adapter.rank {
+            ranks.insert(m.name.as_str(), m.rank());
         }
-        if (alpha - adapter.alpha).abs() > 1e-9 {
-            alphas.insert(m.name.as_str(), alpha);
+        if m.alpha != adapter.alpha {
+            alphas.insert(m.name.as_str(), m.alpha);
         }
     }
     (ranks, alphas)
@@ -128,7 +139,7 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     let text = std::fs::read(&path).map_err(OutputError::io(&path))?;
     let config: Value = serde_json::from_slice(&text).map_err(|e| OutputError::content(&path, e))?;
     if config["peft_type"] != "LORA" {
-        return Err(OutputError::content(&path, format!("peft_type is {}, wanted LORA", config["peft_type"])));
+        return Err(OutputError::content(&path, format!("peft_type is {}, expected LORA", config["peft_type"])));
     }
     let number = |key: &str| config[key].as_f64().ok_or_else(|| OutputError::content(&path, format!("no {key}")));
     let (rank, alpha) = (number("r")? as usize, number("lora_alpha")?);
@@ -146,10 +157,10 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     let mut saved = Vec::new();
     for (key, view) in tensors.tensors() {
         let Some(name) = key.strip_prefix(PREFIX) else {
-            return Err(OutputError::content(&file, format!("the key '{key}' does not start with {PREFIX}")));
+            return Err(OutputError::content(&file, format!("the key `{key}` does not start with {PREFIX}")));
         };
         if view.dtype() != Dtype::F32 {
-            return Err(OutputError::content(&file, format!("'{key}' is {:?}, wanted F32", view.dtype())));
+            return Err(OutputError::content(&file, format!("`{key}` is {:?}, expected F32", view.dtype())));
         }
         let data = view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect();
         let entry = (view.shape().to_vec(), data);
@@ -162,15 +173,14 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     saved.sort_by(|a, b| a.0.cmp(&b.0));
     let mut modules = Vec::new();
     for (name, [a, b]) in halves {
-        let wrong = |why: &str| OutputError::content(&file, format!("'{name}': {why}"));
+        let wrong = |why: &str| OutputError::content(&file, format!("`{name}`: {why}"));
         let (Some((da, a)), Some((db, b))) = (a, b) else { return Err(wrong("A or B is missing")) };
         let ([r, rows], [cols, r2]) = (da.as_slice(), db.as_slice()) else { return Err(wrong("A and B are matrices")) };
         if r != r2 || pattern("rank_pattern", &name).unwrap_or(rank as f64) as usize != *r {
             return Err(wrong("A, B and the configuration disagree about the rank"));
         }
         let alpha = pattern("alpha_pattern", &name).unwrap_or(alpha);
-        let scale = alpha / if rslora { (*r as f64).sqrt() } else { *r as f64 };
-        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, scale });
+        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, alpha, rslora });
     }
     let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
     let task = config["task_type"].as_str().unwrap_or_default().to_string();
@@ -204,6 +214,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         assert!(read_peft(folder.path()).expect_err("empty").to_string().contains("adapter_config.json"));
         std::fs::write(folder.path().join("adapter_config.json"), r#"{"peft_type":"IA3"}"#).expect("writes");
-        assert!(read_peft(folder.path()).expect_err("other").to_string().contains("wanted LORA"));
+        assert!(read_peft(folder.path()).expect_err("other").to_string().contains("expected LORA"));
     }
 }

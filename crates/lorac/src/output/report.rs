@@ -1,15 +1,15 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
 use super::{Manifest, OutputError};
-use lorac_train::{Event, Scores};
+use lorac_train::{Event, Score, Scores};
 use plotters::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
 
 const STYLE: &str = include_str!("report.css");
 
-/// The page. `missed` says which gates the run failed, in words.
-pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String, OutputError> {
+/// The page. `failed_gates` says which gates the run failed, in words.
+pub fn report(m: &Manifest, steps: &[Event], failed_gates: &[String]) -> Result<String, OutputError> {
     let (before, after) = (&m.eval.before, &m.eval.after);
     let verdict = if m.verify.passed { "passed" } else { "failed" };
     let mut page = String::new();
@@ -20,14 +20,14 @@ pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String
          content=\"width=device-width\"><title>{title}: lorac</title><style>{STYLE}</style><main><h1>{title}</h1>\
          <p class=\"lead\">{} on {} held out. Verification {verdict}.</p>",
         headline(before, after),
-        after.of(),
+        after.count,
     );
-    for gate in missed {
+    for gate in failed_gates {
         let _ = write!(page, "<p class=\"missed\">Gate missed: {}.</p>", escape(gate));
     }
-    let row = |(name, a): (&str, f64), b: f64| format!("<tr><th>{name}<td>{b:.4}<td>{a:.4}<td>{:+.4}", a - b);
-    let pairs = after.named().into_iter().zip(before.named());
-    let scores: Vec<String> = pairs.map(|(a, (_, b))| row(a, b)).collect();
+    let row = |name: &str, a: f64, b: f64| format!("<tr><th>{}<td>{b:.4}<td>{a:.4}<td>{:+.4}", escape(name), a - b);
+    let pairs = after.scores.iter().zip(&before.scores);
+    let scores: Vec<String> = pairs.map(|(a, b)| row(&a.name, a.value, b.value)).collect();
     section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
     let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
     let rate = format!(
@@ -41,19 +41,21 @@ pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String
         .iter()
         .map(|t| {
             let (name, roles) = (escape(&t.name), escape(&t.roles.join(", ")));
-            let [rows, cols] = t.shape;
-            let facts = [roles, format!("{rows} x {cols}"), t.rank.to_string(), t.scale.to_string()];
+            let shape = t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+            let rank = t.rank.map_or("-".to_string(), |r| r.to_string());
+            let scale = t.scale.map_or("-".to_string(), |s| s.to_string());
+            let facts = [roles, shape, rank, scale];
             format!("<tr><td>{name}{}", facts.map(whole).concat())
         })
         .collect();
     let share = 100.0 * m.trainable_parameters as f64 / m.model_parameters.max(1) as f64;
     let count = format!(
-        "<p>{} matrices, {} trained parameters, {share:.2} % of the model's {}.</p>",
+        "<p>{} weights, {} trained parameters, {share:.2} % of the model's {}.</p>",
         m.targets.len(),
         m.trainable_parameters,
         m.model_parameters
     );
-    let matched = table(&["weight", "role", "in x out", "r", "alpha / r"], &targets);
+    let matched = table(&["weight", "role", "in x out", "LoRA rank r", "alpha / r"], &targets);
     section(&mut page, "What was matched", &(count + &matched));
     section(&mut page, "Verification", &verification(m));
     let files: Vec<String> = m
@@ -73,21 +75,10 @@ pub fn report(m: &Manifest, steps: &[Event], missed: &[String]) -> Result<String
 
 /// The telling score, and how it changed.
 fn headline(before: &Scores, after: &Scores) -> String {
-    match (before, after) {
-        (Scores::Classes(before), Scores::Classes(after)) => {
-            let points = 100.0 * (after.accuracy - before.accuracy);
-            format!(
-                "Accuracy <b>{:.1} %</b>, {points:+.1} points against the model before training,",
-                100.0 * after.accuracy
-            )
-        }
-        _ => {
-            let first = |s: &Scores| s.named().first().copied().unwrap_or(("score", f64::NAN));
-            let ((name, after), (_, before)) = (first(after), first(before));
-            let name = name.replacen('p', "P", 1);
-            format!("{name} <b>{after:.2}</b>, {before:.2} before training,")
-        }
-    }
+    let Some(Score { name, value, .. }) = after.scores.first() else { return String::new() };
+    let name = name.chars().take(1).flat_map(char::to_uppercase).chain(name.chars().skip(1)).collect::<String>();
+    let before = before.scores.first().map_or(f64::NAN, |s| s.value);
+    format!("{} <b>{value:.4}</b>, {before:.4} before training,", escape(&name))
 }
 
 fn verification(m: &Manifest) -> String {

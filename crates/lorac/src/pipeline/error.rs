@@ -1,9 +1,29 @@
 //! What is wrong with a pipeline, with its place in the YAML.
 
+use super::Place;
 use serde::Serialize;
 use std::fmt;
 
-/// One thing that is wrong.
+/// One thing that is wrong, by the place of the value at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable name: `pipeline::unknown_key`.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(code: &'static str, message: impl Into<String>, place: Place) -> Problem {
+        Problem { code, message: message.into(), place, help: None }
+    }
+}
+
+/// One thing that is wrong, as people and machines are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Issue {
     /// Stable name: `pipeline::unknown_key`, `target::no_match`, ...
@@ -16,6 +36,22 @@ pub struct Issue {
     pub column: usize,
     /// What to do.
     pub help: Option<String>,
+}
+
+impl Issue {
+    /// A problem whose place is in the file, or in one of the overrides.
+    pub(super) fn new(problem: Problem, sets: &[String]) -> Issue {
+        let Problem { code, message, place, help } = problem;
+        let (line, column, message) = match place {
+            Place::File { line, column } => (line, column, message),
+            Place::Set { index } => {
+                let set = sets.get(index).map(String::as_str).unwrap_or_default();
+                (0, 0, format!("{message} (with --set {set})"))
+            }
+            Place::Nowhere => (0, 0, message),
+        };
+        Issue { code, message, line, column, help }
+    }
 }
 
 /// A pipeline that cannot be run: everything that is wrong with it.

@@ -1,23 +1,107 @@
 //! Pipelines: YAML to [`Pipeline`], with every mistake shown where it stands.
 
-mod check;
-mod convert;
+mod data;
+mod de;
+mod deploy;
+mod document;
 mod error;
-mod located;
-mod sets;
-mod spec;
+mod metrics;
+mod runtime;
+mod synonyms;
+mod train;
 
-pub use error::{Issue, PipelineError};
-pub use located::Located;
-pub use spec::{
-    Adamw, Adapt, CausalLm, Classify, Data, Deploy, Format, Gates, LoraSpec, Optimizer, Pipeline, Pooling,
-    Runtime, RuntimeSource, Schedule, SourceSpec, Split, Task, Train, Verify, Warmup,
-};
+pub use data::{Data, Split, SplitOptions};
+pub use deploy::{Deploy, Verify};
+pub use document::{Document, Node, Place, Spanned};
+pub use error::{Issue, PipelineError, Problem};
+pub use metrics::{Gate, Metrics};
+pub use runtime::{Runtime, RuntimeSource};
+pub use train::Train;
 
-use crate::error::Error;
 use crate::output::sha256;
+use crate::source::Source;
+use crate::task::TaskChoice;
+use de::Reading;
+use lorac_config::{Check, Problems, nearest};
+use lorac_passes::MethodChoice;
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use synonyms::synonym;
+
+/// A pipeline: from a model and data to a deployable model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// What the run is called; names its output folder
+    pub name: String,
+    /// The model to start from
+    pub model: SourceSpec,
+    /// The tokenizer: a tokenizer.json. Default: the one beside the model
+    pub tokenizer: Option<SourceSpec>,
+    /// What the model is to learn
+    pub task: TaskChoice,
+    /// Examples
+    pub data: Data,
+    /// How the model is adapted
+    pub adapt: Vec<MethodChoice>,
+    /// How long and how fast it learns
+    #[serde(default)]
+    pub train: Train,
+    /// The execution engine
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// What the result is scored by and must reach
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What comes out
+    #[serde(default)]
+    pub deploy: Deploy,
+}
+
+/// A file or folder by its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// A path, pypi:NAME==VERSION/PATH or hf:ORG/NAME@REVISION/PATH
+    #[schemars(with = "String")]
+    pub source: Source,
+    /// sha256 that the file must have; of a folder, that of its sorted list of paths and sums
+    pub sha256: Option<String>,
+}
+
+impl Check for Pipeline {
+    fn check(&self, problems: &mut Problems) {
+        let name = &self.name;
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            problems.report("name", "pipeline::name", format!("`{name}` cannot name a folder"));
+        }
+        problems.within("task", |p| self.task.check(p));
+        problems.within("data", |p| {
+            self.data.check(p);
+            for (key, split) in [("train", &self.data.train), ("eval", &self.data.eval)] {
+                p.within(key, |p| self.task.check_split(split, p));
+            }
+        });
+        if self.adapt.is_empty() {
+            let help = "no method: try - lora: { targets: [\"role:query\", \"role:value\"] }";
+            problems.report("adapt", "pipeline::adapt", help);
+        }
+        problems.within("adapt", |p| {
+            for (i, method) in self.adapt.iter().enumerate() {
+                p.within(i, |p| method.check(p));
+            }
+        });
+        problems.within("train", |p| self.train.check(p));
+        problems.within("runtime", |p| self.runtime.check(p));
+        problems.within("metrics", |p| {
+            self.metrics.check(p);
+            self.metrics.check_task(self.task.prediction(), p);
+        });
+        problems.within("deploy", |p| self.deploy.check(p));
+    }
+}
 
 /// A pipeline that was read.
 #[derive(Clone, Debug)]
@@ -29,7 +113,8 @@ pub struct Loaded {
     /// sha256 of the file's text and the overrides.
     pub sha256: String,
     text: String,
-    original: Pipeline,
+    sets: Vec<String>,
+    document: Document,
 }
 
 /// Longer files are no pipelines.
@@ -39,16 +124,12 @@ impl Loaded {
     /// Reads a pipeline and applies overrides (`train.epochs=1`).
     ///
     /// # Errors
-    /// Everything that is wrong with the file, or, where the file is right, with the overrides.
+    /// Everything that is wrong with the file and the overrides.
     pub fn load(path: &Path, sets: &[String]) -> Result<Loaded, PipelineError> {
         let shown = path.display().to_string();
         let unreadable = |message: String| {
-            let code = "pipeline::unreadable";
-            PipelineError::new(
-                &shown,
-                "",
-                vec![Issue { code, message: format!("{shown}: {message}"), line: 0, column: 0, help: None }],
-            )
+            let problem = Problem::new("pipeline::unreadable", format!("{shown}: {message}"), Place::Nowhere);
+            PipelineError::new(&shown, "", vec![Issue::new(problem, &[])])
         };
         let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
         if size > MAX_BYTES {
@@ -59,71 +140,66 @@ impl Loaded {
     }
 
     /// The same from text; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Loaded::load`].
     pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Loaded, PipelineError> {
-        let wrong = |issues| PipelineError::new(&path.display().to_string(), text, issues);
-        let original = read(text).map_err(|i| wrong(vec![i]))?;
-        let issues = check::check(&original, text);
-        if !issues.is_empty() {
-            return Err(wrong(issues));
-        }
-        let pipeline = match sets {
-            [] => original.clone(),
-            _ => sets::apply(text, &original, sets).map_err(wrong)?,
+        let wrong = |problems: Vec<Problem>| {
+            let issues = problems.into_iter().map(|p| Issue::new(p, sets)).collect();
+            PipelineError::new(&path.display().to_string(), text, issues)
         };
+        let mut document = Document::parse(text).map_err(|p| wrong(vec![p]))?;
+        let unset: Vec<Problem> = sets.iter().enumerate().filter_map(|(i, set)| document.set(i, set).err()).collect();
+        if !unset.is_empty() {
+            return Err(wrong(unset));
+        }
+        let pipeline = Pipeline::deserialize(Reading(document.root())).map_err(|e| wrong(vec![e.problem()]))?;
+        let mut problems = Problems::default();
+        pipeline.check(&mut problems);
+        let placed = |p: lorac_config::Problem| Problem {
+            place: document.place(&p.path),
+            code: p.code,
+            message: p.message,
+            help: p.help,
+        };
+        let problems: Vec<Problem> = problems.finish().into_iter().map(placed).collect();
+        if !problems.is_empty() {
+            return Err(wrong(problems));
+        }
         let sha256 = sha256([text, &sets.join("\n")].join("\n").as_bytes());
-        Ok(Loaded { pipeline, path: path.to_path_buf(), sha256, text: text.to_string(), original })
+        let (path, text, sets) = (path.to_path_buf(), text.to_string(), sets.to_vec());
+        Ok(Loaded { pipeline, path, sha256, text, sets, document })
     }
 
-    /// An error about strings of the pipeline, each with its code, message and what to do.
-    pub fn errors_at<'a>(
-        &self,
-        issues: impl Iterator<Item = (Option<&'a Located>, &'static str, String, String)>,
-    ) -> Error {
-        let issue = |(at, code, message, help): (Option<&Located>, &'static str, String, String)| {
-            let known = at.and_then(|at| self.locate(at));
-            let (line, column) = known.unwrap_or_default();
-            Issue { code, message, line, column, help: (!help.is_empty()).then_some(format!("nearest: {help}")) }
+    /// An error about values of the pipeline that was found later, by their paths.
+    pub fn errors_at(&self, problems: Vec<lorac_config::Problem>) -> PipelineError {
+        let issue = |p: lorac_config::Problem| {
+            let place = self.document.place(&p.path);
+            Issue::new(Problem { code: p.code, message: p.message, place, help: p.help }, &self.sets)
         };
-        let issues = issues.map(issue).collect();
-        Error::Pipeline(Box::new(PipelineError::new(&self.path.display().to_string(), &self.text, issues)))
-    }
-
-    /// Where the file has a string; one from an override is nowhere in it.
-    fn locate(&self, at: &Located) -> Option<(usize, usize)> {
-        let targets = self.original.adapt.iter().flat_map(|Adapt::Lora(l)| &l.targets);
-        targets.into_iter().find(|t| *t == at).map(|t| (t.line, t.column))
+        let issues = problems.into_iter().map(issue).collect();
+        PipelineError::new(&self.path.display().to_string(), &self.text, issues)
     }
 }
 
-/// Reads text whose keys and types are right.
-fn read(text: &str) -> Result<Pipeline, Issue> {
-    serde_saphyr::from_str(text).map_err(|e| issue(&e))
+/// A key that no section has.
+fn unknown_key(key: &str, known: &[&str]) -> Problem {
+    let help = synonym(key).map_or_else(|| offer(key, known), |ours| format!("lorac says this as {ours}"));
+    let message = format!("unknown key `{key}`");
+    Problem { code: "pipeline::unknown_key", message, place: Place::Nowhere, help: Some(help) }
 }
 
-fn issue(error: &serde_saphyr::Error) -> Issue {
-    let error = error.without_snippet();
-    let (line, column) = error.location().map_or((0, 0), |l| (l.line() as usize, l.column() as usize));
-    let (code, message, help) = match error {
-        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            ("pipeline::unknown_key", format!("unknown key '{field}'"), nearest(field, expected))
-        }
-        serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
-            ("pipeline::unknown_value", format!("unknown '{variant}'"), nearest(variant, expected))
-        }
-        other => {
-            let text = other.to_string();
-            ("pipeline::syntax", text.lines().next().unwrap_or_default().to_string(), None)
-        }
-    };
-    Issue { code, message, line, column, help }
+/// A value that is none of a choice.
+fn unknown_value(value: &str, known: &[&str]) -> Problem {
+    let (message, help) = (format!("unknown `{value}`"), Some(offer(value, known)));
+    Problem { code: "pipeline::unknown_value", message, place: Place::Nowhere, help }
 }
 
-fn nearest(word: &str, known: &[&str]) -> Option<String> {
-    let best = known.iter().max_by(|a, b| strsim::jaro_winkler(a, word).total_cmp(&strsim::jaro_winkler(b, word)))?;
-    Some(match strsim::jaro_winkler(best, word) > 0.7 {
-        true => format!("nearest: {best}"),
-        false => format!("known: {}", known.join(", ")),
-    })
+fn offer(word: &str, known: &[&str]) -> String {
+    match nearest(word, known).first() {
+        Some(best) => format!("nearest: {best}"),
+        None => format!("known: {}", known.join(", ")),
+    }
 }
 
 /// The JSON Schema (draft 7) of pipelines.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::task::CausalLm;
+use lorac_passes::Lora;
 use proptest::prelude::*;
 
 const QUICKSTART: &str = include_str!("../../../../pipelines/quickstart.yaml");
@@ -20,12 +22,19 @@ fn position(text: &str, word: &str) -> String {
     format!("{line}:{column}")
 }
 
+/// The place of the value in `key: value`.
+fn value_of(text: &str, pair: &str) -> String {
+    let (key, _) = pair.split_once(' ').expect("a key and a value");
+    let at = text.find(pair).expect("present") + key.len() + 1;
+    position(&format!("{}\u{0}{}", &text[..at], &text[at..]), "\u{0}")
+}
+
 #[test]
 fn shipped_pipelines_load() {
     for file in ["quickstart.yaml", "exported-onnx.yaml", "causal-lm.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(file);
         let loaded = Loaded::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(loaded.pipeline.task.labels().len(), if file == "causal-lm.yaml" { 0 } else { 2 });
+        assert_eq!(loaded.pipeline.task.name(), if file == "causal-lm.yaml" { "causal_lm" } else { "classify" });
         assert_eq!(loaded.sha256.len(), 64);
     }
 }
@@ -34,7 +43,7 @@ fn shipped_pipelines_load() {
 fn a_misspelt_key_is_shown_with_the_nearest() {
     let text = with("epochs:", "epoch:");
     let want = format!(
-        "p.yaml:{}: error[pipeline::unknown_key]: unknown key 'epoch' (nearest: epochs)",
+        "p.yaml:{}: error[pipeline::unknown_key]: unknown key `epoch` (nearest: epochs)",
         position(&text, "epoch:")
     );
     assert_eq!(fail(&text, &[]), want);
@@ -45,11 +54,11 @@ fn all_problems_are_named_at_once() {
     let text = with("rank: 8", "rank: 0").replacen("batch: 16", "batch: 0", 1);
     let got = fail(&text, &[]);
     assert!(
-        got.contains(&format!("p.yaml:{}: error[pipeline::range]: rank is 0", position(&text, "rank: 0"))),
+        got.contains(&format!("p.yaml:{}: error[pipeline::range]: `rank` is 0", value_of(&text, "rank: 0"))),
         "{got}"
     );
     assert!(
-        got.contains(&format!("p.yaml:{}: error[pipeline::range]: batch is 0", position(&text, "batch: 0"))),
+        got.contains(&format!("p.yaml:{}: error[pipeline::range]: `batch` is 0", value_of(&text, "batch: 0"))),
         "{got}"
     );
 }
@@ -57,7 +66,7 @@ fn all_problems_are_named_at_once() {
 #[test]
 fn wrong_filters_labels_and_syntax_are_named() {
     let text = with("labels: [negative, positive]", "labels: [positive, positive]");
-    assert!(fail(&text, &[]).contains("'positive': this label stands twice"));
+    assert!(fail(&text, &[]).contains("`positive` is a duplicate label"));
     let text = with("source == ", "source = ");
     assert!(fail(&text, &[]).contains("error[pipeline::filter]"));
     assert!(fail("name: [", &[]).contains("error[pipeline::syntax]"));
@@ -73,19 +82,19 @@ fn sets_override_and_their_mistakes_speak_of_them() {
             .to_vec();
     let loaded = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &sets).expect("applies");
     let p = &loaded.pipeline;
-    let Adapt::Lora(LoraSpec { rank, .. }) = p.adapt[0];
-    assert_eq!((p.train.epochs, rank, p.train.steps, p.name.as_str()), (0.5, 4, Some(7), "other"));
+    let MethodChoice::Lora(Lora { rank, .. }) = &p.adapt[0];
+    assert_eq!((p.train.epochs, *rank, p.train.steps, p.name.as_str()), (0.5, 4, Some(7), "other"));
     assert_eq!(p.runtime.source, RuntimeSource::Embedded);
     let plain = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &[]).expect("loads");
     assert_ne!(plain.sha256, loaded.sha256);
     let got = fail(QUICKSTART, &["train.epoch=1"]);
     assert_eq!(
         got,
-        "p.yaml: error[pipeline::unknown_key]: unknown key 'epoch' (with --set train.epoch=1) (nearest: epochs)"
+        "p.yaml: error[pipeline::unknown_key]: unknown key `epoch` (with --set train.epoch=1) (nearest: epochs)"
     );
-    assert!(fail(QUICKSTART, &["train.batch=0"]).contains("batch is 0"));
-    assert!(fail(QUICKSTART, &["adapt.3.lora.rank=1"]).contains("'3' is no position in a list of 1"));
-    assert!(fail(QUICKSTART, &["rank"]).contains("wanted KEY=VALUE"));
+    assert!(fail(QUICKSTART, &["train.batch=0"]).contains("`batch` is 0"));
+    assert!(fail(QUICKSTART, &["adapt.3.lora.rank=1"]).contains("`3` is not a position in a list of 1"));
+    assert!(fail(QUICKSTART, &["rank"]).contains("expected KEY=VALUE"));
 }
 
 const CAUSAL_LM: &str = include_str!("../../../../pipelines/causal-lm.yaml");
@@ -93,10 +102,10 @@ const CAUSAL_LM: &str = include_str!("../../../../pipelines/causal-lm.yaml");
 #[test]
 fn a_task_may_be_named_barely_or_with_settings() {
     let load = |text: &str| Loaded::parse(text, Path::new("p.yaml"), &[]).map(|l| l.pipeline.task);
-    assert_eq!(load(CAUSAL_LM).expect("loads"), Task::CausalLm(CausalLm { logits: None }));
+    assert_eq!(load(CAUSAL_LM).expect("loads"), TaskChoice::CausalLm(CausalLm { logits: None }));
     let full = CAUSAL_LM.replace("task: causal_lm", "task: { causal_lm: { logits: lm } }");
     match load(&full).expect("loads") {
-        Task::CausalLm(CausalLm { logits: Some(name) }) => assert_eq!(name.as_str(), "lm"),
+        TaskChoice::CausalLm(CausalLm { logits: Some(name) }) => assert_eq!(name.as_str(), "lm"),
         other => panic!("{other:?}"),
     }
     let wrong = |to: &str| fail(&CAUSAL_LM.replace("task: causal_lm", to), &[]);
@@ -107,10 +116,14 @@ fn a_task_may_be_named_barely_or_with_settings() {
 
 #[test]
 fn what_does_not_belong_to_a_language_model_is_named() {
-    let text = CAUSAL_LM.replace("perplexity_max: 51", "accuracy_min: 0.5");
-    assert!(fail(&text, &[]).contains("pipeline::metrics"));
-    assert!(fail(CAUSAL_LM, &["data.train.block=1"]).contains("block is 1"));
-    assert!(fail(CAUSAL_LM, &["data.train.csv=a.csv"]).contains("exactly one of csv, jsonl and txt"));
+    let got = fail(CAUSAL_LM, &["metrics.accuracy.min=0.5"]);
+    assert!(
+        got.contains("pipeline::metrics") && got.contains("not evaluated by `accuracy`, but by perplexity"),
+        "{got}"
+    );
+    assert!(fail(CAUSAL_LM, &["metrics.perplexty.max=51"]).contains("nearest: perplexity"));
+    assert!(fail(CAUSAL_LM, &["data.train.block=1"]).contains("`block` is 1"));
+    assert!(fail(CAUSAL_LM, &["data.train.csv=a.csv"]).contains("exactly one of csv, jsonl, txt"));
 }
 
 #[test]
@@ -121,21 +134,21 @@ fn keys_that_would_do_nothing_are_named() {
     };
     for set in ["text=t", "label=t", "label_map={a: b}", "filter=t == 1"] {
         let key = set.split('=').next().expect("a key");
-        idle(
-            CAUSAL_LM,
-            &format!("data.train.{set}"),
-            &format!("error[pipeline::idle]: '{key}': it is for csv and jsonl"),
-        );
+        idle(CAUSAL_LM, &format!("data.train.{set}"), &format!("error[pipeline::idle]: `{key}`: it is for tables"));
     }
     for set in ["include=[a]", "exclude=[a]", "block=64"] {
         let key = set.split('=').next().expect("a key");
-        idle(QUICKSTART, &format!("data.eval.{set}"), &format!("error[pipeline::idle]: '{key}': it is for txt"));
+        idle(
+            QUICKSTART,
+            &format!("data.eval.{set}"),
+            &format!("error[pipeline::idle]: `{key}`: it is for plain texts"),
+        );
     }
     let sum = "0".repeat(64);
     for source in ["auto", "embedded"] {
         let sets = [format!("runtime.sha256={sum}"), format!("runtime.source={source}")];
         let got = fail(QUICKSTART, &[&sets[0], &sets[1]]);
-        assert!(got.contains("error[pipeline::idle]: runtime.sha256 pins"), "{got}");
+        assert!(got.contains("error[pipeline::idle]: `sha256` pins"), "{got}");
     }
     let got = fail(QUICKSTART, &["runtime.provider=cuda", "runtime.source=embedded"]);
     assert!(got.contains("error[pipeline::provider]"), "{got}");

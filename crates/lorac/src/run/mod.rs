@@ -4,29 +4,29 @@
 //! written.
 
 mod data;
-mod deploy;
-mod fits;
 mod folder;
+mod input_limits;
 mod plan;
+mod record;
 mod stop;
 
 pub use plan::{Plan, plan};
 
-use crate::compile::Task;
+use crate::deploy::{self, Trained};
 use crate::error::Error;
 use crate::output::{Artifact, Manifest, MetricsEval};
-use crate::pipeline::{Gates, Loaded};
-use crate::program::{program, training};
+use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use crate::source::Resolver;
-use crate::theta;
+use crate::verify::VerifyReport;
 use folder::{Folder, Metrics};
-use lorac_data::Sampler;
+use lorac_data::{Dataset, Sampler};
 use lorac_ir::Tensor;
+use lorac_passes::THETA;
 use lorac_runtime::Program;
 use lorac_train::{
-    Checkpoint, ClassScores, Dataset, Event, Fit, LanguageScores, Scores, Step, Summary, TrainError, evaluate_classes,
-    evaluate_language, fit,
+    Checkpoint, Evaluate, Event, Fit, Scores, Step, Summary, TrainError, evaluate, fit, initial_theta, theta_program,
+    training_program,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +41,8 @@ pub struct RunOptions<'a> {
     pub command: String,
     /// What hears how far the run is.
     pub progress: &'a dyn Progress,
+    /// A folder for the graphs after each pass, in the text form.
+    pub emit: Option<PathBuf>,
 }
 
 /// What a run leaves behind.
@@ -53,13 +55,13 @@ pub struct Outcome {
 }
 
 /// A training that has come to its end.
-struct Trained<'a> {
+struct Fitted<'a> {
     theta: Vec<f32>,
-    judge: Box<dyn Program>,
+    evaluator: Box<dyn Program>,
     metrics: Metrics,
     before: Scores,
     summary: Summary,
-    rows: Vec<Event>,
+    events: Vec<Event>,
     /// Where it is kept until the model is written.
     checkpoint: &'a Path,
 }
@@ -71,34 +73,34 @@ struct Trained<'a> {
 /// is neither a manifest nor a model of this run, and once the training is done, a checkpoint of it.
 pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
     let folder = Folder::open(&options.out)?;
-    let mut plan = plan(loaded, resolver, options.progress)?;
-    deploy::check(&plan, &folder)?;
+    let plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
+    let p = &loaded.pipeline;
+    for format in deploy::chosen(&p.deploy.formats) {
+        format.check(&plan, folder.path())?;
+    }
     let untrained = || Error::Interrupted("nothing is trained yet".into());
     stopped(stop, untrained)?;
-    let p = &loaded.pipeline;
-    let start = theta::initial(&plan.compiled, p.train.seed);
+    let start = initial_theta(&plan.training.params, p.train.seed).map_err(TrainError::from)?;
     let mut metrics = folder.metrics()?;
 
-    let init = vec![("theta", "", Tensor::vector(&start))];
-    let mut judge = program(plan.engine.backend.as_ref(), &plan.compiled.eval, init)?;
-    let before = scores(&mut plan, judge.as_mut(), options.progress, "before", stop);
+    let backend = plan.engine.backend.as_ref();
+    let mut evaluator = theta_program(backend, &plan.training.eval, &start)?;
+    let before = scores(&plan, loaded, evaluator.as_mut(), options.progress, "before", stop);
     stopped(stop, untrained)?;
     let before = before?;
     metrics.write(&MetricsEval::new("before", &before))?;
     options.progress.line(&format!("before    {}", describe(&before)));
 
-    let adamw = &p.train.optimizer.adamw();
-    let (backend, noise) = (plan.engine.backend.as_ref(), plan.compiled.noise(p.train.seed));
-    let mut step = training(backend, &plan.compiled.step, &start, [adamw.beta1, adamw.beta2], noise)?;
-    let mut rows: Vec<Event> = Vec::new();
+    let mut step = training_program(backend, &plan.training, &start, p.train.seed)?;
+    let mut events: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
         metrics.write(event)?;
-        rows.push(*event);
+        events.push(*event);
         Ok(())
     })?;
     metrics.finish()?;
-    if let Some(checkpoint) = &summary.interrupted {
-        return Err(kept(checkpoint));
+    if let Some(checkpoint) = &summary.interrupted_at {
+        return Err(saved_in(checkpoint));
     }
     options.progress.line(&format!(
         "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
@@ -110,10 +112,11 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     ));
 
     let checkpoint = Checkpoint::of(&step)?.save(&folder.checkpoints())?;
-    let trained = Trained { theta: step.theta()?, judge, metrics, before, summary, rows, checkpoint: &checkpoint };
+    let theta = step.theta()?;
+    let fitted = Fitted { theta, evaluator, metrics, before, summary, events, checkpoint: &checkpoint };
     drop(step);
     let mut written = Vec::new();
-    let outcome = finish(loaded, options, plan, &folder, trained, stop, &mut written);
+    let outcome = finish(loaded, options, &plan, &folder, fitted, stop, &mut written);
     match outcome {
         Ok(outcome) => {
             if p.train.checkpoint_every.is_none() {
@@ -135,50 +138,79 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
 fn finish(
     loaded: &Loaded,
     options: &RunOptions,
-    mut plan: Plan,
+    plan: &Plan,
     folder: &Folder,
-    trained: Trained,
+    fitted: Fitted,
     stop: &AtomicBool,
     written: &mut Vec<PathBuf>,
 ) -> Result<Outcome, Error> {
     let p = &loaded.pipeline;
-    let Trained { theta, mut judge, mut metrics, before, summary, rows, checkpoint } = trained;
-    judge.set_state("theta", &Tensor::vector(&theta))?;
-    let after = scores(&mut plan, judge.as_mut(), options.progress, "after", stop);
-    stopped(stop, || kept(checkpoint))?;
+    let Fitted { theta, mut evaluator, mut metrics, before, summary, events, checkpoint } = fitted;
+    evaluator.set_state(THETA, &Tensor::vector(&theta))?;
+    let after = scores(plan, loaded, evaluator.as_mut(), options.progress, "after", stop);
+    stopped(stop, || saved_in(checkpoint))?;
     let after = after?;
     metrics.write(&MetricsEval::new("after", &after))?;
     metrics.finish()?;
-    drop(judge);
+    drop(evaluator);
     options.progress.line(&format!("after     {}", describe(&after)));
 
-    let deployed = deploy::deploy(&plan, p, &theta, folder, written)?;
+    let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
+    let trained = Trained { plan, pipeline: p, values, theta: &theta };
+    let (mut artifacts, verified) = write(&trained, folder, options.progress, written)?;
     options.progress.line(&format!(
         "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
-        deployed.verified.max_abs_diff,
-        deployed.verified.changed_bytes_outside_targets,
-        deployed.verified.nodes_before,
-        deployed.verified.nodes_of_head
+        verified.max_abs_diff, verified.changed_bytes_outside_targets, verified.nodes_before, verified.nodes_of_head
     ));
-    let mut manifest = plan.manifest(loaded, options, &summary, [&before, &after], &deployed.verified);
+    let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
     let mut gates = Vec::new();
-    if !deployed.verified.passed {
-        gates.push(deploy::explain(&deployed.verified));
+    if !verified.passed {
+        gates.push(verified.failures());
     }
-    gates.extend(missed(p.deploy.metrics.as_ref(), &after));
+    gates.extend(p.metrics.failed_gates(&after));
     // The report lists what is there before it.
-    let mut artifacts = deployed.artifacts;
     artifacts.push(("metrics.jsonl".into(), "metrics"));
     manifest.artifacts = folder.artifacts(&artifacts)?;
-    manifest.artifacts.extend(report(folder, &manifest, &rows, &gates)?);
+    manifest.artifacts.extend(report(folder, &manifest, &events, &gates)?);
     folder.manifest(&manifest)?;
     Ok(Outcome { manifest, gates })
 }
 
+/// Files below the output folder, with their kinds.
+type Artifacts = Vec<(String, &'static str)>;
+
+/// Writes the artifacts, and verifies them.
+fn write(
+    trained: &Trained,
+    folder: &Folder,
+    progress: &dyn Progress,
+    written: &mut Vec<PathBuf>,
+) -> Result<(Artifacts, VerifyReport), Error> {
+    let mut artifacts = Vec::new();
+    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
+        let made = format.write(trained, folder.path())?;
+        for (file, kind) in made.files {
+            artifacts.push((file.strip_prefix(folder.path()).unwrap_or(&file).display().to_string(), kind));
+            if matches!(kind, "model" | "weights") {
+                written.push(file);
+            }
+        }
+        if let Some(why) = made.skipped {
+            progress.line(&format!("left out  {}: {why}", format.about()));
+        }
+    }
+    let mut verified = None;
+    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
+        verified = verified.or(format.verify(trained, folder.path())?);
+    }
+    let verified = verified.ok_or_else(|| Error::Gate("nothing was written that could be verified".into()))?;
+    Ok((artifacts, verified))
+}
+
 /// Writes the report.
 #[cfg(feature = "report")]
-fn report(folder: &Folder, manifest: &Manifest, rows: &[Event], gates: &[String]) -> Result<Vec<Artifact>, Error> {
-    let page = crate::output::report(manifest, rows, gates)?;
+fn report(folder: &Folder, manifest: &Manifest, events: &[Event], gates: &[String]) -> Result<Vec<Artifact>, Error> {
+    let page = crate::output::report(manifest, events, gates)?;
     crate::output::write_atomic(&folder.path().join("report.html"), page.as_bytes())?;
     folder.artifacts(&[("report.html".into(), "report")])
 }
@@ -194,56 +226,40 @@ fn stopped(stop: &AtomicBool, error: impl FnOnce() -> Error) -> Result<(), Error
     if stop.load(Ordering::Relaxed) { Err(error()) } else { Ok(()) }
 }
 
-fn kept(checkpoint: &Path) -> Error {
+fn saved_in(checkpoint: &Path) -> Error {
     Error::Interrupted(format!("the state is saved in {}", checkpoint.display()))
 }
 
-/// Scores that are none, or worse than the pipeline demands.
-fn missed(gates: Option<&Gates>, after: &Scores) -> Option<String> {
-    let (Scores::Classes(ClassScores { loss, .. }) | Scores::Language(LanguageScores { loss, .. })) = after;
-    if !loss.is_finite() {
-        return Some(format!("the loss on the held-out examples is {loss}"));
-    }
-    let gates = gates?;
-    match after {
-        Scores::Classes(s) => {
-            let min = gates.accuracy_min.filter(|min| !(s.accuracy >= *min))?;
-            Some(format!("accuracy {:.4} is below deploy.metrics.accuracy_min {min}", s.accuracy))
-        }
-        Scores::Language(s) => {
-            let max = gates.perplexity_max.filter(|max| !(s.perplexity <= *max))?;
-            Some(format!("perplexity {:.4} is above deploy.metrics.perplexity_max {max}", s.perplexity))
-        }
-    }
-}
-
 fn describe(s: &Scores) -> String {
-    let named: Vec<String> = s.named().iter().map(|(name, x)| format!("{name} {x:.4}")).collect();
-    format!("{} on {}", named.join(", "), s.of())
+    let named: Vec<String> = s.scores.iter().map(|s| format!("{} {:.4}", s.name, s.value)).collect();
+    format!("{} on {}", named.join(", "), s.count)
 }
 
-/// Judges the model; ends early, with an error, where `stop` is set.
+/// Evaluates the model; ends early, with an error, where `stop` is set.
 fn scores(
-    plan: &mut Plan,
-    judge: &mut dyn Program,
+    plan: &Plan,
+    loaded: &Loaded,
+    evaluator: &mut dyn Program,
     progress: &dyn Progress,
     what: &str,
     stop: &AtomicBool,
 ) -> Result<Scores, Error> {
-    let judge = &mut Stoppable { program: judge, stop };
-    progress.begin(what, plan.eval.labels.len() as u64);
-    let (feeds, data, batch) = (&plan.compiled.feeds, &plan.eval, plan.eval_batch);
+    let evaluator = &mut Stoppable { program: evaluator, stop };
+    progress.begin(what, plan.eval.len() as u64);
+    let job = Evaluate {
+        data: &plan.eval,
+        feeds: &plan.feeds,
+        batch: plan.eval_batch,
+        kind: plan.task.prediction(),
+        prediction: &plan.training.prediction,
+    };
     let mut done = 0;
-    let seen = |rows: usize| {
+    let evaluation = evaluate(evaluator, &job, |rows| {
         done += rows as u64;
         progress.at(done, "");
-    };
-    let scores = match &plan.task {
-        Task::Classify(c) => evaluate_classes(judge, feeds, data, batch, c.classes, seen).map(Scores::Classes),
-        Task::CausalLm(_) => evaluate_language(judge, feeds, data, batch, seen).map(Scores::Language),
-    };
+    });
     progress.end();
-    Ok(scores?)
+    Ok(Scores::of(&evaluation?, &loaded.pipeline.metrics.names(plan.task.metrics())))
 }
 
 fn train(
@@ -254,13 +270,13 @@ fn train(
     stop: &AtomicBool,
     mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
 ) -> Result<Summary, Error> {
-    progress.begin("training", plan.schedule.total);
+    progress.begin("training", plan.rate.total);
     let job = Fit {
         data: &plan.train,
-        feeds: &plan.compiled.feeds,
+        feeds: &plan.feeds,
         sampler: &plan.sampler,
         rows: plan.batch,
-        schedule: plan.schedule,
+        rate: plan.rate.clone(),
         checkpoints: folder.checkpoints(),
         every: plan.checkpoint_every,
         stop,
@@ -274,25 +290,7 @@ fn train(
 }
 
 /// Batches in the order of a sampler.
-pub(crate) fn sampler(data: &Dataset, batch: usize, seed: u64, by_length: bool) -> Result<Sampler, Error> {
-    let sampler = Sampler::new(data.labels.len(), batch, seed, false)?;
-    let lengths = data.encoded.iter().map(|e| e.ids.len()).collect();
-    Ok(if by_length { sampler.by_length(lengths)? } else { sampler })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scores_that_are_no_numbers_are_a_gate() {
-        let classes = |loss| Scores::Classes(ClassScores { accuracy: 0.5, f1: 0.5, loss, rows: 4 });
-        let language = |loss: f64| Scores::Language(LanguageScores { perplexity: loss.exp(), loss, tokens: 4 });
-        for scores in [classes(f64::NAN), language(f64::NAN), language(f64::INFINITY)] {
-            assert!(missed(None, &scores).is_some_and(|why| why.contains("loss on the held-out")), "{scores:?}");
-        }
-        assert_eq!(missed(None, &classes(0.7)), None);
-        let gates = Gates { accuracy_min: Some(0.6), perplexity_max: None };
-        assert!(missed(Some(&gates), &classes(0.7)).is_some_and(|why| why.contains("accuracy_min")));
-    }
+fn sampler(data: &Dataset, batch: usize, seed: u64, by_length: bool) -> Result<Sampler, Error> {
+    let sampler = Sampler::new(data.len(), batch, seed, false)?;
+    Ok(if by_length { sampler.by_length(data.lengths())? } else { sampler })
 }

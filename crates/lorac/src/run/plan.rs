@@ -1,33 +1,43 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
-use super::{data, fits, sampler};
+use super::{data, input_limits, sampler};
 use crate::base;
-use crate::compile::{Adaptation, CausalLm, Classify, Compiled, Spec, Task, compile};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, EngineChoice};
 use crate::error::Error;
-use crate::output::{
-    Evaluation, InputRecord, Manifest, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord, now, peak_memory,
-};
-use crate::pipeline::{Adapt, Loaded, Located, Pipeline, RuntimeSource};
-use crate::program::mapped_program;
+use crate::inputs::{caches, feeds};
+use crate::output::InputRecord;
+use crate::pipeline::{Loaded, Pipeline, RuntimeSource, SourceSpec};
+use crate::program::compile_in_place;
 use crate::progress::Progress;
-use crate::run::RunOptions;
 use crate::source::{Resolved, Resolver};
-use crate::verify::Verified;
-use lorac_data::{Sampler, Tokenizer};
+use crate::task::{LABELS, TaskChoice};
+use lorac_config::Problem;
+use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
+use lorac_ir::{DType, Graph};
 use lorac_onnx::Model;
-use lorac_passes::{Branch, Lora, NoMatch, Target, select};
-use lorac_runtime::Options;
-use lorac_train::{Dataset, Schedule, Scores, Summary};
+use lorac_passes::{
+    Adaptation, Caches, Delta, Emitted, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
+    training_step,
+};
+use lorac_train::{Binding, Feeds, LearningRate, Prediction};
+use std::path::Path;
 
 /// A run about to start.
 pub struct Plan {
     /// The base model.
     pub model: Model,
+    /// Its graph with functions inlined and facts inferred.
+    pub readable: Graph,
     /// What it is to learn.
-    pub task: Task,
+    pub task: TaskChoice,
+    /// How it is adapted.
+    pub methods: Vec<MethodChoice>,
     /// Its graphs.
-    pub compiled: Compiled,
+    pub training: Training,
+    /// The model's names for a batch.
+    pub feeds: Feeds,
+    /// Inputs that are caches without an entry.
+    pub caches: Caches,
     /// The engine.
     pub engine: Engine,
     /// The examples to train on.
@@ -41,41 +51,50 @@ pub struct Plan {
     /// Order of the examples.
     pub sampler: Sampler,
     /// The learning rate.
-    pub schedule: Schedule,
+    pub rate: LearningRate,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
-    inputs: Vec<InputRecord>,
+    /// What was read.
+    pub inputs: Vec<InputRecord>,
 }
 
-/// Resolves, reads, selects and compiles.
-pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress) -> Result<Plan, Error> {
+impl Plan {
+    /// What becomes of weights, each with its method.
+    pub fn deltas(&self) -> impl Iterator<Item = (&dyn Method, &Delta)> {
+        self.training.deltas.iter().filter_map(|(i, delta)| Some((&**self.methods.get(*i)?, delta)))
+    }
+
+    /// The weights that change, and slices of them.
+    pub fn targets(&self) -> Vec<&Target> {
+        self.training.deltas.iter().map(|(_, d)| &d.target).collect()
+    }
+}
+
+/// Resolves, reads, selects and compiles. Graphs are written into the folder `emit` after each of their passes, where
+/// there is one.
+///
+/// # Errors
+/// Everything that can be wrong before anything is trained.
+pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let mut inputs = Vec::new();
-    let (model_source, model) = open_model(p, resolver)?;
+    let (model_source, model) = open_model(&p.model, resolver)?;
     inputs.push(record("model", &model_source));
-    let base_graph = inferred(&model)?;
-    let adapt = adaptations(loaded, &base_graph)?;
+    let base = readable(&model.graph, &model.functions)?;
+    let adaptations = adaptations(loaded, &base)?;
+    let tokenizer = tokenizer(p, &model_source, resolver, &mut inputs)?;
 
-    let tokenizer = match &p.tokenizer {
-        Some(t) => resolver.resolve(&t.source, t.sha256.as_deref())?,
-        None => Resolved { path: base::tokenizer(&model_source, &resolver.cache)?, ..model_source.clone() },
-    };
-    let file = if tokenizer.path.is_dir() { tokenizer.path.join("tokenizer.json") } else { tokenizer.path.clone() };
-    if p.tokenizer.is_some() {
-        inputs.push(record("tokenizer", &tokenizer));
-    }
-    let tokenizer = Tokenizer::from_file(&file, p.data.max_length)?;
-
-    let (mut train, train_file) = data::examples(&p.data.train, &p.task, &p.data, &tokenizer, resolver)?;
-    let (eval, eval_file) = data::examples(&p.data.eval, &p.task, &p.data, &tokenizer, resolver)?;
-    let dropped = data::hold_out(&mut train, &eval);
+    let task = &*p.task;
+    let (mut train, train_file) = data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
+    let (eval, eval_file) = data::examples(&p.data.eval, task, &p.data, &tokenizer, resolver)?;
+    let dropped = hold_out(&mut train, &eval);
     some_left(train.len(), dropped)?;
     inputs.push(record("data.train", &train_file));
     inputs.push(record("data.eval", &eval_file));
-    let (train, eval) = (data::dataset(train, &tokenizer, &p.data), data::dataset(eval, &tokenizer, &p.data));
+    let (train, eval) = (data::dataset(train, &p.data), data::dataset(eval, &p.data));
     for (split, data, name) in [(&p.data.train, &train, "data.train"), (&p.data.eval, &eval, "data.eval")] {
         let key = if split.block.is_some() { format!("{name}.block") } else { "data.max_length".to_string() };
-        fits::check(&base_graph, data, name, &key)?;
+        input_limits::check(&base, data, name, &key)?;
     }
 
     let engine = open_engine(p, resolver)?;
@@ -83,50 +102,65 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress) -> Re
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
-    let tokens = Some(data::tokens_per_step(&train, p.train.batch));
-    let dialect = engine.backend.dialect();
-    let spec = Spec { adapt, task: task(&p.task), optimizer: p.train.passes_adamw(), dialect, tokens };
-    let compiled = compile(&base_graph, &spec)?;
+    let mut feeds = feeds(&base)?;
+    let caches = caches(&base, &feeds);
+    let spec = TrainingSpec {
+        adaptations: &adaptations,
+        objective: &*p.task,
+        optimizer: &*p.train.optimizer,
+        clip: p.train.clip(),
+        dialect: engine.backend.dialect(),
+        tokens: Some(train.tokens_per_step(p.train.batch)),
+        caches: caches.clone(),
+    };
+    let mut emitter = Emitter::new(emit)?;
+    let training = training_step(&base, &spec, &mut |graph| emitter.write(graph))?;
+    emitter.finish()?;
+    feeds.inputs.push(labels(p.task.prediction()));
     // What the engine cannot run cannot be verified either.
-    let empty: Vec<String> = compiled.feeds.caches().map(String::from).collect();
-    drop(mapped_program(engine.backend.as_ref(), &model, &empty)?);
+    drop(compile_in_place(engine.backend.as_ref(), &model, &caches)?);
     let sampler = sampler(&train, p.train.batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
-    let schedule = p.train.schedule_for(total as u64);
+    let matrices = training.deltas.len();
     progress.line(&format!(
-        "model     {}: {} nodes, {} matrices adapted, {} trainable parameters",
+        "model     {}: {} nodes, {matrices} weights adapted, {} trainable parameters",
         p.model.source,
         model.node_count,
-        compiled.branches.len(),
-        compiled.arena.len()
+        training.layout.len()
     ));
     let held = if dropped > 0 { format!(" ({dropped} dropped: they are held out)") } else { String::new() };
-    progress.line(&format!(
-        "data      {} examples to train on{held}, {} to judge by",
-        train.labels.len(),
-        eval.labels.len()
-    ));
+    progress.line(&format!("data      {} examples to train on{held}, {} to evaluate on", train.len(), eval.len()));
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     Ok(Plan {
         model,
-        task: spec.task,
-        compiled,
+        readable: base,
+        task: p.task.clone(),
+        methods: p.adapt.clone(),
+        training,
+        feeds,
+        caches,
         engine,
-        batch: p.train.batch.min(train.labels.len()),
-        eval_batch: p.train.eval_batch.min(eval.labels.len()),
+        batch: p.train.batch.min(train.len()),
+        eval_batch: p.train.eval_batch.min(eval.len()),
         train,
         eval,
         sampler,
-        schedule,
+        rate: p.train.learning_rate(total as u64),
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
         inputs,
     })
 }
 
+/// The input of targets.
+fn labels(kind: Prediction) -> Binding {
+    let dtype = if kind == Prediction::Values { DType::F32 } else { DType::I64 };
+    Binding { field: LABELS.into(), input: LABELS.into(), dtype }
+}
+
 /// The model, and its source with the sum of all its files.
-fn open_model(p: &Pipeline, resolver: &Resolver) -> Result<(Resolved, Model), Error> {
-    let pin = p.model.sha256.as_deref();
-    let source = resolver.resolve(&p.model.source, None)?;
+fn open_model(spec: &SourceSpec, resolver: &Resolver) -> Result<(Resolved, Model), Error> {
+    let pin = spec.sha256.as_deref();
+    let source = resolver.resolve(&spec.source, None)?;
     let model = match base::open(&source, &resolver.cache) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.
@@ -141,6 +175,24 @@ fn open_model(p: &Pipeline, resolver: &Resolver) -> Result<(Resolved, Model), Er
     Ok((source, model))
 }
 
+fn tokenizer(
+    p: &Pipeline,
+    model: &Resolved,
+    resolver: &Resolver,
+    inputs: &mut Vec<InputRecord>,
+) -> Result<Tokenizer, Error> {
+    let path = match &p.tokenizer {
+        Some(t) => {
+            let found = resolver.resolve(&t.source, t.sha256.as_deref())?;
+            inputs.push(record("tokenizer", &found));
+            found.path
+        }
+        None => base::tokenizer(model, &resolver.cache)?,
+    };
+    let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
+    Ok(Tokenizer::from_file(&file, p.data.max_length)?)
+}
+
 /// Refuses a training set of which holding out leaves nothing.
 fn some_left(left: usize, dropped: usize) -> Result<(), Error> {
     match left {
@@ -152,77 +204,47 @@ fn some_left(left: usize, dropped: usize) -> Result<(), Error> {
     }
 }
 
-/// The model's graph with its functions written out and its facts, so that roles and shapes can be asked of it.
-fn inferred(model: &Model) -> Result<lorac_ir::Graph, Error> {
-    let mut graph = model.graph.clone();
-    lorac_passes::inline(&mut graph, &model.functions)?;
-    lorac_ops::infer(&mut graph)?;
-    Ok(graph)
-}
-
-/// The task as the compiler has it.
-fn task(task: &crate::pipeline::Task) -> Task {
-    let name = |n: &Option<Located>| n.as_ref().map(|n| n.to_string());
-    match task {
-        crate::pipeline::Task::Classify(c) => {
-            Task::Classify(Classify { classes: c.labels.len(), pool: c.pool.into(), hidden: name(&c.hidden) })
+/// The targets of every method, none of which stands in two.
+fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<Adaptation<'a>>, Error> {
+    let mut all = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
+    let methods: Vec<&dyn Method> = loaded.pipeline.adapt.iter().map(|m| &**m).collect();
+    let path = |i: usize, pattern: &str| {
+        let (name, patterns) = (loaded.pipeline.adapt[i].name(), methods[i].patterns());
+        let at = patterns.iter().position(|p| p == pattern).map_or(String::new(), |j| format!(".{j}"));
+        format!("adapt.{i}.{name}.targets{at}")
+    };
+    for (i, method) in methods.iter().enumerate() {
+        match method.select(graph) {
+            Ok(targets) => all.push(Adaptation { method: *method, targets }),
+            Err(wrong) => problems.extend(wrong.0.iter().map(|e| {
+                let help = (!e.nearest().is_empty()).then(|| format!("nearest: {}", e.nearest().join(", ")));
+                Problem { path: path(i, e.pattern()), code: e.code(), message: e.to_string(), help }
+            })),
         }
-        crate::pipeline::Task::CausalLm(c) => Task::CausalLm(CausalLm { logits: name(&c.logits) }),
     }
-}
-
-/// The matrices of every method, none of which stands in two.
-fn adaptations(loaded: &Loaded, graph: &lorac_ir::Graph) -> Result<Vec<Adaptation>, Error> {
-    let mut all: Vec<Adaptation> = Vec::new();
-    let mut wrong: Vec<(Option<&Located>, &'static str, String, String)> = Vec::new();
-    for Adapt::Lora(lora) in &loaded.pipeline.adapt {
-        let at = |pattern: &str| lora.targets.iter().find(|t| t.as_str() == pattern);
-        let patterns: Vec<&str> = lora.targets.iter().map(|t| t.as_str()).collect();
-        let targets = match select(graph, &patterns) {
-            Ok(targets) => targets,
-            Err(errors) => {
-                wrong.extend(errors.iter().map(|e| {
-                    let (code, help) = match e {
-                        NoMatch::Nothing { nearest, .. } => ("target::no_match", nearest.join(", ")),
-                        NoMatch::Syntax { .. } => ("target::syntax", String::new()),
-                        NoMatch::Fused { .. } => ("target::fused", String::new()),
-                        NoMatch::Tied { .. } => ("target::tied", String::new()),
-                    };
-                    (at(e.pattern()), code, e.to_string(), help)
-                }));
-                continue;
-            }
-        };
-        for t in &targets {
-            // Two parts of a matrix may have a branch each.
-            let parts = |o: &Target| o.slice.is_some() && t.slice.is_some() && o.slice != t.slice;
-            let mut others = all.iter().flat_map(|a| &a.targets);
-            let earlier = others.find(|o| o.matrix.weight == t.matrix.weight && !parts(o));
-            if let Some(earlier) = earlier {
-                let (name, one, two) = (t.name(), &earlier.pattern, &t.pattern);
-                let text = format!(
-                    "'{name}' is picked twice, by '{one}' and by '{two}': a matrix, or a part of one, gets one branch"
-                );
-                wrong.push((at(two), "target::twice", text, String::new()));
-            }
-        }
-        let sizes = Lora { rank: lora.rank, alpha: lora.alpha, rslora: lora.rslora };
-        all.push(Adaptation { targets, lora: sizes, dropout: lora.dropout });
+    if problems.is_empty() {
+        let twice = picked_twice(&all);
+        problems.extend(twice.iter().map(|t| Problem {
+            path: path(t.adaptation, &t.later),
+            code: "target::twice",
+            message: t.to_string(),
+            help: None,
+        }));
     }
-    match wrong.is_empty() {
+    match problems.is_empty() {
         true => Ok(all),
-        false => Err(loaded.errors_at(wrong.into_iter())),
+        false => Err(Box::new(loaded.errors_at(problems)).into()),
     }
 }
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
-    let from = match &p.runtime.source {
-        RuntimeSource::Auto => engine::EngineChoice::Auto,
-        RuntimeSource::Embedded => engine::EngineChoice::Embedded,
-        RuntimeSource::Source(source) => engine::EngineChoice::Source(source, p.runtime.sha256.as_deref()),
+    let choice = match &p.runtime.source {
+        RuntimeSource::Auto => EngineChoice::Auto,
+        RuntimeSource::Embedded => EngineChoice::Embedded,
+        RuntimeSource::Source(source) => EngineChoice::Source(source, p.runtime.sha256.as_deref()),
     };
-    let options = Options { device: p.runtime.provider, threads: p.runtime.threads, ..Options::default() };
-    engine::open(&from, &options, resolver)
+    engine::open(&choice, &p.runtime.options(), resolver)
 }
 
 fn record(role: &str, r: &Resolved) -> InputRecord {
@@ -234,53 +256,31 @@ fn record(role: &str, r: &Resolved) -> InputRecord {
     }
 }
 
-impl Plan {
-    /// The manifest, but for its artifacts.
-    pub(super) fn manifest(
-        &self,
-        loaded: &Loaded,
-        options: &RunOptions,
-        summary: &Summary,
-        [before, after]: [&Scores; 2],
-        verified: &Verified,
-    ) -> Manifest {
-        let target = |b: &Branch| TargetRecord {
-            name: b.target.name(),
-            roles: b.target.roles.iter().map(|r| r.to_string()).collect(),
-            pattern: b.target.pattern.clone(),
-            shape: [b.target.matrix.rows, b.target.cols()],
-            rank: b.lora.rank,
-            scale: b.lora.scale(),
-        };
-        Manifest {
-            pipeline: PipelineRecord::new(loaded),
-            command: options.command.clone(),
-            inputs: self.inputs.clone(),
-            runtime: RuntimeRecord {
-                engine: self.engine.backend.name(),
-                provider: self.engine.backend.device().to_string(),
-                reason: self.engine.backend.reason().to_string(),
-                threads: loaded.pipeline.runtime.threads,
-            },
-            targets: self.compiled.branches.iter().map(target).collect(),
-            trainable_parameters: self.compiled.arena.len(),
-            model_parameters: self.model.graph.weights().filter(|w| w.2.dtype().is_float()).map(|w| w.2.len()).sum(),
-            train: TrainRecord {
-                steps: summary.steps,
-                epochs: summary.steps as f64 / self.sampler.batches_per_epoch().max(1) as f64,
-                loss_first: summary.loss_first,
-                loss_last: summary.loss_last,
-                seconds: summary.seconds,
-                tokens: summary.tokens,
-                tokens_per_second: summary.tokens as f64 / summary.seconds,
-            },
-            eval: Evaluation { before: *before, after: *after },
-            verify: verified.clone(),
-            lorac_version: env!("CARGO_PKG_VERSION").into(),
-            created: now(),
-            peak_memory_bytes: peak_memory(),
-            artifacts: Vec::new(),
+/// Writes graphs in the text form, `step.03-loss.txt`, into a folder.
+struct Emitter<'a> {
+    folder: Option<&'a Path>,
+    failed: Option<Error>,
+}
+
+impl<'a> Emitter<'a> {
+    fn new(folder: Option<&'a Path>) -> Result<Emitter<'a>, Error> {
+        if let Some(folder) = folder {
+            let wrong = |e| Error::Usage(format!("the folder {} of --emit cannot be made: {e}", folder.display()));
+            std::fs::create_dir_all(folder).map_err(wrong)?;
         }
+        Ok(Emitter { folder, failed: None })
+    }
+
+    fn write(&mut self, emitted: Emitted) {
+        let (Some(folder), None) = (self.folder, &self.failed) else { return };
+        let file = folder.join(format!("{}.{:02}-{}.txt", emitted.program, emitted.number, emitted.stage));
+        if let Err(e) = std::fs::write(&file, lorac_ir::print(emitted.graph)) {
+            self.failed = Some(Error::Usage(format!("{}: {e}", file.display())));
+        }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), Err)
     }
 }
 

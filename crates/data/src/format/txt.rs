@@ -1,0 +1,105 @@
+//! Plain texts: whole files.
+
+use super::{Format, Rows, TEXT};
+use crate::error::DataError;
+use crate::row::{Cell, Row};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A text file, or every `.txt` file below a folder in the order of their paths, in UTF-8, without a byte order mark.
+/// Errors: `Io`, `NotUtf8Text`, `NoText` where a folder has no such file.
+pub struct Text;
+
+impl Format for Text {
+    fn about(&self) -> &'static str {
+        "Plain text: a .txt file, or a folder of them"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["txt"]
+    }
+
+    fn has_columns(&self) -> bool {
+        false
+    }
+
+    fn open(&self, path: &Path) -> Result<Rows, DataError> {
+        let mut files = Vec::new();
+        if path.is_dir() {
+            below(path, &mut files)?;
+            files.sort();
+            if files.is_empty() {
+                return Err(DataError::NoText { path: path.to_owned() });
+            }
+        } else {
+            files.push(path.to_owned());
+        }
+        let columns: Arc<[String]> = vec![TEXT.to_owned()].into();
+        let names = columns.clone();
+        let rows = files.into_iter().zip(1..).map(move |(file, position)| {
+            let text = Cell::Text(read(&file)?);
+            Ok(Row::new(file.into(), position, names.clone(), vec![text]))
+        });
+        Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
+    }
+}
+
+fn read(path: &Path) -> Result<String, DataError> {
+    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| DataError::NotUtf8Text { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
+}
+
+/// Links to folders are not followed, so that no walk goes round in circles.
+fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let io = |source| DataError::Io { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let path = entry.path();
+        if entry.file_type().map_err(io)?.is_dir() {
+            below(&path, files)?;
+        } else if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Columns, rows};
+
+    fn texts(path: &Path) -> Result<Vec<String>, DataError> {
+        let columns = Columns { needed: vec![TEXT.to_owned()], filter: None };
+        rows(&Text, path, &columns)?.iter().map(|row| row.text(TEXT).map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_folder_is_read_in_the_order_of_its_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::create_dir(place("b")).unwrap();
+        for (name, text) in [("c.txt", "3"), ("b/x.TXT", "\u{feff}2"), ("a.txt", "1\r\n"), ("d.md", "4")] {
+            std::fs::write(place(name), text).unwrap();
+        }
+        assert_eq!(texts(folder.path()).unwrap(), ["1\r\n", "2", "3"]);
+        assert_eq!(texts(&place("d.md")).unwrap(), ["4"], "a file that is named need not end in .txt");
+        let second = Text.open(folder.path()).unwrap().rows.nth(1).unwrap().unwrap();
+        assert_eq!((&*second.path, second.position), (&*place("b/x.TXT"), 2));
+    }
+
+    #[test]
+    fn files_that_are_not_text_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(texts(folder.path()), Err(DataError::NoText { .. })));
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, b"caf\xe9").unwrap();
+        assert!(matches!(texts(folder.path()), Err(DataError::NotUtf8Text { byte: 3, .. })));
+        assert!(matches!(texts(&folder.path().join("b.txt")), Err(DataError::Io { .. })));
+    }
+}

@@ -1,0 +1,64 @@
+//! What a training means for the file of the model.
+
+use super::Trained;
+use crate::error::Error;
+use lorac_ir::Graph;
+use lorac_onnx::{Appendix, Edit, Model, OnnxError, patch};
+use lorac_passes::{Delta, Method, fold_all, group_by_weight};
+use std::path::{Path, PathBuf};
+
+/// What a training means for the file of the model.
+pub enum Deployment<'a> {
+    /// Other bytes in some of its weights, nothing else.
+    Bytes(Vec<Edit<'a>>),
+    /// The same, and a graph behind it.
+    BytesAndAppendix(Vec<Edit<'a>>, Graph),
+}
+
+impl<'a> Deployment<'a> {
+    /// What the methods and the task make of the model.
+    ///
+    /// # Errors
+    /// Weights that the model does not have.
+    pub fn of(trained: &'a Trained<'a>) -> Result<Deployment<'a>, Error> {
+        let Trained { plan, values, .. } = trained;
+        let deltas: Vec<(&dyn Method, &Delta)> = plan.deltas().collect();
+        let edits = group_by_weight(&deltas, |(_, delta)| &delta.target)
+            .into_iter()
+            .map(|of_weight| fold(trained, of_weight.into_iter().copied().collect()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(match plan.task.appendix(&plan.model.graph, &plan.readable, values)? {
+            Some(graph) => Deployment::BytesAndAppendix(edits, graph),
+            None => Deployment::Bytes(edits),
+        })
+    }
+
+    /// Nodes that come behind the model.
+    pub fn nodes_added(&self) -> usize {
+        match self {
+            Deployment::Bytes(_) => 0,
+            Deployment::BytesAndAppendix(_, graph) => graph.node_count(),
+        }
+    }
+
+    /// Writes the model with the changes. Returns the files, external data included.
+    ///
+    /// # Errors
+    /// What cannot be folded, and what the system refuses.
+    pub fn write(self, model: &Model, out: &Path) -> Result<Vec<PathBuf>, OnnxError> {
+        let (edits, appendix) = match self {
+            Deployment::Bytes(edits) => (edits, None),
+            Deployment::BytesAndAppendix(edits, graph) => (edits, Some(Appendix { graph })),
+        };
+        Ok(patch(model, &edits, appendix.as_ref(), out)?.written)
+    }
+}
+
+/// The fold into one weight, computed when it is written: together they may be as large as the model.
+fn fold<'a>(trained: &'a Trained<'a>, deltas: Vec<(&'a dyn Method, &'a Delta)>) -> Result<Edit<'a>, Error> {
+    let target = &deltas[0].1.target;
+    let missing = || Error::Usage(format!("the model has no weight `{}`", target.weight_name));
+    let w0 = trained.plan.model.graph.weight(target.weight).ok_or_else(missing)?;
+    let values = trained.values;
+    Ok(Edit::lazy(target.weight, move || fold_all(w0, &deltas, &values)))
+}

@@ -1,0 +1,60 @@
+//! The deployable model: the user's file with other bytes in the adapted weights, and a head behind it where the task
+//! needs one.
+
+use super::{DeployFormat, Deployment, Trained, Written};
+use crate::error::Error;
+use crate::run::Plan;
+use crate::verify::{Check, VerifyReport};
+use lorac_ir::ValueId;
+use lorac_onnx::{check_patch, load};
+use std::path::Path;
+
+/// The deployed model, below the output folder.
+const MODEL: &str = "model.onnx";
+
+/// The deployable model; always written.
+pub struct Onnx;
+
+impl DeployFormat for Onnx {
+    fn about(&self) -> &'static str {
+        "The deployable model; always written"
+    }
+
+    fn always(&self) -> bool {
+        true
+    }
+
+    fn check(&self, plan: &Plan, folder: &Path) -> Result<(), Error> {
+        let targets: Vec<ValueId> = plan.targets().iter().map(|t| t.weight).collect();
+        Ok(check_patch(&plan.model, &targets, &folder.join(MODEL))?)
+    }
+
+    fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
+        let out = folder.join(MODEL);
+        let written = Deployment::of(trained)?.write(&trained.plan.model, &out)?;
+        let mut files = vec![(out.clone(), "model")];
+        files.extend(written.into_iter().filter(|file| *file != out).map(|file| (file, "weights")));
+        Ok(Written { files, skipped: None })
+    }
+
+    /// Bytes, nodes, and the outputs on held-out examples.
+    fn verify(&self, trained: &Trained, folder: &Path) -> Result<Option<VerifyReport>, Error> {
+        let (plan, verify) = (trained.plan, &trained.pipeline.deploy.verify);
+        let deployed = load(folder.join(MODEL))?;
+        let check = Check {
+            base: &plan.model,
+            deployed: &deployed,
+            targets: &plan.targets(),
+            head: Deployment::of(trained)?.nodes_added(),
+            caches: &plan.caches,
+            tolerance: verify.max_abs_diff,
+        };
+        let mut batches = Vec::new();
+        let rows: Vec<usize> = (0..plan.eval.len()).collect();
+        for rows in rows.chunks(plan.eval_batch).take(verify.samples.div_ceil(plan.eval_batch)) {
+            batches.push(plan.feeds.tensors(&plan.eval.batch(rows, plan.eval_batch)?)?);
+        }
+        let backend = plan.engine.backend.as_ref();
+        check.run(backend, &plan.training.adapted, trained.theta, &batches).map(Some)
+    }
+}

@@ -1,0 +1,65 @@
+//! `deploy:`: what comes out.
+
+use crate::deploy::FORMATS;
+use lorac_config::{Check, Problems, nearest};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// What comes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deploy {
+    /// Artifacts beside the manifest, the metrics and the report
+    #[schemars(schema_with = "formats_schema")]
+    pub formats: Vec<String>,
+    /// The proof that folding changed nothing but the targets
+    pub verify: Verify,
+}
+
+impl Default for Deploy {
+    fn default() -> Deploy {
+        Deploy { formats: ["onnx", "peft"].map(String::from).to_vec(), verify: Verify::default() }
+    }
+}
+
+/// The proof of a fold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Verify {
+    /// Largest difference between outputs of base + adapter and of the deployed model
+    pub max_abs_diff: f64,
+    /// Held-out examples to run through both
+    pub samples: usize,
+}
+
+impl Default for Verify {
+    fn default() -> Verify {
+        Verify { max_abs_diff: 1e-4, samples: 64 }
+    }
+}
+
+impl Check for Deploy {
+    fn check(&self, problems: &mut Problems) {
+        for (i, name) in self.formats.iter().enumerate() {
+            let known = || FORMATS.iter().map(|f| f.0);
+            if !known().any(|known| known == name) {
+                let likely = nearest(name, known());
+                let offered = if likely.is_empty() { known().map(String::from).collect() } else { likely };
+                let message = format!("unknown format `{name}`");
+                let help = Some(format!("nearest: {}", offered.join(", ")));
+                problems.within("formats", |p| {
+                    p.report_with_help(&i.to_string(), "pipeline::unknown_value", message, help);
+                });
+            }
+        }
+        problems.within("verify", |p| {
+            p.range("max_abs_diff", self.verify.max_abs_diff, 0.0, 1e6);
+            p.range("samples", self.verify.samples as f64, 1.0, 1e6);
+        });
+    }
+}
+
+fn formats_schema(_: &mut SchemaGenerator) -> Schema {
+    let each = FORMATS.iter().map(|(name, format)| serde_json::json!({ "const": name, "description": format.about() }));
+    json_schema!({ "type": "array", "items": { "oneOf": each.collect::<Vec<_>>() } })
+}

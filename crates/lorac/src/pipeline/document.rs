@@ -1,0 +1,374 @@
+//! A YAML document whose every key and value knows its place: a line and column, or the `--set` that it came from.
+
+use super::Problem;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
+use std::collections::HashMap;
+
+/// A value with where it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub place: Place,
+}
+
+/// Where something was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the file, both counted from 1.
+    File {
+        /// Line.
+        line: usize,
+        /// Column, in characters.
+        column: usize,
+    },
+    /// In an override: its position among the `--set`s, from 0.
+    Set {
+        /// The position.
+        index: usize,
+    },
+    /// Nowhere: a default.
+    #[default]
+    Nowhere,
+}
+
+/// A node of the document. Scalars stay text until somebody asks for a type: `label: y` and `name: 1.10` are words where
+/// a word is expected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// A scalar; `plain` where it has no quotes.
+    Scalar {
+        /// Its text.
+        text: String,
+        /// Whether it is written without quotes.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Spanned<Node>>),
+    /// Keys with their values, in the order of the file.
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+/// More nodes than any pipeline has: aliases may repeat what they name.
+const MOST_NODES: usize = 50_000;
+
+/// Deeper than any pipeline goes.
+const DEEPEST: usize = 64;
+
+/// A document that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    root: Spanned<Node>,
+}
+
+impl Document {
+    /// Reads YAML.
+    ///
+    /// # Errors
+    /// The first place where it is not YAML, a key that stands twice, more than one document.
+    pub fn parse(text: &str) -> Result<Document, Problem> {
+        let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, set: None };
+        let root = reader.document()?;
+        Ok(Document { root })
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Spanned<Node> {
+        &self.root
+    }
+
+    /// Where the value at a path such as `adapt.0.lora.rank` was written; for a value that is absent, where the nearest key
+    /// above it stands.
+    pub fn place(&self, path: &str) -> Place {
+        let mut at = &self.root;
+        let mut place = self.root.place;
+        for part in path.split('.').filter(|p| !p.is_empty()) {
+            let next = match &at.value {
+                Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, node)| {
+                    let scalar = matches!(node.value, Node::Scalar { .. });
+                    (node, if scalar { node.place } else { key.place })
+                }),
+                Node::List(items) => part.parse().ok().and_then(|i: usize| items.get(i)).map(|n| (n, n.place)),
+                // The bare name of a choice is its own key.
+                Node::Scalar { .. } => None,
+            };
+            match next {
+                Some((node, found)) => (at, place) = (node, found),
+                None => break,
+            }
+        }
+        place
+    }
+
+    /// Applies an override such as `train.epochs=1`, the one at `index` among all of them.
+    ///
+    /// # Errors
+    /// What is not of that form, or leads nowhere.
+    pub fn set(&mut self, index: usize, set: &str) -> Result<(), Problem> {
+        let place = Place::Set { index };
+        let wrong = |message: String| Problem::new("pipeline::set", message, place);
+        let Some((path, text)) = set.split_once('=') else {
+            return Err(wrong(format!("`{set}`: expected KEY=VALUE, such as train.epochs=1")));
+        };
+        let events = Parser::new_from_str(text);
+        let mut reader = Reader { events, anchors: HashMap::new(), nodes: 0, set: Some(index) };
+        let scalar = Spanned { value: Node::Scalar { text: text.to_string(), plain: true }, place };
+        // What is no YAML is a text: a filter may hold quotes and colons.
+        let new = reader.document().unwrap_or(scalar);
+        let mut at = &mut self.root;
+        for key in path.split('.') {
+            let below = match &at.value {
+                Node::Scalar { text, plain: true } if is_null(text) => Some(Vec::new()),
+                // `task: causal_lm`, and a setting below it.
+                Node::Scalar { text, .. } if text == key => {
+                    Some(vec![(Spanned { value: text.clone(), place: at.place }, null(at.place))])
+                }
+                _ => None,
+            };
+            if let Some(entries) = below {
+                at.value = Node::Map(entries);
+            }
+            at = match &mut at.value {
+                Node::List(items) => {
+                    let len = items.len();
+                    let item = key.parse::<usize>().ok().and_then(|i| items.get_mut(i));
+                    item.ok_or_else(|| wrong(format!("`{key}` is not a position in a list of {len}")))?
+                }
+                Node::Map(entries) => {
+                    let found = entries.iter().position(|(known, _)| known.value == key);
+                    let i = found.unwrap_or_else(|| {
+                        entries.push((Spanned { value: key.to_string(), place }, null(place)));
+                        entries.len() - 1
+                    });
+                    &mut entries[i].1
+                }
+                Node::Scalar { text, .. } => return Err(wrong(format!("there is no `{key}` below `{text}`"))),
+            };
+        }
+        *at = new;
+        Ok(())
+    }
+}
+
+/// Nothing.
+fn null(place: Place) -> Spanned<Node> {
+    Spanned { value: Node::Scalar { text: String::new(), plain: true }, place }
+}
+
+/// Whether a plain scalar stands for no value.
+pub(super) fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+struct Reader<'t> {
+    events: Parser<'t, serde_saphyr::granit_parser::StrInput<'t>>,
+    anchors: HashMap<usize, Spanned<Node>>,
+    nodes: usize,
+    /// The override that is read, where it is one.
+    set: Option<usize>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self) -> Result<Spanned<Node>, Problem> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
+                event if root.is_none() => root = Some(self.node(event, span, 0)?),
+                _ => return Err(self.wrong("a pipeline is one document", self.place(&span))),
+            }
+        }
+        Ok(root.unwrap_or_else(|| null(Place::File { line: 1, column: 1 })))
+    }
+
+    fn next(&mut self) -> Result<(Event<'static>, Span), Problem> {
+        loop {
+            match self.events.next() {
+                None => return Ok((Event::StreamEnd, Span::default())),
+                Some(Err(error)) => {
+                    let at = error.marker();
+                    let place = self.at(at.line(), at.col());
+                    return Err(self.wrong(&error.info(), place));
+                }
+                Some(Ok((Event::Comment(..), _))) => {}
+                Some(Ok((event, span))) => return Ok((owned(event), span)),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'static>, span: Span, depth: usize) -> Result<Spanned<Node>, Problem> {
+        let place = self.place(&span);
+        self.count(1, place)?;
+        if depth > DEEPEST {
+            return Err(self.wrong(&format!("values lie more than {DEEPEST} deep"), place));
+        }
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, _) => {
+                (Node::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, anchor)
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, span) => items.push(self.node(event, span, depth + 1)?),
+                    }
+                }
+                (Node::List(items), anchor)
+            }
+            Event::MappingStart(_, anchor, _) => (Node::Map(self.entries(depth)?), anchor),
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                let node = node.ok_or_else(|| self.wrong("an alias names what does not end before it", place))?;
+                self.count(size(&node.value), place)?;
+                return Ok(node);
+            }
+            _ => return Err(self.wrong("a value is missing", place)),
+        };
+        let node = Spanned { value, place };
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn entries(&mut self, depth: usize) -> Result<Vec<(Spanned<String>, Spanned<Node>)>, Problem> {
+        let mut entries: Vec<(Spanned<String>, Spanned<Node>)> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(entries);
+            }
+            let place = self.place(&span);
+            let key = self.node(event, span, depth + 1)?;
+            let Node::Scalar { text: key, .. } = key.value else {
+                return Err(self.wrong("a key is a word", place));
+            };
+            if entries.iter().any(|(known, _)| known.value == key) {
+                return Err(self.wrong(&format!("the key `{key}` stands here a second time"), place));
+            }
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            entries.push((Spanned { value: key, place }, value));
+        }
+    }
+
+    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Problem> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        match self.nodes > MOST_NODES {
+            true => Err(self.wrong(&format!("it has more than {MOST_NODES} values, aliases counted"), place)),
+            false => Ok(()),
+        }
+    }
+
+    fn place(&self, span: &Span) -> Place {
+        self.at(span.start.line(), span.start.col())
+    }
+
+    fn at(&self, line: usize, column: usize) -> Place {
+        match self.set {
+            Some(index) => Place::Set { index },
+            None => Place::File { line, column: column + 1 },
+        }
+    }
+
+    fn wrong(&self, message: &str, place: Place) -> Problem {
+        Problem::new("pipeline::syntax", message, place)
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match node {
+        Node::Scalar { .. } => 1,
+        Node::List(items) => items.iter().map(|n| size(&n.value)).fold(1, usize::saturating_add),
+        Node::Map(entries) => entries.iter().map(|(_, n)| size(&n.value)).fold(1, usize::saturating_add),
+    }
+}
+
+fn owned(event: Event) -> Event<'static> {
+    match event {
+        Event::Scalar(text, style, anchor, _) => Event::Scalar(text.into_owned().into(), style, anchor, None),
+        Event::SequenceStart(style, anchor, _) => Event::SequenceStart(style, anchor, None),
+        Event::MappingStart(style, anchor, _) => Event::MappingStart(style, anchor, None),
+        Event::Alias(anchor) => Event::Alias(anchor),
+        Event::SequenceEnd => Event::SequenceEnd,
+        Event::MappingEnd => Event::MappingEnd,
+        Event::DocumentStart(explicit, version) => Event::DocumentStart(explicit, version),
+        Event::DocumentEnd => Event::DocumentEnd,
+        Event::StreamEnd => Event::StreamEnd,
+        _ => Event::StreamStart,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "name: 1.10\ntrain: { batch: 16, steps: 7 }\nadapt:\n  - lora: { rank: 8 }\ntask: causal_lm\n";
+
+    fn file(line: usize, column: usize) -> Place {
+        Place::File { line, column }
+    }
+
+    #[test]
+    fn every_value_has_its_place_and_an_absent_one_that_of_the_key_above() {
+        let d = Document::parse(TEXT).expect("parses");
+        assert_eq!(d.place("name"), file(1, 7));
+        assert_eq!(d.place("train.steps"), file(2, 28));
+        assert_eq!(d.place("adapt.0.lora.rank"), file(4, 19));
+        assert_eq!((d.place("adapt.0.lora.alpha"), d.place("adapt.3")), (file(4, 5), file(3, 1)));
+        assert_eq!(d.place("task.causal_lm.logits"), file(5, 7));
+    }
+
+    #[test]
+    fn overrides_are_placed_by_their_number() {
+        let mut d = Document::parse(TEXT).expect("parses");
+        for (i, set) in ["train.batch=4", "runtime.source=embedded", "task.causal_lm.logits=lm", "adapt.0.lora.rank=2"]
+            .iter()
+            .enumerate()
+        {
+            d.set(i, set).unwrap_or_else(|e| panic!("{set}: {}", e.message));
+        }
+        let places = ["train.batch", "runtime.source", "task.causal_lm.logits", "adapt.0.lora.rank"];
+        for (index, path) in places.iter().enumerate() {
+            assert_eq!(d.place(path), Place::Set { index }, "{path}");
+        }
+        assert_eq!(d.place("train.steps"), file(2, 28));
+        for (set, says) in [
+            ("adapt.3.lora.rank=1", "`3` is not a position in a list of 1"),
+            ("rank", "expected KEY=VALUE"),
+            ("task.classify.labels=[a, b]", "there is no `classify` below `causal_lm`"),
+        ] {
+            let wrong = Document::parse(TEXT).expect("parses").set(0, set).expect_err(set);
+            assert!(wrong.message.contains(says), "{}", wrong.message);
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_document_of_words_and_values_is_placed() {
+        for (text, says, place) in [
+            ("a: 1\na: 2\n", "the key `a` stands here a second time", file(2, 1)),
+            ("a: 1\n---\nb: 2\n", "a pipeline is one document", file(3, 1)),
+            ("? [a]\n: 1\n", "a key is a word", file(1, 3)),
+        ] {
+            let wrong = Document::parse(text).expect_err(text);
+            assert!(wrong.message.contains(says) && wrong.place == place, "{wrong:?}");
+        }
+        assert!(Document::parse("name: [").is_err());
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused_and_an_alias_is_what_it_names() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..12 {
+            let refs = vec![format!("*a{}", i - 1); 10].join(", ");
+            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+        }
+        assert!(Document::parse(&bomb).expect_err("too many").message.contains("aliases counted"));
+        let d = Document::parse("a: &a { b: 1 }\nc: *a\n").expect("parses");
+        assert_eq!(d.place("c.b"), file(1, 12));
+    }
+}

@@ -1,0 +1,77 @@
+//! `runtime:`: the execution engine.
+
+use crate::source::{Source, SourceError};
+use lorac_config::{Check, Problems};
+use lorac_runtime::{DeviceChoice, Options};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The execution engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// auto (the first that works), embedded (tract), a path to libonnxruntime, or pypi:onnxruntime==VERSION
+    #[schemars(with = "String")]
+    pub source: RuntimeSource,
+    /// sha256 of the resolved source
+    pub sha256: Option<String>,
+    /// Processor or GPU
+    pub provider: DeviceChoice,
+    /// Threads; the machine's cores where not given
+    pub threads: Option<usize>,
+}
+
+impl Runtime {
+    /// How the engine is opened.
+    pub fn options(&self) -> Options {
+        Options { device: self.provider, threads: self.threads, ..Options::default() }
+    }
+}
+
+/// Where the engine comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum RuntimeSource {
+    /// The first that works
+    #[default]
+    Auto,
+    /// The engine compiled in
+    Embedded,
+    /// A library or package
+    Source(Source),
+}
+
+impl TryFrom<String> for RuntimeSource {
+    type Error = SourceError;
+    fn try_from(text: String) -> Result<RuntimeSource, Self::Error> {
+        Ok(match text.as_str() {
+            "auto" => RuntimeSource::Auto,
+            "embedded" => RuntimeSource::Embedded,
+            other => RuntimeSource::Source(other.parse()?),
+        })
+    }
+}
+
+impl From<RuntimeSource> for String {
+    fn from(s: RuntimeSource) -> String {
+        match s {
+            RuntimeSource::Auto => "auto".into(),
+            RuntimeSource::Embedded => "embedded".into(),
+            RuntimeSource::Source(s) => s.to_string(),
+        }
+    }
+}
+
+impl Check for Runtime {
+    fn check(&self, problems: &mut Problems) {
+        if self.source == RuntimeSource::Embedded && self.provider == DeviceChoice::Cuda {
+            let why = "the embedded engine runs on the processor: cuda needs a library of ONNX Runtime";
+            problems.report("provider", "pipeline::provider", why);
+        }
+        if self.sha256.is_some() && !matches!(self.source, RuntimeSource::Source(_)) {
+            let idle = "`sha256` pins a library or package: this source names none";
+            problems.report("sha256", "pipeline::idle", idle);
+        }
+        problems.range("threads", self.threads.unwrap_or(1) as f64, 1.0, 4096.0);
+    }
+}

@@ -1,0 +1,86 @@
+//! What a model is to learn: what is put on its graph, its targets, its loss and what it is evaluated by. One file each.
+
+mod head;
+
+use crate::pipeline::Split;
+use lorac_config::Problems;
+use lorac_data::{DataError, Field, Row};
+use lorac_ir::Graph;
+use lorac_passes::{Objective, ParamValues, PassError};
+use lorac_train::Prediction;
+
+lorac_config::choices! {
+    /// What the model is to learn.
+    pub enum TaskChoice: Task {
+        classify: Classify,
+        causal_lm: CausalLm,
+    }
+}
+
+/// A task. Its [`Objective`] is what the graphs of the training see of it.
+pub trait Task: Objective {
+    /// What the model predicts.
+    fn prediction(&self) -> Prediction;
+
+    /// Names of the metrics that it is evaluated by, the telling one first.
+    fn metrics(&self) -> &'static [&'static str];
+
+    /// Reports what the task needs of a split and does not find.
+    fn check_split(&self, split: &Split, problems: &mut Problems);
+
+    /// How targets are read in a split.
+    ///
+    /// # Errors
+    /// Labels that cannot be told apart.
+    fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError>;
+
+    /// The graph behind the deployed model, whose inputs name values of it; none where the task adds nothing. `model` is
+    /// the graph as the file has it, `readable` the same with its facts.
+    ///
+    /// # Errors
+    /// A model that does not have what the task needs.
+    fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError>;
+
+    /// PEFT's name for the task: `SEQ_CLS`.
+    fn peft_task_type(&self) -> Option<&'static str>;
+}
+
+/// How the targets of a split are read.
+pub trait Targets {
+    /// The columns that they are read from.
+    fn columns(&self) -> Vec<&str>;
+
+    /// The target of a row; none where it is made of the tokens that the model is fed.
+    ///
+    /// # Errors
+    /// A cell that is not a target.
+    fn of_row(&self, row: &Row) -> Result<Option<Field>, DataError>;
+
+    /// The target of an example without one of its row.
+    fn of_tokens(&self, ids: &[i64]) -> Field;
+}
+
+/// Name of the input that the loss is taken against; the field of targets in a batch.
+pub const LABELS: &str = lorac_data::LABELS;
+
+/// Reports a split of plain texts, or one without the column that its targets are in.
+fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
+    if !split.is_table() {
+        let message = format!("plain texts have no labels: {what} reads a table");
+        problems.report(&split.format, "pipeline::split", message);
+    } else if split.label.is_none() {
+        let message = format!("{what} needs the column of its targets: label: COLUMN");
+        problems.report("label", "pipeline::split", message);
+    }
+}
+
+/// Refuses a model that has values of these names already.
+fn check_free(graph: &Graph, names: &[&str], what: &str) -> Result<(), PassError> {
+    match names.iter().find(|n| graph.find(n).is_some()) {
+        Some(taken) => {
+            let why = format!("the model has a value called `{taken}` already: {what} would clash with it");
+            Err(PassError::Unsuitable(why))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! How long a model's inputs may be, and how large its token ids: a token beyond the last row of its table, or a text
+//! longer than the positions, ends a run at its first batch, on some engines without a word.
+
+use lorac_ir::{Graph, Node, ValueId};
+use std::collections::HashSet;
+use std::fmt;
+
+/// Tables of no more rows are of kinds of tokens, or of buckets of distances, and not of positions.
+const MOST_KINDS: usize = 32;
+
+/// What a model is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputStats {
+    /// The largest token id, padding included where there is any.
+    pub largest_id: i64,
+    /// Tokens of the longest row, padding included.
+    pub padded_len: usize,
+    /// The same without padding.
+    pub unpadded_len: usize,
+}
+
+/// The tables that a model looks tokens and positions up in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputLimits {
+    /// The table of `input_ids`.
+    pub tokens: Table,
+    /// Tables of positions.
+    pub positions: Vec<Table>,
+}
+
+/// A table of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// How many rows it has.
+    pub rows: usize,
+    /// Whether positions are counted over the tokens alone, so that padding takes none.
+    pub padding_excluded: bool,
+}
+
+/// What a model is fed that one of its tables does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitExceeded {
+    /// A token id beyond the last row.
+    Token {
+        /// The id.
+        id: i64,
+        /// The table.
+        table: Table,
+    },
+    /// More tokens than positions.
+    Length {
+        /// Tokens of a row.
+        len: usize,
+        /// The table.
+        table: Table,
+    },
+}
+
+impl fmt::Display for LimitExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            LimitExceeded::Token { id, table } => {
+                write!(f, "token {id}, but the model's table `{}` has {} rows", table.name, table.rows)
+            }
+            LimitExceeded::Length { len, table } => {
+                write!(f, "rows of {len} tokens, but the model's table `{}` has {} positions", table.name, table.rows)
+            }
+        }
+    }
+}
+
+impl InputLimits {
+    /// The first limit that the inputs exceed.
+    pub fn exceeded(&self, stats: &InputStats) -> Option<LimitExceeded> {
+        if stats.largest_id >= self.tokens.rows as i64 {
+            return Some(LimitExceeded::Token { id: stats.largest_id, table: self.tokens.clone() });
+        }
+        self.positions.iter().find_map(|table| {
+            let len = if table.padding_excluded { stats.unpadded_len } else { stats.padded_len };
+            (len > table.rows).then(|| LimitExceeded::Length { len, table: table.clone() })
+        })
+    }
+}
+
+/// The table of `input_ids`, and those of positions: as wide, and gathered from by what depends on the inputs, but not on
+/// the kinds of tokens.
+pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
+    let start = graph.find("input_ids")?;
+    if let Some((_, node)) = graph.nodes().find(|(_, n)| &*n.op.name == "EmbedLayerNormalization") {
+        let at = |slot| Some(table(graph, node.input(slot)?, false)?.0);
+        let limits = || Some(InputLimits { tokens: at(2)?, positions: at(3).into_iter().collect() });
+        return (node.input(0) == Some(start)).then(limits)?;
+    }
+    let gathers: Vec<(&Node, ValueId, ValueId)> = graph
+        .nodes()
+        .filter(|(_, n)| &*n.op.name == "Gather" && n.op.domain.is_empty() && n.int("axis", 0) == 0)
+        .filter_map(|(_, n)| Some((n, n.input(0)?, n.input(1)?)))
+        .collect();
+    let (first, data, _) = gathers.iter().find(|(_, _, indices)| reshaped(graph, *indices) == start)?;
+    let (ids, width) = table(graph, *data, false)?;
+    let kinds = graph.find("token_type_ids");
+    let inputs: HashSet<ValueId> = graph.inputs().iter().copied().collect();
+    let mut positions = Vec::new();
+    for (_, data, indices) in gathers.iter().filter(|(n, ..)| !std::ptr::eq(*n, *first)) {
+        let behind = upstream(graph, *indices);
+        let reached = behind.values.iter().any(|v| inputs.contains(v));
+        if !reached || reshaped(graph, *indices) == start || kinds.is_some_and(|k| behind.values.contains(&k)) {
+            continue;
+        }
+        if let Some((table, its)) = table(graph, *data, behind.cumulative)
+            && its == width
+            && table.rows > MOST_KINDS
+        {
+            positions.push(table);
+        }
+    }
+    Some(InputLimits { tokens: ids, positions })
+}
+
+/// A matrix that no input reaches, with its width.
+fn table(graph: &Graph, data: ValueId, padding_excluded: bool) -> Option<(Table, usize)> {
+    let [rows, width] = graph.fact(data).known_dims()?[..] else { return None };
+    let fixed = upstream(graph, data).values.iter().all(|v| !graph.inputs().contains(v));
+    fixed.then(|| (Table { name: graph.name_of(data), rows, padding_excluded }, width))
+}
+
+/// What `value` is when its shape and integer type do not count.
+fn reshaped(graph: &Graph, mut value: ValueId) -> ValueId {
+    while let Some((_, node)) = graph.producer(value) {
+        let same = lorac_ops::find(&node.op).is_some_and(|op| op.traits.reshapes);
+        match node.input(0) {
+            Some(before) if same => value = before,
+            _ => break,
+        }
+    }
+    value
+}
+
+/// Everything that a value is computed from.
+struct Upstream {
+    values: HashSet<ValueId>,
+    /// Whether a running sum is part of it.
+    cumulative: bool,
+}
+
+fn upstream(graph: &Graph, value: ValueId) -> Upstream {
+    let mut found = Upstream { values: HashSet::new(), cumulative: false };
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        if !found.values.insert(value) {
+            continue;
+        }
+        if let Some((_, node)) = graph.producer(value) {
+            found.cumulative |= &*node.op.name == "CumSum";
+            open.extend(node.operands().map(|(_, v)| v));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bert() -> Graph {
+        lorac_ir::parse(
+            r#"graph bert(%input_ids: i64[B,S], %token_type_ids: i64[B,S]) -> %y {
+              %words = weight "words" f32[100,8]
+              %places = weight "places" f32[68,8]
+              %kinds = weight "kinds" f32[80,8]
+              %all = weight "all" i64[1,68]
+              %zero = weight "zero" i64[1]
+              %one = weight "one" i64[1]
+              %s = Shape(%input_ids, start=1) : i64[1]
+              %p = Slice(%all, %zero, %s, %one) : i64[1,S]
+              %w = Gather(%words, %input_ids) : f32[B,S,8]
+              %q = Gather(%places, %p) : f32[1,S,8]
+              %k = Gather(%kinds, %token_type_ids) : f32[B,S,8]
+              %wq = Add(%w, %q) : f32[B,S,8]
+              %y = Add(%wq, %k) : f32[B,S,8]
+            }"#,
+        )
+        .expect("parses")
+    }
+
+    #[test]
+    fn tokens_and_lengths_beyond_the_tables_are_named() {
+        let limits = input_limits(&bert()).expect("tables");
+        let [table] = limits.positions.as_slice() else { panic!("{limits:?}") };
+        assert_eq!((limits.tokens.rows, table.rows, table.padding_excluded), (100, 68, false));
+        let stats = |largest_id, padded_len, unpadded_len| InputStats { largest_id, padded_len, unpadded_len };
+        let exceeded = |s| limits.exceeded(&s).map(|e| e.to_string());
+        assert_eq!((exceeded(stats(99, 64, 64)), exceeded(stats(99, 68, 3))), (None, None));
+        let token = exceeded(stats(100, 8, 8)).expect("a token");
+        assert_eq!(token, "token 100, but the model's table `words` has 100 rows");
+        let length = exceeded(stats(9, 72, 69)).expect("a length");
+        assert_eq!(length, "rows of 72 tokens, but the model's table `places` has 68 positions");
+    }
+}

@@ -1,0 +1,176 @@
+//! Methods of adapting a model: which weights they change, what they put into the graph, how it folds into the weights'
+//! bytes. One file each.
+
+use crate::{FoldError, NoMatches, Param, ParamValues, PassError, Target};
+use bytes::Bytes;
+use lorac_ir::{Graph, Tensor, ValueId};
+
+lorac_config::choices! {
+    /// A way of adapting a model.
+    pub enum MethodChoice: Method {
+        lora: Lora,
+    }
+}
+
+/// A way of adapting a model.
+pub trait Method: std::fmt::Debug {
+    /// The patterns that pick its targets.
+    fn patterns(&self) -> &[String];
+
+    /// The weights that it changes, each once, in the model's order.
+    ///
+    /// # Errors
+    /// Every pattern that picks nothing.
+    fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches>;
+
+    /// Probability that a training step drops an element of what an adaptation reads.
+    fn dropout(&self) -> f64 {
+        0.0
+    }
+
+    /// Puts the adaptation of `targets`, which [`Method::select`] picked in this graph, into the graph.
+    ///
+    /// Ensures: with the params as [`Param::init`] says, every output is what it was.
+    fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError>;
+
+    /// The bytes of a weight with one of the deltas that [`Method::insert`] gave, in the layout and type of `w0`, rounded
+    /// once.
+    fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError>;
+}
+
+/// What a graph with an adaptation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Training steps that see about so many tokens: anything that computes the same may be written, the cheapest best.
+    /// Without a number, the plain form.
+    Train {
+        /// Tokens of a step.
+        tokens: Option<usize>,
+    },
+    /// The comparison with the folded model: the adaptation beside the weights, unfolded.
+    Verify,
+}
+
+/// What a method put into a graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inserted {
+    /// What is trained.
+    pub params: Vec<Param>,
+    /// What becomes of the weights.
+    pub deltas: Vec<Delta>,
+    /// Where training steps drop elements.
+    pub dropout: Vec<DropoutSite>,
+}
+
+/// The change of a weight, or of a slice of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delta {
+    /// What changes.
+    pub target: Target,
+    /// How.
+    pub form: DeltaForm,
+}
+
+/// How a weight changes, by the names of params: what formats of adapters store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeltaForm {
+    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`.
+    LowRank {
+        /// Name of A.
+        a: String,
+        /// Name of B.
+        b: String,
+        /// r.
+        rank: usize,
+        /// alpha, as it was asked for.
+        alpha: f64,
+        /// Whether the scale is `alpha / sqrt(r)` and not `alpha / r`.
+        rslora: bool,
+    },
+    /// The values of a param in the place of W0.
+    Replaced {
+        /// Name of the param.
+        param: String,
+    },
+}
+
+impl DeltaForm {
+    /// What `B A` is multiplied by.
+    pub fn scale(&self) -> Option<f64> {
+        match self {
+            DeltaForm::LowRank { rank, alpha, rslora, .. } => Some(low_rank_scale(*rank, *alpha, *rslora)),
+            DeltaForm::Replaced { .. } => None,
+        }
+    }
+}
+
+/// s: alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA (Kalajdzievski 2023).
+pub(crate) fn low_rank_scale(rank: usize, alpha: f64, rslora: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if rslora { rank.sqrt() } else { rank }
+}
+
+/// Where a training step drops elements of what is multiplied with A.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropoutSite {
+    /// A, `[r, in]`.
+    pub factor: ValueId,
+    /// Name of the weight that the branch adapts.
+    pub weight: String,
+    /// in.
+    pub width: usize,
+    /// Probability that an element is dropped.
+    pub probability: f64,
+}
+
+/// A method with the targets that it selected.
+#[derive(Clone, Debug)]
+pub struct Adaptation<'a> {
+    /// The method.
+    pub method: &'a dyn Method,
+    /// Its targets.
+    pub targets: Vec<Target>,
+}
+
+/// Two adaptations of one weight.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is picked twice, by `{earlier}` and by `{later}`: a weight, or a slice of one, is adapted once")]
+pub struct PickedTwice {
+    /// The weight.
+    pub name: String,
+    /// The pattern that picked it first.
+    pub earlier: String,
+    /// Position of the second adaptation.
+    pub adaptation: usize,
+    /// The pattern that picked it again.
+    pub later: String,
+}
+
+/// Every weight that two adaptations change. Slices of one matrix may be adapted each.
+pub fn picked_twice(adaptations: &[Adaptation]) -> Vec<PickedTwice> {
+    let mut found = Vec::new();
+    for (i, one) in adaptations.iter().enumerate() {
+        for t in &one.targets {
+            let apart = |o: &Target| o.slice.is_some() && t.slice.is_some() && o.slice != t.slice;
+            let mut others = adaptations[..i].iter().flat_map(|a| &a.targets);
+            if let Some(earlier) = others.find(|o| o.weight == t.weight && !apart(o)) {
+                let (name, earlier, later) = (t.name(), earlier.pattern.clone(), t.pattern.clone());
+                found.push(PickedTwice { name, earlier, adaptation: i, later });
+            }
+        }
+    }
+    found
+}
+
+/// The bytes of a weight with all its deltas, each with its method.
+///
+/// # Errors
+/// What a method cannot fold.
+pub fn fold_all(w0: &Tensor, deltas: &[(&dyn Method, &Delta)], values: &ParamValues) -> Result<Bytes, FoldError> {
+    let mut folded = w0.clone();
+    for (method, delta) in deltas {
+        let bytes = method.fold(delta, &folded, values)?;
+        folded = Tensor::new(w0.dtype(), w0.dims().to_vec(), bytes)?;
+    }
+    Ok(folded.bytes().clone())
+}

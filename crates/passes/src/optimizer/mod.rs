@@ -1,0 +1,177 @@
+//! Optimizers: what they keep between steps, the numbers that a step needs, and the update as nodes. One file each.
+//!
+//! The training program, its state on the device and its checkpoints are built from this description.
+
+mod decay;
+
+use crate::{Layout, Packed, PassError, THETA, rewrite};
+pub use decay::Decay;
+use lorac_ir::{DType, Fact, Graph, ValueId};
+use lorac_ops::Val;
+
+lorac_config::choices! {
+    /// How theta changes by its gradient.
+    pub enum OptimizerChoice: Optimizer {
+        adamw: AdamW,
+    }
+}
+
+/// An optimizer.
+pub trait Optimizer {
+    /// The highest learning rate.
+    fn lr(&self) -> f64;
+
+    /// What it keeps beside theta: f32 vectors, zero before the first step.
+    fn state(&self, layout: &Layout) -> Vec<State>;
+
+    /// The numbers that every step is given beside the learning rate.
+    fn scalars(&self) -> Vec<Scalar>;
+
+    /// Writes the update. `terms` holds the state and the scalars in the order in which they were described.
+    fn update<'e, 'g>(&self, terms: &Terms<'e, 'g>) -> Next<'e, 'g>;
+}
+
+/// A vector that an optimizer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its name, an input of the graph.
+    pub name: &'static str,
+    /// Number of elements.
+    pub len: usize,
+}
+
+/// A number that is given to every step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalar {
+    /// Its name, an f32 input of the graph.
+    pub name: &'static str,
+    /// What it is.
+    pub value: ScalarValue,
+}
+
+/// What a step computes a scalar from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ScalarValue {
+    /// The learning rate of the step.
+    LearningRate,
+    /// `1 - beta^t` in step t, from 1: what the bias of a running mean is divided out by.
+    OneMinusPow(f64),
+}
+
+impl ScalarValue {
+    /// The number for the step after `taken` steps.
+    pub fn at(&self, taken: u64, lr: f64) -> f64 {
+        match self {
+            ScalarValue::LearningRate => lr,
+            ScalarValue::OneMinusPow(beta) => 1.0 - beta.powi(i32::try_from(taken + 1).unwrap_or(i32::MAX)),
+        }
+    }
+}
+
+/// What an update is written with.
+pub struct Terms<'e, 'g> {
+    /// Everything trained, `[n]`.
+    pub theta: Val<'e, 'g>,
+    /// Its gradient, clipped.
+    pub grad: Val<'e, 'g>,
+    /// The learning rate of the step.
+    pub lr: Val<'e, 'g>,
+    /// What the optimizer keeps.
+    pub state: Vec<Val<'e, 'g>>,
+    /// The numbers that it asked for.
+    pub scalars: Vec<Val<'e, 'g>>,
+    /// What weight decay applies to.
+    pub decay: Decay,
+}
+
+impl<'e, 'g> Terms<'e, 'g> {
+    /// `theta (1 - lr weight_decay)` where weight decay applies: decoupled decay (Loshchilov & Hutter 2019).
+    pub fn decayed(&self, weight_decay: f64) -> Val<'e, 'g> {
+        self.decay.apply(self.theta, self.lr * weight_decay)
+    }
+}
+
+/// What an update gives.
+pub struct Next<'e, 'g> {
+    /// The new theta.
+    pub theta: Val<'e, 'g>,
+    /// The new state, in its order.
+    pub state: Vec<Val<'e, 'g>>,
+}
+
+/// A training step's inputs and outputs beside the batch, by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// theta and what the optimizer keeps.
+    pub slots: Vec<StateSlot>,
+    /// The numbers that a step is given, the learning rate first.
+    pub scalars: Vec<Scalar>,
+}
+
+/// A vector that stays on the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSlot {
+    /// The input that holds it.
+    pub input: String,
+    /// The output that replaces it.
+    pub output: String,
+    /// Number of elements.
+    pub len: usize,
+}
+
+/// Name of the output that holds the global norm of the gradient before clipping.
+pub const GRAD_NORM: &str = "grad_norm";
+
+/// Name of the input that holds the learning rate.
+pub const LEARNING_RATE: &str = "lr";
+
+/// Added to the norm before dividing by it, as PyTorch's `clip_grad_norm_` does.
+const NORM_EPS: f64 = 1e-6;
+
+/// Adds the update of theta, with the gradient clipped to the global norm `clip`. Outputs: `loss`, [`GRAD_NORM`] and the
+/// new state, nothing else.
+///
+/// A step whose gradient is not finite changes nothing: the state stays the last good one.
+pub fn optimize(
+    graph: &mut Graph,
+    packed: &Packed,
+    layout: &Layout,
+    loss: ValueId,
+    optimizer: &dyn Optimizer,
+    clip: Option<f64>,
+) -> Result<Update, PassError> {
+    let Some(grad) = packed.grad else {
+        return Err(PassError::Unsuitable("an optimizer needs gradients".into()));
+    };
+    let kept = optimizer.state(layout);
+    let lr = Scalar { name: LEARNING_RATE, value: ScalarValue::LearningRate };
+    let scalars: Vec<Scalar> = std::iter::once(lr).chain(optimizer.scalars()).collect();
+    rewrite(graph, "optimizer", |e| {
+        let (theta, grad) = (e.val(packed.theta), e.val(grad));
+        let state: Vec<Val> = kept.iter().map(|s| e.input(s.name, Fact::new(DType::F32, [s.len]))).collect();
+        let mut numbers: Vec<Val> = scalars.iter().map(|s| e.input(s.name, Fact::scalar(DType::F32))).collect();
+        let lr = numbers.remove(0);
+        let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
+        let norm = e.named(GRAD_NORM, "Sqrt", &[square], &[], 1)[0];
+        let grad = match clip {
+            Some(clip) => grad * (norm.like(clip) / (norm + NORM_EPS)).binary("Min", norm.like(1.0)),
+            None => grad,
+        };
+        let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay: Decay::of(layout) };
+        let next = optimizer.update(&terms);
+        // False for NaN as for infinity.
+        let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
+        let mut outputs = vec![loss, norm.id()];
+        let mut slots = Vec::new();
+        let names = std::iter::once(THETA).chain(kept.iter().map(|s| s.name));
+        let pairs = std::iter::once((theta, next.theta)).chain(state.into_iter().zip(next.state));
+        for (name, (old, new)) in names.zip(pairs) {
+            let output = format!("{name}.next");
+            outputs.extend(e.named(&output, "Where", &[finite, new, old], &[], 1).iter().map(|v| v.id()));
+            let len = old.fact().known_dims().map_or(0, |d| d.iter().product());
+            slots.push(StateSlot { input: name.to_string(), output, len });
+        }
+        e.edit(|p| p.set_outputs(outputs));
+        Ok(Update { slots, scalars })
+    })
+}

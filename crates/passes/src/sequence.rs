@@ -1,0 +1,322 @@
+//! The one place that knows the order of passes: from a model to the graphs that train, evaluate and check it.
+//!
+//! Each graph goes through a list of named stages, and an observer sees it after every one of them.
+
+use crate::loss::mean_loss;
+use crate::optimizer::{Optimizer, Update, optimize};
+use crate::{
+    Adaptation, Delta, DropoutSite, Layout, Objective, Packed, Param, PassError, Use, cumsum_to_i32, differentiate,
+    drop_inputs, expose_layer_norm_stats, fold_constants, fuse_dense, pack, prepare, reassociate, remove_dead, rewrite,
+    specialize_empty_cache,
+};
+use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
+use lorac_ops::infer;
+
+/// Name of the evaluation's output that sums the loss of a batch.
+pub const LOSS_SUM: &str = "loss.sum";
+
+/// Name of the evaluation's output that counts what the loss is summed over.
+pub const LOSS_COUNT: &str = "loss.count";
+
+/// What a training is compiled from.
+pub struct TrainingSpec<'a> {
+    /// How the model is adapted. No weight stands in two of them, see [`crate::picked_twice`].
+    pub adaptations: &'a [Adaptation<'a>],
+    /// What is learnt.
+    pub objective: &'a dyn Objective,
+    /// How.
+    pub optimizer: &'a dyn Optimizer,
+    /// Longest gradient (global norm); `None` for any.
+    pub clip: Option<f64>,
+    /// What the engine reads that is to run the graphs.
+    pub dialect: Dialect,
+    /// Tokens that a step is expected to see, where a cheaper form may be written for them.
+    pub tokens: Option<usize>,
+    /// Inputs that are caches without an entry, and the batch's dimension.
+    pub caches: Caches,
+}
+
+/// Inputs that hold what came before the tokens of a batch: nothing, in training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caches {
+    /// Names of the inputs.
+    pub inputs: Vec<String>,
+    /// The first dimension of the tokens.
+    pub batch: Option<Dim>,
+}
+
+/// A model with its adaptations, as three graphs over one theta.
+#[derive(Clone, Debug)]
+pub struct Training {
+    /// One training step: loss, gradient and update.
+    pub step: Graph,
+    /// theta to what the objective is evaluated by: [`LOSS_SUM`], [`LOSS_COUNT`] and, where the objective asks for it,
+    /// the prediction.
+    pub eval: Graph,
+    /// theta to every output of the base model, and the prediction where it is new.
+    pub adapted: Graph,
+    /// Inputs and outputs of a step beside the batch.
+    pub update: Update,
+    /// What is trained.
+    pub params: Vec<Param>,
+    /// Where it lies in theta.
+    pub layout: Layout,
+    /// What becomes of weights, each with the position of its adaptation.
+    pub deltas: Vec<(usize, Delta)>,
+    /// Name of the prediction.
+    pub prediction: String,
+    /// Width of the numbers that a step draws what it drops from; 0 where it drops nothing.
+    pub dropout: usize,
+}
+
+/// A graph after a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Emitted<'a> {
+    /// The graph that is built: `adapted`, `trained`, `eval`, `step`, `grad`.
+    pub program: &'static str,
+    /// The stage's number, from 1.
+    pub number: usize,
+    /// The stage.
+    pub stage: &'static str,
+    /// The graph.
+    pub graph: &'a Graph,
+}
+
+/// What sees graphs after their stages.
+pub type Observer<'a> = &'a mut dyn FnMut(Emitted);
+
+/// A stage: its name and what it does.
+type Stage = (&'static str, fn(&mut Build) -> Result<(), PassError>);
+
+/// The model with its adaptations beside the weights, for the comparison with the folded file.
+const ADAPTED: &[Stage] = &[
+    ("insert", |b| b.insert()),
+    ("attach", |b| b.attach()),
+    ("prepare", |b| b.prepare_for_dialect()),
+    ("pack", |b| b.pack()),
+];
+
+/// What evaluation and training have in common.
+const TRAINED: &[Stage] =
+    &[("insert", |b| b.insert()), ("attach", |b| b.attach()), ("prune", |b| b.prune()), ("prepare", |b| b.prepare())];
+
+const EVAL: &[Stage] = &[("score", |b| b.score()), ("pack", |b| b.pack())];
+
+const STEP: &[Stage] = &[
+    ("dropout", |b| b.drop_inputs()),
+    ("fuse_dense", |b| fuse_dense(&mut b.graph).map(drop)),
+    ("loss", |b| b.loss()),
+    ("layer_norm_stats", |b| expose_layer_norm_stats(&mut b.graph).map(drop)),
+    ("differentiate", |b| b.differentiate()),
+    ("pack", |b| b.pack()),
+    ("optimizer", |b| b.optimize()),
+    ("reassociate", |b| reassociate(&mut b.graph).map(drop)),
+    ("fold_constants", |b| fold_constants(&mut b.graph, &[]).map(drop)),
+    ("remove_dead", |b| remove_dead(&mut b.graph).map(drop)),
+    ("infer", |b| Ok(infer(&mut b.graph).map(drop)?)),
+];
+
+/// Compiles a training of `base`, a graph from [`crate::readable`].
+///
+/// # Errors
+/// What any stage cannot do.
+pub fn training_step(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Result<Training, PassError> {
+    let mut adapted = Build::new(base, spec, Use::Verify);
+    adapted.run("adapted", ADAPTED, observe)?;
+    let mut trained = Build::new(base, spec, Use::Train { tokens: spec.tokens });
+    trained.layout = adapted.layout.clone();
+    trained.run("trained", TRAINED, observe)?;
+    let mut eval = trained.clone();
+    eval.run("eval", EVAL, observe)?;
+    let mut step = trained;
+    step.run("step", STEP, observe)?;
+    let Some(update) = step.update else { return Err(PassError::Unsuitable("a step without an update".into())) };
+    Ok(Training {
+        step: step.graph,
+        eval: eval.graph,
+        update,
+        layout: Layout::of(&adapted.params),
+        params: adapted.params,
+        deltas: adapted.deltas,
+        prediction: adapted.prediction,
+        adapted: adapted.graph,
+        dropout: step.dropout,
+    })
+}
+
+/// Makes a model's graph fit for an engine that does not read it as it is: functions inlined, and for a dialect without
+/// them, fused operators decomposed, caches without an entry specialized away, sums of i64 in i32.
+///
+/// # Errors
+/// What any of the passes cannot do.
+pub fn for_dialect(
+    graph: &mut Graph,
+    functions: &[Function],
+    caches: &Caches,
+    dialect: &Dialect,
+) -> Result<(), PassError> {
+    if dialect.reads_any_graph() {
+        crate::inline(graph, functions)?;
+        return Ok(());
+    }
+    training_copy(graph, functions, caches, dialect)
+}
+
+/// A graph that can be differentiated and that the dialect has words for.
+fn training_copy(
+    graph: &mut Graph,
+    functions: &[Function],
+    caches: &Caches,
+    dialect: &Dialect,
+) -> Result<(), PassError> {
+    prepare(graph, functions, &[])?;
+    let inputs: Vec<ValueId> = caches.inputs.iter().filter_map(|name| graph.find(name)).collect();
+    if specialize_empty_cache(graph, &inputs, caches.batch)? > 0 {
+        fold_constants(graph, &[])?;
+    }
+    if !dialect.i64_cumsum {
+        cumsum_to_i32(graph)?;
+    }
+    Ok(())
+}
+
+/// A graph on its way.
+#[derive(Clone)]
+struct Build<'a> {
+    graph: Graph,
+    spec: &'a TrainingSpec<'a>,
+    purpose: Use,
+    params: Vec<Param>,
+    deltas: Vec<(usize, Delta)>,
+    sites: Vec<DropoutSite>,
+    /// Name of the prediction.
+    prediction: String,
+    layout: Option<Layout>,
+    loss: Option<ValueId>,
+    grads: Vec<ValueId>,
+    packed: Option<Packed>,
+    update: Option<Update>,
+    dropout: usize,
+}
+
+impl<'a> Build<'a> {
+    fn new(base: &Graph, spec: &'a TrainingSpec<'a>, purpose: Use) -> Build<'a> {
+        Build {
+            graph: base.clone(),
+            spec,
+            purpose,
+            params: Vec::new(),
+            deltas: Vec::new(),
+            sites: Vec::new(),
+            prediction: String::new(),
+            layout: None,
+            loss: None,
+            grads: Vec::new(),
+            packed: None,
+            update: None,
+            dropout: 0,
+        }
+    }
+
+    fn run(&mut self, program: &'static str, stages: &[Stage], observe: Observer) -> Result<(), PassError> {
+        for (i, (stage, pass)) in stages.iter().enumerate() {
+            pass(self)?;
+            observe(Emitted { program, number: i + 1, stage, graph: &self.graph });
+        }
+        Ok(())
+    }
+
+    /// The prediction. Passes rewrite values; names and places of outputs stay.
+    fn predicted(&self) -> Result<ValueId, PassError> {
+        let outputs = self.graph.outputs().iter().copied();
+        let found = outputs.into_iter().find(|v| self.graph.name_of(*v) == self.prediction);
+        let lost = || PassError::Unsuitable(format!("the graph has no output `{}`", self.prediction));
+        found.ok_or_else(lost)
+    }
+
+    fn insert(&mut self) -> Result<(), PassError> {
+        for (i, adaptation) in self.spec.adaptations.iter().enumerate() {
+            let inserted = adaptation.method.insert(&mut self.graph, &adaptation.targets, self.purpose)?;
+            self.params.extend(inserted.params);
+            self.deltas.extend(inserted.deltas.into_iter().map(|d| (i, d)));
+            self.sites.extend(inserted.dropout);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<(), PassError> {
+        let attached = self.spec.objective.attach(&mut self.graph)?;
+        self.prediction = self.graph.name_of(attached.prediction);
+        self.params.extend(attached.params);
+        self.layout.get_or_insert_with(|| Layout::of(&self.params));
+        Ok(())
+    }
+
+    /// Leaves the prediction as the only output, and nothing that it does not need.
+    fn prune(&mut self) -> Result<(), PassError> {
+        let prediction = self.predicted()?;
+        rewrite(&mut self.graph, "prune", |e| {
+            e.edit(|p| p.set_outputs(vec![prediction]));
+            Ok(())
+        })?;
+        remove_dead(&mut self.graph)?;
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<(), PassError> {
+        training_copy(&mut self.graph, &[], &self.spec.caches, &self.spec.dialect)
+    }
+
+    fn prepare_for_dialect(&mut self) -> Result<(), PassError> {
+        for_dialect(&mut self.graph, &[], &self.spec.caches, &self.spec.dialect)
+    }
+
+    fn drop_inputs(&mut self) -> Result<(), PassError> {
+        self.dropout = drop_inputs(&mut self.graph, &self.sites)?;
+        Ok(())
+    }
+
+    fn loss(&mut self) -> Result<(), PassError> {
+        let (prediction, objective) = (self.predicted()?, self.spec.objective);
+        self.loss = Some(mean_loss(&mut self.graph, prediction, |y| objective.loss(y))?);
+        Ok(())
+    }
+
+    fn score(&mut self) -> Result<(), PassError> {
+        let (prediction, objective) = (self.predicted()?, self.spec.objective);
+        rewrite(&mut self.graph, "score", |e| {
+            let terms = objective.loss(e.val(prediction))?;
+            let named = [(LOSS_SUM, terms.sum), (LOSS_COUNT, terms.count)];
+            let scores = named.iter().flat_map(|(name, v)| e.named(name, "Identity", &[*v], &[], 1));
+            let mut outputs: Vec<ValueId> = scores.map(|v| v.id()).collect();
+            if objective.evaluates_prediction() {
+                outputs.push(prediction);
+            }
+            e.edit(|p| p.set_outputs(outputs));
+            Ok(())
+        })
+    }
+
+    fn differentiate(&mut self) -> Result<(), PassError> {
+        let params: Vec<ValueId> = self.params.iter().map(|p| p.value).collect();
+        let loss = self.loss.ok_or_else(|| PassError::Unsuitable("a gradient needs a loss".into()))?;
+        self.grads = differentiate(&mut self.graph, loss, &params)?;
+        Ok(())
+    }
+
+    fn pack(&mut self) -> Result<(), PassError> {
+        let layout = self.layout.clone().unwrap_or_default();
+        self.packed = Some(pack(&mut self.graph, &layout, &self.params, &self.grads)?);
+        Ok(())
+    }
+
+    fn optimize(&mut self) -> Result<(), PassError> {
+        let layout = self.layout.clone().unwrap_or_default();
+        let (Some(packed), Some(loss)) = (self.packed, self.loss) else {
+            return Err(PassError::Unsuitable("an update needs a loss and its gradient".into()));
+        };
+        let (optimizer, clip) = (self.spec.optimizer, self.spec.clip);
+        self.update = Some(optimize(&mut self.graph, &packed, &layout, loss, optimizer, clip)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! How good predictions are: outputs and targets to a number. One file each.
+
+mod confusion;
+
+use serde::{Deserialize, Serialize};
+
+lorac_config::members! {
+    /// Every metric by its name.
+    pub static METRICS: dyn Metric = {
+        accuracy: Accuracy,
+        f1: F1,
+        perplexity: Perplexity,
+        loss: Loss,
+    };
+}
+
+/// A number that says how good predictions are.
+pub trait Metric {
+    /// One line for the schema.
+    fn about(&self) -> &'static str;
+
+    /// Which of two numbers is the better one.
+    fn better(&self) -> Better;
+
+    /// Whether it says anything of such predictions.
+    fn suits(&self, kind: Prediction) -> bool;
+
+    /// The number; NaN where there is nothing to score.
+    fn score(&self, evaluation: &Evaluation) -> f64;
+}
+
+/// The metric of a name.
+pub fn metric(name: &str) -> Option<&'static (dyn Metric + Sync)> {
+    METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric)
+}
+
+/// What a model predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    /// A logit for every class, of every example.
+    Classes,
+    /// A number for every example.
+    Values,
+    /// The next token of every token: only the loss leaves the device.
+    Tokens,
+}
+
+/// Which of two numbers is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// The higher.
+    Higher,
+    /// The lower.
+    Lower,
+}
+
+/// The predictions and targets of a whole set of examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// What is predicted.
+    pub kind: Prediction,
+    /// Predictions, example after example; empty for [`Prediction::Tokens`].
+    pub predictions: Vec<f32>,
+    /// Numbers of an example's prediction.
+    pub width: usize,
+    /// Targets, one an example: the index of a class, or a value; empty for [`Prediction::Tokens`].
+    pub targets: Vec<f64>,
+    /// The summed loss.
+    pub loss_sum: f64,
+    /// What it is summed over: examples, or tokens.
+    pub loss_count: f64,
+}
+
+impl Evaluation {
+    /// Nothing yet, of such predictions.
+    pub fn new(kind: Prediction) -> Evaluation {
+        Evaluation { kind, predictions: Vec::new(), width: 0, targets: Vec::new(), loss_sum: 0.0, loss_count: 0.0 }
+    }
+
+    /// The rows of predictions with their targets.
+    pub fn rows(&self) -> impl Iterator<Item = (&[f32], f64)> {
+        self.predictions.chunks_exact(self.width.max(1)).zip(self.targets.iter().copied())
+    }
+
+    /// What was scored: `1000 examples`.
+    pub fn count(&self) -> Count {
+        match self.kind {
+            Prediction::Tokens => Count::Tokens(self.loss_count as u64),
+            _ => Count::Examples(self.targets.len() as u64),
+        }
+    }
+}
+
+/// How much was scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Count {
+    /// Examples.
+    Examples(u64),
+    /// Tokens that were predicted: all but the first of each example.
+    Tokens(u64),
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Count::Examples(n) => write!(f, "{n} examples"),
+            Count::Tokens(n) => write!(f, "{n} tokens"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of logits with the class that is right.
+    pub(crate) fn classes(rows: &[(&[f32], usize)]) -> Evaluation {
+        Evaluation {
+            predictions: rows.iter().flat_map(|r| r.0.to_vec()).collect(),
+            width: rows.first().map_or(0, |r| r.0.len()),
+            targets: rows.iter().map(|r| r.1 as f64).collect(),
+            ..Evaluation::new(Prediction::Classes)
+        }
+    }
+
+    #[test]
+    fn nothing_is_not_perfect() {
+        for kind in [Prediction::Classes, Prediction::Values, Prediction::Tokens] {
+            for (name, metric) in METRICS.iter().filter(|m| m.1.suits(kind)) {
+                assert!(metric.score(&Evaluation::new(kind)).is_nan(), "{name} of {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_prediction_has_a_metric() {
+        for kind in [Prediction::Classes, Prediction::Values, Prediction::Tokens] {
+            assert!(METRICS.iter().any(|m| m.1.suits(kind)), "{kind:?}");
+        }
+        assert!(metric("accuracy").is_some() && metric("acuracy").is_none());
+    }
+}
