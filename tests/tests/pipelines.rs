@@ -7,8 +7,9 @@ use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, plan, run};
+use lorac::source::Resolver;
 use lorac::train::{Checkpoint, Event, training_program};
-use lorac_tests::{engines, resolver, root};
+use lorac_tests::{data, engines, resolver, root};
 use prost::Message;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +104,24 @@ fn an_anonymised_export_with_odd_outputs_on_both_engines() {
         assert_eq!(outputs.len(), 5, "{outputs:?}");
         assert!(outputs.contains(&"logits".to_string()) && outputs.contains(&"463".to_string()));
         assert!(!out.path().join("checkpoints").exists(), "nobody asked for checkpoints");
+    }
+}
+
+/// Older than opset 13, where axes became operands: what comes behind the model must have them as attributes.
+#[test]
+fn a_model_of_opset_12_on_both_engines() {
+    for extra in [&[] as &[String], &["runtime.source=embedded".into()]] {
+        let out = tempfile::tempdir().expect("temp");
+        let loaded = Loaded::load(&data("opset12").join("pipeline.yaml"), extra).unwrap_or_else(|e| panic!("{e}"));
+        let resolver = Resolver::new(None, data("opset12")).expect("a cache");
+        let stop = AtomicBool::new(false);
+        let outcome = run(&loaded, &resolver, &silent(out.path()), &stop).unwrap_or_else(|e| panic!("{e}"));
+        let verify = &outcome.manifest.verify;
+        assert!(verify.passed && verify.max_abs_diff < 1e-5 && verify.nodes_of_head > 0, "{verify:?}");
+        let deployed = load(out.path().join("model.onnx")).expect("loads");
+        assert_eq!(deployed.graph.opset(), 12);
+        let reduced = deployed.graph.nodes().filter(|(_, n)| &*n.op.name == "ReduceSum" && n.ints("axes").is_some());
+        assert!(reduced.count() > 0, "a mean over the tokens");
     }
 }
 
@@ -290,6 +309,9 @@ fn functions_and_fused_operators_are_verified_on_both_engines() {
         let path = folder.path().join(format!("{op}.onnx"));
         std::fs::write(&path, one_node(domain, op).encode_to_vec()).expect("writes");
         let model = load(&path).expect("loads");
+        let seen = lorac::inspect::summary(&model.graph, &model.functions);
+        let inside = if domain == "own" { "Add" } else { "com.microsoft.FastGelu" };
+        assert_eq!((seen.operators.get(inside), seen.problem), (Some(&1), None), "{:?}", seen.operators);
         for engine in engines() {
             let verdict = lorac::verify::files(&model, &model, &[], Some(0.0), 2, engine.as_ref());
             let verdict = verdict.unwrap_or_else(|e| panic!("{op} on {}: {e}", engine.name()));

@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod axes_as_attributes;
 mod cumsum_to_i32;
 mod dead;
 mod dense;
@@ -52,6 +53,7 @@ mod trained;
 mod unfreeze;
 mod upgrade;
 
+pub use axes_as_attributes::axes_as_attributes;
 pub use cumsum_to_i32::cumsum_to_i32;
 pub use dead::remove_dead;
 pub use dense::fuse_dense;

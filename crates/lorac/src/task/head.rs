@@ -3,7 +3,8 @@
 use super::check_free;
 use lorac_ir::{DType, Fact, Graph, Tensor};
 use lorac_passes::{
-    Attached, Group, Head, Init, Param, ParamValues, PassError, Pool, attach_head, hidden_states, rewrite,
+    Attached, Group, Head, Init, Param, ParamValues, PassError, Pool, attach_head, axes_as_attributes, hidden_states,
+    rewrite,
 };
 
 /// Name of the head's matrix `[outputs, hidden]`.
@@ -15,6 +16,9 @@ const LOGITS: &str = "logits";
 
 /// Spread of the matrix's first values, as BERT initialises them; the bias begins at zero.
 const SIGMA: f32 = 0.02;
+
+/// The first opset that has axes as operands.
+const AXES_AS_OPERANDS: i64 = 13;
 
 /// What a head is put on, and how wide it is.
 pub(super) struct NewHead<'a> {
@@ -60,8 +64,8 @@ impl NewHead<'_> {
     /// The head alone, for appending to the deployed model: its inputs name values of `model`, whose operators it speaks.
     pub(super) fn alone(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Graph, PassError> {
         let (place, _) = self.place(readable)?;
-        let mut graph = Graph::new("head", model.opset());
-        graph.opsets = model.opsets.clone();
+        // Written in a form that is known, then in the model's own.
+        let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
         let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
         let mut take = |value| graph.add_input(&readable.name_of(value), readable.fact(value)).map_err(unfit);
         let hidden = take(place.hidden)?;
@@ -77,6 +81,10 @@ impl NewHead<'_> {
             e.edit(|p| p.set_outputs(vec![logits.id()]));
             Ok(())
         })?;
+        if model.opset() < AXES_AS_OPERANDS {
+            axes_as_attributes(&mut graph)?;
+        }
+        graph.opsets = model.opsets.clone();
         Ok(graph)
     }
 }

@@ -1,0 +1,61 @@
+//! Axes where opset 12 has them, for what is appended to a model that old.
+
+use crate::PassError;
+use lorac_ir::{Attr, Graph, Patch, Tensor};
+
+/// Turns the axes of every `Unsqueeze` and `ReduceSum` from an operand into an attribute, as before opset 13. Returns how
+/// many there were.
+///
+/// # Errors
+/// Axes that are not constant.
+pub fn axes_as_attributes(graph: &mut Graph) -> Result<usize, PassError> {
+    let mut patch = Patch::new(graph, "axes");
+    let mut count = 0;
+    for (id, node) in graph.nodes() {
+        let Some(axes) = node.input(1).filter(|_| matches!(&*node.op.name, "Unsqueeze" | "ReduceSum")) else {
+            continue;
+        };
+        let Some(axes) = graph.weight(axes).and_then(Tensor::to_i64) else {
+            return Err(PassError::Unsuitable(format!("the axes of {} are not constant", node.op)));
+        };
+        let mut attrs = node.attrs.clone();
+        attrs.insert("axes".into(), Attr::Ints(axes));
+        let facts = node.outputs.iter().map(|v| graph.fact(*v)).collect();
+        let made = patch.node(node.op.clone(), "", vec![node.input(0)], attrs, facts, &node.origin.source);
+        node.outputs.iter().zip(made).for_each(|(old, new)| patch.redirect(*old, new));
+        patch.remove(id);
+        count += 1;
+    }
+    patch.apply(graph).map_err(|source| PassError::Patch { pass: "axes".into(), source })?;
+    graph.remove_unused_weights();
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upgrade;
+
+    #[test]
+    fn upgraded_again_a_graph_is_what_it_was() {
+        let text = "graph g opset 18 (%x: f32[2,3], %m: f32[2]) -> %y {
+            %axes = weight \"axes\" i64[1] = [1]
+            %u = Unsqueeze(%m, %axes) : f32[2,1]
+            %p = Mul(%x, %u) : f32[2,3]
+            %y = ReduceSum(%p, %axes, keepdims=0) : f32[2]
+        }";
+        let before = lorac_ir::parse(text).expect("parses");
+        let mut graph = before.clone();
+        assert_eq!(axes_as_attributes(&mut graph), Ok(2));
+        assert!(graph.weights().next().is_none() && graph.nodes().all(|(_, n)| n.inputs.len() < 3));
+        graph.opsets.insert("".into(), 12);
+        assert_eq!(upgrade(&mut graph), Ok(2));
+        let run = |graph: &Graph| {
+            let x = lorac_ops::Random(3).array(&[2, 3], -1.0, 1.0);
+            let m = lorac_ops::Random(4).array(&[2], -1.0, 1.0);
+            lorac_ops::evaluate(graph, &[("x", x), ("m", m)]).expect("runs")
+        };
+        lorac_ops::infer(&mut graph).expect("infers");
+        assert_eq!(run(&graph), run(&before));
+    }
+}
