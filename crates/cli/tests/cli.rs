@@ -155,6 +155,45 @@ fn schema_inspect_and_doctor_print() {
 }
 
 #[test]
+fn explain_says_more_of_a_code() {
+    let known = lorac(&["explain", "pipeline::unknown_key"]);
+    assert_eq!(known.status.code(), Some(0), "{}", stderr(&known));
+    let text = String::from_utf8_lossy(&known.stdout);
+    assert!(text.starts_with("pipeline::unknown_key (usage, exit code 2)\n\nNo section has this key"), "{text}");
+    let known = lorac(&["explain", "gate", "--format", "json"]);
+    let found: serde_json::Value = serde_json::from_slice(&known.stdout).expect("JSON");
+    assert_eq!((&found["code"], &found["class"]), (&"gate".into(), &"gate".into()), "{found}");
+    assert!(found["text"].as_str().is_some_and(|text| text.contains("not what was promised")), "{found}");
+    let unknown = lorac(&["explain", "pipeline::unknown_kye"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("nearest: pipeline::unknown_key"), "{}", stderr(&unknown));
+    assert_eq!(String::from_utf8_lossy(&unknown.stdout), "");
+}
+
+#[test]
+fn errors_in_json_have_a_code_that_explain_knows() {
+    let folder = tempfile::tempdir().expect("temp");
+    let path = folder.path().join("p.yaml");
+    std::fs::write(&path, "name: p\n").expect("writes");
+    let path = path.to_str().expect("UTF-8");
+    let pipeline = |set: &'static str| lorac(&["run", path, "--format", "json", "--set", set]);
+    for (output, code, issues) in [
+        (pipeline("task=clasify"), "pipeline::unknown_value", 1),
+        (pipeline("task"), "pipeline::set", 1),
+        (lorac(&["inspect", "pypi:numpy", "--format", "json"]), "source::syntax", 0),
+    ] {
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+        assert_eq!(error["code"], code, "{error}");
+        assert_eq!(error["issues"].as_array().map_or(0, Vec::len), issues, "{error}");
+        assert_eq!(output.status.code().map(i64::from), error["exit_code"].as_i64(), "{error}");
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        let explained = lorac(&["explain", code, "--format", "json"]);
+        let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).expect("JSON");
+        assert_eq!((&explained["code"], &explained["class"]), (&error["code"], &error["class"]));
+    }
+}
+
+#[test]
 fn verify_tells_a_fold_from_a_fake() {
     let base = repository().join("tests/data/exports/bert-torchscript/model.onnx");
     let base = base.to_str().expect("UTF-8");

@@ -100,7 +100,7 @@ impl fmt::Display for Class {
 }
 
 impl Error {
-    /// What kind of end this is.
+    /// What kind of end this is: of errors with one [`code`](Error::code) the same, wherever they were found.
     pub fn class(&self) -> Class {
         match self {
             Error::Gate(_) => Class::Gate,
@@ -108,6 +108,7 @@ impl Error {
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
             Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
+            Error::Model(ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => Class::Usage,
             Error::Interrupted(_) => Class::Interrupted,
             Error::Trained { error, .. } => error.class(),
             _ => Class::Failed,
