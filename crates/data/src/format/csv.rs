@@ -26,19 +26,24 @@ impl Format for Csv {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        let path: Arc<Path> = path.into();
-        let mut reader = ReaderBuilder::new().from_reader(file);
-        let header = reader.headers().map_err(|error| fault(&path, 0, error))?;
-        let columns: Arc<[String]> = header.iter().map(str::to_owned).collect();
-        let names = columns.clone();
-        let rows = reader.into_records().zip(1..).map(move |(record, position)| {
-            let record = record.map_err(|error| fault(&path, position, error))?;
-            let cells = record.iter().map(|cell| Cell::Text(cell.to_owned())).collect();
-            Ok(Row::new(path.clone(), position, names.clone(), cells))
-        });
-        Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
+        open(path, &ReaderBuilder::new())
     }
+}
+
+/// The rows of a file with a header, split as the reader says.
+pub(super) fn open(path: &Path, reader: &ReaderBuilder) -> Result<Rows, DataError> {
+    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let path: Arc<Path> = path.into();
+    let mut reader = reader.from_reader(file);
+    let header = reader.headers().map_err(|error| fault(&path, 0, error))?;
+    let columns: Arc<[String]> = header.iter().map(str::to_owned).collect();
+    let names = columns.clone();
+    let rows = reader.into_records().zip(1..).map(move |(record, position)| {
+        let record = record.map_err(|error| fault(&path, position, error))?;
+        let cells = record.iter().map(|cell| Cell::Text(cell.to_owned())).collect();
+        Ok(Row::new(path.clone(), position, names.clone(), cells))
+    });
+    Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
 }
 
 fn fault(path: &Path, row: usize, error: ::csv::Error) -> DataError {

@@ -12,7 +12,7 @@ pub enum Deployment<'a> {
     /// Other bytes in some of its weights, nothing else.
     Bytes(Vec<Edit<'a>>),
     /// The same, and a graph behind it.
-    BytesAndAppendix(Vec<Edit<'a>>, Graph),
+    BytesAndAppendix(Vec<Edit<'a>>, Box<Graph>),
 }
 
 impl<'a> Deployment<'a> {
@@ -28,7 +28,7 @@ impl<'a> Deployment<'a> {
             .map(|of_weight| fold(trained, of_weight.into_iter().copied().collect()))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(match plan.task.appendix(&plan.model.graph, &plan.readable, values)? {
-            Some(graph) => Deployment::BytesAndAppendix(edits, graph),
+            Some(graph) => Deployment::BytesAndAppendix(edits, Box::new(graph)),
             None => Deployment::Bytes(edits),
         })
     }
@@ -48,7 +48,7 @@ impl<'a> Deployment<'a> {
     pub fn write(self, model: &Model, out: &Path) -> Result<Vec<PathBuf>, OnnxError> {
         let (edits, appendix) = match self {
             Deployment::Bytes(edits) => (edits, None),
-            Deployment::BytesAndAppendix(edits, graph) => (edits, Some(Appendix { graph })),
+            Deployment::BytesAndAppendix(edits, graph) => (edits, Some(Appendix { graph: *graph })),
         };
         Ok(patch(model, &edits, appendix.as_ref(), out)?.written)
     }

@@ -26,7 +26,7 @@ impl DeployFormat for Onnx {
 
     fn check(&self, plan: &Plan, folder: &Path) -> Result<(), Error> {
         let targets: Vec<ValueId> = plan.targets().iter().map(|t| t.weight).collect();
-        Ok(check_patch(&plan.model, &targets, &folder.join(MODEL))?)
+        Ok(check_patch(&plan.model, &targets, folder.join(MODEL))?)
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {

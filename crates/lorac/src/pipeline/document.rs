@@ -33,6 +33,9 @@ pub enum Place {
     Nowhere,
 }
 
+/// A key with its value.
+type Entry = (Spanned<String>, Spanned<Node>);
+
 /// A node of the document. Scalars stay text until somebody asks for a type: `label: y` and `name: 1.10` are words where
 /// a word is expected.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +50,7 @@ pub enum Node {
     /// A list.
     List(Vec<Spanned<Node>>),
     /// Keys with their values, in the order of the file.
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    Map(Vec<Entry>),
 }
 
 /// More nodes than any pipeline has: aliases may repeat what they name.
@@ -235,8 +238,8 @@ impl Reader<'_> {
         Ok(node)
     }
 
-    fn entries(&mut self, depth: usize) -> Result<Vec<(Spanned<String>, Spanned<Node>)>, Problem> {
-        let mut entries: Vec<(Spanned<String>, Spanned<Node>)> = Vec::new();
+    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
+        let mut entries: Vec<Entry> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {

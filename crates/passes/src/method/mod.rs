@@ -1,6 +1,8 @@
 //! Methods of adapting a model: which weights they change, what they put into the graph, how it folds into the weights'
 //! bytes. One file each.
 
+mod replaced;
+
 use crate::{FoldError, NoMatches, Param, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor, ValueId};

@@ -1,0 +1,42 @@
+//! Every choice of a pipeline does its work: a small model, trained with it on both engines and verified.
+
+use lorac::output::Manifest;
+use lorac::pipeline::Loaded;
+use lorac::progress::Silent;
+use lorac::run::{RunOptions, run};
+use lorac::source::Resolver;
+use lorac_tests::data;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// Trains the pipeline of a folder with more settings, on both engines: the loss falls alike on both, and the deployed
+/// model is verified. Returns the manifest of the first.
+fn trains_in(folder: &Path, settings: &[&str]) -> Manifest {
+    let mut all = Vec::new();
+    for engine in [None, Some("runtime.source=embedded")] {
+        let sets: Vec<String> = settings.iter().copied().chain(engine).map(String::from).collect();
+        let loaded = Loaded::load(&folder.join("pipeline.yaml"), &sets).unwrap_or_else(|e| panic!("{sets:?}: {e}"));
+        let resolver = Resolver::new(None, folder).unwrap_or_else(|e| panic!("no cache: {e}"));
+        let out = tempfile::tempdir().expect("temp");
+        let options = RunOptions { out: out.path().into(), command: "test".into(), progress: &Silent, emit: None };
+        let outcome = run(&loaded, &resolver, &options, &AtomicBool::new(false));
+        let manifest = outcome.unwrap_or_else(|e| panic!("{sets:?}: {e}")).manifest;
+        let (verify, train) = (&manifest.verify, &manifest.train);
+        assert!(verify.passed && verify.changed_bytes_outside_targets == 0, "{sets:?}: {verify:?}");
+        assert!(train.loss_last < 0.95 * train.loss_first, "{sets:?}: {} to {}", train.loss_first, train.loss_last);
+        all.push(manifest);
+    }
+    let [a, b] = [0, 1].map(|i| all[i].train.loss_last);
+    assert!((a - b).abs() <= 1e-3, "{settings:?}: a loss of {a} on ONNX Runtime, {b} on tract");
+    all.remove(0)
+}
+
+fn trains(settings: &[&str]) -> Manifest {
+    trains_in(&data("opset12"), settings)
+}
+
+#[test]
+fn lora_with_adamw_and_a_constant_rate() {
+    let manifest = trains(&["train.schedule={ constant: { warmup: 0 } }"]);
+    assert!(manifest.targets.iter().all(|t| t.rank == Some(4) && t.scale == Some(2.0)), "{:?}", manifest.targets);
+}
