@@ -40,3 +40,10 @@ fn lora_with_adamw_and_a_constant_rate() {
     let manifest = trains(&["train.schedule={ constant: { warmup: 0 } }"]);
     assert!(manifest.targets.iter().all(|t| t.rank == Some(4) && t.scale == Some(2.0)), "{:?}", manifest.targets);
 }
+
+#[test]
+fn biases_alone() {
+    let manifest = trains(&["adapt=[bias]", "train.optimizer.adamw.lr=0.03"]);
+    let vector = |t: &lorac::output::TargetRecord| t.shape.len() == 1 && t.rank.is_none();
+    assert!(manifest.targets.len() > 10 && manifest.targets.iter().all(vector), "{:?}", manifest.targets);
+}

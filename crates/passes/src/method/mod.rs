@@ -11,6 +11,7 @@ lorac_config::choices! {
     /// A way of adapting a model.
     pub enum MethodChoice: Method {
         lora: Lora,
+        bias: Bias,
     }
 }
 

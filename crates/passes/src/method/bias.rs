@@ -1,0 +1,135 @@
+//! BitFit (Ben Zaken et al. 2022): the biases are trained, everything else stays.
+
+use super::{Delta, Inserted, Method, Use};
+use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target};
+use bytes::Bytes;
+use globset::GlobBuilder;
+use lorac_config::{Check, Problems, nearest};
+use lorac_ir::{Graph, Node, Tensor, ValueId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The biases alone (BitFit, Ben Zaken et al. 2022)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bias {
+    /// Biases, those of norms too: globs over their names. Default: all
+    pub targets: Vec<String>,
+}
+
+impl Default for Bias {
+    fn default() -> Bias {
+        Bias { targets: vec!["*".into()] }
+    }
+}
+
+impl Check for Bias {
+    fn check(&self, problems: &mut Problems) {
+        if self.targets.is_empty() {
+            problems.report("targets", "pipeline::targets", "no targets: leave the key out for all biases");
+        }
+    }
+}
+
+impl Method for Bias {
+    fn patterns(&self) -> &[String] {
+        &self.targets
+    }
+
+    fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
+        let all: Vec<(ValueId, String)> = biases(graph).map(|v| (v, graph.name_of(v))).collect();
+        let (mut picked, mut wrong): (BTreeMap<ValueId, &str>, Vec<NoMatch>) = Default::default();
+        for pattern in &self.targets {
+            let glob = match GlobBuilder::new(pattern).build() {
+                Ok(glob) => glob.compile_matcher(),
+                Err(e) => {
+                    wrong.push(NoMatch::Syntax { pattern: pattern.clone(), why: e.kind().to_string() });
+                    continue;
+                }
+            };
+            let fits: Vec<ValueId> =
+                all.iter().filter(|(_, n)| n == pattern || glob.is_match(n)).map(|(v, _)| *v).collect();
+            if fits.is_empty() {
+                let nearest = nearest(pattern, all.iter().map(|(_, name)| name));
+                wrong.push(NoMatch::Nothing { what: "bias", pattern: pattern.clone(), nearest });
+            }
+            fits.into_iter().for_each(|v| _ = picked.entry(v).or_insert(pattern));
+        }
+        if !wrong.is_empty() {
+            return Err(NoMatches(wrong));
+        }
+        let target =
+            |(v, _): &(ValueId, String)| Some(Target::of_weight(graph, *v, BTreeSet::new(), picked.get(v).copied()?));
+        Ok(all.iter().filter_map(target).collect())
+    }
+
+    fn insert(&self, graph: &mut Graph, targets: &[Target], _: Use) -> Result<Inserted, PassError> {
+        Inserted::replaced(graph, targets)
+    }
+
+    fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
+        delta.fold_replaced(w0, values)
+    }
+}
+
+/// Vectors that are added to activations, or that an operator takes for its bias. One number alone is the epsilon of a
+/// norm rather than a bias.
+fn biases(graph: &Graph) -> impl Iterator<Item = ValueId> {
+    let vectors = graph.weights().filter(|(_, _, t)| t.dims().len() == 1 && t.len() > 1 && t.dtype().is_float());
+    let adds = |graph: &Graph, u: &lorac_ir::Use| graph.node(u.node).is_some_and(|n| is_bias(graph, n, u.slot));
+    vectors.filter(move |(_, value, _)| value.uses().iter().any(|u| adds(graph, u))).map(|(v, _, _)| v)
+}
+
+/// Whether a node takes this operand for a bias.
+fn is_bias(graph: &Graph, node: &Node, slot: usize) -> bool {
+    match (&*node.op.domain, &*node.op.name, slot) {
+        ("", "Add", 0 | 1) => node.input(1 - slot).is_some_and(|other| graph.weight(other).is_none()),
+        ("", "Gemm" | "Conv" | "ConvTranspose", 2) => true,
+        ("", "LayerNormalization" | "GroupNormalization" | "BatchNormalization" | "InstanceNormalization", 2) => true,
+        ("com.microsoft", "BiasGelu" | "FastGelu" | "BiasSplitGelu" | "BiasAdd", 1) => true,
+        ("com.microsoft", "Attention" | "FusedConv" | "FusedGemm", 2) => true,
+        ("com.microsoft", "MultiHeadAttention", 3) | ("com.microsoft", "SkipLayerNormalization", 3 | 4) => true,
+        ("com.microsoft", "EmbedLayerNormalization", 6) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::replaced::tests::inserts_and_folds;
+
+    fn graph() -> Graph {
+        let text = "graph g(%x: f32[2,3]) -> %y {
+            %w = weight \"w\" f32[3,3] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+            %b = weight \"fc.bias\" f32[3] = [1, 2, 3]
+            %gamma = weight \"ln.weight\" f32[3] = [1, 2, 1]
+            %beta = weight \"ln.bias\" f32[3] = [1, 0, 1]
+            %c = weight \"out.bias\" f32[3] = [3, 2, 1]
+            %eps = weight \"eps\" f32[1] = [1]
+            %scale = weight \"scale\" f32[3] = [2, 2, 2]
+            %p = MatMul(%x, %w) : f32[2,3]
+            %h = Add(%b, %p) : f32[2,3]
+            %e = Add(%h, %eps) : f32[2,3]
+            %n = LayerNormalization(%e, %gamma, %beta) : f32[2,3]
+            %s = Mul(%n, %scale) : f32[2,3]
+            %y = Gemm(%s, %w, %c) : f32[2,3]
+        }";
+        lorac_ir::parse(text).expect("parses")
+    }
+
+    #[test]
+    fn every_bias_is_trained_and_nothing_else() {
+        assert_eq!(inserts_and_folds(&Bias::default(), &graph()), ["fc.bias", "ln.bias", "out.bias"]);
+        let some = Bias { targets: vec!["fc.bias".into(), "o*".into()] };
+        assert_eq!(inserts_and_folds(&some, &graph()), ["fc.bias", "out.bias"]);
+    }
+
+    #[test]
+    fn a_pattern_of_no_bias_names_the_nearest() {
+        let wrong = Bias { targets: vec!["fc.bais".into(), "w".into()] }.select(&graph()).expect_err("nothing");
+        assert_eq!(wrong.0.len(), 2);
+        assert!(wrong.to_string().contains("`fc.bais` matches no bias; nearest: fc.bias"), "{wrong}");
+    }
+}
