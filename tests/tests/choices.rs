@@ -47,3 +47,9 @@ fn biases_alone() {
     let vector = |t: &lorac::output::TargetRecord| t.shape.len() == 1 && t.rank.is_none();
     assert!(manifest.targets.len() > 10 && manifest.targets.iter().all(vector), "{:?}", manifest.targets);
 }
+
+#[test]
+fn all_weights_in_full() {
+    let manifest = trains(&["adapt=[{ full: { targets: [\"*\"] } }]", "train.optimizer.adamw.lr=3e-3"]);
+    assert!(manifest.targets.iter().any(|t| t.shape.len() == 2) && manifest.targets.iter().all(|t| t.rank.is_none()));
+}

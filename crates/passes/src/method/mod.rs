@@ -12,6 +12,7 @@ lorac_config::choices! {
     pub enum MethodChoice: Method {
         lora: Lora,
         bias: Bias,
+        full: Full,
     }
 }
 

@@ -1,0 +1,121 @@
+//! Full fine-tuning: weights trained as they are.
+
+use super::{Delta, Inserted, Method, Use};
+use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target, roles, select};
+use bytes::Bytes;
+use globset::GlobBuilder;
+use lorac_config::{Check, Problems, nearest};
+use lorac_ir::{Graph, Tensor, ValueId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Weights trained as they are: full fine-tuning of what is named
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Full {
+    /// Weights: role:query|key|value|output|up|gate|down|head, all-linear, or globs over the names of weights
+    pub targets: Vec<String>,
+}
+
+impl Check for Full {
+    fn check(&self, problems: &mut Problems) {
+        if self.targets.is_empty() {
+            problems.report("targets", "pipeline::targets", "no targets: try [\"*\"] for every weight");
+        }
+    }
+}
+
+impl Method for Full {
+    fn patterns(&self) -> &[String] {
+        &self.targets
+    }
+
+    fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
+        let (mut picked, mut wrong): (BTreeMap<ValueId, &str>, Vec<NoMatch>) = Default::default();
+        for pattern in &self.targets {
+            match matching(graph, pattern) {
+                Ok(weights) => weights.into_iter().for_each(|w| _ = picked.entry(w).or_insert(pattern)),
+                Err(e) => wrong.extend(e.0),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(NoMatches(wrong));
+        }
+        let known = roles(graph);
+        let target = |(v, _, _)| {
+            let roles = known.get(&v).cloned().unwrap_or_default();
+            Some(Target::of_weight(graph, v, roles, picked.get(&v).copied()?))
+        };
+        Ok(graph.weights().filter_map(target).collect())
+    }
+
+    fn insert(&self, graph: &mut Graph, targets: &[Target], _: Use) -> Result<Inserted, PassError> {
+        Inserted::replaced(graph, targets)
+    }
+
+    fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
+        delta.fold_replaced(w0, values)
+    }
+}
+
+/// The weights that a pattern picks. A glob passes over single numbers, which are constants of the graph, epsilons and
+/// scales; named as it is, even such a one is meant.
+fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
+    if pattern.starts_with("role:") || pattern == "all-linear" {
+        let targets = select(graph, &[pattern])?;
+        if let Some(part) = targets.iter().find(|t| t.slice.is_some()) {
+            let why = format!("it is a slice of `{}`, of which all is trained or nothing", part.weight_name);
+            return Err(NoMatches(vec![NoMatch::Syntax { pattern: pattern.to_string(), why }]));
+        }
+        return Ok(targets.iter().map(|t| t.weight).collect());
+    }
+    let syntax = |e: globset::Error| NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() };
+    let glob = GlobBuilder::new(pattern).build().map_err(|e| NoMatches(vec![syntax(e)]))?.compile_matcher();
+    let floats = || graph.weights().filter(|(_, _, t)| t.dtype().is_float());
+    let fits = floats().filter(|(_, v, t)| &*v.name == pattern || (t.len() > 1 && glob.is_match(&*v.name)));
+    let found: Vec<ValueId> = fits.map(|(v, _, _)| v).collect();
+    if found.is_empty() {
+        let nearest = nearest(pattern, floats().filter(|w| w.2.len() > 1).map(|w| w.1.name.to_string()));
+        return Err(NoMatches(vec![NoMatch::Nothing { what: "weight", pattern: pattern.to_string(), nearest }]));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::replaced::tests::inserts_and_folds;
+
+    fn graph() -> Graph {
+        let text = "graph g(%x: f32[2,3]) -> %y {
+            %w = weight \"up.weight\" f32[3,4] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+            %b = weight \"up.bias\" f32[4] = [1, 2, 3, 4]
+            %v = weight \"down.weight\" f32[4,3] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+            %two = weight \"two\" f32[] = [2]
+            %p = MatMul(%x, %w) : f32[2,4]
+            %q = Add(%p, %b) : f32[2,4]
+            %h = Mul(%q, %two) : f32[2,4]
+            %y = MatMul(%h, %v) : f32[2,3]
+        }";
+        lorac_ir::parse(text).expect("parses")
+    }
+
+    fn full(targets: &[&str]) -> Full {
+        Full { targets: targets.iter().map(|t| t.to_string()).collect() }
+    }
+
+    #[test]
+    fn what_is_named_is_trained_whatever_reads_it() {
+        assert_eq!(inserts_and_folds(&full(&["*"]), &graph()), ["up.weight", "up.bias", "down.weight"]);
+        assert_eq!(inserts_and_folds(&full(&["two", "up.*"]), &graph()), ["up.weight", "up.bias", "two"]);
+        assert_eq!(inserts_and_folds(&full(&["all-linear"]), &graph()), ["up.weight"]);
+        assert_eq!(inserts_and_folds(&full(&["role:head"]), &graph()), ["down.weight"]);
+    }
+
+    #[test]
+    fn a_pattern_of_no_weight_names_the_nearest() {
+        let wrong = full(&["up.wieght"]).select(&graph()).expect_err("nothing");
+        assert!(wrong.to_string().contains("`up.wieght` matches no weight; nearest: up.weight"), "{wrong}");
+    }
+}
