@@ -53,3 +53,8 @@ fn all_weights_in_full() {
     let manifest = trains(&["adapt=[{ full: { targets: [\"*\"] } }]", "train.optimizer.adamw.lr=3e-3"]);
     assert!(manifest.targets.iter().any(|t| t.shape.len() == 2) && manifest.targets.iter().all(|t| t.rank.is_none()));
 }
+
+#[test]
+fn lion() {
+    trains(&["train.optimizer={ lion: { lr: 3e-3 } }", "train.epochs=6"]);
+}

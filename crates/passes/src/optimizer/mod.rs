@@ -13,6 +13,7 @@ lorac_config::choices! {
     /// How theta changes by its gradient.
     pub enum OptimizerChoice: Optimizer {
         adamw: AdamW,
+        lion: Lion,
     }
 }
 
