@@ -58,3 +58,8 @@ fn all_weights_in_full() {
 fn lion() {
     trains(&["train.optimizer={ lion: { lr: 3e-3 } }", "train.epochs=6"]);
 }
+
+#[test]
+fn a_cosine() {
+    trains(&["train.schedule=cosine"]);
+}

@@ -7,6 +7,7 @@ lorac_config::choices! {
     pub enum ScheduleChoice: Schedule {
         linear: Linear,
         constant: Constant,
+        cosine: Cosine,
     }
 }
 
