@@ -63,3 +63,30 @@ fn lion() {
 fn a_cosine() {
     trains(&["train.schedule=cosine"]);
 }
+
+/// The small model's tables, written anew.
+fn tables(cell: fn(&str) -> String, separator: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temp");
+    for file in ["model.onnx", "tokenizer.json", "pipeline.yaml"] {
+        std::fs::copy(data("opset12").join(file), folder.path().join(file)).expect("copies");
+    }
+    for file in ["train.csv", "eval.csv"] {
+        let text = std::fs::read_to_string(data("opset12").join(file)).expect("reads");
+        let row = |line: &str| {
+            let (text, label) = line.rsplit_once(',').expect("two columns");
+            format!("{text}{separator}{}\n", cell(label))
+        };
+        std::fs::write(folder.path().join(file), text.lines().map(row).collect::<String>()).expect("writes");
+    }
+    folder
+}
+
+#[test]
+fn a_regression() {
+    let number = |label: &str| label.replace("positive", "2.5").replace("negative", "-0.5");
+    let folder = tables(number, ",");
+    let manifest = trains_in(folder.path(), &["task={ regress: { pool: mean } }", "train.epochs=8"]);
+    let [before, after] = [&manifest.eval.before, &manifest.eval.after].map(|s| s.get("loss").expect("a loss"));
+    // The targets have a variance of 2.25.
+    assert!(before > 2.0 && after < 1.5, "{before} to {after}");
+}

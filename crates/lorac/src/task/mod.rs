@@ -14,6 +14,7 @@ lorac_config::choices! {
     pub enum TaskChoice: Task {
         classify: Classify,
         causal_lm: CausalLm,
+        regress: Regress,
     }
 }
 
