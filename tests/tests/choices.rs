@@ -90,3 +90,11 @@ fn a_regression() {
     // The targets have a variance of 2.25.
     assert!(before > 2.0 && after < 1.5, "{before} to {after}");
 }
+
+#[test]
+fn tab_separated_tables() {
+    let folder = tables(str::to_string, "\t");
+    let split = |file: &str| format!("{{ tsv: {file}, text: text, label: label }}");
+    let [train, eval] = ["train", "eval"].map(|s| format!("data.{s}={}", split(&format!("{s}.csv"))));
+    trains_in(folder.path(), &[&train, &eval]);
+}

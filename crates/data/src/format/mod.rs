@@ -12,6 +12,7 @@ lorac_config::members! {
     /// Every format by its key in a pipeline.
     pub static FORMATS: dyn Format = {
         csv: Csv,
+        tsv: Tsv,
         jsonl: JsonLines,
         txt: Text,
     };
