@@ -98,3 +98,9 @@ fn tab_separated_tables() {
     let [train, eval] = ["train", "eval"].map(|s| format!("data.{s}={}", split(&format!("{s}.csv"))));
     trains_in(folder.path(), &[&train, &eval]);
 }
+
+#[test]
+fn macro_f1_of_a_gate() {
+    let manifest = trains(&["metrics={ f1_macro: { min: 0.0 } }"]);
+    assert!(manifest.eval.after.get("f1_macro").is_some_and(|f1| f1 > 0.0 && f1 < 1.0), "{:?}", manifest.eval.after);
+}

@@ -9,6 +9,7 @@ lorac_config::members! {
     pub static METRICS: dyn Metric = {
         accuracy: Accuracy,
         f1: F1,
+        f1_macro: F1Macro,
         perplexity: Perplexity,
         loss: Loss,
     };
