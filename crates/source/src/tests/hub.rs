@@ -24,42 +24,42 @@ fn tiny_hub() -> Server {
 #[test]
 fn hub_files_and_folders_are_downloaded_once() {
     let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(format!("{}/", server.endpoint));
-    let onnx = get(&house.resolver, "hf:org/tiny@v1/onnx/model.onnx").unwrap();
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(format!("{}/", server.endpoint));
+    let onnx = get(&fixture.resolver, "hf:org/tiny@v1/onnx/model.onnx").unwrap();
     assert!(!onnx.cached);
     assert_eq!(fs::read_to_string(&onnx.path).unwrap(), "graph");
     assert!(onnx.path.with_file_name("model.onnx_data").exists(), "external data comes along");
 
-    let folder = get(&house.resolver, "hf:org/tiny@v1").unwrap();
+    let folder = get(&fixture.resolver, "hf:org/tiny@v1").unwrap();
     assert_eq!(files_below(&folder.path), ["config.json", "model.safetensors"]);
     assert_eq!(folder.sha256, hash::folder(&folder.path).unwrap());
 
-    let big = get(&house.resolver, "hf:org/big").unwrap();
+    let big = get(&fixture.resolver, "hf:org/big").unwrap();
     assert_eq!(files_below(&big.path), ["model-1.safetensors", "model.safetensors.index.json"]);
 
-    let texts = get(&house.resolver, "hf:datasets/org/texts/train.csv").unwrap();
+    let texts = get(&fixture.resolver, "hf:datasets/org/texts/train.csv").unwrap();
     assert_eq!(fs::read_to_string(texts.path).unwrap(), "text\n");
 
     let asked = server.requests().len();
-    house.resolver.offline = true;
-    assert_eq!(get(&house.resolver, "hf:org/tiny@v1").unwrap(), Resolved { cached: true, ..folder });
+    fixture.resolver.offline = true;
+    assert_eq!(get(&fixture.resolver, "hf:org/tiny@v1").unwrap(), Resolved { cached: true, ..folder });
     assert_eq!(server.requests().len(), asked);
 }
 
 #[test]
 fn a_broken_off_hub_download_goes_on_where_it_stopped() {
     let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(server.endpoint.clone());
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(server.endpoint.clone());
     let part = Served::large("weights").etag;
     for left in ["wei", "weights", "more than there is"] {
-        let repo = house.resolver.cache.join("hf/org/tiny/v1/model.safetensors/partial/models--org--tiny/blobs");
+        let repo = fixture.resolver.cache.join("hf/org/tiny/v1/model.safetensors/partial/models--org--tiny/blobs");
         fs::create_dir_all(&repo).unwrap();
         fs::write(repo.join(&part).with_extension("part"), left).unwrap();
-        let found = get(&house.resolver, "hf:org/tiny@v1/model.safetensors").unwrap();
+        let found = get(&fixture.resolver, "hf:org/tiny@v1/model.safetensors").unwrap();
         assert_eq!(fs::read_to_string(&found.path).unwrap(), "weights", "{left}");
-        fs::remove_dir_all(&house.resolver.cache).unwrap();
+        fs::remove_dir_all(&fixture.resolver.cache).unwrap();
     }
     assert!(server.requests().iter().any(|line| line.contains("bytes=3-")), "{:?}", server.requests());
 }
@@ -67,26 +67,26 @@ fn a_broken_off_hub_download_goes_on_where_it_stopped() {
 #[test]
 fn hub_failures_say_what_to_do() {
     let server = tiny_hub();
-    let mut house = house();
-    house.resolver.hub.endpoint = Some(server.endpoint.clone());
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(server.endpoint.clone());
     let pr = "hf:org/tiny@refs%2Fpr%2F1/config.json";
-    let refused = get(&house.resolver, pr).unwrap_err().to_string();
+    let refused = get(&fixture.resolver, pr).unwrap_err().to_string();
     assert!(refused.contains("set HF_TOKEN"), "{refused}");
-    house.resolver.hub.token = Some("secret".to_owned());
-    assert!(get(&house.resolver, pr).is_ok());
-    assert!(!format!("{:?}", house.resolver).contains("secret"));
+    fixture.resolver.hub.token = Some("secret".to_owned());
+    assert!(get(&fixture.resolver, pr).is_ok());
+    assert!(!format!("{:?}", fixture.resolver).contains("secret"));
 
     for missing in ["hf:org/none", "hf:org/tiny@v1/none.onnx"] {
-        let error = get(&house.resolver, missing).unwrap_err().to_string();
+        let error = get(&fixture.resolver, missing).unwrap_err().to_string();
         assert!(error.contains("check owner, name, revision and path"), "{error}");
     }
-    let damaged = get(&house.resolver, "hf:org/bad/model.onnx").unwrap_err().to_string();
+    let damaged = get(&fixture.resolver, "hf:org/bad/model.onnx").unwrap_err().to_string();
     assert!(damaged.contains("the server promised"), "{damaged}");
 
-    house.resolver.hub.endpoint = Some("http://127.0.0.1:9".to_owned());
-    let nobody = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
+    fixture.resolver.hub.endpoint = Some("http://127.0.0.1:9".to_owned());
+    let nobody = get(&fixture.resolver, "hf:org/other").unwrap_err().to_string();
     assert!(nobody.contains("check the network"), "{nobody}");
-    house.resolver.hub.endpoint = Some("mirror".to_owned());
-    let bad = get(&house.resolver, "hf:org/other").unwrap_err().to_string();
+    fixture.resolver.hub.endpoint = Some("mirror".to_owned());
+    let bad = get(&fixture.resolver, "hf:org/other").unwrap_err().to_string();
     assert!(bad.contains("not an http(s) address"), "{bad}");
 }
