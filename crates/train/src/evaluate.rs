@@ -62,3 +62,86 @@ fn reals(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
         _ => tensor.to_f64().unwrap_or_default().into_iter().map(|x| x as f32).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Count;
+    use crate::testing::{Calls, Fake, examples, feeds, scorer};
+    use lorac_data::{Field, IGNORE};
+    use lorac_runtime::RuntimeError;
+
+    /// The evaluation of five examples in batches of two, the last of which is half empty, and the rows it told of.
+    fn evaluated(mut program: Fake, kind: Prediction, targets: [Field; 5]) -> (Evaluation, Vec<usize>, Calls) {
+        let dtype = if matches!(targets[0], Field::Real(_)) { DType::F32 } else { DType::I64 };
+        let (data, feeds, mut rows) = (examples(targets), feeds(dtype), Vec::new());
+        let job = Evaluate { data: &data, feeds: &feeds, batch: 2, kind, prediction: "logits" };
+        let found = evaluate(&mut program, &job, |n| rows.push(n)).expect("evaluates");
+        (found, rows, program.calls())
+    }
+
+    /// The number of every row's example, times `width`; -1 in filling rows.
+    fn first_ids(ids: &Tensor, width: usize) -> Vec<f64> {
+        let ids = ids.to_f64().expect("numbers");
+        let rows = ids.chunks(ids.len() / 2).map(|row| row[0]);
+        rows.flat_map(|id| (0..width).map(move |k| id + k as f64 / 4.0)).collect()
+    }
+
+    #[test]
+    fn classes_have_a_row_of_logits_and_a_target_for_every_example() {
+        let program =
+            scorer(DType::I64, |ids| Tensor::from_f64(DType::F32, &[2, 3], &first_ids(ids, 3)).expect("fits"));
+        let targets = [2, 0, 1, 1, 2].map(Field::Int);
+        let (found, rows, calls) = evaluated(program, Prediction::Classes, targets);
+        assert_eq!(rows, [2, 2, 1]);
+        assert_eq!((found.width, found.predictions.len()), (3, 15));
+        let read: Vec<(Vec<f32>, f64)> = found.rows().map(|(row, target)| (row.to_vec(), target)).collect();
+        let want = [2.0, 0.0, 1.0, 1.0, 2.0].iter().enumerate();
+        let want: Vec<_> = want.map(|(i, t)| ([0.0, 0.25, 0.5].map(|x| i as f32 + x).to_vec(), *t)).collect();
+        assert_eq!(read, want, "in order, and nothing of the filling row");
+        assert_eq!((found.loss_sum, found.loss_count, found.count()), (2.5, 5.0, Count::Examples(5)));
+        assert!(calls.all().iter().all(|c| c.fetch == [LOSS_SUM, LOSS_COUNT, "logits"]));
+        assert_eq!(calls.fed(LABELS)[2].to_vec::<i64>().expect("i64"), [2, IGNORE]);
+    }
+
+    #[test]
+    fn values_are_one_a_row_and_of_any_float_type() {
+        for dims in [&[2][..], &[2, 1]] {
+            let program =
+                scorer(DType::F32, move |ids| Tensor::from_f64(DType::F16, dims, &first_ids(ids, 1)).expect("fits"));
+            let targets = [0.5, 1.5, 2.5, 3.5, 4.5].map(Field::Real);
+            let (found, ..) = evaluated(program, Prediction::Values, targets);
+            assert_eq!(found.predictions, [0.0, 1.0, 2.0, 3.0, 4.0]);
+            assert_eq!((found.width, found.targets), (1, vec![0.5, 1.5, 2.5, 3.5, 4.5]));
+        }
+    }
+
+    #[test]
+    fn of_tokens_only_the_loss_is_asked_for() {
+        let tokens = |n: i64| Field::Tokens { ids: vec![n; n as usize % 3 + 1], pad: IGNORE };
+        let program = scorer(DType::I64, |_| unreachable!("a prediction of tokens stays on the device"));
+        let (found, _, calls) = evaluated(program, Prediction::Tokens, [0, 1, 2, 3, 4].map(tokens));
+        // 1 + 2 + 3 + 1 + 2 tokens; padding and the filling row count for nothing.
+        assert_eq!((found.loss_sum, found.loss_count, found.count()), (4.5, 9.0, Count::Tokens(9)));
+        assert!(found.predictions.is_empty() && found.targets.is_empty());
+        assert!(calls.all().iter().all(|c| c.fetch == [LOSS_SUM, LOSS_COUNT]));
+    }
+
+    #[test]
+    fn an_error_of_the_engine_ends_the_evaluation() {
+        let (data, feeds, mut runs) = (examples([0, 1, 2].map(Field::Int)), feeds(DType::I64), 0);
+        let inputs = [("ids", DType::I64), (LABELS, DType::I64)];
+        let mut program = Fake::new(&inputs, &[LOSS_SUM, LOSS_COUNT], Vec::new(), move |_, _| {
+            runs += 1;
+            match runs {
+                1 => Ok([LOSS_SUM, LOSS_COUNT].map(|name| (name.to_string(), Tensor::scalar(1.0f32))).to_vec()),
+                _ => Err(RuntimeError::Run { backend: "fake".into(), node: None, why: "out of memory".into() }),
+            }
+        });
+        let job = Evaluate { data: &data, feeds: &feeds, batch: 1, kind: Prediction::Tokens, prediction: "" };
+        let mut rows = 0;
+        let result = evaluate(&mut program, &job, |n| rows += n);
+        assert!(matches!(result, Err(TrainError::Runtime(_))), "{result:?}");
+        assert_eq!((rows, program.calls().all().len()), (1, 2));
+    }
+}

@@ -90,6 +90,7 @@ fn cast(dtype: DType, tensor: &Tensor) -> Result<Tensor, TrainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Fake;
 
     #[test]
     fn fields_get_the_models_names_and_types_and_caches_the_batch() {
@@ -113,5 +114,28 @@ mod tests {
 
         let lacking = Batch { tensors: Vec::new(), ..batch };
         assert!(feeds.tensors(&lacking).expect_err("no fields").to_string().contains("`input_ids`"));
+    }
+
+    #[test]
+    fn a_program_gets_what_it_takes_and_no_more() {
+        let vector = Tensor::vector(&[1i64, 2]);
+        let tensors = ["input_ids", "labels"].map(|name| (name.to_string(), vector.clone())).to_vec();
+        let batch = Batch { tensors, rows: 2, real_rows: 2, tokens: 2 };
+        let constant = |name: &str, batch: Option<&str>| Constant {
+            name: name.into(),
+            dtype: DType::Bool,
+            dims: vec![Dim::named("N")],
+            batch: batch.map(String::from),
+        };
+        let mut feeds = crate::testing::feeds(DType::F32);
+        feeds.constants = vec![constant("cached", Some("N")), constant("past", None)];
+        let named = |inputs: &[(&str, DType)]| {
+            let program = Fake::new(inputs, &[], Vec::new(), |_, _| Ok(Vec::new()));
+            let got = feeds.for_program(&program, &batch).expect("fits");
+            got.iter().map(|(name, t)| format!("{name} {}", t.fact())).collect::<Vec<_>>()
+        };
+        let all = [("past", DType::Bool), ("cached", DType::Bool), ("labels", DType::F32), ("ids", DType::I64)];
+        assert_eq!(named(&all), ["ids i64[2]", "labels f32[2]", "cached bool[2]", "past bool[0]"]);
+        assert_eq!(named(&all[3..]), ["ids i64[2]"]);
     }
 }

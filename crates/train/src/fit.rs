@@ -139,3 +139,249 @@ pub fn fit(
         interrupted_at,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Constant, Linear, ScheduleChoice};
+    use crate::testing::{Calls, Fault, examples, feeds, numbers, quadratic};
+    use lorac_data::{Field, LABELS};
+    use lorac_ir::{DType, Tensor};
+    use std::path::Path;
+
+    const EXAMPLES: usize = 5;
+
+    /// Five examples in batches of two, filled up: three steps an epoch.
+    struct Job {
+        data: Dataset,
+        feeds: Feeds,
+        sampler: Sampler,
+        folder: tempfile::TempDir,
+        stop: AtomicBool,
+        every: Option<u64>,
+        schedule: ScheduleChoice,
+    }
+
+    impl Job {
+        fn new() -> Job {
+            Job {
+                data: examples((0..EXAMPLES).map(|i| Field::Real(i as f32))),
+                feeds: feeds(DType::F32),
+                sampler: Sampler::new(EXAMPLES, 2, 3, false).expect("a sampler"),
+                folder: tempfile::tempdir().expect("temp"),
+                stop: AtomicBool::new(false),
+                every: None,
+                schedule: Constant { warmup: 0.0 }.into(),
+            }
+        }
+
+        fn fit(&self, total: u64) -> Fit<'_> {
+            Fit {
+                data: &self.data,
+                feeds: &self.feeds,
+                sampler: &self.sampler,
+                rows: 2,
+                rate: LearningRate { lr: 0.1, total, schedule: self.schedule.clone() },
+                checkpoints: self.folder.path().join("checkpoints"),
+                every: self.every,
+                stop: &self.stop,
+            }
+        }
+
+        /// What `fit` returns, and what it told.
+        fn run(&self, step: &mut Step, total: u64) -> (Result<Summary, TrainError>, Vec<Event>) {
+            let mut events = Vec::new();
+            let result = fit(step, &self.fit(total), |event| {
+                events.push(*event);
+                Ok(())
+            });
+            (result, events)
+        }
+
+        /// Names in the folder of checkpoints, by their steps.
+        fn checkpoints(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.fit(0).checkpoints).into_iter().flatten();
+            let mut names: Vec<String> =
+                entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+            names.sort_by_key(|n| (n.len(), n.clone()));
+            names
+        }
+
+        fn load(&self, name: &str) -> Checkpoint {
+            Checkpoint::load(&self.fit(0).checkpoints.join(name)).expect("a checkpoint")
+        }
+    }
+
+    /// The examples of a run, by their ids.
+    fn rows(calls: &Calls) -> Vec<Vec<i64>> {
+        let ids = |t: &Tensor| -> Vec<i64> {
+            t.to_vec::<i64>().expect("i64").chunks(t.dims()[1]).map(|row| row[0]).collect()
+        };
+        calls.fed("ids").iter().map(ids).collect()
+    }
+
+    #[test]
+    fn observers_hear_every_step_with_its_epoch_rate_loss_and_tokens() {
+        let job = Job { schedule: Linear { warmup: 0.25 }.into(), ..Job::new() };
+        let (mut step, calls) = quadratic(&[9.0, -9.0], &[]);
+        let (summary, events) = job.run(&mut step, 8);
+        let summary = summary.expect("trains");
+        assert_eq!(events.iter().map(|e| e.step).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+        assert_eq!(events.iter().map(|e| e.epoch).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2, 3, 3]);
+        let rate = job.fit(8).rate;
+        assert_eq!(events.iter().map(|e| e.lr).collect::<Vec<_>>(), (0..8).map(|i| rate.at(i)).collect::<Vec<_>>());
+        let fed: Vec<f32> = calls.fed("lr").iter().map(|t| numbers(t)[0]).collect();
+        assert_eq!(fed, events.iter().map(|e| e.lr as f32).collect::<Vec<_>>());
+        let drawn = rows(&calls);
+        for ((event, row), targets) in events.iter().zip(&drawn).zip(calls.fed(LABELS)) {
+            let real = row.iter().filter(|i| **i >= 0);
+            assert_eq!(event.tokens, real.map(|i| *i as u64 % 3 + 1).sum::<u64>());
+            assert_eq!(targets.len(), 2, "filled up to two rows");
+        }
+        for (epoch, batches) in drawn.chunks(3).enumerate() {
+            let order: Vec<Vec<usize>> = job.sampler.epoch(epoch as u64).take(batches.len()).collect();
+            let mut batches = batches.to_vec();
+            batches.iter_mut().for_each(|rows| rows.retain(|i| *i >= 0));
+            assert_eq!(batches, order.iter().map(|b| b.iter().map(|i| *i as i64).collect()).collect::<Vec<Vec<_>>>());
+        }
+        assert_eq!((summary.steps, summary.interrupted_at), (8, None));
+        assert_eq!(summary.tokens, events.iter().map(|e| e.tokens).sum::<u64>());
+        assert_eq!((summary.loss_first, summary.loss_last), (events[0].loss, events[7].loss));
+        assert!((events[0].grad_norm.powi(2) / 2.0 - events[0].loss).abs() < 1e-4 * events[0].loss);
+        assert!(events.is_sorted_by(|a, b| a.seconds <= b.seconds) && events[7].seconds <= summary.seconds);
+    }
+
+    #[test]
+    fn the_last_loss_is_the_mean_of_the_last_tenth_of_the_steps() {
+        let (mut step, _) = quadratic(&[9.0], &[]);
+        let (summary, events) = Job::new().run(&mut step, 21);
+        let tail: f64 = events[18..].iter().map(|e| e.loss).sum();
+        assert_eq!(summary.expect("trains").loss_last, tail / 3.0);
+    }
+
+    #[test]
+    fn checkpoints_are_written_at_multiples_of_every_and_hold_the_state_behind_that_step() {
+        let job = Job { every: Some(3), ..Job::new() };
+        let (mut step, _) = quadratic(&[1.0, 2.0], &[]);
+        job.run(&mut step, 7).0.expect("trains");
+        assert_eq!(job.checkpoints(), ["step-3.safetensors", "step-6.safetensors"]);
+        for steps in [3, 6] {
+            let (mut shorter, _) = quadratic(&[1.0, 2.0], &[]);
+            Job::new().run(&mut shorter, steps).0.expect("trains");
+            let kept = job.load(&format!("step-{steps}.safetensors"));
+            assert_eq!(kept, Checkpoint::of(&shorter).expect("a state"));
+        }
+        let none = Job { every: Some(0), ..Job::new() };
+        none.run(&mut quadratic(&[1.0], &[]).0, 4).0.expect("trains");
+        assert_eq!(none.checkpoints(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_training_continued_from_a_checkpoint_ends_with_the_same_bits() {
+        let job = Job { every: Some(4), schedule: Linear { warmup: 0.2 }.into(), ..Job::new() };
+        let (mut whole, first) = quadratic(&[1.0, -2.0], &[]);
+        let (_, all) = job.run(&mut whole, 10);
+        let (mut rest, second) = quadratic(&[0.0, 0.0], &[]);
+        job.load("step-4.safetensors").restore(&mut rest).expect("fits");
+        let (summary, events) = job.run(&mut rest, 10);
+        assert_eq!(summary.expect("trains").steps, 10);
+        assert_eq!(Checkpoint::of(&rest).expect("a state"), Checkpoint::of(&whole).expect("a state"));
+        assert_eq!(rows(&second), rows(&first)[4..]);
+        let timeless = |e: &Event| Event { seconds: 0.0, ..*e };
+        let (events, all): (Vec<_>, Vec<_>) =
+            (events.iter().map(timeless).collect(), all.iter().map(timeless).collect());
+        assert_eq!(events, all[4..]);
+    }
+
+    #[test]
+    fn a_stop_ends_the_training_behind_the_step_under_way() {
+        let job = Job::new();
+        let (mut step, calls) = quadratic(&[1.0, 2.0], &[]);
+        let summary = fit(&mut step, &job.fit(8), |event| {
+            job.stop.store(event.step == 2, Ordering::Relaxed);
+            Ok(())
+        });
+        let summary = summary.expect("a summary");
+        assert_eq!((summary.steps, calls.all().len()), (2, 2));
+        assert_eq!(job.checkpoints(), ["step-2.safetensors"]);
+        assert_eq!(summary.interrupted_at, Some(job.fit(8).checkpoints.join("step-2.safetensors")));
+        assert_eq!(job.load("step-2.safetensors"), Checkpoint::of(&step).expect("a state"));
+    }
+
+    #[test]
+    fn a_stop_in_the_last_step_interrupts_nothing() {
+        let job = Job::new();
+        let summary = fit(&mut quadratic(&[1.0], &[]).0, &job.fit(2), |event| {
+            job.stop.store(event.step == 2, Ordering::Relaxed);
+            Ok(())
+        });
+        assert_eq!(summary.expect("a summary").interrupted_at, None);
+        assert_eq!(job.checkpoints(), Vec::<String>::new());
+    }
+
+    /// What a training that a fault ends says of the checkpoint, whose step this is.
+    #[track_caller]
+    fn diverges(faults: &'static [(u64, Fault)], good: bool, kept: u64) -> TrainError {
+        let job = Job::new();
+        let (mut step, _) = quadratic(&[1.0, 2.0], faults);
+        let (result, events) = job.run(&mut step, 50);
+        let error = result.expect_err("diverges");
+        let TrainError::Diverged { step: at, good: said, checkpoint, .. } = &error else { panic!("{error}") };
+        assert_eq!((*at, *said, events.len() as u64), (faults[0].0, good, faults[0].0 - 1));
+        let name = format!("step-{kept}.safetensors");
+        assert_eq!(
+            (job.checkpoints(), checkpoint.file_name()),
+            (vec![name.clone()], Some(Path::new(&name).as_os_str()))
+        );
+        let (mut healthy, _) = quadratic(&[1.0, 2.0], &[]);
+        Job::new().run(&mut healthy, kept).0.expect("trains");
+        assert_eq!(job.load(&name), Checkpoint::of(&healthy).expect("a state"));
+        error
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_keeps_the_last_parameters_that_gave_one() {
+        let error = diverges(&[(5, Fault::Loss)], true, 0);
+        assert!(error.to_string().starts_with("step 5: the loss is NaN"), "{error}");
+        assert!(error.to_string().contains("the last good parameters"), "{error}");
+        // The copy after 32 steps gave no number, the one before it did.
+        diverges(&[(33, Fault::Loss)], true, 0);
+        diverges(&[(34, Fault::Loss)], true, 32);
+    }
+
+    #[test]
+    fn a_first_loss_that_is_no_number_keeps_the_first_parameters_and_says_that_none_are_good() {
+        let error = diverges(&[(1, Fault::Loss)], false, 0);
+        assert!(error.to_string().contains("no parameters gave a finite loss: the first ones"), "{error}");
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_keeps_the_parameters_that_it_was_taken_at() {
+        let error = diverges(&[(5, Fault::Gradient)], true, 4);
+        assert!(matches!(error, TrainError::Diverged { loss, norm, .. } if loss.is_finite() && norm.is_infinite()));
+    }
+
+    #[test]
+    fn an_error_of_the_engine_ends_the_training_and_leaves_the_state() {
+        let job = Job::new();
+        let (mut step, calls) = quadratic(&[1.0, 2.0], &[(3, Fault::Engine)]);
+        let (result, events) = job.run(&mut step, 8);
+        assert!(matches!(result, Err(TrainError::Runtime(_))), "{result:?}");
+        assert_eq!((events.len(), step.taken, calls.all().len()), (2, 2, 3));
+        let (mut two, _) = quadratic(&[1.0, 2.0], &[]);
+        Job::new().run(&mut two, 2).0.expect("trains");
+        assert_eq!(Checkpoint::of(&step).expect("a state"), Checkpoint::of(&two).expect("a state"));
+    }
+
+    #[test]
+    fn an_error_of_the_observer_ends_the_training() {
+        let job = Job::new();
+        let (mut step, calls) = quadratic(&[1.0], &[]);
+        let result = fit(&mut step, &job.fit(8), |event| match event.step {
+            3 => Err(TrainError::NoField { field: "mine".into() }),
+            _ => Ok(()),
+        });
+        assert!(matches!(result, Err(TrainError::NoField { field }) if field == "mine"));
+        assert_eq!(calls.all().len(), 3);
+    }
+}

@@ -22,6 +22,8 @@ mod program;
 mod schedule;
 mod scores;
 mod step;
+#[cfg(test)]
+mod testing;
 
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;

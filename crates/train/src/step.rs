@@ -65,3 +65,83 @@ impl Step {
         Ok(self.program.state(THETA)?.to_vec::<f32>()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{BETA, Fault, numbers, quadratic, stateless};
+    use lorac_ir::DType;
+    use lorac_passes::{Scalar, ScalarValue};
+
+    fn batch(target: f32) -> Vec<(String, Tensor)> {
+        vec![
+            ("ids".into(), Tensor::zeros(DType::I64, &[1, 8]).expect("ids")),
+            ("labels".into(), Tensor::vector(&[target])),
+        ]
+    }
+
+    /// Of three tokens each.
+    fn two_rows(loss: f32) -> Vec<(String, Tensor)> {
+        let (x, labels) = (Tensor::from_slice(&[2, 3], &[loss; 6]).expect("fits"), Tensor::vector(&[1.0f32; 2]));
+        vec![("x".into(), x), ("labels".into(), labels)]
+    }
+
+    fn noise() -> Noise {
+        let (rows, columns) = ("rows".to_string(), "columns".to_string());
+        Noise { seed: 5, rows, row_limit: 64, columns, column_step: 1.0 / 65536.0, depth: 2, width: 3 }
+    }
+
+    #[test]
+    fn losses_norms_and_parameters_are_those_of_the_quadratic() {
+        let (mut step, _) = quadratic(&[3.0, -1.0], &[]);
+        // |(2, -2)|^2 / 2; the corrected mean of one gradient is the gradient.
+        let first = step.run(&batch(1.0), 0.25).expect("runs");
+        assert_eq!(first, StepResult { loss: 4.0, norm: f64::from(8f32.sqrt()) });
+        assert_eq!((step.taken, step.theta().expect("theta")), (1, vec![2.5, -0.5]));
+        // m = 0.5 (1, -1) + 0.5 (1.5, -1.5), corrected by 1 - 0.5^2.
+        assert_eq!(step.run(&batch(1.0), 0.375).expect("runs").loss, 2.25);
+        assert_eq!((step.taken, step.theta().expect("theta")), (2, vec![1.875, 0.125]));
+    }
+
+    #[test]
+    fn scalars_of_the_update_are_fed_under_their_names() {
+        let scalar = |name, value| Scalar { name, value };
+        let pow = ScalarValue::OneMinusPow;
+        let scalars =
+            vec![scalar("rate", ScalarValue::LearningRate), scalar("one", pow(0.9)), scalar("two", pow(BETA))];
+        let (mut step, calls) = stateless(scalars, noise());
+        for lr in [0.5, 0.25, 0.125] {
+            step.run(&two_rows(1.0), lr).expect("runs");
+        }
+        let fed = |name: &str| calls.fed(name).iter().map(|t| numbers(t)[0]).collect::<Vec<_>>();
+        assert_eq!(fed("rate"), [0.5, 0.25, 0.125]);
+        assert_eq!(fed("one"), [0.1, 0.19, 0.271].map(|x| x as f32));
+        assert_eq!(fed("two"), [0.5, 0.75, 0.875]);
+        assert!(calls.all().iter().all(|c| c.fetch == [LOSS, GRAD_NORM]));
+    }
+
+    #[test]
+    fn noise_is_that_of_the_step_with_a_row_for_every_token() {
+        let (mut step, calls) = stateless(Vec::new(), noise());
+        // A step that is not finite is taken again.
+        for loss in [1.0, f32::NAN, 1.0] {
+            step.run(&two_rows(loss), 0.1).expect("runs");
+        }
+        for (call, taken) in calls.all().iter().zip([0, 1, 1]) {
+            for (name, want) in noise().draw(taken, 6).expect("draws") {
+                assert_eq!(call.fed(&name), &want, "{name} behind {taken} steps");
+            }
+        }
+    }
+
+    #[test]
+    fn only_finite_steps_count() {
+        let (mut step, _) = quadratic(&[3.0], &[(2, Fault::Loss), (3, Fault::Gradient), (4, Fault::Engine)]);
+        let mut counts = Vec::new();
+        for _ in 0..5 {
+            let finite = step.run(&batch(1.0), 0.1).is_ok_and(|r| r.is_finite());
+            counts.push((finite, step.taken));
+        }
+        assert_eq!(counts, [(true, 1), (false, 1), (false, 1), (false, 1), (true, 2)]);
+    }
+}
