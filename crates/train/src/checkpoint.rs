@@ -32,8 +32,18 @@ impl Checkpoint {
     /// Puts the state back.
     ///
     /// # Errors
-    /// State that the program does not have, or of another size.
+    /// State that either of the two does not have, or of another size. Then nothing is put back.
     pub fn restore(&self, step: &mut Step) -> Result<(), TrainError> {
+        let here = self.state.iter().map(|(name, values)| (name.as_str(), values.len()));
+        let there = step.update.slots.iter().map(|s| (s.input.as_str(), s.len));
+        let len = |of: &[(&str, usize)], name: &str| of.iter().find(|s| s.0 == name).map_or(0, |s| s.1);
+        let (here, there): (Vec<_>, Vec<_>) = (here.collect(), there.collect());
+        for (name, _) in there.iter().chain(&here) {
+            let (want, got) = (len(&there, name), len(&here, name));
+            if want != got {
+                return Err(TrainError::State { name: name.to_string(), want, got });
+            }
+        }
         for (name, data) in &self.state {
             step.program.set_state(name, &Tensor::vector(data))?;
         }
@@ -85,6 +95,8 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::quadratic;
+    use lorac_passes::THETA;
 
     #[test]
     fn round_trip_and_damage() {
@@ -98,5 +110,41 @@ mod tests {
         let whole = std::fs::read(&path).expect("reads");
         std::fs::write(&path, &whole[..whole.len() - 1]).expect("writes");
         assert!(Checkpoint::load(&path).is_err());
+    }
+
+    #[test]
+    fn what_is_saved_is_restored_by_name() {
+        let folder = tempfile::tempdir().expect("temp");
+        let (mut first, _) = quadratic(&[1.0, 2.0], &[]);
+        for (name, values) in [(THETA, [3.5f32, -4.5]), ("m", [0.25, 0.0])] {
+            first.program.set_state(name, &Tensor::vector(&values)).expect("a slot");
+        }
+        first.taken = 9;
+        let path = Checkpoint::of(&first).expect("a state").save(folder.path()).expect("saves");
+        assert_eq!(path, folder.path().join("step-9.safetensors"));
+        let loaded = Checkpoint::load(&path).expect("loads");
+        let reversed = Checkpoint { state: loaded.state.iter().cloned().rev().collect(), ..loaded.clone() };
+        for checkpoint in [loaded, reversed] {
+            let (mut second, _) = quadratic(&[0.0, 0.0], &[]);
+            checkpoint.restore(&mut second).expect("fits");
+            assert_eq!((second.taken, second.theta().expect("theta")), (9, vec![3.5, -4.5]));
+            assert_eq!(second.program.state("m").expect("a slot").to_vec::<f32>().expect("f32"), [0.25, 0.0]);
+        }
+    }
+
+    #[test]
+    fn another_trainings_state_is_refused_and_nothing_put_back() {
+        let named = |name: &str, len: usize| (name.to_string(), vec![7.0; len]);
+        let cases = [
+            (vec![named(THETA, 2)], "`m`: the checkpoint has 0 elements, the training 2"),
+            (vec![named(THETA, 2), named("m", 3)], "`m`: the checkpoint has 3 elements, the training 2"),
+            (vec![named(THETA, 2), named("m", 2), named("v", 2)], "`v`: the checkpoint has 2 elements, the training 0"),
+        ];
+        for (state, want) in cases {
+            let (mut step, _) = quadratic(&[1.0, 2.0], &[]);
+            let error = Checkpoint { step: 3, state }.restore(&mut step).expect_err(want);
+            assert!(error.to_string().contains(want), "{error}");
+            assert_eq!((step.taken, step.theta().expect("theta")), (0, vec![1.0, 2.0]));
+        }
     }
 }

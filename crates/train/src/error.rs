@@ -49,6 +49,16 @@ pub enum TrainError {
         /// Where the last of these are; where there are none, those that the training began with.
         checkpoint: PathBuf,
     },
+    /// A checkpoint of another training.
+    #[error("state `{name}`: the checkpoint has {got} elements, the training {want}")]
+    State {
+        /// The name.
+        name: String,
+        /// Elements in the training; 0 where it has no such state.
+        want: usize,
+        /// Elements in the checkpoint; 0 where it has no such state.
+        got: usize,
+    },
     /// A file could not be written or read.
     #[error("{}: {why}", .path.display())]
     File {
@@ -78,6 +88,7 @@ impl TrainError {
             TrainError::Layout(_) => "train::layout",
             TrainError::NoField { .. } => "train::no_field",
             TrainError::Diverged { .. } => "train::diverged",
+            TrainError::State { .. } => "train::state",
             TrainError::File { .. } => "train::file",
         }
     }
