@@ -108,3 +108,18 @@ fn products(graph: &Graph, site: &DropoutSite) -> Result<Vec<Place>, PassError> 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_factor_that_no_branch_reads_is_refused() {
+        let text = "graph g(%x: f32[N,2], %a: f32[1,2]) -> %y { %y = Add(%x, %a) : f32[N,2] }";
+        let mut graph = lorac_ir::parse(text).expect("parses");
+        let factor = graph.find("a").expect("an input");
+        let site = DropoutSite { factor, weight: "w".into(), width: 2, probability: 0.1 };
+        let error = drop_inputs(&mut graph, &[site]).expect_err("nothing to drop from").to_string();
+        assert!(error.contains("reads A of `w` otherwise than a branch does"), "{error}");
+    }
+}
