@@ -1,6 +1,7 @@
 //! What whole-house tests share: engines, cached sources, and numbers that lorac did not compute.
 
 pub mod browser;
+pub mod equivalence;
 pub mod golden;
 pub mod objective;
 pub mod peft;

@@ -1,12 +1,14 @@
 //! Golden cases: every heading of `tests/cases/<pass>/<topic>.md` that has blocks is a test.
 //!
 //! Beside the text that is to come out, a case is held to what a pass must never do: what the graph computed before, it
-//! computes afterwards, in f64 on random inputs. `LORAC_BLESS=1` writes the text of what comes out into the files; it does
-//! not bless a pass that changes results.
+//! computes afterwards, in f64 on random inputs. A method's graph is held, with random values of what it inserts, against
+//! the graph whose weights it folds. `LORAC_BLESS=1` writes the text of what comes out into the files; it does not bless a
+//! pass that changes results.
 
-use lorac::ir::{DType, Dim, Graph, ValueId, parse, print, verify};
-use lorac::ops::{Array, Random, evaluate, infer};
+use lorac::ir::{Graph, ValueId, parse, print, verify};
+use lorac::ops::infer;
 use lorac::passes::*;
+use lorac_tests::equivalence::{Adapted, computes_the_fold, computes_the_same};
 use lorac_tests::golden::{Golden, Outcome, blessed, cases};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,33 +16,34 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-type Done = Result<(), Box<dyn Error>>;
+/// What the pass inserted, where it is a method.
+type Done = Result<Option<Adapted>, Box<dyn Error>>;
 
 /// A pass under the configuration of a `yaml` block.
 type Pass = fn(&mut Graph, &str) -> Done;
 
 /// A folder of `tests/cases` and what runs its cases: a row for every pass.
 const PASSES: &[(&str, Pass)] = &[
+    ("cumsum_to_i32", |g, _| none(cumsum_to_i32(g))),
     ("dead", |g, _| none(remove_dead(g))),
     ("dense", |g, _| none(fuse_dense(g))),
     ("differentiate", gradient),
     ("dropout", lora),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
-    ("unfreeze", unfreezing),
+    ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
     ("lora", lora),
     ("loss", loss),
     ("lower", |g, _| none(lower(g))),
-    ("cumsum_to_i32", |g, _| none(cumsum_to_i32(g))),
     ("optimizer", optimizer),
     ("pack", packing),
     ("reassociate", |g, _| none(reassociate(g))),
-    ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
+    ("unfreeze", unfreezing),
     ("upgrade", |g, _| none(upgrade(g))),
 ];
 
 fn none<T>(result: Result<T, PassError>) -> Done {
     result?;
-    Ok(())
+    Ok(None)
 }
 
 #[derive(Deserialize)]
@@ -56,7 +59,8 @@ fn lora(graph: &mut Graph, yaml: &str) -> Done {
     let targets = lora.select(graph).map_err(|wrong| lines(&wrong.0))?;
     let purpose = tokens.map_or(Use::Verify, |n| Use::Train { tokens: Some(n) });
     let inserted = lora.insert(graph, &targets, purpose)?;
-    none(drop_inputs(graph, &inserted.dropout))
+    drop_inputs(graph, &inserted.dropout)?;
+    Ok(Some(Adapted { method: Box::new(lora), inserted }))
 }
 
 #[derive(Deserialize)]
@@ -132,7 +136,8 @@ fn loss(graph: &mut Graph, yaml: &str) -> Done {
 }
 
 fn outputs(graph: &mut Graph, more: &[ValueId]) -> Done {
-    Ok(graph.set_outputs([graph.outputs(), more].concat())?)
+    graph.set_outputs([graph.outputs(), more].concat())?;
+    Ok(None)
 }
 
 fn config<T: DeserializeOwned>(yaml: &str) -> Result<T, Box<dyn Error>> {
@@ -148,92 +153,25 @@ fn run(pass: Pass, case: &Golden) -> Result<Outcome, String> {
     let mut before = parse(&case.graph).map_err(|e| format!("the graph: {e}"))?;
     infer(&mut before).map_err(|e| format!("the graph: {e}"))?;
     let mut graph = before.clone();
-    if let Err(e) = pass(&mut graph, &case.yaml) {
-        return Ok(Outcome::Error(e.to_string() + "\n"));
-    }
+    let adapted = match pass(&mut graph, &case.yaml) {
+        Ok(adapted) => adapted,
+        Err(e) => return Ok(Outcome::Error(e.to_string() + "\n")),
+    };
     infer(&mut graph).map_err(|e| e.to_string())?;
     match verify(&graph).as_slice() {
         [] => {}
         broken => return Err(lines(broken)),
     }
     computes_the_same(&before, &graph)?;
+    if let Some(adapted) = &adapted {
+        computes_the_fold(&before, &graph, adapted)?;
+    }
     let text = print(&graph);
     let again = parse(&text).map_err(|e| format!("what comes out does not parse: {e}\n{text}"))?;
     if print(&again) != text {
         return Err(format!("what comes out is read back as something else:\n{}", difference(&text, &print(&again))));
     }
     Ok(Outcome::Graph(text))
-}
-
-/// Fails unless every output of `before` has its value in `after`. Inputs that are new hold zeros, so that a branch is
-/// none; `theta` holds what the inputs that it replaces held.
-fn computes_the_same(before: &Graph, after: &Graph) -> Result<(), String> {
-    let mut random = Random(1);
-    let feeds: Vec<(String, Array)> = before
-        .inputs()
-        .iter()
-        .map(|v| Ok((before.name_of(*v), data(before, *v, &mut random)?)))
-        .collect::<Result<_, String>>()?;
-    let mut later = Vec::new();
-    for &input in after.inputs() {
-        let name = after.name_of(input);
-        let given = feeds.iter().find(|(n, _)| *n == name).map(|(_, a)| a.clone());
-        let fresh = || -> Result<Array, String> {
-            let dims = dims(after, input)?;
-            let gone: Vec<f64> =
-                feeds.iter().filter(|(n, _)| after.find(n).is_none()).flat_map(|(_, a)| a.iter().copied()).collect();
-            match name == "theta" {
-                true => Array::from_shape_vec(dims, gone).map_err(|e| format!("theta: {e}")),
-                false => Ok(weight(before, name.trim_end_matches(".trained")).unwrap_or_else(|| Array::zeros(dims))),
-            }
-        };
-        later.push((name.clone(), given.map_or_else(fresh, Ok)?));
-    }
-    let results = |graph: &Graph, feeds: &[(String, Array)]| {
-        let feeds: Vec<(&str, Array)> = feeds.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
-        evaluate(graph, &feeds).map_err(|e| e.to_string())
-    };
-    let (want, got) = (results(before, &feeds)?, results(after, &later)?);
-    // A Cast rounds, the rest is f64.
-    let halves = after
-        .nodes()
-        .flat_map(|(_, n)| n.outputs.clone())
-        .any(|v| [DType::F16, DType::BF16].contains(&after.fact(v).dtype));
-    let tolerance = if halves { 1e-3 } else { 1e-12 };
-    for (output, want) in before.outputs().iter().zip(want) {
-        let name = before.name_of(*output);
-        let at = after.outputs().iter().position(|v| after.name_of(*v) == name);
-        let got = at.and_then(|i| got.get(i)).ok_or(format!("the output %{name} is gone"))?;
-        if got.shape() != want.shape()
-            || !got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()))
-        {
-            return Err(format!("%{name} was {want}\nand is {got}"));
-        }
-    }
-    Ok(())
-}
-
-/// A weight of the graph: what an input that takes its place begins with.
-fn weight(graph: &Graph, name: &str) -> Option<Array> {
-    lorac::ops::array(graph.weight(graph.find(name)?)?)
-}
-
-fn data(graph: &Graph, input: ValueId, random: &mut Random) -> Result<Array, String> {
-    let (dtype, dims) = (graph.fact(input).dtype, dims(graph, input)?);
-    Ok(match dtype {
-        _ if dtype.is_float() => random.array(&dims, -1.0, 1.0),
-        DType::Bool => random.array(&dims, 0.0, 2.0).mapv(f64::floor),
-        _ => random.array(&dims, 0.0, 3.0).mapv(f64::floor),
-    })
-}
-
-/// Named lengths are 2, 3 and 4, by their first letter.
-fn dims(graph: &Graph, value: ValueId) -> Result<Vec<usize>, String> {
-    let length = |name: &str| name.bytes().next().map(|b| 2 + i64::from(b % 3));
-    let fact = graph.fact(value);
-    let known = |d: &Dim| d.eval(&length).and_then(|n| usize::try_from(n).ok());
-    let dims = fact.dims().and_then(|dims| dims.iter().map(known).collect());
-    dims.ok_or(format!("%{} is {fact}: a case has inputs of lengths with names", graph.name_of(value)))
 }
 
 fn difference(want: &str, got: &str) -> String {
