@@ -193,7 +193,7 @@ fn other_python(version: &str) -> Vec<String> {
 }
 
 /// The wheel tags that fit this machine, the newest first; pip itself adds the older ones of each kind.
-pub(super) fn platforms() -> Vec<String> {
+fn platforms() -> Vec<String> {
     let arch = std::env::consts::ARCH;
     match std::env::consts::OS {
         "macos" => vec![format!("macosx_14_0_{}", if arch == "aarch64" { "arm64" } else { arch })],

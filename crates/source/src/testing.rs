@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -28,22 +28,4 @@ pub(super) fn write_tar_gz(path: &Path, files: &[(&str, &str)]) {
         tar.append_data(&mut header, name, content.as_bytes()).unwrap();
     }
     tar.into_inner().unwrap().finish().unwrap();
-}
-
-/// Writes a wheel that pip accepts; `tag` is like `py3-none-any`.
-pub(super) fn write_wheel(folder: &Path, name: &str, version: &str, tag: &str, files: &[(&str, &str)]) -> PathBuf {
-    let info = format!("{name}-{version}.dist-info");
-    let own = [
-        (format!("{info}/METADATA"), format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")),
-        (format!("{info}/WHEEL"), format!("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")),
-    ];
-    let mut all: Vec<(&str, &str)> = files.to_vec();
-    all.extend(own.iter().map(|(name, content)| (name.as_str(), content.as_str())));
-    let record_name = format!("{info}/RECORD");
-    let record: String = all.iter().map(|(name, _)| format!("{name},,\n")).collect();
-    let record = format!("{record}{record_name},,\n");
-    all.push((&record_name, &record));
-    let path = folder.join(format!("{name}-{version}-{tag}.whl"));
-    write_zip(&path, &all);
-    path
 }

@@ -21,6 +21,20 @@ fn tiny_hub() -> Server {
     ])
 }
 
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            found.extend(files_below(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            found.push(name);
+        }
+    }
+    found.sort();
+    found
+}
+
 #[test]
 fn hub_files_and_folders_are_downloaded_once() {
     let server = tiny_hub();
