@@ -5,15 +5,15 @@ use lorac::onnx::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProt
 use lorac::onnx::{EncodeOptions, OnnxError, SaveOptions, encode, load};
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
-use lorac::progress::Silent;
+use lorac::progress::{Progress, Silent};
 use lorac::run::{RunOptions, plan, run};
 use lorac::source::Resolver;
 use lorac::train::{Checkpoint, Event, training_program};
 use lorac_tests::{data, engines, resolver, root};
 use prost::Message;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 const SHORT: [&str; 4] = ["train.steps=20", "data.eval.take=64", "data.train.take=400", "deploy.verify.samples=32"];
 
@@ -204,40 +204,55 @@ fn ctrl_c_before_the_training_ends_the_run() {
     assert_eq!(std::fs::read_dir(out.path()).expect("lists").count(), 0);
 }
 
-/// Stops once a line of metrics.jsonl holds `line`: the run ends with 130 and a checkpoint, and deploys nothing.
+/// Sets `stop` as soon as it hears that the work called `what` has come to `position`.
+#[derive(Debug)]
+struct StopsAt<'a> {
+    what: &'static str,
+    position: u64,
+    stop: &'a AtomicBool,
+    begun: Mutex<String>,
+}
+
+impl Progress for StopsAt<'_> {
+    fn line(&self, _text: &str) {}
+
+    fn begin(&self, what: &str, _len: u64) {
+        *self.begun.lock().expect("nobody panics with it") = what.into();
+    }
+
+    fn at(&self, position: u64, _message: &str) {
+        if position >= self.position && *self.begun.lock().expect("nobody panics with it") == self.what {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self) {}
+}
+
+/// Stops where work has come to a position: the run ends with 130 and the checkpoint of a step, and deploys nothing.
 #[track_caller]
-fn stops_after(line: &str, extra: &[&str]) {
+fn stops_at(what: &'static str, position: u64, extra: &[&str], step: u64) {
     let out = tempfile::tempdir().expect("temp");
-    let (loaded, options, stop) = (exported(extra), silent(out.path()), AtomicBool::new(false));
-    let metrics = out.path().join("metrics.jsonl");
-    let error = std::thread::scope(|threads| {
-        threads.spawn(|| {
-            // A run that ends without the line must not keep the test.
-            for _ in 0..60_000 {
-                if std::fs::read_to_string(&metrics).is_ok_and(|text| text.contains(line)) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        run(&loaded, &resolver(), &options, &stop).expect_err("stopped")
-    });
+    let (loaded, stop) = (exported(extra), AtomicBool::new(false));
+    let progress = StopsAt { what, position, stop: &stop, begun: Mutex::default() };
+    let options = RunOptions { progress: &progress, ..silent(out.path()) };
+    let error = run(&loaded, &resolver(), &options, &stop).expect_err("stopped");
     assert_eq!(error.exit_code(), 130, "{error}");
     assert!(error.to_string().contains("the state is saved in"), "{error}");
-    assert_eq!(std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints").count(), 1);
+    let checkpoints = std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints");
+    let checkpoints: Vec<_> = checkpoints.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(checkpoints, [format!("step-{step}.safetensors")]);
     assert!(!out.path().join("model.onnx").exists() && !out.path().join("manifest.json").exists());
 }
 
 #[test]
 fn ctrl_c_saves_the_state() {
-    stops_after("\"step\":2,", &[]);
+    stops_at("training", 2, &[], 2);
 }
 
 #[test]
 fn ctrl_c_in_the_last_evaluation_saves_the_state() {
-    // Long enough to be stopped in: the next thing is the end of the run.
-    stops_after("\"step\":20,", &["data.eval.take=500", "train.eval_batch=1"]);
+    stops_at("after", 1, &["train.eval_batch=1"], 20);
 }
 
 #[test]
