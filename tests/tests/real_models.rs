@@ -6,7 +6,7 @@ use lorac::ir::{DType, Patch, Tensor};
 use lorac::ops::{Array, Random, array, evaluate, named, tensor};
 use lorac::passes::remove_dead;
 use lorac::train::compile_graph;
-use lorac_tests::{ONNXRUNTIME, onnxruntime, relative_error, resolver};
+use lorac_tests::{ONNXRUNTIME, model, onnxruntime, relative_error};
 use std::collections::BTreeMap;
 
 /// What becomes of a model.
@@ -64,13 +64,6 @@ const DIRECTION: &str =
     "pypi:rapidocr-onnxruntime==1.4.4/rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx";
 const VOICE: &str = "pypi:silero-vad==6.2.3/silero_vad/data/silero_vad_openvino_16k.onnx";
 
-fn open(source: &str) -> lorac::onnx::Model {
-    let resolver = resolver();
-    let source = source.parse().expect("a source");
-    let resolved = resolver.resolve(&source, None).unwrap_or_else(|e| panic!("{e}"));
-    lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"))
-}
-
 fn request(wrt: &[&str], fix: Fix) -> Request {
     let fix: BTreeMap<String, i64> = fix.iter().map(|(k, v)| (k.to_string(), *v)).collect();
     Request { wrt: wrt.iter().map(|w| w.to_string()).collect(), loss: Loss::MeanSquaredError, output: None, fix }
@@ -80,7 +73,7 @@ fn request(wrt: &[&str], fix: Fix) -> Request {
 fn every_model_is_read_and_differentiated_or_says_why_not() {
     let mut wrong = Vec::new();
     for (source, fix, expect) in MODELS {
-        let model = open(source);
+        let model = model(source);
         if let Err(e) = lorac::passes::readable(&model.graph, &model.functions) {
             wrong.push(format!("{source}: {e}"));
         }
@@ -103,7 +96,7 @@ fn gradients_are_what_the_loss_does() {
     // Shorter steps drown in the rounding of casts, longer ones cross kinks.
     let models = [(VOICE, "input", &[1usize, 576][..], 1e-3), (DIRECTION, "x", &[1, 3, 48, 96], 1e-5)];
     for (source, input, dims, step) in models {
-        let g = grad(&open(source), &request(&[input], &[])).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let g = grad(&model(source), &request(&[input], &[])).unwrap_or_else(|e| panic!("{source}: {e}"));
         let engine = onnxruntime(ONNXRUNTIME);
         let mut run = compile_graph(engine.as_ref(), &g.graph, Vec::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
         let mut random = Random(11);

@@ -4,8 +4,7 @@ use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac_tests::browser::Browser;
-use lorac_tests::{resolver, root};
-use std::io::Write;
+use lorac_tests::{resolver, root, skipped};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -52,9 +51,7 @@ fn page(sets: &[&str], out: &Path) {
 #[test]
 fn readable_on_every_screen() {
     let Some(browser) = Browser::find() else {
-        // Past the test harness, which keeps what a test that passes prints.
-        let said = writeln!(std::io::stderr(), "skipped: no Chromium on the path; name one with LORAC_BROWSER");
-        return said.expect("standard error");
+        return skipped("a Chromium: none is on the path, and LORAC_BROWSER names none");
     };
     let out = tempfile::tempdir().expect("temp");
     page(&["metrics.accuracy.min=0.999"], out.path());

