@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each crate may know of.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("lorac-config", &[]),
     ("lorac-ir", &[]),
     ("lorac-ops", &["lorac-ir"]),
     ("lorac-onnx", &["lorac-ir"]),
-    ("lorac-passes", &["lorac-ir", "lorac-ops"]),
+    ("lorac-passes", &["lorac-config", "lorac-ir", "lorac-ops"]),
     ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
     ("lorac-models", &["lorac-ir", "lorac-ops"]),
-    ("lorac-data", &["lorac-ir"]),
+    ("lorac-data", &["lorac-config", "lorac-ir"]),
     ("lorac-source", &[]),
-    ("lorac-train", &["lorac-ir", "lorac-data", "lorac-runtime"]),
+    ("lorac-train", &["lorac-config", "lorac-ir", "lorac-onnx", "lorac-passes", "lorac-data", "lorac-runtime"]),
     (
         "lorac",
         &[
+            "lorac-config",
             "lorac-ir",
             "lorac-ops",
             "lorac-onnx",
