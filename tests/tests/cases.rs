@@ -24,14 +24,16 @@ type Pass = fn(&mut Graph, &str) -> Done;
 
 /// A folder of `tests/cases` and what runs its cases: a row for every pass.
 const PASSES: &[(&str, Pass)] = &[
+    ("bias", method::<Bias>),
     ("cumsum_to_i32", |g, _| none(cumsum_to_i32(g))),
     ("dead", |g, _| none(remove_dead(g))),
     ("dense", |g, _| none(fuse_dense(g))),
     ("differentiate", gradient),
-    ("dropout", lora),
+    ("dropout", method::<Lora>),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
+    ("full", method::<Full>),
     ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
-    ("lora", lora),
+    ("lora", method::<Lora>),
     ("loss", loss),
     ("lower", |g, _| none(lower(g))),
     ("optimizer", optimizer),
@@ -47,20 +49,20 @@ fn none<T>(result: Result<T, PassError>) -> Done {
 }
 
 #[derive(Deserialize)]
-struct LoraCase {
+struct MethodCase<M> {
     #[serde(flatten)]
-    lora: Lora,
+    method: M,
     tokens: Option<usize>,
 }
 
-/// Branches; with dropout, what a training step drops in front of them.
-fn lora(graph: &mut Graph, yaml: &str) -> Done {
-    let LoraCase { lora, tokens } = config(yaml)?;
-    let targets = lora.select(graph).map_err(|wrong| lines(&wrong.0))?;
+/// What a method inserts; with dropout, what a training step drops in front of it.
+fn method<M: Method + DeserializeOwned + 'static>(graph: &mut Graph, yaml: &str) -> Done {
+    let MethodCase::<M> { method, tokens } = config(yaml)?;
+    let targets = method.select(graph).map_err(|wrong| lines(&wrong.0))?;
     let purpose = tokens.map_or(Use::Verify, |n| Use::Train { tokens: Some(n) });
-    let inserted = lora.insert(graph, &targets, purpose)?;
+    let inserted = method.insert(graph, &targets, purpose)?;
     drop_inputs(graph, &inserted.dropout)?;
-    Ok(Some(Adapted { method: Box::new(lora), inserted }))
+    Ok(Some(Adapted { method: Box::new(method), inserted }))
 }
 
 #[derive(Deserialize)]
