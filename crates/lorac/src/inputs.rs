@@ -2,7 +2,7 @@
 
 use lorac_ir::{Dim, Fact, Graph};
 use lorac_passes::{Caches, PassError, empty_cache};
-use lorac_train::{Binding, Constant, Feeds};
+use lorac_train::{Binding, Feeds, ZeroInput};
 
 /// Inputs that take a field of the batch of the same name.
 const FIELDS: [&str; 4] = ["input_ids", "attention_mask", "token_type_ids", "position_ids"];
@@ -31,7 +31,7 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
             "use_cache_branch" => {
                 let dims = fact.dims().map(<[Dim]>::to_vec).unwrap_or_default();
                 let dims = dims.into_iter().map(|d| d.known().unwrap_or(1).max(1).into()).collect();
-                feeds.constants.push(Constant { name, dtype: fact.dtype, dims, batch: None });
+                feeds.constants.push(ZeroInput { name, dtype: fact.dtype, dims, batch: None });
             }
             _ if name.starts_with("past") => feeds.constants.push(cache(name, &fact, batch)?),
             _ => {
@@ -49,14 +49,14 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
 }
 
 /// An empty cache: as [`empty_cache`] says, and what is still open in it is as long as the batch.
-fn cache(name: String, fact: &Fact, batch: Option<Dim>) -> Result<Constant, PassError> {
+fn cache(name: String, fact: &Fact, batch: Option<Dim>) -> Result<ZeroInput, PassError> {
     let dims = empty_cache(fact, batch).filter(|d| d.contains(&Dim::Known(0))).ok_or_else(|| {
         let why = format!("the cache `{name}` {fact} cannot be empty: no dimension but the batch is open");
         PassError::Unsuitable(why)
     })?;
     let open = |d: Dim| if d.known().is_none() && d.name().is_none() { Dim::named("batch") } else { d };
     let dims: Vec<Dim> = dims.into_iter().map(open).collect();
-    Ok(Constant { name, dtype: fact.dtype, batch: dims.iter().find_map(|d| d.name()), dims })
+    Ok(ZeroInput { name, dtype: fact.dtype, batch: dims.iter().find_map(|d| d.name()), dims })
 }
 
 #[cfg(test)]

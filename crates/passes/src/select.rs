@@ -149,14 +149,6 @@ impl NoMatch {
         }
     }
 
-    /// The names that may have been meant.
-    pub fn nearest(&self) -> &[String] {
-        match self {
-            NoMatch::Nothing { nearest, .. } => nearest,
-            _ => &[],
-        }
-    }
-
     /// The pattern at fault.
     pub fn pattern(&self) -> &str {
         match self {

@@ -11,7 +11,7 @@ pub struct Feeds {
     /// Inputs that take a field of the batch.
     pub inputs: Vec<Binding>,
     /// Inputs that take the same in every batch.
-    pub constants: Vec<Constant>,
+    pub constants: Vec<ZeroInput>,
 }
 
 /// An input that takes a field of the batch.
@@ -27,7 +27,7 @@ pub struct Binding {
 
 /// An input of zeros: a cache without an entry, or a switch that is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Constant {
+pub struct ZeroInput {
     /// Its name.
     pub name: String,
     /// Its element type.
@@ -38,7 +38,7 @@ pub struct Constant {
     pub batch: Option<String>,
 }
 
-impl Constant {
+impl ZeroInput {
     /// The tensor for a batch of so many rows.
     pub fn tensor(&self, rows: usize) -> Result<Tensor, TrainError> {
         let size = |name: &str| (Some(name) == self.batch.as_deref()).then_some(rows as i64);
@@ -73,7 +73,7 @@ impl Feeds {
 
     /// Inputs that are empty in every batch.
     pub fn caches(&self) -> impl Iterator<Item = &str> {
-        let empty = |c: &&Constant| c.dims.contains(&Dim::Known(0));
+        let empty = |c: &&ZeroInput| c.dims.contains(&Dim::Known(0));
         self.constants.iter().filter(empty).map(|c| c.name.as_str())
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn fields_get_the_models_names_and_types_and_caches_the_batch() {
         let binding = |field: &str, input: &str, dtype| Binding { field: field.into(), input: input.into(), dtype };
-        let cache = Constant {
+        let cache = ZeroInput {
             name: "past".into(),
             dtype: DType::F32,
             dims: vec![Dim::named("N"), Dim::Known(2), Dim::Known(0)],
@@ -121,7 +121,7 @@ mod tests {
         let vector = Tensor::vector(&[1i64, 2]);
         let tensors = ["input_ids", "labels"].map(|name| (name.to_string(), vector.clone())).to_vec();
         let batch = Batch { tensors, rows: 2, real_rows: 2, tokens: 2 };
-        let constant = |name: &str, batch: Option<&str>| Constant {
+        let constant = |name: &str, batch: Option<&str>| ZeroInput {
             name: name.into(),
             dtype: DType::Bool,
             dims: vec![Dim::named("N")],

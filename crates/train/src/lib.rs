@@ -28,7 +28,7 @@ mod testing;
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};
-pub use feed::{Binding, Constant, Feeds};
+pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
 pub use init::initial_theta;
 pub use metric::*;

@@ -217,9 +217,11 @@ fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<Adaptation<'
     for (i, method) in methods.iter().enumerate() {
         match method.select(graph) {
             Ok(targets) => all.push(Adaptation { method: *method, targets }),
-            Err(wrong) => problems.extend(wrong.0.iter().map(|e| {
-                let help = (!e.nearest().is_empty()).then(|| format!("nearest: {}", e.nearest().join(", ")));
-                Problem { path: path(i, e.pattern()), code: e.code(), message: e.to_string(), help }
+            Err(wrong) => problems.extend(wrong.0.iter().map(|e| Problem {
+                path: path(i, e.pattern()),
+                code: e.code(),
+                message: e.to_string(),
+                help: None,
             })),
         }
     }
