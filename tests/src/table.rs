@@ -126,12 +126,12 @@ pub fn compute(
 pub fn run(engine: &dyn Backend, job: &Job) -> Result<(), String> {
     for ((name, got), want) in compute(engine, &job.graph, &job.inputs)?.iter().zip(&job.want) {
         if got.shape() != want.shape() {
-            return Err(format!("{name} has shape {:?}, wanted {:?}", got.shape(), want.shape()));
+            return Err(format!("{name} has shape {:?}, expected {:?}", got.shape(), want.shape()));
         }
         let scale = want.iter().filter(|x| x.is_finite()).fold(1.0f64, |m, x| m.max(x.abs()));
         let near = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * scale;
         if let Some((a, b)) = got.iter().zip(want).find(|(a, b)| !near(**a, **b)) {
-            return Err(format!("{name} has {a}, wanted {b}"));
+            return Err(format!("{name} has {a}, expected {b}"));
         }
     }
     Ok(())

@@ -146,7 +146,7 @@ fn compare(graph: &Graph, set: &Path) -> Result<(), String> {
         }
         let want = array(&want).ok_or("an output that is no array")?;
         if got.shape() != want.shape() {
-            return Err(format!("output {i} has shape {:?}, wanted {:?}", got.shape(), want.shape()));
+            return Err(format!("output {i} has shape {:?}, expected {:?}", got.shape(), want.shape()));
         }
         let near = |a: f64, b: f64| {
             a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE.0 * b.abs() + TOLERANCE.1

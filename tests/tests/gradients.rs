@@ -102,7 +102,7 @@ fn every_weight_of_every_export_on_both_engines() {
             let loss = loss[0].to_f64().expect("a number")[0];
             let want = truth["loss"].array.iter().next().copied().expect("a number");
             if !((loss - want).abs() <= TOLERANCE) {
-                wrong.push(format!("{who}: loss {loss}, wanted {want}"));
+                wrong.push(format!("{who}: loss {loss}, expected {want}"));
             }
             for (key, grad) in truth.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
                 let holders = holders(&job, &truth[&format!("param.{key}")].array);

@@ -78,8 +78,8 @@ mod tests {
     fn an_issue_is_drawn_where_it_stands() {
         let drawn = drawn(&QUICKSTART.replace("epochs:", "epoch:"), &[]);
         let [one] = drawn.as_slice() else { panic!("{drawn:?}") };
-        for says in ["pipeline::unknown_key", "unknown key 'epoch'", "p.yaml:", "epoch: 2", "here", "nearest: epochs"] {
-            assert!(one.contains(says), "no '{says}' in:\n{one}");
+        for says in ["pipeline::unknown_key", "unknown key `epoch`", "p.yaml:", "epoch: 2", "here", "nearest: epochs"] {
+            assert!(one.contains(says), "no `{says}` in:\n{one}");
         }
     }
 

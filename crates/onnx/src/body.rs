@@ -165,7 +165,7 @@ fn order(graph: &Graph, nodes: &[(NodeId, &Node)]) -> Result<Vec<usize>, OnnxErr
 
 fn title(graph: &Graph, node: &Node) -> String {
     match &*node.origin.source {
-        "" => format!("{} of '{}'", node.op, node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default()),
+        "" => format!("{} of `{}`", node.op, node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default()),
         source => source.to_string(),
     }
 }

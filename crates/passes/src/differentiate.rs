@@ -92,7 +92,7 @@ fn check_trained(graph: &Graph, wrt: &[ValueId]) -> Result<(), PassError> {
         return Err(PassError::OldOpset(graph.opset()));
     }
     let integers = wrt.iter().filter(|v| !graph.fact(**v).dtype.is_float());
-    let integers: Vec<String> = integers.map(|v| format!("'{}' {}", graph.name_of(*v), graph.fact(*v))).collect();
+    let integers: Vec<String> = integers.map(|v| format!("`{}` {}", graph.name_of(*v), graph.fact(*v))).collect();
     if integers.is_empty() { Ok(()) } else { Err(PassError::NotFloat(integers)) }
 }
 
@@ -156,7 +156,7 @@ fn report<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) ->
     let one = |(why, op, names): (String, &OpName, Vec<String>)| {
         let first = names.first().cloned().unwrap_or_default();
         let more = if names.len() > 1 { format!(" and {} more nodes", names.len() - 1) } else { String::new() };
-        format!("'{first}'{more} ({op}): {why}")
+        format!("`{first}`{more} ({op}): {why}")
     };
     if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong.into_iter().map(one).collect())) }
 }
@@ -171,7 +171,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
         None if node.op.domain.is_empty() => Some("lorac does not know the operator".into()),
         None => Some(format!(
             "lorac does not know the operator, and the model has no function of this name; export it without operators \
-             of '{}', or train only what comes after it",
+             of `{}`, or train only what comes after it",
             node.op.domain
         )),
         Some(Grad::Unsupported(why)) => Some(why.to_string()),
@@ -194,7 +194,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
 fn inside(graph: &Graph, node: &Node, active: &HashSet<ValueId>) -> String {
     let read: Vec<ValueId> = node.captures().filter(|v| active.contains(v)).collect();
     let names = |values: &[ValueId]| -> Vec<String> {
-        let mut names: Vec<String> = values.iter().map(|v| format!("'{}'", graph.name_of(*v))).collect();
+        let mut names: Vec<String> = values.iter().map(|v| format!("`{}`", graph.name_of(*v))).collect();
         names.sort();
         names.dedup();
         names

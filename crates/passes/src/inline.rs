@@ -152,8 +152,8 @@ fn check(graph: &Graph, node: &Node) -> Result<(), PassError> {
     match node.attrs.iter().find(|(_, a)| matches!(a, Attr::Graph(_))) {
         Some((attr, _)) => {
             let name = display_name(graph, node);
-            let why = format!("its attribute '{attr}' is a graph, which lorac does not pass to a function");
-            Err(PassError::Unsuitable(format!("node '{name}' ({}): {why}", node.op)))
+            let why = format!("its attribute `{attr}` is a graph, which lorac does not pass to a function");
+            Err(PassError::Unsuitable(format!("node `{name}` ({}): {why}", node.op)))
         }
         None => Ok(()),
     }
@@ -266,7 +266,7 @@ mod tests {
 
         let narrow = function("own.F0", "graph f () -> %y { %y = Range() : f32[..] }");
         let error = inline(&mut g, &[narrow]).expect_err("takes nothing").to_string();
-        assert!(error.contains("node 'y' (own.F0)") && error.contains("takes 0 inputs"), "{error}");
+        assert!(error.contains("node `y` (own.F0)") && error.contains("takes 0 inputs"), "{error}");
         let mut old = call("own.F0", "Relu");
         old.graph.opsets.insert("".into(), 15);
         let error = inline(&mut g, &[old.clone()]).expect_err("another dialect").to_string();
@@ -328,8 +328,8 @@ mod tests {
             Ok(loss.id())
         });
         let error = crate::differentiate(&mut g, square.expect("a loss"), &[x]).expect_err("stops").to_string();
-        for says in ["'choose' (If)", "the graph inside it reads 'x'", "without control flow"] {
-            assert!(error.contains(says), "no '{says}' in {error}");
+        for says in ["`choose` (If)", "the graph inside it reads `x`", "without control flow"] {
+            assert!(error.contains(says), "no `{says}` in {error}");
         }
         // A value that only the body reads is alive.
         let mut g = branches(None);

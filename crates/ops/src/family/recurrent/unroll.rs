@@ -34,7 +34,7 @@ fn steps(x: Val<'_, '_>, settings: &Settings) -> Result<i64, InferError> {
              shorten the sequences"
         ),
         dim => format!(
-            "a known length of axis {axis}, not '{dim}': training unrolls the network, one copy a step; make that \
+            "a known length of axis {axis}, not `{dim}`: training unrolls the network, one copy per step; make that \
              dimension of the model's input a number (at most {MAX_STEPS})"
         ),
     };

@@ -57,7 +57,7 @@ pub(super) fn plan(node: &Node, dims: &[usize], asked: &Asked) -> Result<Vec<Sca
                 "stretch" => None,
                 "not_larger" => scales.iter().copied().reduce(f64::min),
                 "not_smaller" => scales.iter().copied().reduce(f64::max),
-                other => return Err(format!("the policy '{other}'")),
+                other => return Err(format!("the policy `{other}`")),
             };
             for (i, axis) in axes.iter().enumerate() {
                 let s = &mut out[*axis];
