@@ -122,7 +122,7 @@ fn what_does_not_belong_to_a_language_model_is_named() {
     );
     assert!(fail(CAUSAL_LM, &["metrics.perplexty.max=51"]).contains("nearest: perplexity"));
     assert!(fail(CAUSAL_LM, &["data.train.block=1"]).contains("`block` is 1"));
-    assert!(fail(CAUSAL_LM, &["data.train.csv=a.csv"]).contains("exactly one of csv, jsonl, txt"));
+    assert!(fail(CAUSAL_LM, &["data.train.csv=a.csv"]).contains("exactly one of csv, tsv, jsonl, txt"));
 }
 
 #[test]
