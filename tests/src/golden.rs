@@ -57,7 +57,7 @@ struct Block<'a> {
 /// The cases of a file. Sections without blocks are prose.
 ///
 /// # Errors
-/// The first section whose blocks are no case, with its line.
+/// The first section whose blocks are not a case, with its line.
 pub fn cases(text: &str) -> Result<Vec<Golden>, String> {
     let mut found = Vec::new();
     let (mut title, mut line) = (String::new(), 0);

@@ -65,9 +65,9 @@ pub fn gradient(op: &Op, case: &Case) -> Result<Option<Job>, String> {
         _ => return Ok(None),
     };
     let ys = evaluate(&graph, &named(&inputs)).map_err(|e| e.to_string())?;
-    let contents = infer(&mut graph).map_err(|e| e.to_string())?;
+    let shape_data = infer(&mut graph).map_err(|e| e.to_string())?;
     let (_, node) = graph.nodes().next().ok_or("no node")?;
-    let emit = Emit::new(&graph, &contents, "test");
+    let emit = Emit::new(&graph, &shape_data, "test");
     let mut random = Random(23);
     let mut gys: Vec<Option<Val>> = Vec::new();
     for (i, (y, data)) in node.outputs.iter().zip(&ys).enumerate() {

@@ -47,8 +47,8 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, dialect: Dialect) -> Job
     outputs.extend(&grads);
     graph.set_outputs(outputs).expect("live");
     let weights = trained.iter().zip(&grads).map(|(w, g)| {
-        let contents = graph.weight(*w).and_then(array).expect("a weight");
-        (contents, graph.name_of(*g))
+        let values = graph.weight(*w).and_then(array).expect("a weight");
+        (values, graph.name_of(*g))
     });
     Job { weights: weights.collect(), graph }
 }

@@ -205,5 +205,5 @@ fn a_tokenizer_becomes_a_tokenizer_json() {
     assert!(merge.contains("the merge `b b` does not join two tokens to one"));
     let pad = wrong(|file| file.key("tokenizer.ggml.padding_token_id", 4, &4u32.to_le_bytes()));
     assert!(pad.contains("padding_token_id is 4, which is not a token"));
-    assert!(wrong(|file| drop(file.keys.remove(1))).contains("pre is 'absent'; known: gpt-2, smollm"));
+    assert!(wrong(|file| drop(file.keys.remove(1))).contains("pre is absent; known: gpt-2, smollm"));
 }

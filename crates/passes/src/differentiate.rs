@@ -30,8 +30,8 @@ pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Resul
 /// As [`differentiate`], with no gradient for values that the loss does not depend on.
 ///
 /// # Errors
-/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that depends on none of `wrt`;
-/// values that hold no reals; an older opset.
+/// Every operator on the way that has no gradient, at once; a loss that is not a scalar or that depends on none of
+/// `wrt`; values that hold no reals; an older opset.
 pub fn gradients(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
     rewrite(graph, "differentiate", |e| {
         let grads = backward(e, loss, wrt)?;
@@ -179,7 +179,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
             let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
             lower(e, node, &x);
             let why = e.take_error().map(|why| why.to_string());
-            Some(why.unwrap_or("it is not taken apart yet: run the pass `lower` first".into()))
+            Some(why.unwrap_or("it is not decomposed yet: run the pass `lower` first".into()))
         }
         Some(Grad::Zero(_)) => None,
         Some(Grad::Rule { outputs, .. }) => {

@@ -1,4 +1,4 @@
-//! Functions of the model written out where they are called, and branches whose condition is known.
+//! Functions of the model inlined where they are called, and branches whose condition is known.
 
 use crate::instantiate::instantiate;
 use crate::rewrite::display_name;
@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep functions may call each other.
 const MAX_DEPTH: usize = 32;
-/// Nodes that a graph may have once its functions are written out.
+/// Nodes that a graph may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 21;
 
 /// Replaces every call of a function, in the graph and in graphs inside its nodes, by what the function computes. A
@@ -128,7 +128,7 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
             patch.remove(id);
             round += 1;
             if patch.added() > MAX_NODES {
-                let why = format!("its functions written out have more than {MAX_NODES} nodes");
+                let why = format!("inlining its functions makes more than {MAX_NODES} nodes");
                 return Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")));
             }
         }
@@ -147,7 +147,7 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
     Ok(count)
 }
 
-/// A graph as an argument would have to be written out in the function's place for it: no exporter does that.
+/// A graph as an argument would have to be inlined into the function for it: no exporter does that.
 fn check(graph: &Graph, node: &Node) -> Result<(), PassError> {
     match node.attrs.iter().find(|(_, a)| matches!(a, Attr::Graph(_))) {
         Some((attr, _)) => {
@@ -166,8 +166,8 @@ pub fn take_branches(graph: &mut Graph) -> Result<usize, PassError> {
     for (id, node) in graph.nodes() {
         let standard = node.op.domain.is_empty() && &*node.op.name == "If";
         let condition = node.input(0).filter(|_| standard).and_then(|v| graph.weight(v));
-        let taken = condition.and_then(|t| t.to_vec::<bool>().ok()).and_then(|v| v.first().copied());
-        let branch = match taken {
+        let known = condition.and_then(|t| t.to_vec::<bool>().ok()).and_then(|v| v.first().copied());
+        let branch = match known {
             Some(true) => "then_branch",
             Some(false) => "else_branch",
             None => continue,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_depth_and_misfits_are_named() {
+    fn rings_depth_and_mismatches_are_named() {
         let call = |op: &str, callee: &str| {
             function(op, &format!("graph f (%x: f32[..]) -> %y {{ %y = {callee}(%x) : f32[..] }}"))
         };

@@ -29,7 +29,7 @@ pub(crate) fn instantiate(
     for (id, _, tensor) in inner.weights() {
         to.insert(id, Some(patch.weight("", tensor.clone())));
     }
-    let wanted: HashMap<ValueId, Fact> =
+    let declared: HashMap<ValueId, Fact> =
         inner.outputs().iter().zip(&node.outputs).map(|(v, outer)| (*v, graph.fact(*outer))).collect();
     for id in topological_order(inner) {
         let Some(n) = inner.node(id) else { continue };
@@ -46,7 +46,7 @@ pub(crate) fn instantiate(
             "" => caller.as_str().into(),
             name => format!("{caller}/{name}").into(),
         };
-        let facts = n.outputs.iter().map(|v| wanted.get(v).cloned().unwrap_or_else(|| inner.fact(*v))).collect();
+        let facts = n.outputs.iter().map(|v| declared.get(v).cloned().unwrap_or_else(|| inner.fact(*v))).collect();
         let made = patch.node(n.op.clone(), "", inputs, attrs, facts, &source);
         to.extend(n.outputs.iter().copied().zip(made.into_iter().map(Some)));
     }

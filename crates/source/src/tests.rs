@@ -79,7 +79,10 @@ fn a_package_is_downloaded_once_and_serves_every_path() {
 
     // Damage heals from the kept wheel.
     fs::write(&data.path, "text,lab").unwrap();
-    assert_eq!(get(&fixture.resolver, "pypi:toy==1.0/toy/data.csv").unwrap(), Resolved { cached: true, ..data.clone() });
+    assert_eq!(
+        get(&fixture.resolver, "pypi:toy==1.0/toy/data.csv").unwrap(),
+        Resolved { cached: true, ..data.clone() }
+    );
     fs::remove_dir_all(&model.path).unwrap();
     assert_eq!(get(&fixture.resolver, "pypi:toy==1.0/toy/model").unwrap().sha256, model.sha256);
 
@@ -162,7 +165,13 @@ fn a_source_archive_is_taken_where_there_is_no_wheel() {
 #[test]
 fn a_hostile_wheel_writes_nothing() {
     let fixture = fixture();
-    write_wheel(&fixture.wheels, "evil", "1.0", "py3-none-any", &[("evil/a", "a"), ("../../../../../evil.txt", "evil")]);
+    write_wheel(
+        &fixture.wheels,
+        "evil",
+        "1.0",
+        "py3-none-any",
+        &[("evil/a", "a"), ("../../../../../evil.txt", "evil")],
+    );
     let error = get(&fixture.resolver, "pypi:evil==1.0/evil/a").unwrap_err();
     assert!(matches!(error, SourceError::UnsafeEntry { .. }), "{error}");
     assert!(!fixture.resolver.cache.join("pypi/evil/1.0/files").exists());
