@@ -23,7 +23,7 @@ impl Browser {
     pub fn ask(&self, page: &Path, [width, height]: [u32; 2], dark: bool, ask: &str) -> Value {
         let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
         let text = std::fs::read_to_string(page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
-        // The answer comes back as the title: what a page is called is no JSON.
+        // The answer comes back as the title: a title is not JSON.
         let script = format!("<script>document.title = encodeURIComponent(JSON.stringify({ask}));</script>");
         let copy = folder.path().join("page.html");
         std::fs::write(&copy, text + &script).unwrap_or_else(|e| panic!("{e}"));

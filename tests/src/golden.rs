@@ -57,7 +57,7 @@ struct Block<'a> {
 /// The cases of a file. Sections without blocks are prose.
 ///
 /// # Errors
-/// The first section whose blocks are no case, with its line.
+/// The first section whose blocks are not a case, with its line.
 pub fn cases(text: &str) -> Result<Vec<Golden>, String> {
     let mut found = Vec::new();
     let (mut title, mut line) = (String::new(), 0);
@@ -98,7 +98,7 @@ fn case(title: &str, line: usize, blocks: &[Block], end: usize) -> Result<Option
         ["graph", "yaml", "graph" | "error"] => (blocks.get(1), blocks.get(2)),
         other => {
             let want = "graph, perhaps yaml, then graph or error";
-            return Err(format!("line {line}, '{title}': its blocks are {}, not {want}", other.join(", ")));
+            return Err(format!("line {line}, `{title}`: its blocks are {}, not {want}", other.join(", ")));
         }
     };
     let outcome = match want {
@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn blocks_out_of_order_are_named() {
         for (text, want) in [
-            ("# A\n```yaml\nk: 1\n```\n", "line 1, 'A': its blocks are yaml"),
+            ("# A\n```yaml\nk: 1\n```\n", "line 1, `A`: its blocks are yaml"),
             ("# A\n```graph\n", "line 1: the ```graph block does not end"),
-            ("\n# A\n```graph\n```\n```graph\n```\n```graph\n```\n", "line 2, 'A': its blocks are graph, graph, graph"),
+            ("\n# A\n```graph\n```\n```graph\n```\n```graph\n```\n", "line 2, `A`: its blocks are graph, graph, graph"),
         ] {
             let wrong = cases(text).expect_err(text);
             assert!(wrong.starts_with(want), "{wrong}");

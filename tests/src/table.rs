@@ -65,9 +65,9 @@ pub fn gradient(op: &Op, case: &Case) -> Result<Option<Job>, String> {
         _ => return Ok(None),
     };
     let ys = evaluate(&graph, &named(&inputs)).map_err(|e| e.to_string())?;
-    let contents = infer(&mut graph).map_err(|e| e.to_string())?;
+    let shape_data = infer(&mut graph).map_err(|e| e.to_string())?;
     let (_, node) = graph.nodes().next().ok_or("no node")?;
-    let emit = Emit::new(&graph, &contents, "test");
+    let emit = Emit::new(&graph, &shape_data, "test");
     let mut random = Random(23);
     let mut gys: Vec<Option<Val>> = Vec::new();
     for (i, (y, data)) in node.outputs.iter().zip(&ys).enumerate() {
@@ -126,12 +126,12 @@ pub fn compute(
 pub fn run(engine: &dyn Backend, job: &Job) -> Result<(), String> {
     for ((name, got), want) in compute(engine, &job.graph, &job.inputs)?.iter().zip(&job.want) {
         if got.shape() != want.shape() {
-            return Err(format!("{name} has shape {:?}, wanted {:?}", got.shape(), want.shape()));
+            return Err(format!("{name} has shape {:?}, expected {:?}", got.shape(), want.shape()));
         }
         let scale = want.iter().filter(|x| x.is_finite()).fold(1.0f64, |m, x| m.max(x.abs()));
         let near = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * scale;
         if let Some((a, b)) = got.iter().zip(want).find(|(a, b)| !near(**a, **b)) {
-            return Err(format!("{name} has {a}, wanted {b}"));
+            return Err(format!("{name} has {a}, expected {b}"));
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
         let feeds = feeds.for_program(step.program.as_ref(), &batch).unwrap_or_else(|e| panic!("{e}"));
         let loss = step.run(&feeds, 0.0).unwrap_or_else(|e| panic!("{e}")).loss;
         let want = truth["loss"].array.sum();
-        assert!((loss - want).abs() <= 1e-5, "{}: loss {loss}, wanted {want}", engine.name());
+        assert!((loss - want).abs() <= 1e-5, "{}: loss {loss}, expected {want}", engine.name());
 
         // The first moment after one step is half the gradient.
         let m: Vec<f32> = step.program.state("m").expect("a slot").to_vec().expect("f32");

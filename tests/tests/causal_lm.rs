@@ -114,7 +114,7 @@ fn a_perplexity_that_is_too_high_and_a_matrix_with_two_branches_are_named() {
 }
 
 /// Query and value of GPT-2's fused matrices, each with a rank and a scale of its own: the keys stay to the byte, and
-/// PEFT's one branch a matrix is both.
+/// PEFT's one branch per matrix is both.
 #[test]
 fn parts_of_fused_matrices_are_adapted_on_both_engines() {
     let folder = tempfile::tempdir().expect("temp");

@@ -1,4 +1,4 @@
-//! Reference evaluation and inference against the ONNX backend node tests: one small model an operator and attribute,
+//! Reference evaluation and inference against the ONNX backend node tests: one small model per operator and attribute,
 //! with inputs and outputs that lorac did not compute. Every test of the package is run or has its reason here.
 
 use lorac::ir::{DType, Graph, Tensor};
@@ -52,7 +52,7 @@ const OLDEST: i64 = 13;
 
 enum Verdict {
     Passed,
-    /// The test is about something that is no tensor of numbers.
+    /// The test is about something that is not a tensor of numbers.
     NoNumbers(&'static str),
     Failed(String),
 }
@@ -128,7 +128,7 @@ fn compare(graph: &Graph, set: &Path) -> Result<(), String> {
     let mut inputs: Vec<(String, Array)> = Vec::new();
     for (i, id) in graph.inputs().iter().enumerate() {
         let tensor = read(&set.join(format!("input_{i}.pb")), graph.fact(*id).dtype)?;
-        inputs.push((graph.name_of(*id), array(&tensor).ok_or("an input that is no array")?));
+        inputs.push((graph.name_of(*id), array(&tensor).ok_or("an input that is not an array")?));
     }
     let inputs: Vec<(&str, Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
     let got = evaluate(graph, &inputs).map_err(|e| e.to_string())?;
@@ -143,9 +143,9 @@ fn compare(graph: &Graph, set: &Path) -> Result<(), String> {
         if !dims {
             return Err(format!("output {i} is inferred as {fact}, the file has {}", want.fact()));
         }
-        let want = array(&want).ok_or("an output that is no array")?;
+        let want = array(&want).ok_or("an output that is not an array")?;
         if got.shape() != want.shape() {
-            return Err(format!("output {i} has shape {:?}, wanted {:?}", got.shape(), want.shape()));
+            return Err(format!("output {i} has shape {:?}, expected {:?}", got.shape(), want.shape()));
         }
         let near = |a: f64, b: f64| {
             a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE.0 * b.abs() + TOLERANCE.1

@@ -47,8 +47,8 @@ fn compile(name: &str, truth: &BTreeMap<String, Truth>, dialect: Dialect) -> Job
     outputs.extend(&grads);
     graph.set_outputs(outputs).expect("live");
     let weights = trained.iter().zip(&grads).map(|(w, g)| {
-        let contents = graph.weight(*w).and_then(array).expect("a weight");
-        (contents, graph.name_of(*g))
+        let values = graph.weight(*w).and_then(array).expect("a weight");
+        (values, graph.name_of(*g))
     });
     Job { weights: weights.collect(), graph }
 }
@@ -102,7 +102,7 @@ fn every_weight_of_every_export_on_both_engines() {
             let loss = loss[0].to_f64().expect("a number")[0];
             let want = truth["loss"].array.iter().next().copied().expect("a number");
             if !((loss - want).abs() <= TOLERANCE) {
-                wrong.push(format!("{who}: loss {loss}, wanted {want}"));
+                wrong.push(format!("{who}: loss {loss}, expected {want}"));
             }
             for (key, grad) in truth.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
                 let holders = holders(&job, &truth[&format!("param.{key}")].array);

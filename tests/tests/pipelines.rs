@@ -65,7 +65,7 @@ fn quickstart_on_both_engines() {
     }
 }
 
-/// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token is judged against 49,152.
+/// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token has 49,152 logits.
 #[test]
 fn a_language_model_on_plain_texts() {
     let out = tempfile::tempdir().expect("temp");

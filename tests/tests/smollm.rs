@@ -68,5 +68,5 @@ fn tokens_logits_and_loss_are_those_of_transformers() {
         max + row.iter().map(|x| (x - max).exp()).sum::<f64>().ln() - row[*next as usize]
     };
     let loss = rows.iter().zip(&IDS[1..]).map(surprise).sum::<f64>() / (IDS.len() - 1) as f64;
-    assert!((loss - LOSS).abs() <= 1e-4, "loss {loss}, wanted {LOSS}");
+    assert!((loss - LOSS).abs() <= 1e-4, "loss {loss}, expected {LOSS}");
 }

@@ -49,7 +49,7 @@ fn pip(resolver: &Resolver) -> Finding {
     match resolver.pythons.iter().find_map(try_one) {
         Some(version) => Finding { what: "pip".into(), ok: true, detail: version },
         None => {
-            let detail = "no Python with pip: sources 'pypi:' work only once they are cached".to_string();
+            let detail = "no Python with pip: sources of `pypi:` work only once they are cached".to_string();
             Finding { what: "pip".into(), ok: false, detail }
         }
     }

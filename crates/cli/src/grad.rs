@@ -40,7 +40,7 @@ pub(super) fn run(name: &str, ask: Ask, quiet: bool, format: Format) -> Result<(
     let model = open(name, quiet)?;
     let loss = loss(&model, &ask.loss);
     if let (Loss::Output(_), Some(output)) = (&loss, &ask.output) {
-        let why = format!("--output {output}: the loss '{}' is an output itself", ask.loss);
+        let why = format!("`--output {output}`: the loss `{}` is an output itself", ask.loss);
         return Err(Error::Usage(why));
     }
     let out = ask.out.unwrap_or_else(|| default_place(&model));
@@ -66,7 +66,7 @@ fn number(option: &str, text: &str) -> Result<(String, i64), Error> {
     let pair = text.split_once('=').and_then(|(name, n)| Some((name, n.parse::<i64>().ok()?)));
     let pair = pair.filter(|(name, n)| !name.is_empty() && *n >= 0);
     let pair = pair.map(|(name, n)| (name.to_string(), n));
-    pair.ok_or_else(|| Error::Usage(format!("{option} {text}: wanted NAME=N, as in {option} batch=8")))
+    pair.ok_or_else(|| Error::Usage(format!("`{option} {text}`: expected NAME=N, as in `{option} batch=8`")))
 }
 
 /// Beside nothing of the user's: sources lie in a cache.

@@ -24,7 +24,7 @@ impl Progress for Terminal {
         eprintln!("{text}");
     }
 
-    /// A bar with what is done, the message, and the time left. Hidden where stderr is no terminal.
+    /// A bar with what is done, the message, and the time left. Hidden where stderr is not a terminal.
     fn begin(&self, what: &str, len: u64) {
         let shown = std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
@@ -54,7 +54,7 @@ impl Progress for Terminal {
 pub(super) struct Downloads;
 
 impl Downloads {
-    /// For a resolver: nothing where stderr is no terminal.
+    /// For a resolver: nothing where stderr is not a terminal.
     pub(super) fn shown(quiet: bool) -> Option<Arc<dyn source::Progress>> {
         (!quiet && std::io::stderr().is_terminal()).then(|| Arc::new(Downloads) as Arc<dyn source::Progress>)
     }

@@ -25,7 +25,7 @@ fn fails(args: &[&str], code: i32, says: &[&str]) {
     let output = lorac(&all);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{text}");
-    says.iter().for_each(|s| assert!(text.contains(s), "no '{s}' in:\n{text}"));
+    says.iter().for_each(|s| assert!(text.contains(s), "no `{s}` in:\n{text}"));
     assert!(!text.contains("panicked"), "{text}");
     let left: Vec<_> =
         std::fs::read_dir(&folder).map(|d| d.flatten().map(|e| e.file_name()).collect()).unwrap_or_default();
@@ -147,7 +147,7 @@ fn schema_inspect_and_doctor_print() {
     let inspect = lorac(&["inspect", "tests/data/exports/bert-dynamo/model.onnx"]);
     let text = String::from_utf8_lossy(&inspect.stdout);
     for says in ["opset ai.onnx 20", "96 nodes", "input_ids: i64[s33,s50]", "32 x 32  query", "32 x 64  up"] {
-        assert!(text.contains(says), "no '{says}' in:\n{text}");
+        assert!(text.contains(says), "no `{says}` in:\n{text}");
     }
     let doctor = lorac(&["doctor", "--format", "json"]);
     let found: serde_json::Value = serde_json::from_slice(&doctor.stdout).expect("JSON");

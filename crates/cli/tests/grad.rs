@@ -55,7 +55,7 @@ fn a_plain_graph_with_a_loss_and_gradients() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
     for says in ["gradients         2 of 9 parameters", "MatMul x1", "wrote             m.grad.onnx", "backward"] {
-        assert!(said.contains(says), "no '{says}' in:\n{said}");
+        assert!(said.contains(says), "no `{says}` in:\n{said}");
     }
     let written = lorac::onnx::load(folder.path().join("m.grad.onnx")).expect("loads").graph;
     assert_eq!(outputs(&written), ["loss", "grad.fc.w", "grad.fc.b"]);
@@ -113,18 +113,18 @@ fn bad_input_is_named_and_leaves_nothing() {
         TINY.replace("%h = MatMul(%x, %w) : f32[N,3]", "%z = Relu(%b) : f32[3]\n %h = MatMul(%x, %z) : f32[N,3]");
     let foreign = TINY.replace("MatMul(%x, %w)", "odd.Blend(%x, %w)").replace("Add(%h", "other.Mix(%h");
     let all: [(&str, &[&str], &[&str]); 12] = [
-        (TINY, &["--loss", "nll"], &["no output 'nll'", "'total' f32[]", "cross_entropy"]),
-        (TINY, &["--loss", "y"], &["loss 'y'", "f32[N,3]", "a loss is one number"]),
-        (TINY, &["--loss", "mse", "--output", "p"], &["'p' is i64[2]", "real numbers"]),
-        (TINY, &["--loss", "mse", "--output", "q"], &["no output 'q'"]),
-        (TINY, &["--loss", "mse", "--wrt", "fc.q"], &["'fc.q' matches no weight", "nearest: fc."]),
-        (TINY, &["--loss", "mse", "--wrt", "n"], &["'n' i64[1]", "only real numbers"]),
+        (TINY, &["--loss", "nll"], &["no output `nll`", "`total` f32[]", "cross_entropy"]),
+        (TINY, &["--loss", "y"], &["loss `y`", "f32[N,3]", "a loss is one number"]),
+        (TINY, &["--loss", "mse", "--output", "p"], &["`p` is i64[2]", "real numbers"]),
+        (TINY, &["--loss", "mse", "--output", "q"], &["no output `q`"]),
+        (TINY, &["--loss", "mse", "--wrt", "fc.q"], &["`fc.q` matches no weight", "nearest: fc."]),
+        (TINY, &["--loss", "mse", "--wrt", "n"], &["`n` i64[1]", "only real numbers"]),
         (TINY, &["--loss", "mse", "--wrt", "unused"], &["does not depend on unused"]),
-        (TINY, &["--loss", "mse", "--fix", "M=2"], &["'M' is no dimension", "there are N"]),
+        (TINY, &["--loss", "mse", "--fix", "M=2"], &["`M` is neither a dimension", "there are N"]),
         (TINY, &["--loss", "mse", "--dim", "N"], &["--dim N", "NAME=N"]),
         (TINY, &["--loss", "mse", "-o", "no/such/g.onnx"], &["no/such/g.onnx", "folder"]),
         (&broken, &["--loss", "total"], &["MatMul", "do not fit"]),
-        (&foreign, &["--loss", "total"], &["odd.Blend", "other.Mix", "does not know", "'odd'"]),
+        (&foreign, &["--loss", "total"], &["odd.Blend", "other.Mix", "does not know", "`odd`"]),
     ];
     for (model, args, says) in all {
         let folder = tempfile::tempdir().expect("temp");
@@ -133,7 +133,7 @@ fn bad_input_is_named_and_leaves_nothing() {
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
         assert!(!error.contains("panicked"), "{error}");
-        says.iter().for_each(|s| assert!(error.contains(s), "{args:?}: no '{s}' in:\n{error}"));
+        says.iter().for_each(|s| assert!(error.contains(s), "{args:?}: no `{s}` in:\n{error}"));
         let left: Vec<_> = std::fs::read_dir(folder.path()).expect("lists").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["m.onnx"], "{args:?}");
     }

@@ -66,7 +66,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row with one cell a column. Of columns with one name, the first counts.
+    /// A row with one cell per column. Of columns with one name, the first counts.
     #[must_use]
     pub fn new(path: Arc<Path>, position: usize, columns: Arc<[String]>, cells: Vec<Cell>) -> Self {
         Self { path, position, columns, cells }
@@ -130,7 +130,7 @@ impl Row {
         }
     }
 
-    /// The row with these columns alone. Requires: no name is there twice.
+    /// The row with these columns alone. Requires: no name is a duplicate.
     pub(crate) fn keep_columns(mut self, columns: &Arc<[String]>) -> Result<Self, DataError> {
         let mut cells = Vec::with_capacity(columns.len());
         for column in columns.iter() {

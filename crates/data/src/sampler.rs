@@ -48,7 +48,7 @@ impl Sampler {
     /// length, then the batches are shuffled, a short one staying last. A sequential sampler sorts everything.
     ///
     /// # Errors
-    /// `LengthMismatch` unless there is one length an example.
+    /// `LengthMismatch` unless there is one length per example.
     pub fn by_length(mut self, lengths: Vec<usize>) -> Result<Self, DataError> {
         if lengths.len() != self.n {
             return Err(DataError::LengthMismatch { what: "lengths of examples", want: self.n, have: lengths.len() });

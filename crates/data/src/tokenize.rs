@@ -133,7 +133,7 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// One token a letter of "abcdefgh", in that order, `[CLS]` before each text that asks for special tokens.
+    /// One token per letter of "abcdefgh", in that order, `[CLS]` before each text that asks for special tokens.
     pub(crate) fn letters() -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");

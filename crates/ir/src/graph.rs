@@ -165,7 +165,7 @@ impl Value {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     /// Two values of one name.
-    #[error("the name '{0}' is defined twice")]
+    #[error("the name `{0}` is defined twice")]
     DuplicateName(Arc<str>),
     /// A node reads a value that does not exist.
     #[error("{0} does not exist")]

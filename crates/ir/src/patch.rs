@@ -59,7 +59,7 @@ pub enum PatchError {
         value: ValueId,
     },
     /// A name that the graph or the patch has already.
-    #[error("the name '{0}' is taken")]
+    #[error("the name `{0}` is taken")]
     DuplicateName(Arc<str>),
     /// The edit would make the graph cyclic.
     #[error("the patch closes a cycle through {0}")]

@@ -52,7 +52,7 @@ pub fn tokenizer(resolved: &Resolved, cache: &Path) -> Result<PathBuf, Error> {
     let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
     let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file());
     file.ok_or_else(|| {
-        Error::Usage(format!("there is no tokenizer.json beside {}: name one under 'tokenizer'", resolved.source))
+        Error::Usage(format!("there is no tokenizer.json beside {}: name one under `tokenizer`", resolved.source))
     })
 }
 

@@ -59,13 +59,13 @@ pub fn difference(
     let known = base.as_deref().map(floats);
     let mut found = Difference { largest: 0.0, nan: false };
     for batch in batches {
-        let (ours, theirs) = (taken(left, batch), taken(right, batch));
+        let (ours, theirs) = (accepted(left, batch), accepted(right, batch));
         let (x, y) = (left.run(&ours, &common)?, right.run(&theirs, &common)?);
         let mut excuses: Vec<Option<Vec<f64>>> = Vec::new();
         if let (Some(base), Some(known)) = (base.as_deref_mut(), &known) {
             let asked: Vec<&str> = common.iter().copied().filter(|name| known.contains(*name)).collect();
             let mut run =
-                if asked.is_empty() { Vec::new() } else { base.run(&taken(base, batch), &asked)? }.into_iter();
+                if asked.is_empty() { Vec::new() } else { base.run(&accepted(base, batch), &asked)? }.into_iter();
             let given = common.iter().map(|name| if known.contains(*name) { run.next()?.to_f64() } else { None });
             excuses = given.collect();
         }
@@ -89,7 +89,7 @@ fn floats(program: &dyn Program) -> BTreeSet<String> {
 }
 
 /// The tensors that a program takes: a training copy has no caches.
-fn taken<'b>(program: &dyn Program, batch: &'b [(String, Tensor)]) -> Vec<(&'b str, &'b Tensor)> {
+fn accepted<'b>(program: &dyn Program, batch: &'b [(String, Tensor)]) -> Vec<(&'b str, &'b Tensor)> {
     let takes = |name: &str| program.inputs().iter().any(|p| p.name == name);
     batch.iter().filter(|(n, _)| takes(n)).map(|(n, t)| (n.as_str(), t)).collect()
 }

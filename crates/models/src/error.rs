@@ -25,7 +25,7 @@ pub enum ModelError {
         source: serde_json::Error,
     },
     /// No builder knows the model type.
-    #[error("{}: model_type '{got}' is not known{}; known: {}", file.display(), hint(nearest), known.join(", "))]
+    #[error("{}: model_type `{got}` is not known{}; known: {}", file.display(), hint(nearest), known.join(", "))]
     UnknownType {
         /// The configuration.
         file: PathBuf,
@@ -144,7 +144,7 @@ impl ShapeMismatch {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |name| format!(", nearest is '{name}'"))
+    nearest.as_ref().map_or_else(String::new, |name| format!(", nearest is `{name}`"))
 }
 
 fn list(items: &[impl ToString]) -> String {

@@ -111,7 +111,7 @@ mod tests {
     fn the_nearest_type_is_named() {
         let fields = Map::from_iter([("model_type".to_string(), Value::from("robberta"))]);
         let Err(wrong) = family(Path::new("config.json"), &fields) else { panic!("known") };
-        let want = "config.json: model_type 'robberta' is not known, nearest is 'roberta'; \
+        let want = "config.json: model_type `robberta` is not known, nearest is `roberta`; \
                     known: bert, camembert, distilbert, gpt2, llama, mistral, qwen2, roberta, xlm-roberta";
         assert_eq!(wrong.to_string(), want);
         assert_eq!(nearest("t5"), None);

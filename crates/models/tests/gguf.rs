@@ -161,7 +161,7 @@ fn lengths_that_lie_allocate_nothing() {
 fn what_is_not_built_is_named() {
     let mut file = llama();
     file.keys[0] = [text("general.architecture").as_slice(), &8u32.to_le_bytes(), &text("gemma")].concat();
-    assert!(refused(&file).contains("model_type 'gemma' is not known; known: llama, qwen2"));
+    assert!(refused(&file).contains("model_type `gemma` is not known; known: llama, qwen2"));
     let mut file = llama();
     file.keys.remove(1);
     assert!(refused(&file).contains("llama.block_count is absent, expected a whole number"));
@@ -202,8 +202,8 @@ fn a_tokenizer_becomes_a_tokenizer_json() {
         file.keys.remove(3);
         file.list("tokenizer.ggml.merges", 8, &["b b"].map(text));
     });
-    assert!(merge.contains("the merge 'b b' does not join two tokens to one"));
+    assert!(merge.contains("the merge `b b` does not join two tokens to one"));
     let pad = wrong(|file| file.key("tokenizer.ggml.padding_token_id", 4, &4u32.to_le_bytes()));
     assert!(pad.contains("padding_token_id is 4, which is not a token"));
-    assert!(wrong(|file| drop(file.keys.remove(1))).contains("pre is 'absent'; known: gpt-2, smollm"));
+    assert!(wrong(|file| drop(file.keys.remove(1))).contains("pre is absent; known: gpt-2, smollm"));
 }

@@ -1,6 +1,6 @@
 //! Nodes that are added to a model by adding bytes to its file.
 
-use crate::body::{Taken, body};
+use crate::body::{UsedNames, body};
 use crate::field_number::{GRAPH_NODE, MODEL_GRAPH, NODE_NAME};
 use crate::layout::{layout, opset};
 use crate::proto::{GraphProto, ModelProto};
@@ -24,9 +24,9 @@ pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, O
     if !problems.is_empty() {
         return Err(OnnxError::Appendix { problems });
     }
-    let mut taken = Taken { values: names(model), ..Taken::default() };
-    taken.nodes = node_names(model)?;
-    let mut body = body(&appendix.graph, taken)?;
+    let mut used = UsedNames { values: names(model), ..UsedNames::default() };
+    used.nodes = node_names(model)?;
+    let mut body = body(&appendix.graph, used)?;
     // What is set once in a message is overwritten by a merge: the model keeps its own name and inputs.
     body.proto = GraphProto { node: body.proto.node, output: body.proto.output, ..GraphProto::default() };
     let known = &model.graph.opsets;

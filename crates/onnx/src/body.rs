@@ -18,19 +18,19 @@ pub(crate) struct Body {
 
 /// Names that are in use beside those of the graph itself.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct UsedNames {
     pub(crate) values: HashSet<String>,
     pub(crate) nodes: HashSet<String>,
 }
 
 /// Writes nodes in an order in which every one comes after those it reads, subgraphs considered. A result that is
 /// itself an input or a weight, or is listed twice, gets an Identity.
-pub(crate) fn body(graph: &Graph, taken: Taken) -> Result<Body, OnnxError> {
+pub(crate) fn body(graph: &Graph, used: UsedNames) -> Result<Body, OnnxError> {
     let violations = verify(graph);
     if !violations.is_empty() {
         return Err(OnnxError::BadGraph(violations));
     }
-    let mut writer = Writer { visible: taken.values, nodes: taken.nodes };
+    let mut writer = Writer { visible: used.values, nodes: used.nodes };
     writer.graph(&Scope { graph, renamed: HashMap::new(), own_inputs: graph.inputs().len() })
 }
 
@@ -102,10 +102,11 @@ impl Writer {
 
     fn node(&mut self, scope: &Scope, node: &Node) -> Result<NodeProto, OnnxError> {
         let graph = scope.graph;
-        let title = title(graph, node);
+        let display_name = display_name(graph, node);
         let name = node_name(node, &mut self.nodes);
         let attribute = node.attrs.iter();
-        let attribute = attribute.map(|(name, attr)| write_attr(&title, name, attr, |inner| self.inner(scope, inner)));
+        let attribute =
+            attribute.map(|(name, attr)| write_attr(&display_name, name, attr, |inner| self.inner(scope, inner)));
         let attribute = attribute.collect::<Result<_, _>>()?;
         let OpName { domain, name: op } = &node.op;
         let (op, overload) = op.split_once(':').unwrap_or((op, ""));
@@ -136,8 +137,8 @@ impl Writer {
         let mut new = HashSet::new();
         for (id, value) in graph.values() {
             if !scope.renamed.contains_key(&id) && self.visible.contains(&*value.name) {
-                let taken = |n: &str| self.visible.contains(n) || graph.find(n).is_some() || new.contains(n);
-                let name = fresh(&format!("{}.{}", graph.name, value.name), &taken);
+                let is_used = |n: &str| self.visible.contains(n) || graph.find(n).is_some() || new.contains(n);
+                let name = fresh(&format!("{}.{}", graph.name, value.name), &is_used);
                 new.insert(name.clone());
                 scope.renamed.insert(id, name);
             }
@@ -160,24 +161,24 @@ fn order(graph: &Graph, nodes: &[(NodeId, &Node)]) -> Result<Vec<usize>, OnnxErr
         .iter()
         .map(|(_, node)| node.operands().filter_map(|(_, v)| position.get(&graph.producer(v)?.0).copied()).collect());
     let needs: Vec<Vec<usize>> = needs.collect();
-    sorted(&needs).map_err(|stuck| OnnxError::Cycle { node: title(graph, nodes[stuck].1) })
+    sorted(&needs).map_err(|stuck| OnnxError::Cycle { node: display_name(graph, nodes[stuck].1) })
 }
 
-fn title(graph: &Graph, node: &Node) -> String {
+fn display_name(graph: &Graph, node: &Node) -> String {
     match &*node.origin.source {
-        "" => format!("{} of '{}'", node.op, node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default()),
+        "" => format!("{} of `{}`", node.op, node.outputs.first().map(|v| graph.name_of(*v)).unwrap_or_default()),
         source => source.to_string(),
     }
 }
 
 /// The node's name in the file. ONNX Runtime refuses two nodes of one name, and many nodes may stand for one source.
-fn node_name(node: &Node, taken: &mut HashSet<String>) -> Option<String> {
+fn node_name(node: &Node, used: &mut HashSet<String>) -> Option<String> {
     let base = match (&*node.origin.pass, &*node.origin.source) {
         (_, "") => return None,
         ("", source) => source.to_string(),
         (pass, source) => format!("{source}/{pass}.{}", node.op.name),
     };
-    let name = fresh(&base, &|n| taken.contains(n));
-    taken.insert(name.clone());
+    let name = fresh(&base, &|n| used.contains(n));
+    used.insert(name.clone());
     Some(name)
 }

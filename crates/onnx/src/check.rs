@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// listed several times.
 ///
 /// # Errors
-/// A model that was decoded from memory, a target that is no weight of the file or is opaque, bytes that another weight
-/// has too, a place that is the model's own or lies outside the folder of `out`, and a folder that does not exist.
+/// A model that was decoded from memory, a target that is not a weight of the file or is opaque, bytes that another
+/// weight has too, a place that is the model's own or lies outside the folder of `out`, and a folder that does not exist.
 pub fn check_patch(model: &Model, targets: &[ValueId], out: impl AsRef<Path>) -> Result<(), OnnxError> {
     check(model, targets, out.as_ref(), &|_, _| Ok(false))
 }

@@ -1,7 +1,7 @@
 //! Writes a graph into memory, for a runtime.
 
 use crate::OnnxError;
-use crate::body::{Taken, body, inner_facts};
+use crate::body::{UsedNames, body, inner_facts};
 use crate::layout::{MESSAGE_LIMIT, envelope, layout};
 use crate::proto::FunctionProto;
 use lorac_ir::{Graph, Tensor};
@@ -53,7 +53,7 @@ pub struct Encoded {
 /// # Errors
 /// A graph that is not well formed, a weight whose elements it does not carry, or more than 2 GiB.
 pub fn encode(graph: &Graph, opts: &EncodeOptions) -> Result<Encoded, OnnxError> {
-    let mut body = body(graph, Taken::default())?;
+    let mut body = body(graph, UsedNames::default())?;
     if opts.value_info {
         body.proto.value_info = inner_facts(graph);
     }

@@ -118,7 +118,7 @@ pub enum OnnxError {
         bytes: u64,
     },
     /// Elements whose bytes the graph does not carry.
-    #[error("'{weight}' has {dtype} elements, which only its own file holds: it cannot be written again")]
+    #[error("`{weight}` has {dtype} elements, which only its own file holds: it cannot be written again")]
     OpaqueTensor {
         /// The weight or attribute.
         weight: String,
@@ -126,7 +126,7 @@ pub enum OnnxError {
         dtype: DType,
     },
     /// An attribute that is not what the graph says it is.
-    #[error("attribute '{attr}' of {node} cannot be written: {source}")]
+    #[error("attribute `{attr}` of {node} cannot be written: {source}")]
     BadAttr {
         /// The node.
         node: String,
@@ -136,7 +136,7 @@ pub enum OnnxError {
         source: prost::DecodeError,
     },
     /// An attribute that refers to one of the function around it, outside of any function.
-    #[error("attribute '{attr}' of {node} refers to '{outer}' of a function: inline the function first")]
+    #[error("attribute `{attr}` of {node} refers to `{outer}` of a function: inline the function first")]
     UnboundAttr {
         /// The node.
         node: String,
@@ -169,13 +169,13 @@ pub enum OnnxError {
         weight: ValueId,
     },
     /// Two edits of one weight.
-    #[error("'{weight}' is edited twice")]
+    #[error("`{weight}` is edited twice")]
     EditedTwice {
         /// The weight.
         weight: String,
     },
     /// New bytes of another length.
-    #[error("'{weight}' has {want} bytes, its replacement {got}")]
+    #[error("`{weight}` has {want} bytes, its replacement {got}")]
     Length {
         /// The weight.
         weight: String,
@@ -185,7 +185,7 @@ pub enum OnnxError {
         got: usize,
     },
     /// The new bytes of a weight cannot be made.
-    #[error("cannot replace '{weight}': {source}")]
+    #[error("cannot replace `{weight}`: {source}")]
     Edit {
         /// The weight.
         weight: String,
@@ -193,7 +193,7 @@ pub enum OnnxError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Two weights lie on the same bytes of the file, and only one is to change.
-    #[error("'{weight}' shares its bytes with '{other}': changing one would change both")]
+    #[error("`{weight}` shares its bytes with `{other}`: changing one would change both")]
     SharedBytes {
         /// The weight to be changed.
         weight: String,

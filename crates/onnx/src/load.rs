@@ -449,7 +449,7 @@ fn label(node: &NodeProto, index: usize) -> String {
 }
 
 /// `base`, or `base` with the first number that makes it free.
-pub(crate) fn fresh(base: &str, taken: &dyn Fn(&str) -> bool) -> String {
+pub(crate) fn fresh(base: &str, is_used: &dyn Fn(&str) -> bool) -> String {
     let numbered = (1..u64::MAX).map(|n| format!("{base}_{n}"));
-    std::iter::once(base.to_string()).chain(numbered).find(|n| !taken(n)).unwrap_or_default()
+    std::iter::once(base.to_string()).chain(numbered).find(|n| !is_used(n)).unwrap_or_default()
 }

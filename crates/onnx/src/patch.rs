@@ -32,7 +32,7 @@ pub struct Edit<'a> {
 #[derive(Clone)]
 enum Content<'a> {
     Ready(Bytes),
-    Made(Rc<dyn Fn() -> Result<Bytes, AnyError> + 'a>),
+    Lazy(Rc<dyn Fn() -> Result<Bytes, AnyError> + 'a>),
 }
 
 impl<'a> Edit<'a> {
@@ -46,7 +46,7 @@ impl<'a> Edit<'a> {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        Edit { weight, content: Content::Made(Rc::new(move || make().map_err(Into::into))) }
+        Edit { weight, content: Content::Lazy(Rc::new(move || make().map_err(Into::into))) }
     }
 
     /// The bytes.
@@ -56,7 +56,7 @@ impl<'a> Edit<'a> {
     pub fn bytes(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
         match &self.content {
             Content::Ready(bytes) => Ok(bytes.clone()),
-            Content::Made(make) => make(),
+            Content::Lazy(make) => make(),
         }
     }
 }
@@ -67,7 +67,7 @@ impl fmt::Debug for Edit<'_> {
         shown.field("weight", &self.weight);
         match &self.content {
             Content::Ready(bytes) => shown.field("bytes", bytes).finish(),
-            Content::Made(_) => shown.finish_non_exhaustive(),
+            Content::Lazy(_) => shown.finish_non_exhaustive(),
         }
     }
 }
@@ -124,7 +124,7 @@ pub fn patch(
     if total > MESSAGE_LIMIT {
         return Err(OnnxError::TooLarge { bytes: total });
     }
-    let make = |tail: Tail| made(model, &edits[tail.edit], tail.len);
+    let make = |tail: Tail| replacement(model, &edits[tail.edit], tail.len);
     let mut output = Output::default();
     for (path, file, to) in copied(model, &targets, out) {
         let splices = plan.external.get(path).map_or(&[][..], Vec::as_slice);
@@ -215,7 +215,7 @@ fn length(model: &Model, edit: &Edit<'_>) -> usize {
 }
 
 /// The bytes of an edit, which are to be `want`.
-fn made(model: &Model, edit: &Edit<'_>, want: usize) -> Result<Bytes, OnnxError> {
+fn replacement(model: &Model, edit: &Edit<'_>, want: usize) -> Result<Bytes, OnnxError> {
     let weight = || model.graph.name_of(edit.weight);
     let bytes = edit.bytes().map_err(|source| OnnxError::Edit { weight: weight(), source })?;
     match bytes.len() {
@@ -229,7 +229,7 @@ fn check_edits(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
     let mut seen = HashSet::new();
     for edit in edits {
         if matches!(edit.content, Content::Ready(_)) && model.graph.weight(edit.weight).is_some() {
-            made(model, edit, length(model, edit))?;
+            replacement(model, edit, length(model, edit))?;
         }
         if !seen.insert(edit.weight) {
             return Err(OnnxError::EditedTwice { weight: model.graph.name_of(edit.weight) });
@@ -242,7 +242,7 @@ fn check_edits(model: &Model, edits: &[Edit<'_>]) -> Result<(), OnnxError> {
 fn alike(model: &Model, edits: &[Edit<'_>], a: ValueId, b: ValueId) -> Result<bool, OnnxError> {
     let edit = |id| edits.iter().find(|e| e.weight == id);
     let (Some(a), Some(b)) = (edit(a), edit(b)) else { return Ok(false) };
-    Ok(made(model, a, length(model, a))? == made(model, b, length(model, b))?)
+    Ok(replacement(model, a, length(model, a))? == replacement(model, b, length(model, b))?)
 }
 
 fn copy(

@@ -6,10 +6,10 @@ use lorac_ir::TensorError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Two values of one name.
-    #[error("'{0}' is defined twice")]
+    #[error("`{0}` is defined twice")]
     DuplicateValue(String),
     /// A node, or a subgraph in it, reads a name that nothing defines.
-    #[error("node '{node}' reads '{value}', which nothing defines")]
+    #[error("node `{node}` reads `{value}`, which nothing defines")]
     Undefined {
         /// The reading node.
         node: String,
@@ -17,13 +17,13 @@ pub enum Problem {
         value: String,
     },
     /// A graph output that nothing defines.
-    #[error("nothing computes the output '{0}'")]
+    #[error("nothing computes the output `{0}`")]
     UncomputedOutput(String),
     /// A node that waits for its own result.
-    #[error("node '{0}' depends on itself")]
+    #[error("node `{0}` depends on itself")]
     Cycle(String),
     /// A node without an operator.
-    #[error("node '{0}' names no operator")]
+    #[error("node `{0}` names no operator")]
     NoOperator(String),
     /// A graph input or initializer without a name.
     #[error("{what} {index} has no name")]
@@ -34,7 +34,7 @@ pub enum Problem {
         index: usize,
     },
     /// A declared dimension below -1 (-1 is read as unknown).
-    #[error("'{value}' has a dimension of {dim}")]
+    #[error("`{value}` has a dimension of {dim}")]
     NegativeDim {
         /// The value.
         value: String,
@@ -53,7 +53,7 @@ pub enum Problem {
         problem: Box<Problem>,
     },
     /// A tensor that cannot be read.
-    #[error("tensor '{tensor}': {fault}")]
+    #[error("tensor `{tensor}`: {fault}")]
     Tensor {
         /// The weight, or node and attribute.
         tensor: String,
@@ -61,7 +61,7 @@ pub enum Problem {
         fault: TensorFault,
     },
     /// Two versions of one operator set.
-    #[error("versions {a} and {b} of operator set '{domain}' are both imported")]
+    #[error("versions {a} and {b} of operator set `{domain}` are both imported")]
     OpsetConflict {
         /// The domain; empty for the standard.
         domain: String,
@@ -99,16 +99,16 @@ pub enum ExternalFault {
     #[error("its external data names no file")]
     NoLocation,
     /// A model that is not a file has no directory to look into.
-    #[error("its data lies in '{0}', but the model is not read from a file")]
+    #[error("its data lies in `{0}`, but the model is not read from a file")]
     NoDirectory(String),
     /// An absolute path, or one with `..`.
-    #[error("external data at '{0}': the path must be relative, without '..'")]
+    #[error("external data at `{0}`: the path must be relative, without `..`")]
     NotRelative(String),
     /// A link leads out of the model's directory.
-    #[error("external data at '{0}': a link leads out of the model's folder")]
+    #[error("external data at `{0}`: a link leads out of the model's folder")]
     Outside(String),
     /// The file cannot be opened.
-    #[error("external data at '{location}': {why}")]
+    #[error("external data at `{location}`: {why}")]
     Unreadable {
         /// The file, as the model names it.
         location: String,
@@ -116,10 +116,10 @@ pub enum ExternalFault {
         why: String,
     },
     /// A folder, device or pipe.
-    #[error("external data at '{0}': not a regular file")]
+    #[error("external data at `{0}`: not a regular file")]
     NotRegular(String),
     /// A file with other names, which may lie outside the directory.
-    #[error("external data at '{location}': the file has {links} hard links")]
+    #[error("external data at `{location}`: the file has {links} hard links")]
     HardLinked {
         /// The file, as the model names it.
         location: String,
@@ -127,10 +127,10 @@ pub enum ExternalFault {
         links: u64,
     },
     /// The model's own file.
-    #[error("external data at '{0}': this is the model itself")]
+    #[error("external data at `{0}`: this is the model itself")]
     IsTheModel(String),
-    /// An offset or length that is no decimal number.
-    #[error("external data: {key} is '{text}', not a number of bytes")]
+    /// An offset or length that is not a decimal number.
+    #[error("external data: {key} is `{text}`, not a number of bytes")]
     BadNumber {
         /// `offset` or `length`.
         key: String,
@@ -146,7 +146,7 @@ pub enum ExternalFault {
         got: u64,
     },
     /// Bytes beyond the end of the file.
-    #[error("external data at '{location}': {length} bytes at {offset} are beyond the file's {file}")]
+    #[error("external data at `{location}`: {length} bytes at {offset} are beyond the file's {file}")]
     OutOfRange {
         /// The file, as the model names it.
         location: String,

@@ -1,7 +1,7 @@
 //! Writes a graph as a file.
 
 use crate::OnnxError;
-use crate::body::{Taken, body, inner_facts};
+use crate::body::{UsedNames, body, inner_facts};
 use crate::layout::{Layout, MESSAGE_LIMIT, envelope, layout};
 use crate::output::Output;
 use crate::proto::FunctionProto;
@@ -40,7 +40,7 @@ const SMALL: usize = 1024;
 /// As [`crate::encode`], and files that cannot be written.
 pub fn save(graph: &Graph, path: impl AsRef<Path>, opts: &SaveOptions) -> Result<(), OnnxError> {
     let path = path.as_ref();
-    let mut body = body(graph, Taken::default())?;
+    let mut body = body(graph, UsedNames::default())?;
     body.proto.value_info = inner_facts(graph);
     let head = envelope(graph, opts.ir_version, &opts.functions, &opts.metadata);
 

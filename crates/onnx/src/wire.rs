@@ -14,7 +14,7 @@
 use std::fmt;
 use std::ops::Range;
 
-/// Bytes that are no field that can be stepped over.
+/// Bytes that are not a field that can be stepped over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed protobuf field at byte {at}")]
 pub struct Malformed {

@@ -187,7 +187,7 @@ fn all_problems_are_found_at_once() {
     has(&Problem::NoOperator("_z".into()));
     has(&Problem::UncomputedOutput("ghost".into()));
     has(&Problem::Tensor { tensor: "n".into(), fault: TensorFault::NegativeDim(-4) });
-    assert!(found.iter().any(|p| p.to_string().contains("'w': f32[3] needs 12 bytes, got 4")));
+    assert!(found.iter().any(|p| p.to_string().contains("`w`: f32[3] needs 12 bytes, got 4")));
     assert_eq!(found.len(), 10);
 
     let mut g =

@@ -292,7 +292,7 @@ fn bad_edits_and_places_leave_nothing_behind() {
     assert!(matches!(late(|| Ok(bytes_of(&[1.0]))), OnnxError::Length { want: 8, got: 4, .. }));
     let error = late(|| Err(std::io::Error::other("not finite")));
     assert!(matches!(error, OnnxError::Edit { .. }), "{error}");
-    assert_eq!(error.to_string(), "cannot replace 'w': not finite");
+    assert_eq!(error.to_string(), "cannot replace `w`: not finite");
     assert!(names_in(&at("out")).is_empty());
 
     let place = |path: &str| patch(&base, &[], None, at(path)).expect_err("refused");

@@ -135,7 +135,7 @@ fn objective(bench: &Bench, inputs: &[(String, Array)], cotangents: &[(String, A
 fn check_lowering(op: &Op, case: &Case, lower: Lowering, symbolic: bool) -> Result<(), String> {
     let mut bench = Bench::new(op, case, DType::F64, symbolic, &mut Random(5)).map_err(|e| e.to_string())?;
     let shape_data = infer(&mut bench.graph).map_err(|e| e.to_string())?;
-    let wanted = evaluate(&bench.graph, &bench.named()).map_err(|e| e.to_string())?;
+    let want = evaluate(&bench.graph, &bench.named()).map_err(|e| e.to_string())?;
     let (_, node) = bench.graph.nodes().next().ok_or("no node")?;
     let emit = Emit::new(&bench.graph, &shape_data, "check");
     let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(emit.absent(), |v| emit.val(v))).collect();
@@ -150,10 +150,10 @@ fn check_lowering(op: &Op, case: &Case, lower: Lowering, symbolic: bool) -> Resu
     patch.set_outputs(ids);
     patch.apply(&mut graph).map_err(|e| e.to_string())?;
     let found = evaluate(&graph, &bench.named()).map_err(|e| e.to_string())?;
-    if found.len() != wanted.len() {
-        return Err(format!("the lowering has {} results of {}", found.len(), wanted.len()));
+    if found.len() != want.len() {
+        return Err(format!("the lowering has {} results of {}", found.len(), want.len()));
     }
-    for (got, want) in found.iter().zip(&wanted) {
+    for (got, want) in found.iter().zip(&want) {
         // NaN is a failure.
         if got.shape() != want.shape() || !got.iter().zip(want).all(|(a, b)| a == b || (a - b).abs() <= LOWERED) {
             return Err(format!("the lowering gives {got}, the operator {want}"));

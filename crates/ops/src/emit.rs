@@ -37,7 +37,8 @@ pub struct Val<'e, 'g> {
 const ABSENT: ValueId = ValueId(u32::MAX);
 
 impl<'g> Emit<'g> {
-    /// Begins a patch of `graph` on behalf of `pass`; `contents` is what [`crate::infer()`](crate::infer()) returned for it.
+    /// Begins a patch of `graph` on behalf of `pass`; `shape_data` is what [`crate::infer()`](crate::infer()) returned for
+    /// it.
     pub fn new(graph: &'g Graph, shape_data: &ShapeData, pass: &str) -> Emit<'g> {
         let state = State {
             patch: Patch::new(graph, pass),

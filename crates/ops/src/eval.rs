@@ -35,7 +35,7 @@ pub enum EvalError {
     #[error("{0}")]
     Invalid(String),
     /// A graph input was not given.
-    #[error("input '{0}' was not given")]
+    #[error("input `{0}` was not given")]
     NoInput(String),
     /// A node failed.
     #[error("{op}: {source}")]

@@ -62,7 +62,7 @@ pub enum InferError {
     #[error("{0} and {1} do not fit")]
     Mismatch(Fact, Fact),
     /// An attribute is missing or out of range.
-    #[error("attribute '{name}' is {got}, expected {want}")]
+    #[error("attribute `{name}` is {got}, expected {want}")]
     Attribute {
         /// Its name.
         name: &'static str,
@@ -82,7 +82,7 @@ pub enum InferError {
         want: String,
     },
     /// The operator as a whole cannot be inferred.
-    #[error("node '{name}' ({op}): {source}")]
+    #[error("node `{name}` ({op}): {source}")]
     Node {
         /// The node's name in the user's model, else its first output.
         name: String,

@@ -57,7 +57,7 @@ fn most_of_the_standard_is_not_unsupported() {
 fn reasons_say_something() {
     for op in TABLE.iter().flat_map(|family| family.iter()) {
         if let Grad::Zero(why) | Grad::Unsupported(why) = op.grad {
-            assert!(why.len() >= 10, "{}: '{why}'", op.name);
+            assert!(why.len() >= 10, "{}: `{why}`", op.name);
         }
     }
 }

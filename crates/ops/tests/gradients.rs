@@ -28,7 +28,7 @@ fn every_lowering_means_the_operator() {
 fn names_are_unique_and_every_entry_is_found() {
     let mut seen = HashSet::new();
     for op in TABLE.iter().flat_map(|f| f.iter()) {
-        assert!(seen.insert((op.domain, op.name)), "{} stands twice", op.name);
+        assert!(seen.insert((op.domain, op.name)), "{} is a duplicate", op.name);
         let found = find(&OpName::new(op.domain, op.name)).expect("found");
         assert_eq!(found.name, op.name);
         assert!(op.inputs.0 <= op.inputs.1 && op.outputs.0 <= op.outputs.1);

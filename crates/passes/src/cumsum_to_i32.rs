@@ -1,4 +1,4 @@
-//! Positions counted in i32: tract computes with symbolic i64 and cannot sum those up along an axis.
+//! Positions counted in i32: for an engine without i64 CumSum.
 
 use crate::PassError;
 use crate::rewrite::{replace_value, rewrite};

@@ -30,8 +30,8 @@ pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Resul
 /// As [`differentiate`], with no gradient for values that the loss does not depend on.
 ///
 /// # Errors
-/// Every operator on the way that has no gradient, at once; a loss that is no scalar or that depends on none of `wrt`;
-/// values that hold no reals; an older opset.
+/// Every operator on the way that has no gradient, at once; a loss that is not a scalar or that depends on none of
+/// `wrt`; values that hold no reals; an older opset.
 pub fn gradients(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
     rewrite(graph, "differentiate", |e| {
         let grads = backward(e, loss, wrt)?;
@@ -92,7 +92,7 @@ fn check_trained(graph: &Graph, wrt: &[ValueId]) -> Result<(), PassError> {
         return Err(PassError::OldOpset(graph.opset()));
     }
     let integers = wrt.iter().filter(|v| !graph.fact(**v).dtype.is_float());
-    let integers: Vec<String> = integers.map(|v| format!("'{}' {}", graph.name_of(*v), graph.fact(*v))).collect();
+    let integers: Vec<String> = integers.map(|v| format!("`{}` {}", graph.name_of(*v), graph.fact(*v))).collect();
     if integers.is_empty() { Ok(()) } else { Err(PassError::NotFloat(integers)) }
 }
 
@@ -156,7 +156,7 @@ fn report<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) ->
     let one = |(why, op, names): (String, &OpName, Vec<String>)| {
         let first = names.first().cloned().unwrap_or_default();
         let more = if names.len() > 1 { format!(" and {} more nodes", names.len() - 1) } else { String::new() };
-        format!("'{first}'{more} ({op}): {why}")
+        format!("`{first}`{more} ({op}): {why}")
     };
     if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong.into_iter().map(one).collect())) }
 }
@@ -171,7 +171,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
         None if node.op.domain.is_empty() => Some("lorac does not know the operator".into()),
         None => Some(format!(
             "lorac does not know the operator, and the model has no function of this name; export it without operators \
-             of '{}', or train only what comes after it",
+             of `{}`, or train only what comes after it",
             node.op.domain
         )),
         Some(Grad::Unsupported(why)) => Some(why.to_string()),
@@ -179,7 +179,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
             let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
             lower(e, node, &x);
             let why = e.take_error().map(|why| why.to_string());
-            Some(why.unwrap_or("it is not taken apart yet: run the pass `lower` first".into()))
+            Some(why.unwrap_or("it is not decomposed yet: run the pass `lower` first".into()))
         }
         Some(Grad::Zero(_)) => None,
         Some(Grad::Rule { outputs, .. }) => {
@@ -194,7 +194,7 @@ fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> O
 fn inside(graph: &Graph, node: &Node, active: &HashSet<ValueId>) -> String {
     let read: Vec<ValueId> = node.captures().filter(|v| active.contains(v)).collect();
     let names = |values: &[ValueId]| -> Vec<String> {
-        let mut names: Vec<String> = values.iter().map(|v| format!("'{}'", graph.name_of(*v))).collect();
+        let mut names: Vec<String> = values.iter().map(|v| format!("`{}`", graph.name_of(*v))).collect();
         names.sort();
         names.dedup();
         names

@@ -78,7 +78,7 @@ impl FoldError {
 /// bytes of the others stay. A is `[r, in]`, B `[out, r]`, both row-major; the product is summed in f64 and rounded once.
 ///
 /// # Errors
-/// A target that is no matrix, factors of other shapes, a type that is not a float, results that are not finite.
+/// A target that is not a matrix, factors of other shapes, a type that is not a float, results that are not finite.
 pub fn fold_low_rank(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
     let (name, width) = (target.name(), target.cols());
     let Some(matrix) = &target.matrix else { return Err(FoldError::Foreign { name }) };

@@ -58,10 +58,10 @@ fn results(
     trained: &HashSet<ValueId>,
 ) -> Vec<Option<Tensor>> {
     let Some(node) = e.graph().node(id) else { return Vec::new() };
-    let contents: Vec<Option<Tensor>> = node.outputs.iter().map(|v| content(e, *v)).collect();
+    let inferred: Vec<Option<Tensor>> = node.outputs.iter().map(|v| content(e, *v)).collect();
     let small = |v: &ValueId| e.graph().fact(*v).volume().known().is_some_and(|n| n <= MAX_ELEMENTS);
-    if contents.iter().all(Option::is_some) || !node.outputs.iter().all(small) {
-        return contents;
+    if inferred.iter().all(Option::is_some) || !node.outputs.iter().all(small) {
+        return inferred;
     }
     let tensor_of = |v: ValueId| {
         let constant = || e.graph().weight(v).filter(|_| !trained.contains(&v));
@@ -71,7 +71,7 @@ fn results(
     let operands: Option<Vec<_>> =
         node.inputs.iter().map(|v| v.map_or(Some(None), |v| array(tensor_of(v)?).map(Some))).collect();
     let (Some(op), Some(inputs)) = (find(&node.op).filter(|_| !is_random(&node.op.name)), operands) else {
-        return contents;
+        return inferred;
     };
     let dtypes = node.inputs.iter().map(|v| v.map_or(DType::Opaque, |v| e.graph().fact(v).dtype)).collect();
     let opset = e.graph().opsets.get(&node.op.domain).copied().unwrap_or(1);
@@ -81,7 +81,7 @@ fn results(
             let typed = node.outputs.iter().zip(arrays).map(|(v, a)| tensor(e.graph().fact(*v).dtype, &a));
             typed.collect()
         }
-        Err(_) => contents,
+        Err(_) => inferred,
     }
 }
 

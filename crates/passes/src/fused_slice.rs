@@ -6,7 +6,7 @@ use lorac_ir::{DType, Graph, Node, NodeId, ValueId};
 use lorac_ops::{Args, Array, ShapeData, array, find, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A part of a fused matrix.
+/// A slice of a fused matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FusedSlice {
     /// What it does.
@@ -15,15 +15,16 @@ pub struct FusedSlice {
     pub columns: Vec<usize>,
 }
 
-/// The parts of every matrix that is more than one of query, key and value and whose columns can be told apart, by
+/// The slices of every matrix that is more than one of query, key and value and whose columns can be told apart, by
 /// weight.
 pub(crate) fn fused_slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
     let mut graph = graph.clone();
-    let Ok(contents) = infer(&mut graph) else { return BTreeMap::new() };
+    let Ok(shape_data) = infer(&mut graph) else { return BTreeMap::new() };
     // Of every weight and role, the columns that each product sends there; none where one cannot be followed.
     let mut found: BTreeMap<(ValueId, Role), Option<BTreeSet<usize>>> = BTreeMap::new();
     for (operand, role, product, weight) in operands(&graph) {
-        let mut trace = Trace { graph: &graph, contents: &contents, product, known: HashMap::new(), depth: 0, held: 0 };
+        let mut trace =
+            Trace { graph: &graph, shape_data: &shape_data, product, known: HashMap::new(), depth: 0, held: 0 };
         let columns = trace.columns(operand);
         let before = found.entry((weight, role)).or_insert_with(|| columns.clone());
         if *before != columns {
@@ -35,10 +36,10 @@ pub(crate) fn fused_slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> 
         let columns = columns.map(|c| c.into_iter().collect()).unwrap_or_default();
         all.entry(weight).or_default().push(FusedSlice { role, columns });
     }
-    all.retain(|_, parts| {
-        let columns: Vec<usize> = parts.iter().flat_map(|p| p.columns.iter().copied()).collect();
+    all.retain(|_, slices| {
+        let columns: Vec<usize> = slices.iter().flat_map(|p| p.columns.iter().copied()).collect();
         let apart = columns.iter().collect::<BTreeSet<_>>().len() == columns.len();
-        parts.len() > 1 && apart && parts.iter().all(|p| !p.columns.is_empty())
+        slices.len() > 1 && apart && slices.iter().all(|p| !p.columns.is_empty())
     });
     all
 }
@@ -55,7 +56,7 @@ const DEEPEST: usize = 256;
 /// Numbers of columns on their way from one product.
 struct Trace<'g> {
     graph: &'g Graph,
-    contents: &'g ShapeData,
+    shape_data: &'g ShapeData,
     product: NodeId,
     /// Values that were asked for; `None` does not come from the product.
     known: HashMap<ValueId, Option<Array>>,
@@ -173,7 +174,7 @@ impl Trace<'_> {
         if let Some(weight) = self.graph.weight(value) {
             return array(weight);
         }
-        let known = self.contents.get(value)?.iter().map(|d| Some(d.eval(&|_| Some(LENGTH))? as f64));
+        let known = self.shape_data.get(value)?.iter().map(|d| Some(d.eval(&|_| Some(LENGTH))? as f64));
         Array::from_shape_vec(self.dims(value)?, known.collect::<Option<_>>()?).ok()
     }
 }

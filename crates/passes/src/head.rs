@@ -42,7 +42,7 @@ pub fn language_logits(graph: &Graph, name: Option<&str>) -> Result<ValueId, Pas
 }
 
 /// The output called `name`, or the first float output of rank 3 whose last dimension is known.
-fn sequence_output(graph: &Graph, name: Option<&str>, wanted: &str) -> Result<ValueId, PassError> {
+fn sequence_output(graph: &Graph, name: Option<&str>, expected: &str) -> Result<ValueId, PassError> {
     let fits = |v: &ValueId| {
         let fact = graph.fact(*v);
         fact.dtype.is_float() && fact.dims().is_some_and(|d| matches!(d, [_, _, last] if last.known().is_some()))
@@ -55,11 +55,11 @@ fn sequence_output(graph: &Graph, name: Option<&str>, wanted: &str) -> Result<Va
     match name {
         Some(name) => match outputs.iter().find(|v| graph.name_of(**v) == name) {
             Some(v) if fits(v) => Ok(*v),
-            Some(v) => Err(PassError::Unsuitable(format!("`{name}` is {}, {wanted}", graph.fact(*v)))),
+            Some(v) => Err(PassError::Unsuitable(format!("`{name}` is {}, {expected}", graph.fact(*v)))),
             None => Err(PassError::Unsuitable(format!("the model has no output `{name}`, only {}", list()))),
         },
         None => outputs.iter().copied().find(fits).ok_or_else(|| {
-            PassError::Unsuitable(format!("{wanted}, and no float output of the model is: it has {}", list()))
+            PassError::Unsuitable(format!("{expected}, and no float output of the model is: it has {}", list()))
         }),
     }
 }

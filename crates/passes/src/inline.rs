@@ -1,4 +1,4 @@
-//! Functions of the model written out where they are called, and branches whose condition is known.
+//! Functions of the model inlined where they are called, and branches whose condition is known.
 
 use crate::instantiate::instantiate;
 use crate::rewrite::display_name;
@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep functions may call each other.
 const MAX_DEPTH: usize = 32;
-/// Nodes that a graph may have once its functions are written out.
+/// Nodes that a graph may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 21;
 
 /// Replaces every call of a function, in the graph and in graphs inside its nodes, by what the function computes. A
@@ -128,7 +128,7 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
             patch.remove(id);
             round += 1;
             if patch.added() > MAX_NODES {
-                let why = format!("its functions written out have more than {MAX_NODES} nodes");
+                let why = format!("inlining its functions makes more than {MAX_NODES} nodes");
                 return Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")));
             }
         }
@@ -147,13 +147,13 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
     Ok(count)
 }
 
-/// A graph as an argument would have to be written out in the function's place for it: no exporter does that.
+/// A graph as an argument would have to be inlined into the function for it: no exporter does that.
 fn check(graph: &Graph, node: &Node) -> Result<(), PassError> {
     match node.attrs.iter().find(|(_, a)| matches!(a, Attr::Graph(_))) {
         Some((attr, _)) => {
             let name = display_name(graph, node);
-            let why = format!("its attribute '{attr}' is a graph, which lorac does not pass to a function");
-            Err(PassError::Unsuitable(format!("node '{name}' ({}): {why}", node.op)))
+            let why = format!("its attribute `{attr}` is a graph, which lorac does not pass to a function");
+            Err(PassError::Unsuitable(format!("node `{name}` ({}): {why}", node.op)))
         }
         None => Ok(()),
     }
@@ -166,8 +166,8 @@ pub fn take_branches(graph: &mut Graph) -> Result<usize, PassError> {
     for (id, node) in graph.nodes() {
         let standard = node.op.domain.is_empty() && &*node.op.name == "If";
         let condition = node.input(0).filter(|_| standard).and_then(|v| graph.weight(v));
-        let taken = condition.and_then(|t| t.to_vec::<bool>().ok()).and_then(|v| v.first().copied());
-        let branch = match taken {
+        let known = condition.and_then(|t| t.to_vec::<bool>().ok()).and_then(|v| v.first().copied());
+        let branch = match known {
             Some(true) => "then_branch",
             Some(false) => "else_branch",
             None => continue,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_depth_and_misfits_are_named() {
+    fn rings_depth_and_mismatches_are_named() {
         let call = |op: &str, callee: &str| {
             function(op, &format!("graph f (%x: f32[..]) -> %y {{ %y = {callee}(%x) : f32[..] }}"))
         };
@@ -266,7 +266,7 @@ mod tests {
 
         let narrow = function("own.F0", "graph f () -> %y { %y = Range() : f32[..] }");
         let error = inline(&mut g, &[narrow]).expect_err("takes nothing").to_string();
-        assert!(error.contains("node 'y' (own.F0)") && error.contains("takes 0 inputs"), "{error}");
+        assert!(error.contains("node `y` (own.F0)") && error.contains("takes 0 inputs"), "{error}");
         let mut old = call("own.F0", "Relu");
         old.graph.opsets.insert("".into(), 15);
         let error = inline(&mut g, &[old.clone()]).expect_err("another dialect").to_string();
@@ -328,8 +328,8 @@ mod tests {
             Ok(loss.id())
         });
         let error = crate::differentiate(&mut g, square.expect("a loss"), &[x]).expect_err("stops").to_string();
-        for says in ["'choose' (If)", "the graph inside it reads 'x'", "without control flow"] {
-            assert!(error.contains(says), "no '{says}' in {error}");
+        for says in ["`choose` (If)", "the graph inside it reads `x`", "without control flow"] {
+            assert!(error.contains(says), "no `{says}` in {error}");
         }
         // A value that only the body reads is alive.
         let mut g = branches(None);

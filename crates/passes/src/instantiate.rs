@@ -18,7 +18,7 @@ pub(crate) fn instantiate(
     args: &[Option<ValueId>],
 ) -> Result<(), PassError> {
     let caller = display_name(graph, node);
-    let wrong = |why: String| PassError::Unsuitable(format!("node '{caller}' ({}): {why}", node.op));
+    let wrong = |why: String| PassError::Unsuitable(format!("node `{caller}` ({}): {why}", node.op));
     let (takes, gives) = (inner.inputs().len(), inner.outputs().len());
     if args.len() > takes || node.outputs.len() > gives {
         let why = format!("its definition takes {takes} inputs and gives {gives} outputs");
@@ -29,7 +29,7 @@ pub(crate) fn instantiate(
     for (id, _, tensor) in inner.weights() {
         to.insert(id, Some(patch.weight("", tensor.clone())));
     }
-    let wanted: HashMap<ValueId, Fact> =
+    let declared: HashMap<ValueId, Fact> =
         inner.outputs().iter().zip(&node.outputs).map(|(v, outer)| (*v, graph.fact(*outer))).collect();
     for id in topological_order(inner) {
         let Some(n) = inner.node(id) else { continue };
@@ -38,7 +38,7 @@ pub(crate) fn instantiate(
         for attr in attrs.values_mut() {
             let Attr::Graph(body) = attr else { continue };
             for capture in &mut body.captures {
-                let absent = || wrong(format!("a graph inside reads '{}', which is absent", inner.name_of(*capture)));
+                let absent = || wrong(format!("a graph inside reads `{}`, which is absent", inner.name_of(*capture)));
                 *capture = to.get(capture).copied().flatten().ok_or_else(absent)?;
             }
         }
@@ -46,7 +46,7 @@ pub(crate) fn instantiate(
             "" => caller.as_str().into(),
             name => format!("{caller}/{name}").into(),
         };
-        let facts = n.outputs.iter().map(|v| wanted.get(v).cloned().unwrap_or_else(|| inner.fact(*v))).collect();
+        let facts = n.outputs.iter().map(|v| declared.get(v).cloned().unwrap_or_else(|| inner.fact(*v))).collect();
         let made = patch.node(n.op.clone(), "", inputs, attrs, facts, &source);
         to.extend(n.outputs.iter().copied().zip(made.into_iter().map(Some)));
     }
@@ -55,7 +55,7 @@ pub(crate) fn instantiate(
         let Some(value) = to.get(result).copied().flatten() else {
             let used = graph.value(*outer).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(outer);
             if used {
-                return Err(wrong(format!("its result '{}' is an absent operand", graph.name_of(*outer))));
+                return Err(wrong(format!("its result `{}` is an absent operand", graph.name_of(*outer))));
             }
             continue;
         };

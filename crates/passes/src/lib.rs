@@ -1,4 +1,4 @@
-//! Graph to graph, one file a pass, each a function that reads well alone.
+//! Graph to graph, one file per pass, each a function that reads well alone.
 //!
 //! A pass never sees a file or a session. It reads a graph, applies one patch to it, and leaves it verified and with
 //! its facts inferred.

@@ -1,4 +1,4 @@
-//! Fused operators taken apart, on the training copy.
+//! Fused operators decomposed, on the training copy.
 
 use crate::PassError;
 use crate::rewrite::{replace_value, rewrite};
@@ -15,7 +15,7 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
             e.set_source(&node.origin.source);
             let x: Vec<Val> = node.inputs.iter().map(|v| v.map_or(e.absent(), |v| e.val(v))).collect();
             let made = lower(e, node, &x);
-            // What cannot be taken apart matters only where a gradient comes by, and is named there.
+            // What cannot be decomposed matters only where a gradient comes by, and is named there.
             if e.take_error().is_some() {
                 continue;
             }
@@ -29,7 +29,7 @@ pub fn lower(graph: &mut Graph) -> Result<usize, PassError> {
     })
 }
 
-/// Whether there is an operator to be taken apart.
+/// Whether there is an operator to decompose.
 pub(crate) fn lowerable(graph: &Graph) -> bool {
     graph.nodes().any(|(_, n)| matches!(find(&n.op).map(|op| &op.grad), Some(Grad::Lower { .. })))
 }

@@ -11,7 +11,7 @@ const MAX_ROUNDS: usize = 8;
 
 /// Makes a graph fit for [`crate::differentiate`]: standard operators as in opset 18 or later, functions inlined,
 /// branches with a known condition taken, fused operators decomposed, constants folded. What is computed of the weights
-/// `trained` is no constant.
+/// `trained` is not a constant.
 ///
 /// # Errors
 /// What any of these passes cannot do.

@@ -13,8 +13,8 @@ pub fn rewrite<T>(
     pass: &str,
     write: impl FnOnce(&Emit) -> Result<T, PassError>,
 ) -> Result<T, PassError> {
-    let contents = infer(graph)?;
-    let emit = Emit::new(graph, &contents, pass);
+    let shape_data = infer(graph)?;
+    let emit = Emit::new(graph, &shape_data, pass);
     let result = write(&emit)?;
     let patch = emit.finish()?;
     if patch.is_empty() {
@@ -34,9 +34,9 @@ pub fn rewrite<T>(
 pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
     let (want, got) = (e.graph().fact(old), new.fact());
     let unknown = [want.dtype, got.dtype].contains(&lorac_ir::DType::Opaque);
-    let taken = e.graph().outputs().contains(&old)
+    let kept = e.graph().outputs().contains(&old)
         && e.graph().value(new.id()).is_some_and(|v| !matches!(v.def, Def::Output(..)));
-    let id = match !taken && (want == got || !(unknown || want.compatible(&got))) {
+    let id = match !kept && (want == got || !(unknown || want.compatible(&got))) {
         true => new.id(),
         false => {
             let inputs = vec![Some(new.id())];

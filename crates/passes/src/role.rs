@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use std::fmt::Write;
 
-    /// Gated layers on one residual stream, with norms written out as exporters of old opsets do.
+    /// Gated layers on one residual stream, with norms decomposed as exporters of old opsets do.
     fn layers(count: usize) -> Graph {
         let mut text = "graph g(%h0: f32[N,2]) -> %out {\n".to_string();
         let mut add = |line: String| writeln!(text, "{line}").expect("writes");

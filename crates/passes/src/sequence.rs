@@ -230,8 +230,8 @@ impl<'a> Build<'a> {
     fn predicted(&self) -> Result<ValueId, PassError> {
         let outputs = self.graph.outputs().iter().copied();
         let found = outputs.into_iter().find(|v| self.graph.name_of(*v) == self.prediction);
-        let lost = || PassError::Unsuitable(format!("the graph has no output `{}`", self.prediction));
-        found.ok_or_else(lost)
+        let missing = || PassError::Unsuitable(format!("the graph has no output `{}`", self.prediction));
+        found.ok_or_else(missing)
     }
 
     fn insert(&mut self) -> Result<(), PassError> {

@@ -10,7 +10,7 @@ pub fn unfreeze(graph: &mut Graph, weights: &[ValueId]) -> Result<Vec<ValueId>, 
         for &weight in weights {
             let (name, fact) = (e.graph().name_of(weight), e.graph().fact(weight));
             if e.graph().weight(weight).is_none() || !fact.dtype.is_float() {
-                return Err(PassError::Unsuitable(format!("'{name}' is no float weight: it cannot be trained")));
+                return Err(PassError::Unsuitable(format!("`{name}` is not a float weight: it cannot be trained")));
             }
             let input = e.input(&format!("{name}.trained"), fact);
             e.edit(|p| p.redirect(weight, input.id()));

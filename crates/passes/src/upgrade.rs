@@ -106,10 +106,10 @@ fn operand(new: &mut New, name: &str, patch: &mut Patch) -> Option<()> {
 
 fn replace(graph: &Graph, id: NodeId, node: &Node, new: New, patch: &mut Patch) -> Result<(), PassError> {
     let source = display_name(graph, node).into();
-    for lost in node.outputs.iter().skip(new.outputs) {
-        if graph.value(*lost).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(lost) {
-            let name = graph.name_of(*lost);
-            let why = format!("node '{source}' ({}): its result '{name}' does not exist since opset 14", node.op);
+    for dropped in node.outputs.iter().skip(new.outputs) {
+        if graph.value(*dropped).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(dropped) {
+            let name = graph.name_of(*dropped);
+            let why = format!("node `{source}` ({}): its result `{name}` does not exist since opset 14", node.op);
             return Err(PassError::Unsuitable(why));
         }
     }
@@ -238,7 +238,7 @@ mod tests {
         let text = "graph g opset 11 (%x: f32[2,3], %s: f32[3]) -> %y, %d { %y, %a, %b, %c, %d = BatchNormalization(%x, %s, %s, %s, %s) : f32[2,3], f32[3], f32[3], f32[3], f32[3] }";
         let mut g = parse(text).expect("parses");
         let error = upgrade(&mut g).expect_err("has no successor").to_string();
-        assert!(error.contains("'d'") && error.contains("'y' (BatchNormalization)"), "{error}");
+        assert!(error.contains("`d`") && error.contains("`y` (BatchNormalization)"), "{error}");
         assert_eq!(g.opset(), 11);
     }
 }

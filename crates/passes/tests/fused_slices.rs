@@ -10,7 +10,7 @@ fn lora() -> Lora {
 /// Hidden size; two heads of two.
 const WIDTH: usize = 4;
 
-/// Attention over `%fused`, f32[B,S,12], which `body` takes apart into `%q`, `%k` and `%v`, f32[B,2,S,2].
+/// Attention over `%fused`, f32[B,S,12], which `body` splits into `%q`, `%k` and `%v`, f32[B,2,S,2].
 fn attention(transposed: bool, body: &str, w: &[f64]) -> Graph {
     let (dims, product) = match transposed {
         false => ("4,12", "%h = MatMul(%x, %w) : f32[..]"),

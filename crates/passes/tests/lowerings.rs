@@ -11,8 +11,8 @@ const STEP: f64 = 1e-5;
 
 /// The sum of all real results, each element times a number; what is masked to something huge is left out.
 fn objective(graph: &mut Graph, ys: &[Array], random: &mut Random) -> Result<ValueId, String> {
-    let contents = infer(graph).map_err(|e| e.to_string())?;
-    let emit = Emit::new(graph, &contents, "test");
+    let shape_data = infer(graph).map_err(|e| e.to_string())?;
+    let emit = Emit::new(graph, &shape_data, "test");
     let mut loss: Option<Val> = None;
     for (id, y) in graph.outputs().iter().zip(ys).filter(|(id, _)| graph.fact(**id).dtype.is_float()) {
         let mut weights = random.array(y.shape(), -1.0, 1.0);
@@ -66,8 +66,8 @@ fn check(op: &Op, case: &Case, symbolic: bool) -> Result<Checked, String> {
         }
         other => other?,
     };
-    let contents = infer(&mut graph).map_err(|e| e.to_string())?;
-    let emit = Emit::new(&graph, &contents, "test");
+    let shape_data = infer(&mut graph).map_err(|e| e.to_string())?;
+    let emit = Emit::new(&graph, &shape_data, "test");
     // One gradient may serve two operands.
     let copies = grads.iter().map(|g| emit.op("Identity", &[emit.val(*g)], &[]).id()).collect();
     let mut patch = emit.finish().map_err(|e| e.to_string())?;

@@ -149,5 +149,5 @@ fn an_unknown_length_is_named() {
     let target = graph.add_input("t", graph.fact(y)).expect("new");
     let loss = mean_squared_error(&mut graph, y, target).expect("a loss");
     let error = differentiate(&mut graph, loss, &[w]).expect_err("nothing to unroll").to_string();
-    assert!(error.contains("a known length of axis 0, not 'S'"), "{error}");
+    assert!(error.contains("a known length of axis 0, not `S`"), "{error}");
 }

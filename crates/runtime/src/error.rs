@@ -95,7 +95,7 @@ pub enum RuntimeError {
         /// The panic's message.
         why: String,
     },
-    /// A name that is no input to feed.
+    /// A name that is not an input.
     #[error("no input `{name}`{}", have_names(have))]
     NoSuchInput {
         /// The name given.
@@ -103,7 +103,7 @@ pub enum RuntimeError {
         /// The inputs there are.
         have: Vec<String>,
     },
-    /// A name that is no output to fetch.
+    /// A name that is not an output.
     #[error("no output `{name}`{}", have_names(have))]
     NoSuchOutput {
         /// The name given.
@@ -111,7 +111,7 @@ pub enum RuntimeError {
         /// The outputs there are.
         have: Vec<String>,
     },
-    /// A name that is no state slot.
+    /// A name that is not a state slot.
     #[error("no state `{name}`{}", have_names(have))]
     NoSuchState {
         /// The name given.

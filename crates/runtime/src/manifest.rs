@@ -18,7 +18,7 @@ pub(crate) struct Initializer {
 /// The interface of a model's main graph.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Manifest {
-    /// Inputs that are no initializers.
+    /// Inputs that are not initializers.
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) initializers: Vec<Initializer>,
@@ -27,7 +27,7 @@ pub(crate) struct Manifest {
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i64 = 1;
 
-/// Reads a `ModelProto`; `None` where the bytes are no such message or hold no graph.
+/// Reads a `ModelProto`; `None` where the bytes are not such a message or hold no graph.
 pub(crate) fn read_manifest(model: &[u8]) -> Option<Manifest> {
     let (mut manifest, graphs) = read(model).ok()?;
     let initialized: HashSet<&str> = manifest.initializers.iter().map(|i| i.name.as_str()).collect();
@@ -77,7 +77,7 @@ fn initializer(tensor: &Field) -> Result<Initializer, Malformed> {
     Ok(Initializer { name, fact: Fact::new(dtype, dims), location })
 }
 
-/// A `ValueInfoProto`, which has a name and a `TypeProto`; what is no tensor is opaque.
+/// A `ValueInfoProto`, which has a name and a `TypeProto`; what is not a tensor is opaque.
 fn port(value: &Field) -> Result<Port, Malformed> {
     let mut fact = Fact::unranked(DType::Opaque);
     if let Some(kind) = value.find(2)?

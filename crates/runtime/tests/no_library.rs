@@ -1,4 +1,5 @@
-//! Files that are no library. One test, in a process of its own: what is refused depends on what the process has loaded.
+//! Files that are not a library. One test, in a process of its own: what is refused depends on what the process
+//! has loaded.
 
 mod support;
 

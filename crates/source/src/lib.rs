@@ -22,7 +22,7 @@
 //! let wrong = resolver.resolve(&"train.csv".parse()?, Some(&pinned));
 //! assert_eq!(wrong.map_err(|e| e.code()).err(), Some("source::sha256"));
 //!
-//! // A version is pinned, or it is no source.
+//! // A version is pinned, or it is not a source.
 //! assert!("pypi:onnxruntime/onnxruntime/capi".parse::<Source>().is_err());
 //! # Ok(())
 //! # }

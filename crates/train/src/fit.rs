@@ -72,7 +72,7 @@ const COPIED_EVERY: u64 = 32;
 /// Trains until the schedule's end, telling `observe` of every step.
 ///
 /// # Errors
-/// A loss that is no number: parameters that gave one, at most 32 steps old, are saved first.
+/// A loss that is NaN or infinite: parameters that gave one, at most 32 steps old, are saved first.
 pub fn fit(
     step: &mut Step,
     fit: &Fit,

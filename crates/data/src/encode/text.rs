@@ -1,4 +1,4 @@
-//! One text a row.
+//! One text per row.
 
 use super::Encode;
 use crate::error::DataError;

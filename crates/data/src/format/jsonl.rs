@@ -1,4 +1,4 @@
-//! One JSON object a line.
+//! One JSON object per line.
 
 use super::{Format, Rows};
 use crate::error::DataError;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
-/// One JSON object a line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. Errors: `Io`,
+/// One JSON object per line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. Errors: `Io`,
 /// `NotUtf8`, `BadJson`.
 pub struct JsonLines;
 

@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn errors_say_where() {
         for (text, want) in [
-            ("graph g(%x: f32[4]) -> %y {\n}", "1:24: %y is not defined"),
-            ("graph g(%x: f33[4]) -> %x { }", "1:13: 'f33' is not an element type"),
-            ("graph g() {\n  %a = Relu(%b) : f32[1]\n}", "2:13: %b is not defined"),
-            ("graph g(%x: f32[4]) -> %x {\n  %x = Relu(%x) : f32[4]\n}", "2:3: the name 'x' is defined twice"),
+            ("graph g(%x: f32[4]) -> %y {\n}", "1:24: `%y` is not defined"),
+            ("graph g(%x: f33[4]) -> %x { }", "1:13: `f33` is not an element type"),
+            ("graph g() {\n  %a = Relu(%b) : f32[1]\n}", "2:13: `%b` is not defined"),
+            ("graph g(%x: f32[4]) -> %x {\n  %x = Relu(%x) : f32[4]\n}", "2:3: the name `x` is defined twice"),
             ("graph g() {\n  %w = weight \"w\" f32[2] = [1]\n}", "2:15: f32[2] needs 8 bytes, got 4"),
-            ("graph g() -> {", "1:14: expected a value, found '{'"),
+            ("graph g() -> {", "1:14: expected a value, found `{`"),
         ] {
             let got = parse(text).expect_err(text).to_string();
             assert_eq!(got, want, "{text}");

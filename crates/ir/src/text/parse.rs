@@ -63,10 +63,10 @@ impl Parser {
     fn expected<T>(&self, what: &str) -> Res<T> {
         let found = match self.peek() {
             None => "the end".to_string(),
-            Some(Token::Sign(c)) => format!("'{c}'"),
-            Some(Token::Arrow) => "'->'".to_string(),
-            Some(Token::Label(s, _)) => format!("%{s}"),
-            Some(Token::Word(s) | Token::Text(s) | Token::From(s, _)) => format!("'{s}'"),
+            Some(Token::Sign(c)) => format!("`{c}`"),
+            Some(Token::Arrow) => "`->`".to_string(),
+            Some(Token::Label(s, _)) => format!("`%{s}`"),
+            Some(Token::Word(s) | Token::Text(s) | Token::From(s, _)) => format!("`{s}`"),
         };
         self.error_at(self.at, format!("expected {what}, found {found}"))
     }
@@ -86,7 +86,7 @@ impl Parser {
     }
 
     fn need(&mut self, c: char) -> Res<()> {
-        if self.sign(c) { Ok(()) } else { self.expected(&format!("'{c}'")) }
+        if self.sign(c) { Ok(()) } else { self.expected(&format!("`{c}`")) }
     }
 
     fn word(&mut self) -> Option<String> {
@@ -141,13 +141,13 @@ impl Parser {
         let name = self.label()?;
         match self.labels.get(&name) {
             Some(id) => Ok(*id),
-            None => self.error_at(at, format!("%{} is not defined", name.trim_start_matches('%'))),
+            None => self.error_at(at, format!("`%{}` is not defined", name.trim_start_matches('%'))),
         }
     }
 
     fn graph(&mut self) -> Res<()> {
         if !self.keyword("graph") {
-            return self.expected("'graph'");
+            return self.expected("`graph`");
         }
         self.graph.name = match self.text().or_else(|| self.word()) {
             Some(name) => name,
@@ -168,7 +168,7 @@ impl Parser {
             let id = self.graph.add_input(&name, fact).or_else(|e| self.error_at(at, e))?;
             self.labels.insert(name, id);
             if !self.sign(',') && self.peek() != Some(&Token::Sign(')')) {
-                return self.expected("',' or ')'");
+                return self.expected("`,` or `)`");
             }
         }
         // Outputs are named before they are defined.
@@ -193,7 +193,7 @@ impl Parser {
         for (name, at) in outputs {
             match self.labels.get(&name) {
                 Some(id) => ids.push(*id),
-                None => return self.error_at(at, format!("%{} is not defined", name.trim_start_matches('%'))),
+                None => return self.error_at(at, format!("`%{}` is not defined", name.trim_start_matches('%'))),
             }
         }
         self.graph.set_outputs(ids).or_else(|e| self.error_at(body, e))
@@ -210,7 +210,7 @@ impl Parser {
             return self.weight(&names[0], at);
         }
         let Some(op) = self.word() else {
-            return self.expected("an operator or 'weight'");
+            return self.expected("an operator or `weight`");
         };
         let (inputs, attrs) = self.operands()?;
         self.need(':')?;
@@ -242,7 +242,7 @@ impl Parser {
         let tensor = if self.sign('=') { self.data(&fact, at)? } else { self.zeros(&fact, at)? };
         let id = self.graph.add_weight(&name, tensor).or_else(|e| self.error_at(start, e))?;
         if self.labels.insert(label.to_string(), id).is_some() {
-            return self.error_at(start, format!("%{label} is defined twice"));
+            return self.error_at(start, format!("`%{label}` is defined twice"));
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl Parser {
                 None => return self.expected("a number"),
             }
             if !self.sign(',') && self.peek() != Some(&Token::Sign(']')) {
-                return self.expected("',' or ']'");
+                return self.expected("`,` or `]`");
             }
         }
         let numbers: Option<Vec<f64>> = words.iter().map(|w| w.parse().ok()).collect();
@@ -302,7 +302,7 @@ impl Parser {
             return self.expected("a fact");
         };
         let Some(dtype) = DType::from_name(&word) else {
-            return self.error_at(at, format!("'{word}' is not an element type"));
+            return self.error_at(at, format!("`{word}` is not an element type"));
         };
         self.need('[')?;
         let mut texts = vec![String::new()];
@@ -312,7 +312,7 @@ impl Parser {
                 Some(Token::Sign(',')) => texts.push(String::new()),
                 Some(Token::Sign(c @ ('*' | '?' | '+'))) => texts[last].push(*c),
                 Some(Token::Word(w)) => texts[last].push_str(w),
-                _ => return self.expected("a dimension or ']'"),
+                _ => return self.expected("a dimension or `]`"),
             }
             self.at += 1;
         }
@@ -344,7 +344,7 @@ impl Parser {
                 return self.expected("an operand or an attribute");
             }
             if !self.sign(',') && self.peek() != Some(&Token::Sign(')')) {
-                return self.expected("',' or ')'");
+                return self.expected("`,` or `)`");
             }
         }
         Ok((inputs, attrs))
@@ -365,7 +365,7 @@ impl Parser {
             while !self.sign(']') {
                 items.push(self.attr()?);
                 if !self.sign(',') && self.peek() != Some(&Token::Sign(']')) {
-                    return self.expected("',' or ']'");
+                    return self.expected("`,` or `]`");
                 }
             }
             return self.list(items);
@@ -377,7 +377,7 @@ impl Parser {
         match (word.parse::<i64>(), word.parse::<f32>()) {
             (Ok(n), _) => Ok(Attr::Int(n)),
             (_, Ok(x)) => Ok(Attr::Float(x)),
-            _ => self.error_at(at, format!("'{word}' is not an attribute value")),
+            _ => self.error_at(at, format!("`{word}` is not an attribute value")),
         }
     }
 

@@ -69,7 +69,7 @@ impl Document {
     /// Reads YAML.
     ///
     /// # Errors
-    /// The first place where it is not YAML, a key that stands twice, more than one document.
+    /// The first place where it is not YAML, a duplicate key, more than one document.
     pub fn parse(text: &str) -> Result<Document, Problem> {
         let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, set: None };
         let root = reader.document()?;
@@ -117,7 +117,7 @@ impl Document {
         let events = Parser::new_from_str(text);
         let mut reader = Reader { events, anchors: HashMap::new(), nodes: 0, set: Some(index) };
         let scalar = Spanned { value: Node::Scalar { text: text.to_string(), plain: true }, place };
-        // What is no YAML is a text: a filter may hold quotes and colons.
+        // What is not YAML is a text: a filter may hold quotes and colons.
         let new = reader.document().unwrap_or(scalar);
         let mut at = &mut self.root;
         for key in path.split('.') {

@@ -117,7 +117,7 @@ pub struct Loaded {
     document: Document,
 }
 
-/// Longer files are no pipelines.
+/// Longer files are not pipelines.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Loaded {

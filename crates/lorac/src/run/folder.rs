@@ -67,7 +67,7 @@ fn refused(path: &Path, e: &std::io::Error) -> Error {
     Error::Usage(format!("the output folder {} cannot be written: {e}; choose another with --out", path.display()))
 }
 
-/// metrics.jsonl, a line a step, flushed line by line so that it can be followed.
+/// metrics.jsonl, one line per step, each flushed so that it can be followed.
 pub(crate) struct Metrics {
     path: PathBuf,
     file: BufWriter<File>,

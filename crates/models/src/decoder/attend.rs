@@ -53,7 +53,7 @@ pub(super) fn attend<'e, 'g>(
     let op = |op, inputs: &[Val<'e, 'g>]| w.op(at, op, inputs, &[]);
     let transpose = |x, perm: &[i64]| w.op(at, "Transpose", &[x], &[("perm", perm.to_vec().into())]);
     let shared = decoder.shares_keys();
-    // Keys and values that are shared have an axis of one, along which the products broadcast: no copy a head.
+    // Keys and values that are shared have an axis of one, along which the products broadcast: no copy per head.
     let split = |x, each: usize, perm: (&[i64; 4], &[i64; 5])| {
         let sizes = [groups as i64, each as i64, width as i64];
         match shared {

@@ -44,7 +44,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<Parsed, String> {
         let kind = cursor.u32()?;
         let value = cursor.value(kind, 0)?;
         if values.insert(key.clone(), value).is_some() {
-            return Err(format!("the key '{key}' is there twice"));
+            return Err(format!("the key `{key}` is a duplicate"));
         }
     }
     let mut places = Vec::new();
@@ -62,9 +62,9 @@ pub(super) fn parse(bytes: &Bytes) -> Result<Parsed, String> {
     let mut tensors = HashMap::new();
     for place in places {
         let name = place.name.clone();
-        let stored = stored(bytes, start, place).map_err(|what| format!("the tensor '{name}' {what}"))?;
+        let stored = stored(bytes, start, place).map_err(|what| format!("the tensor `{name}` {what}"))?;
         if tensors.insert(name.clone(), stored).is_some() {
-            return Err(format!("the tensor '{name}' is there twice"));
+            return Err(format!("the tensor `{name}` is a duplicate"));
         }
     }
     Ok((values, tensors))
@@ -180,9 +180,9 @@ impl<'a> Cursor<'a> {
         let name = self.text()?;
         let rank = self.u32()?;
         if rank > RANK {
-            return Err(format!("the tensor '{name}' has {rank} dimensions, the most is {RANK}"));
+            return Err(format!("the tensor `{name}` has {rank} dimensions, the most is {RANK}"));
         }
-        let large = |_| format!("the tensor '{name}' is too large");
+        let large = |_| format!("the tensor `{name}` is too large");
         let dim = |c: &mut Self| c.u64().and_then(|n| usize::try_from(n).map_err(large));
         let dims = (0..rank).map(|_| dim(self)).collect::<Result<_, _>>()?;
         Ok(Place { dims, kind: self.u32()?, offset: self.u64()?, name })

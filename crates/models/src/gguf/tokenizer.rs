@@ -50,13 +50,13 @@ impl<'a> Reader<'a> {
     fn read(&self) -> Result<Value, String> {
         let model = self.get("model").and_then(Meta::text).unwrap_or("absent");
         if model != "gpt2" {
-            return Err(format!("tokenizer.ggml.model is '{model}'; known: gpt2, a byte-level BPE"));
+            return Err(format!("tokenizer.ggml.model is `{model}`; known: gpt2, a byte-level BPE"));
         }
         let tokens = self.texts("tokens")?;
         let mut vocab = Map::new();
         for (id, token) in tokens.iter().enumerate() {
             if vocab.insert(token.to_string(), id.into()).is_some() {
-                return Err(format!("the token '{}' is there twice", token.escape_debug()));
+                return Err(format!("the token `{}` is a duplicate", token.escape_debug()));
             }
         }
         let merges = self.merges(&vocab)?;
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
     /// Pairs that become one token, most frequent first.
     fn merges(&self, vocab: &Map<String, Value>) -> Result<Vec<Value>, String> {
         let pair = |merge: &str| {
-            let wrong = || format!("the merge '{}' does not join two tokens to one", merge.escape_debug());
+            let wrong = || format!("the merge `{}` does not join two tokens to one", merge.escape_debug());
             let (a, b) = merge.split_once(' ').ok_or_else(wrong)?;
             let known = [a, b, &format!("{a}{b}")].iter().all(|token| vocab.contains_key(*token));
             if known { Ok(json!([a, b])) } else { Err(wrong()) }
@@ -114,7 +114,8 @@ impl<'a> Reader<'a> {
                 let digits = json!({"type": "Digits", "individual_digits": true});
                 Ok(json!({"type": "Sequence", "pretokenizers": [digits, bytes]}))
             }
-            other => Err(format!("tokenizer.ggml.pre is '{}'; known: gpt-2, smollm", other.unwrap_or("absent"))),
+            Some(other) => Err(format!("tokenizer.ggml.pre is `{other}`; known: gpt-2, smollm")),
+            None => Err("tokenizer.ggml.pre is absent; known: gpt-2, smollm".into()),
         }
     }
 

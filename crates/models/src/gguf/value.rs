@@ -55,7 +55,7 @@ impl Value {
             Value::Signed(n) => n.to_string(),
             Value::Float(x) => x.to_string(),
             Value::Bool(b) => b.to_string(),
-            Value::Text(s) => format!("'{}'", s.chars().take(60).collect::<String>().escape_debug()),
+            Value::Text(s) => format!("`{}`", s.chars().take(60).collect::<String>().escape_debug()),
             Value::List(v) => format!("a list of {}", v.len()),
         }
     }

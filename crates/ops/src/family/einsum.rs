@@ -66,7 +66,7 @@ type Lengths = BTreeMap<Label, Dim>;
 /// The labels of one term; `axes` is how many its ellipsis stands for.
 fn term(text: &str, axes: usize) -> Result<Vec<Label>, String> {
     let letters = |part: &str| match part.chars().find(|c| !c.is_ascii_alphabetic()) {
-        Some(c) => Err(format!("letters, not '{c}'")),
+        Some(c) => Err(format!("letters, not `{c}`")),
         None => Ok(part.chars().map(Label::Letter).collect::<Vec<_>>()),
     };
     let Some((before, after)) = text.split_once("...") else { return letters(text) };
@@ -90,7 +90,7 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
     for (text, rank) in texts.iter().zip(ranks) {
         let letters = term(text, 0)?.len();
         let axes = if text.contains("...") { rank.checked_sub(letters) } else { (letters == *rank).then_some(0) };
-        let axes = axes.ok_or_else(|| format!("{rank} subscripts in '{text}'"))?;
+        let axes = axes.ok_or_else(|| format!("{rank} subscripts in `{text}`"))?;
         widest = widest.max(axes);
         terms.push(term(text, axes)?);
     }
@@ -120,7 +120,7 @@ fn labelled(c: &Ctx) -> Result<Option<(Equation, Lengths)>, InferError> {
     let text = c.node.str("equation").unwrap_or_default();
     let equation = parse(text, &ranks).map_err(|want| InferError::Attribute {
         name: "equation",
-        got: format!("'{text}'"),
+        got: format!("`{text}`"),
         want,
     })?;
     let mut dims = Lengths::new();
@@ -222,7 +222,7 @@ fn gradients<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
             (0..b.x.len()).map(|slot| b.want(slot, || gradient(b, slot, &terms, &result, &free))).collect()
         }
         Err(want) => {
-            b.emit.fail(InferError::Attribute { name: "equation", got: format!("'{text}'"), want });
+            b.emit.fail(InferError::Attribute { name: "equation", got: format!("`{text}`"), want });
             Vec::new()
         }
     }
@@ -248,7 +248,7 @@ fn gradient<'e, 'g>(
         if target.contains(c) {
             // A diagonal: only where both subscripts agree.
             let Some(fresh) = free.next() else {
-                let got = format!("'{}'", b.node.str("equation").unwrap_or_default());
+                let got = format!("`{}`", b.node.str("equation").unwrap_or_default());
                 return e.fail(InferError::Attribute { name: "equation", got, want: "fewer letters".into() });
             };
             factors.push((delta(b, x, axis), vec![*c, *fresh]));
@@ -313,8 +313,8 @@ mod tests {
     #[test]
     fn wrong_equations_say_what_is_expected() {
         assert_eq!(parse("ij->ij", &[2, 2]), Err("2 terms".into()));
-        assert_eq!(parse("ij->ij", &[3]), Err("3 subscripts in 'ij'".into()));
-        assert_eq!(parse("i1->i", &[2]), Err("letters, not '1'".into()));
+        assert_eq!(parse("ij->ij", &[3]), Err("3 subscripts in `ij`".into()));
+        assert_eq!(parse("i1->i", &[2]), Err("letters, not `1`".into()));
         let result = Err("a result of different subscripts of the operands".into());
         assert_eq!(parse("ij->ii", &[2]), result);
         assert_eq!(parse("ij->ik", &[2]), result);

@@ -53,7 +53,7 @@ fn compute(a: &Args, log: &Array) -> Result<Array, EvalError> {
         "none" => Ok(Array::from_shape_vec(labels.shape(), losses)?),
         "sum" => Ok(ndarray::arr0(sum).into_dyn()),
         "mean" => Ok(ndarray::arr0(sum / total).into_dyn()),
-        other => invalid(format!("reduction '{other}'")),
+        other => invalid(format!("reduction `{other}`")),
     }
 }
 

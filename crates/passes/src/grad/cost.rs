@@ -57,11 +57,11 @@ impl Sum {
 /// Shapes that contradict each other.
 pub fn cost(gradient: &Gradient, bind: &BTreeMap<String, i64>) -> Result<Cost, lorac_ops::InferError> {
     let mut graph = gradient.graph.clone();
-    let contents = infer(&mut graph)?;
+    let shape_data = infer(&mut graph)?;
     let (mut forward, mut backward, mut kept) = (Sum::default(), Sum::default(), Sum::default());
     for (id, node) in graph.nodes() {
         let sum = if id.index() < gradient.forward { &mut forward } else { &mut backward };
-        sum.add(flops(&graph, &contents, node));
+        sum.add(flops(&graph, &shape_data, node));
     }
     let measures = |node: &Node| node.op.domain.is_empty() && ["Shape", "Size"].contains(&&*node.op.name);
     for (_, value) in graph.values() {
@@ -79,11 +79,11 @@ pub fn cost(gradient: &Gradient, bind: &BTreeMap<String, i64>) -> Result<Cost, l
     })
 }
 
-fn flops(graph: &Graph, contents: &ShapeData, node: &Node) -> Dim {
+fn flops(graph: &Graph, shape_data: &ShapeData, node: &Node) -> Dim {
     let Some(op) = find(&node.op) else { return Dim::Unknown };
     let input = |id: lorac_ir::ValueId| Input {
         fact: graph.fact(id),
-        content: contents.get(id).cloned(),
+        content: shape_data.get(id).cloned(),
         tensor: graph.weight(id),
     };
     let opset = graph.opsets.get(&node.op.domain).copied().unwrap_or(1);

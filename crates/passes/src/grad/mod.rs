@@ -69,8 +69,8 @@ pub const TARGET: &str = "target";
 /// Differentiates a model.
 ///
 /// # Errors
-/// Names that the model does not have, everything that no gradient passes, a loss that is no number or that depends on
-/// nothing that is asked for.
+/// Names that the model does not have, everything that no gradient passes, a loss that is not one number or that depends
+/// on nothing that is asked for.
 pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
     let mut fixed = model.graph.clone();
     fix(&mut fixed, &request.fix)?;
@@ -81,7 +81,9 @@ pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
     graph.set_outputs(vec![output]).map_err(|e| PassError::Unsuitable(e.to_string()))?;
     prepare(&mut graph, &[], &wrt)?;
     remove_dead(&mut graph)?;
-    let [output] = *graph.outputs() else { return Err(PassError::Unsuitable("the loss was lost".into())) };
+    let [output] = *graph.outputs() else {
+        return Err(PassError::Unsuitable("the loss is no longer an output".into()));
+    };
     let loss = match request.loss {
         Loss::Output(_) => output,
         Loss::CrossEntropy => cross_entropy(&mut graph, output, TARGET)?,
@@ -215,8 +217,8 @@ fn check_names(graph: &Graph, request: &Request, output: ValueId, wrt: &[ValueId
         needed.push(TARGET.into());
     }
     match needed.iter().find(|n| graph.find(n).is_some_and(|v| v != output || **n == TARGET)) {
-        Some(taken) => Err(PassError::Unsuitable(format!(
-            "the model has a value called `{taken}` already, which the result would call something else: rename it first"
+        Some(name) => Err(PassError::Unsuitable(format!(
+            "the model has a value called `{name}` already, which the result would call something else: rename it first"
         ))),
         None => Ok(()),
     }
@@ -224,12 +226,12 @@ fn check_names(graph: &Graph, request: &Request, output: ValueId, wrt: &[ValueId
 
 /// Gives loss and gradients their names and makes them the outputs.
 fn name_outputs(graph: &mut Graph, loss: ValueId, pairs: &[(ValueId, ValueId)]) -> Result<(), PassError> {
-    let wanted = std::iter::once((LOSS.to_string(), loss))
+    let named = std::iter::once((LOSS.to_string(), loss))
         .chain(pairs.iter().map(|(w, g)| (format!("grad.{}", graph.name_of(*w)), *g)))
         .collect::<Vec<_>>();
     let failed = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
     let mut outputs = Vec::new();
-    for (name, value) in wanted {
+    for (name, value) in named {
         // One value may be the gradient of several weights, and weights and inputs keep their names.
         let own = graph.producer(value).is_some() && !outputs.contains(&value);
         let id = if own {

@@ -64,8 +64,8 @@ impl Method for Full {
 fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
     if pattern.starts_with("role:") || pattern == "all-linear" {
         let targets = select(graph, &[pattern])?;
-        if let Some(part) = targets.iter().find(|t| t.slice.is_some()) {
-            let why = format!("it is a slice of `{}`, of which all is trained or nothing", part.weight_name);
+        if let Some(target) = targets.iter().find(|t| t.slice.is_some()) {
+            let why = format!("it is a slice of `{}`, of which all is trained or nothing", target.weight_name);
             return Err(NoMatches(vec![NoMatch::Syntax { pattern: pattern.to_string(), why }]));
         }
         return Ok(targets.iter().map(|t| t.weight).collect());

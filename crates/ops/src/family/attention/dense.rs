@@ -40,7 +40,7 @@ impl Dense<'_> {
         let scale = self.scale.unwrap_or(1.0 / (e as f64).sqrt());
         let sinks = self.sink.as_deref();
         if sinks.is_some_and(|v| v.len() != h) {
-            return invalid("one sink a head");
+            return invalid("one sink per head");
         }
         let zeros = |w: usize| Array::zeros(IxDyn(&[b, h, l, w]));
         let mut out = Computed { y: zeros(ev), raw: zeros(s), capped: zeros(s), biased: zeros(s), weights: zeros(s) };

@@ -261,7 +261,7 @@ fn eval(a: &Args) -> EvalResult {
         None => None,
     };
     if filled.as_ref().is_some_and(|n| n.len() != b) {
-        return invalid("nonpad_kv_seqlen takes one length a sequence");
+        return invalid("nonpad_kv_seqlen takes one length per sequence");
     }
     let causal = a.node.int("is_causal", 0) != 0;
     let past = a.opt(4).and_then(|p| p.shape().get(2)).map(|p| *p as i64);

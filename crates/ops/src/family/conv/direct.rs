@@ -178,7 +178,7 @@ pub(super) fn by_bias<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     b.gy.sum(&[&[0], space_axes(rank).as_slice()].concat(), false)
 }
 
-/// The gradient of a weight: products of `outer` (`[N,M,O..]`), one value a window, with what the windows see of
+/// The gradient of a weight: products of `outer` (`[N,M,O..]`), one value per window, with what the windows see of
 /// `inner` (`[N,C,..]`), group by group.
 pub(super) fn by_weight<'e, 'g>(
     outer: Val<'e, 'g>,

@@ -26,7 +26,7 @@ pub(in crate::family) enum Padding {
 
 /// Sizes beyond this are refused: products of two of them must fit an i64.
 const LIMIT: i64 = 1 << 30;
-/// More elements in a window than this are refused: gradients write them out.
+/// More elements in a window than this are refused: gradients unroll them.
 const ELEMENTS: i64 = 1 << 24;
 
 /// One attribute with a number for each axis, or the default.
@@ -110,18 +110,18 @@ impl Window {
         let (stride, extent) = (self.strides[axis], self.extent(axis));
         let Padding::Explicit(pads) = &self.padding else { return floor_div(len + Dim::Known(stride - 1), stride) };
         let (before, after) = pads[axis];
-        let room = len + Dim::Known(before + after - extent);
-        let (Dim::Known(len), Dim::Known(room), true) = (len, room, self.ceil) else {
-            if room.known().is_some_and(|n| n < 0) {
+        let slack = len + Dim::Known(before + after - extent);
+        let (Dim::Known(len), Dim::Known(slack), true) = (len, slack, self.ceil) else {
+            if slack.known().is_some_and(|n| n < 0) {
                 return Dim::Known(0);
             }
             // With a stride of one nothing hangs over.
             return match self.ceil && stride > 1 {
                 true => Dim::Unknown,
-                false => floor_div(room, stride) + Dim::Known(1),
+                false => floor_div(slack, stride) + Dim::Known(1),
             };
         };
-        let count = room.saturating_add(stride - 1).div_euclid(stride).saturating_add(1);
+        let count = slack.saturating_add(stride - 1).div_euclid(stride).saturating_add(1);
         // A window that would start behind the operand is none.
         let starts_behind = (count - 1).saturating_mul(stride) >= len.saturating_add(before);
         Dim::Known((count - i64::from(starts_behind)).max(0))

@@ -85,7 +85,7 @@ pub(super) const GATHER_ELEMENTS: Op = Op {
         each_element(x.shape(), index, axis, |row, at| y[IxDyn(at)] = x[IxDyn(row)])?;
         Ok(vec![y])
     },
-    // One index a row (a label) is a mask; several may repeat, and are summed.
+    // One index per row (a label) is a mask; several may repeat, and are summed.
     grad: Grad::rule(
         |b| {
             let (e, x, index) = (b.emit, b.x[0], b.x[1]);

@@ -16,7 +16,7 @@ fn reduction(node: &lorac_ir::Node) -> Result<fn(f64, f64) -> f64, EvalError> {
         Some("mul") => |old, new| old * new,
         Some("max") => f64::max,
         Some("min") => f64::min,
-        Some(other) => return invalid(format!("reduction '{other}'")),
+        Some(other) => return invalid(format!("reduction `{other}`")),
     })
 }
 

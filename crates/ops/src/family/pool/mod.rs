@@ -56,7 +56,7 @@ fn window(b: &Backward) -> Option<Window> {
     window_of(b.node).map_err(|e| b.emit.fail(e)).ok()
 }
 
-/// One result a window: `f` of the window's position, the row and channel, and the coordinates that it covers.
+/// One result per window: `f` of the window's position, the row and channel, and the coordinates that it covers.
 fn pool(a: &Args, mut f: impl FnMut(&Window, &[usize], (usize, usize), &[Vec<usize>]) -> f64) -> EvalResult {
     let window = window_of(a.node).map_err(unfit)?;
     let [n, channels, lens @ ..] = a.x(0)?.shape() else { return invalid("a pool takes rank 3 or more") };

@@ -30,11 +30,11 @@ fn steps(x: Val<'_, '_>, settings: &Settings) -> Result<i64, InferError> {
     let want = match dim {
         Dim::Known(n @ 1..=MAX_STEPS) => return Ok(n),
         Dim::Known(n) => format!(
-            "1 to {MAX_STEPS} steps along axis {axis}, not {n}: training unrolls the network, one copy a step; \
+            "1 to {MAX_STEPS} steps along axis {axis}, not {n}: training unrolls the network, one copy per step; \
              shorten the sequences"
         ),
         dim => format!(
-            "a known length of axis {axis}, not '{dim}': training unrolls the network, one copy a step; make that \
+            "a known length of axis {axis}, not `{dim}`: training unrolls the network, one copy per step; make that \
              dimension of the model's input a number (at most {MAX_STEPS})"
         ),
     };

@@ -51,13 +51,13 @@ pub(super) fn plan(node: &Node, dims: &[usize], asked: &Asked) -> Result<Vec<Sca
         }
         (None, Some(sizes)) => {
             fits(sizes.len(), "sizes")?;
-            let wanted = |axis: usize, size: i64| (size.max(0) as f64) / out[axis].len.max(1) as f64;
-            let scales: Vec<f64> = axes.iter().zip(sizes).map(|(axis, size)| wanted(*axis, *size)).collect();
+            let scale = |axis: usize, size: i64| (size.max(0) as f64) / out[axis].len.max(1) as f64;
+            let scales: Vec<f64> = axes.iter().zip(sizes).map(|(axis, size)| scale(*axis, *size)).collect();
             let common = match node.str("keep_aspect_ratio_policy").unwrap_or("stretch") {
                 "stretch" => None,
                 "not_larger" => scales.iter().copied().reduce(f64::min),
                 "not_smaller" => scales.iter().copied().reduce(f64::max),
-                other => return Err(format!("the policy '{other}'")),
+                other => return Err(format!("the policy `{other}`")),
             };
             for (i, axis) in axes.iter().enumerate() {
                 let s = &mut out[*axis];

@@ -115,7 +115,7 @@ fn at_run_time<'e, 'g>(b: &Backward<'e, 'g>, sampling: &Sampling, asked: &Asked)
     let (e, x, gy) = (b.emit, b.x[0], b.gy);
     let fail = |want: &str| e.fail(InferError::Operand { slot: 0, got: x.fact(), want: want.to_string() });
     if sampling.mode() == Mode::Cubic || sampling.antialias() || cropped(b.node) || !stretched(b.node) {
-        return fail("known lengths: cubic, antialiased and cropped sampling have weights too long to write out");
+        return fail("known lengths: cubic, antialiased and cropped sampling have weights too long to be constants");
     }
     let rank = x.rank();
     let axes = match axes(b.node, rank) {

@@ -263,7 +263,7 @@ fn eval(a: &Args) -> EvalResult {
     let lengths = a.ints(5)?;
     let total = a.ints(6)?.first().map_or(0, |t| *t as usize);
     if lengths.len() != b || lengths.iter().any(|n| *n < 0) {
-        return invalid("seqlens_k takes one length a sequence");
+        return invalid("seqlens_k takes one length per sequence");
     }
     // A first prompt holds all there is; else each sequence has so many tokens behind the new ones.
     let past = |n: usize| if total == l { 0 } else { (lengths[n] as usize + 1).saturating_sub(l) };

@@ -71,7 +71,7 @@ fn normalized(a: &Args, x: &Array) -> Result<Array, EvalError> {
     }
     let (gamma, beta) = (a.x(1)?, a.x(2)?);
     if gamma.shape() != [channels] || beta.shape() != [channels] {
-        return invalid("gamma and beta have one element a channel");
+        return invalid("gamma and beta have one element per channel");
     }
     let epsilon = f64::from(a.node.float("epsilon", 1e-5));
     let silu = a.node.int("activation", 0) == 1;
