@@ -10,9 +10,9 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("lorac-onnx", &["lorac-ir"]),
     ("lorac-passes", &["lorac-config", "lorac-ir", "lorac-ops"]),
     ("lorac-runtime", &["lorac-ir", "lorac-onnx"]),
-    ("lorac-models", &["lorac-ir", "lorac-ops"]),
+    ("lorac-models", &["lorac-config", "lorac-ir", "lorac-ops"]),
     ("lorac-data", &["lorac-config", "lorac-ir"]),
-    ("lorac-source", &[]),
+    ("lorac-source", &["lorac-config"]),
     ("lorac-train", &["lorac-config", "lorac-ir", "lorac-onnx", "lorac-passes", "lorac-data", "lorac-runtime"]),
     (
         "lorac",

@@ -2,6 +2,7 @@
 
 use crate::encoder::{Head, Layout, Positions, TokenTypes};
 use crate::{Fault, ModelError};
+use lorac_config::nearest;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -92,15 +93,9 @@ pub(crate) fn family(file: &Path, fields: &Map<String, Value>) -> Result<Family,
     found.map(|(_, family)| *family).ok_or_else(|| ModelError::UnknownType {
         file: file.into(),
         got: got.into(),
-        nearest: nearest(got).map(str::to_string),
+        nearest: nearest(got, model_types()).into_iter().next(),
         known: model_types().map(str::to_string).collect(),
     })
-}
-
-fn nearest(got: &str) -> Option<&'static str> {
-    let likeness = |name: &str| strsim::jaro_winkler(got, name);
-    let best = model_types().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    best.filter(|name| likeness(name) > 0.7)
 }
 
 #[cfg(test)]
@@ -114,7 +109,7 @@ mod tests {
         let want = "config.json: model_type `robberta` is not known, nearest is `roberta`; \
                     known: bert, camembert, distilbert, gpt2, llama, mistral, qwen2, roberta, xlm-roberta";
         assert_eq!(wrong.to_string(), want);
-        assert_eq!(nearest("t5"), None);
+        assert!(nearest("t5", model_types()).is_empty());
         assert!(model_types().is_sorted());
     }
 }

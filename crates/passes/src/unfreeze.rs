@@ -5,7 +5,7 @@ use lorac_ir::{Graph, ValueId};
 
 /// Makes each weight an input of the graph, to be trained as it is. Returns the inputs.
 pub fn unfreeze(graph: &mut Graph, weights: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
-    rewrite(graph, "full", |e| {
+    rewrite(graph, "unfreeze", |e| {
         let mut inputs = Vec::new();
         for &weight in weights {
             let (name, fact) = (e.graph().name_of(weight), e.graph().fact(weight));

@@ -8,11 +8,11 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use lorac_config::nearest;
 use tar::EntryType;
 use zip::ZipArchive;
 
 use super::SourceError;
-use super::error::nearest_names;
 use super::progress::{Counted, Progress, Work};
 
 /// What a path named.
@@ -59,7 +59,7 @@ pub(super) fn unpack(
             spec: spec.to_owned(),
             path: path.to_owned(),
             archive: archive.to_owned(),
-            nearest: nearest_names(path, names),
+            nearest: nearest(path, names),
         });
     }
     if let Some((entry, why)) = entries.iter().find_map(|e| e.refusal.filter(|_| wanted(&e.path)).map(|why| (e, why))) {

@@ -196,17 +196,3 @@ fn each<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 fn alike(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("; nearest: {}", names.join(", ")) }
 }
-
-/// Up to four of `names` that look like `wanted`, the likest first.
-pub(super) fn nearest_names<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let leaf = |path: &'a str| path.rsplit('/').next().unwrap_or(path);
-    let wanted_leaf = wanted.rsplit('/').next().unwrap_or(wanted);
-    let mut scored: Vec<(f64, &str)> = names
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(wanted, name).max(strsim::jaro_winkler(wanted_leaf, leaf(name))), name))
-        .filter(|(score, _)| *score > 0.8)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.dedup_by(|a, b| a.1 == b.1);
-    scored.into_iter().take(4).map(|(_, name)| name.to_owned()).collect()
-}

@@ -41,6 +41,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use lorac_config::nearest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,7 +50,6 @@ pub use hub::Hub;
 pub use progress::{Meter, Progress};
 pub use spec::{HubKind, Source};
 
-use error::nearest_names;
 use store::{Locked, Store};
 
 /// What exporters append to a model's name for the file with its weights.
@@ -241,5 +241,5 @@ fn siblings_like(path: &Path) -> Vec<String> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
     let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    nearest_names(&name.to_string_lossy(), names.iter().map(String::as_str))
+    nearest(&name.to_string_lossy(), &names)
 }
