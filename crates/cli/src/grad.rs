@@ -29,7 +29,7 @@ struct Summary {
     trained: Vec<String>,
     parameters: usize,
     unreached: Vec<String>,
-    operators_on_the_path: BTreeMap<String, usize>,
+    active_operators: BTreeMap<String, usize>,
     #[serde(flatten)]
     cost: Cost,
 }
@@ -101,7 +101,7 @@ fn summary(gradient: Gradient, cost: Cost, wrote: PathBuf) -> Summary {
         trained: gradient.trained,
         parameters: gradient.parameters,
         unreached: gradient.unreached,
-        operators_on_the_path: gradient.path,
+        active_operators: gradient.active_operators,
         cost,
     }
 }
@@ -112,7 +112,7 @@ fn print(s: Summary, format: Format) -> Result<(), Error> {
     }
     let list = |items: Vec<String>| items.join(", ");
     let inputs = s.inputs.iter().map(|(n, f)| format!("{n}: {f}")).collect();
-    let path = s.operators_on_the_path.iter().map(|(o, n)| format!("{o} x{n}")).collect();
+    let active = s.active_operators.iter().map(|(o, n)| format!("{o} x{n}")).collect();
     let mut out = format!("inputs            {}\n", list(inputs));
     out += &format!("gradients         {} of {} parameters\n", s.trained.len(), s.parameters);
     if !s.unreached.is_empty() {
@@ -121,7 +121,7 @@ fn print(s: Summary, format: Format) -> Result<(), Error> {
         let more = if s.unreached.len() > SHOWN { ", ..." } else { "" };
         out += &format!("not reached       {}: {}{more}\n", s.unreached.len(), list(shown));
     }
-    out += &format!("on the path       {}\n", list(path));
+    out += &format!("active nodes      {}\n", list(active));
     let c = &s.cost;
     for (what, amount, unit) in [
         ("forward", &c.flops_forward, "FLOP"),

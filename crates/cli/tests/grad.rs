@@ -161,7 +161,7 @@ fn a_program_differentiates_a_file_with_an_operator_of_its_own() {
     let request =
         Request { wrt: vec!["fc.w".into()], loss: Loss::Output("total".into()), output: None, fix: Default::default() };
     let found = lorac::grad::grad(&model, &request).expect("differentiates");
-    assert_eq!(found.path.get("own.Square"), Some(&1), "{:?}", found.path);
+    assert_eq!(found.active_operators.get("own.Square"), Some(&1), "{:?}", found.active_operators);
     assert!(found.graph.opsets.contains_key("own"), "{:?}", found.graph.opsets);
     let x = Array::from_shape_vec(vec![1, 2], vec![1.0, -1.0]).expect("an array");
     let results = evaluate(&found.graph, &[("x", x)]).expect("evaluates");

@@ -7,7 +7,7 @@ use lorac_ops::Val;
 
 /// Lets every CumSum of i64 run in i32. Returns how many there were.
 pub fn cumsum_to_i32(graph: &mut Graph) -> Result<usize, PassError> {
-    rewrite(graph, "narrow", |e| {
+    rewrite(graph, "cumsum_to_i32", |e| {
         let mut count = 0;
         for (id, node) in e.graph().nodes() {
             let [Some(x), Some(axis)] = node.inputs.as_slice() else { continue };

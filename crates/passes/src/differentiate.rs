@@ -137,7 +137,7 @@ fn active_between(graph: &Graph, loss: ValueId, active: &HashSet<ValueId>) -> Ve
     topological_order(graph).into_iter().filter(|id| on.contains(id)).collect()
 }
 
-/// Names what on the path cannot be differentiated: every operator with its reason, and the first of its nodes.
+/// Names the active nodes that cannot be differentiated: every operator with its reason, and the first of its nodes.
 fn check(e: &Emit, between: &[NodeId], active: &HashSet<ValueId>) -> Result<(), PassError> {
     let nodes = between.iter().filter_map(|id| e.graph().node(*id));
     report(e.graph(), nodes.filter_map(|node| Some((node, why_not_differentiable(e, node, active)?))))
@@ -161,7 +161,7 @@ fn report<'g>(graph: &Graph, nodes: impl Iterator<Item = (&'g Node, String)>) ->
     if wrong.is_empty() { Ok(()) } else { Err(PassError::NoGradient(wrong.into_iter().map(one).collect())) }
 }
 
-/// Why a node on the path cannot be differentiated.
+/// Why an active node cannot be differentiated.
 fn why_not_differentiable(e: &Emit, node: &Node, active: &HashSet<ValueId>) -> Option<String> {
     let graph = e.graph();
     if node.bodies().next().is_some() {

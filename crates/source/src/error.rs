@@ -125,9 +125,9 @@ pub enum SourceError {
         reason: String,
     },
 
-    /// The content is not what the pipeline pinned.
+    /// The content is not what was expected.
     #[error(
-        "`{spec}` has another sha256 than the pipeline pins, so it was not used\n  expected {want}\n  found    {got}\n  in       {}\n  if the content is meant to be new, write the new sha256 into the pipeline; if it may be damaged, remove that path and run again",
+        "`{spec}` has another sha256 than the expected one, so it was not used\n  expected {want}\n  found    {got}\n  in       {}\n  if the content is meant to be new, expect the new sha256; if it may be damaged, remove that path and run again",
         .path.display()
     )]
     Sha256Mismatch {

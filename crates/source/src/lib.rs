@@ -60,7 +60,7 @@ const EXTERNAL_DATA_SUFFIXES: [&str; 2] = ["_data", ".data"];
 pub struct Resolver {
     /// The cache's root, absolute.
     pub cache: PathBuf,
-    /// Where relative paths are looked for first: the pipeline's folder.
+    /// Where relative paths are looked for first.
     pub base: PathBuf,
     /// Use only what is cached; never run pip, never ask a server.
     pub offline: bool,

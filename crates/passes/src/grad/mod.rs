@@ -58,7 +58,7 @@ pub struct Gradient {
     /// Elements of everything that has a gradient.
     pub parameters: usize,
     /// Operators that a gradient passes, and how often.
-    pub path: BTreeMap<String, usize>,
+    pub active_operators: BTreeMap<String, usize>,
     /// Ids of nodes below this are of the forward pass.
     forward: usize,
 }
@@ -95,9 +95,9 @@ pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
     };
     expose_layer_norm_stats(&mut graph)?;
     let passed = active_nodes(&graph, loss, &wrt);
-    let mut path = BTreeMap::new();
+    let mut active_operators = BTreeMap::new();
     for node in passed.iter().filter_map(|id| graph.node(*id)) {
-        *path.entry(node.op.to_string()).or_insert(0) += 1;
+        *active_operators.entry(node.op.to_string()).or_insert(0) += 1;
     }
     let forward = graph.node_bound();
     let grads = gradients(&mut graph, loss, &wrt)?;
@@ -112,7 +112,7 @@ pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
     remove_dead(&mut graph)?;
     drop_unused(&mut graph)?;
     lorac_ops::infer(&mut graph)?;
-    Ok(Gradient { graph, trained: names, unreached, parameters, path, forward })
+    Ok(Gradient { graph, trained: names, unreached, parameters, active_operators, forward })
 }
 
 /// The real weights and inputs that were asked for. Where nothing was named: every float weight but single numbers in
