@@ -110,7 +110,7 @@ fn a_perplexity_that_is_too_high_and_a_matrix_with_two_branches_are_named() {
     let outcome = go(&["train.steps=1", "metrics.perplexity.max=1.5"]).unwrap_or_else(|e| panic!("{e}"));
     assert!(outcome.gates.len() == 1 && outcome.gates[0].contains("metrics.perplexity.max 1.5"));
     let error = go(&["adapt.1.lora.targets=[all-linear]"]).expect_err("twice").to_string();
-    assert!(error.contains("target::twice") && error.contains("`role:query`, and by `all-linear`"), "{error}");
+    assert!(error.contains("target::twice") && error.contains("`role:query` and by `all-linear`"), "{error}");
 }
 
 /// Query and value of GPT-2's fused matrices, each with a rank and a scale of its own: the keys stay to the byte, and
