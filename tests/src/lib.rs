@@ -5,7 +5,7 @@
 //! | tier | what is in it | what it needs |
 //! |---|---|---|
 //! | unit | `cargo test --workspace --lib`: what stands beside the code. Trainings run on a faked program (`lorac-train`'s `testing`), hubs on a server of the test's own | nothing: no network, no engine, no Python; seconds |
-//! | offline | `cargo test` of `lorac-ops`, `lorac-passes`, `lorac-onnx`, `lorac-models`, `lorac-data`; here `cases`, `architecture`, `biases`, `cuda`, `independent_reader`, `roles` | nothing but more time |
+//! | offline | `cargo test` of `lorac-ops`, `lorac-passes`, `lorac-onnx`, `lorac-models`, `lorac-data`; here `cases`, `architecture`, `cuda`, `independent_reader`, `methods`, `roles` | nothing but more time |
 //! | engines | [`engines`], [`onnxruntime`], and the tests of `lorac-runtime`: what an engine computes, against f64, PyTorch, PEFT and the other engine | the embedded engine, which is compiled in, and [`ONNXRUNTIME`], [`OLDEST`] and [`NEWEST`] |
 //! | packages | [`package`], [`model`], the pipelines and the tests of `lorac-cli`: models and data that people ship | their packages |
 //! | browser | `report` | a Chromium on the path, or where `LORAC_BROWSER` says |
