@@ -72,7 +72,7 @@ pub struct Training {
 /// A graph after a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Emitted<'a> {
-    /// The graph that is built: `adapted`, `trained`, `eval`, `step`, `grad`.
+    /// The graph that is built: `adapted`, `trained`, `eval`, `step`.
     pub program: &'static str,
     /// The stage's number, from 1.
     pub number: usize,
