@@ -137,7 +137,7 @@ fn one(view: &TensorView) -> Truth {
     Truth { integers: view.dtype() == Dtype::I64, array }
 }
 
-/// The largest difference of two elements; infinite where shapes differ or one of the two is no number.
+/// The largest difference of two elements; infinite where shapes differ or one of the two is NaN.
 pub fn largest_difference(got: &Array, want: &Array) -> f64 {
     if got.shape() != want.shape() {
         return f64::INFINITY;

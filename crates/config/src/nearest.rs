@@ -16,11 +16,11 @@ const SHOWN: usize = 3;
 /// Up to three of `known`, the most alike first. Letter case, surrounding spaces and the `*` of a pattern do not count, a
 /// last part of a dotted or slashed name stands for the whole one, and the word itself is never its own nearest.
 pub fn nearest<S: AsRef<str>>(word: &str, known: impl IntoIterator<Item = S>) -> Vec<String> {
-    let wanted = folded(word);
+    let typed = folded(word);
     let mut scored: Vec<(u64, String)> = known
         .into_iter()
         .filter(|name| name.as_ref() != word)
-        .map(|name| ((likeness(&wanted, &folded(name.as_ref())) * 1e9) as u64, name.as_ref().to_string()))
+        .map(|name| ((likeness(&typed, &folded(name.as_ref())) * 1e9) as u64, name.as_ref().to_string()))
         .filter(|(score, _)| *score >= (LEAST * 1e9) as u64)
         .collect();
     scored.sort_by(|a, b| (Reverse(a.0), &a.1).cmp(&(Reverse(b.0), &b.1)));
@@ -29,10 +29,10 @@ pub fn nearest<S: AsRef<str>>(word: &str, known: impl IntoIterator<Item = S>) ->
 }
 
 /// Between 0 and 1. Transposed and missing letters are the common slips; a common beginning counts for more.
-fn likeness(wanted: &str, name: &str) -> f64 {
+fn likeness(typed: &str, name: &str) -> f64 {
     let alike = |a: &str, b: &str| normalized_damerau_levenshtein(a, b).max(jaro_winkler(a, b) - 0.15);
-    let parts = name.split(['/', '.']).map(|part| alike(wanted, part));
-    parts.fold(alike(wanted, name), f64::max)
+    let parts = name.split(['/', '.']).map(|part| alike(typed, part));
+    parts.fold(alike(typed, name), f64::max)
 }
 
 fn folded(name: &str) -> String {

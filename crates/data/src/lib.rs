@@ -1,6 +1,6 @@
 //! Labelled text on its way to a training step: readers, tokenizing, batching, sampling.
 //!
-//! A file's [`Format`] iterates over its rows. [`rows()`] keeps those that are wanted, with the columns that are needed, and
+//! A file's [`Format`] iterates over its rows. [`rows()`] keeps those that are selected, with the columns that are needed, and
 //! [`Labels`] and [`Row::number`] say what their cells mean. Rows are shuffled and cut ([`select`]) and encoded
 //! ([`Inputs`]) as [`Example`]s: named fields, a target being one more of them. A [`Dataset`] makes [`Batch`]es of them,
 //! which are named tensors, in the seeded order of a [`Sampler`]. Every step is deterministic: the same files, settings

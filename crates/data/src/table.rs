@@ -1,4 +1,4 @@
-//! The rows and columns that are wanted of a file, whatever its format.
+//! The rows and columns that are selected of a file, whatever its format.
 
 use crate::error::DataError;
 use crate::filter::Filter;

@@ -43,7 +43,7 @@ pub struct Difference {
     pub nan: bool,
 }
 
-/// The difference between the outputs that both programs have, over all batches. A NaN that both have is no difference,
+/// The difference between the outputs that both programs have, over all batches. A NaN that both have does not count,
 /// unless there is a `base` that does not have it: then both are equally broken.
 pub fn difference(
     left: &mut dyn Program,

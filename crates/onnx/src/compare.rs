@@ -152,7 +152,7 @@ impl Sides<'_> {
         };
         let rest = |message: &Field| -> Vec<u8> {
             let mut kept = Vec::new();
-            // What follows a malformed field is no difference that could be named.
+            // What follows a malformed field cannot be named.
             _ = message.put_without(&mut kept, data);
             kept
         };

@@ -69,7 +69,7 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
         let gxs = apply_rule(e, node, gys.clone(), wants).unwrap_or_default();
         let own = node.inputs.iter().copied().zip(gxs);
         let gxs = own.chain(straight_through_grads(e, node, gys.first().copied().flatten()));
-        // What a failed rule leaves is no gradient: nodes upstream would be blamed for it.
+        // What a failed rule leaves is not a gradient: nodes upstream would be blamed for it.
         if let Some(why) = e.take_error() {
             failed.push((node, why.to_string()));
             continue;

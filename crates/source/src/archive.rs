@@ -49,11 +49,11 @@ pub(super) fn unpack(
         Ok(())
     })?;
     let file = entries.iter().any(|entry| !path.is_empty() && entry.path == path);
-    let wanted = |name: &str| match file {
+    let selected = |name: &str| match file {
         true => name == path || is_external_data(path, name),
         false => !name.is_empty() && (path.is_empty() || below(path, name)),
     };
-    if !entries.iter().any(|entry| wanted(&entry.path)) {
+    if !entries.iter().any(|entry| selected(&entry.path)) {
         let names = entries.iter().flat_map(|entry| prefixes(&entry.path));
         return Err(SourceError::NoSuchEntry {
             spec: spec.to_owned(),
@@ -62,14 +62,15 @@ pub(super) fn unpack(
             nearest: nearest(path, names),
         });
     }
-    if let Some((entry, why)) = entries.iter().find_map(|e| e.refusal.filter(|_| wanted(&e.path)).map(|why| (e, why))) {
+    if let Some((entry, why)) = entries.iter().find_map(|e| e.refusal.filter(|_| selected(&e.path)).map(|why| (e, why)))
+    {
         return Err(unsafe_entry(archive, &entry.path, why));
     }
 
-    let total = entries.iter().filter(|entry| wanted(&entry.path)).map(|entry| entry.size).sum();
+    let total = entries.iter().filter(|entry| selected(&entry.path)).map(|entry| entry.size).sum();
     let work = Work::begin(progress, &format!("unpacking {spec}"));
     let mut done = 0;
-    each_entry(archive, &mut |entry, content| match wanted(&entry.path) {
+    each_entry(archive, &mut |entry, content| match selected(&entry.path) {
         true => sink(&entry.path, &mut Counted { content, work: &work, done: &mut done, total }),
         false => Ok(()),
     })?;

@@ -76,7 +76,7 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
     // Before 1.27 folding cannot be limited.
     let disabled = if engine.loaded.minor < 27 { "ConstantFolding" } else { "" };
     match attempt(disabled) {
-        // Messages of versions differ, so any failure is tried again without what could have wanted a weight's data.
+        // Messages of versions differ, so any failure is tried again without what could have asked for a weight's data.
         Err(first) if !lent.is_empty() => attempt(READERS).map_err(|_| first),
         result => result,
     }
