@@ -1,10 +1,11 @@
 //! Axes where opset 12 has them, for what is appended to a model that old.
 
 use crate::PassError;
+use crate::upgrade::AXES_SINCE_13;
 use lorac_ir::{Attr, Graph, Patch, Tensor};
 
-/// Turns the axes of every `Unsqueeze` and `ReduceSum` from an operand into an attribute, as before opset 13. Returns how
-/// many there were.
+/// Turns the axes of every `Squeeze`, `Unsqueeze` and `ReduceSum` of a graph of opset 13 from an operand into an attribute,
+/// as before that. Returns how many there were.
 ///
 /// # Errors
 /// Axes that are not constant.
@@ -12,7 +13,7 @@ pub fn axes_as_attributes(graph: &mut Graph) -> Result<usize, PassError> {
     let mut patch = Patch::new(graph, "axes");
     let mut count = 0;
     for (id, node) in graph.nodes() {
-        let Some(axes) = node.input(1).filter(|_| matches!(&*node.op.name, "Unsqueeze" | "ReduceSum")) else {
+        let Some(axes) = node.input(1).filter(|_| AXES_SINCE_13.contains(&&*node.op.name)) else {
             continue;
         };
         let Some(axes) = graph.weight(axes).and_then(Tensor::to_i64) else {

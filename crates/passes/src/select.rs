@@ -138,6 +138,12 @@ pub enum NoMatch {
     },
 }
 
+impl From<NoMatch> for NoMatches {
+    fn from(one: NoMatch) -> NoMatches {
+        NoMatches(vec![one])
+    }
+}
+
 impl NoMatch {
     /// Stable name of the fault.
     pub fn code(&self) -> &'static str {
@@ -233,6 +239,24 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
         }
     }
     Ok(targets)
+}
+
+/// What a pattern picks of named things: the one of this name, or those that it fits as a glob. `what` says what they are.
+///
+/// # Errors
+/// A pattern that is not valid, or that picks nothing.
+pub(crate) fn pick<T: Copy>(what: &'static str, pattern: &str, all: &[(T, &str)]) -> Result<Vec<T>, NoMatch> {
+    if let Some((exact, _)) = all.iter().find(|(_, name)| *name == pattern) {
+        return Ok(vec![*exact]);
+    }
+    let syntax = |e: globset::Error| NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() };
+    let glob = GlobBuilder::new(pattern).build().map_err(syntax)?.compile_matcher();
+    let found: Vec<T> = all.iter().filter(|(_, name)| glob.is_match(name)).map(|(item, _)| *item).collect();
+    if found.is_empty() {
+        let nearest = nearest(pattern, all.iter().map(|(_, name)| name));
+        return Err(NoMatch::Nothing { what, pattern: pattern.to_string(), nearest });
+    }
+    Ok(found)
 }
 
 /// The role that a pattern names, where the matrix has others of an attention beside.

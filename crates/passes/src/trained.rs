@@ -1,8 +1,7 @@
 //! What is to be trained, named by patterns over weights and inputs.
 
 use crate::PassError;
-use globset::GlobBuilder;
-use lorac_config::nearest;
+use crate::select::pick;
 use lorac_ir::{Def, Graph, ValueId};
 use std::collections::BTreeSet;
 
@@ -12,45 +11,24 @@ use std::collections::BTreeSet;
 /// # Errors
 /// Every pattern that names nothing, with the nearest names; patterns that name integers only.
 pub fn trained(graph: &Graph, patterns: &[String]) -> Result<Vec<ValueId>, PassError> {
-    let all: Vec<(ValueId, &str, bool)> = graph
-        .values()
-        .filter(|(_, v)| !matches!(v.def, Def::Output(..)))
-        .map(|(id, v)| (id, &*v.name, v.fact.dtype.is_float()))
-        .collect();
+    let values = graph.values().filter(|(_, v)| !matches!(v.def, Def::Output(..)));
+    let all: Vec<(ValueId, &str)> = values.map(|(id, v)| (id, &*v.name)).collect();
+    let is_float = |id: &ValueId| graph.fact(*id).dtype.is_float();
     let (mut picked, mut unknown, mut integers) = (BTreeSet::new(), Vec::new(), Vec::new());
     for pattern in patterns {
-        let exact = all.iter().find(|(_, name, _)| name == pattern);
-        let matches: Vec<&(ValueId, &str, bool)> = match (exact, GlobBuilder::new(pattern).build()) {
-            (Some(one), _) => vec![one],
-            (None, Ok(glob)) => {
-                let glob = glob.compile_matcher();
-                all.iter().filter(|(_, name, _)| glob.is_match(name)).collect()
+        match pick("weight and no input", pattern, &all) {
+            Err(e) => unknown.push(e.to_string()),
+            Ok(found) if !found.iter().any(is_float) => {
+                integers.extend(found.iter().map(|v| format!("`{}` {}", graph.name_of(*v), graph.fact(*v))));
             }
-            (None, Err(e)) => {
-                unknown.push(format!("`{pattern}` is not a valid pattern: {}", e.kind()));
-                continue;
-            }
-        };
-        let floats: Vec<ValueId> = matches.iter().filter(|m| m.2).map(|m| m.0).collect();
-        if matches.is_empty() {
-            let nearest = nearest_text(pattern, all.iter().filter(|m| m.2).map(|m| m.1));
-            unknown.push(format!("`{pattern}` matches no weight and no input{nearest}"));
-        } else if floats.is_empty() {
-            integers.extend(matches.iter().map(|m| format!("`{}` {}", m.1, graph.fact(m.0))));
+            Ok(found) => picked.extend(found.into_iter().filter(is_float)),
         }
-        picked.extend(floats);
     }
     match (unknown.is_empty(), integers.is_empty()) {
         (false, _) => Err(PassError::Unsuitable(unknown.join("; "))),
         (_, false) => Err(PassError::NotFloat(integers)),
         _ => Ok(picked.into_iter().collect()),
     }
-}
-
-/// `; nearest: a, b, c`.
-fn nearest_text<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let names = nearest(pattern, names);
-    if names.is_empty() { String::new() } else { format!("; nearest: {}", names.join(", ")) }
 }
 
 #[cfg(test)]

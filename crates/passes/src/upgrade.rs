@@ -10,6 +10,9 @@ use lorac_ir::{Attr, Attrs, Graph, Node, NodeId, Patch, Tensor, ValueId};
 /// The opset that rules and lowerings may assume at least.
 pub const OPSET: i64 = 18;
 
+/// Operators whose axes are an operand since opset 13; those of all other reductions are since 18.
+pub(crate) const AXES_SINCE_13: [&str; 3] = ["Squeeze", "Unsqueeze", "ReduceSum"];
+
 /// Raises the standard operator set of a graph, and of the graphs inside its nodes, to [`OPSET`]. A graph that is there
 /// or beyond stays as it is. Returns how many nodes were written anew.
 ///
@@ -60,9 +63,7 @@ fn operands(graph: &mut Graph, from: i64) -> Result<usize, PassError> {
 fn renew(graph: &Graph, node: &Node, from: i64, patch: &mut Patch) -> Option<New> {
     let mut new = New { inputs: node.inputs.clone(), attrs: node.attrs.clone(), outputs: node.outputs.len() };
     match &*node.op.name {
-        // In 13 for these three, in 18 for all other reductions.
-        "Squeeze" | "Unsqueeze" => operand(&mut new, "axes", patch)?,
-        name if name.starts_with("Reduce") => operand(&mut new, "axes", patch)?,
+        name if AXES_SINCE_13.contains(&name) || name.starts_with("Reduce") => operand(&mut new, "axes", patch)?,
         "Split" if node.attrs.contains_key("split") => operand(&mut new, "split", patch)?,
         "Split" if node.input(1).is_none() && !node.attrs.contains_key("num_outputs") => {
             new.attrs.insert("num_outputs".into(), Attr::Int(node.outputs.len() as i64));

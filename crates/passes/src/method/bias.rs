@@ -1,14 +1,13 @@
 //! BitFit (Ben Zaken et al. 2022): the biases are trained, everything else stays.
 
 use super::{Delta, Inserted, Method, Use};
-use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target};
+use crate::select::pick;
+use crate::{FoldError, NoMatches, ParamValues, PassError, Target};
 use bytes::Bytes;
-use globset::GlobBuilder;
-use lorac_config::{Check, Problems, nearest};
+use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Node, Tensor, ValueId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The biases alone (BitFit, Ben Zaken et al. 2022)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,30 +37,8 @@ impl Method for Bias {
     }
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
-        let all: Vec<(ValueId, String)> = biases(graph).map(|v| (v, graph.name_of(v))).collect();
-        let (mut picked, mut wrong): (BTreeMap<ValueId, &str>, Vec<NoMatch>) = Default::default();
-        for pattern in &self.targets {
-            let glob = match GlobBuilder::new(pattern).build() {
-                Ok(glob) => glob.compile_matcher(),
-                Err(e) => {
-                    wrong.push(NoMatch::Syntax { pattern: pattern.clone(), why: e.kind().to_string() });
-                    continue;
-                }
-            };
-            let fits: Vec<ValueId> =
-                all.iter().filter(|(_, n)| n == pattern || glob.is_match(n)).map(|(v, _)| *v).collect();
-            if fits.is_empty() {
-                let nearest = nearest(pattern, all.iter().map(|(_, name)| name));
-                wrong.push(NoMatch::Nothing { what: "bias", pattern: pattern.clone(), nearest });
-            }
-            fits.into_iter().for_each(|v| _ = picked.entry(v).or_insert(pattern));
-        }
-        if !wrong.is_empty() {
-            return Err(NoMatches(wrong));
-        }
-        let target =
-            |(v, _): &(ValueId, String)| Some(Target::of_weight(graph, *v, BTreeSet::new(), picked.get(v).copied()?));
-        Ok(all.iter().filter_map(target).collect())
+        let biases: Vec<(ValueId, &str)> = biases(graph).collect();
+        Target::of_patterns(graph, &self.targets, |pattern| Ok(pick("bias", pattern, &biases)?))
     }
 
     fn insert(&self, graph: &mut Graph, targets: &[Target], _: Use) -> Result<Inserted, PassError> {
@@ -75,10 +52,11 @@ impl Method for Bias {
 
 /// Vectors that are added to activations, or that an operator takes for its bias. One number alone is the epsilon of a
 /// norm rather than a bias.
-fn biases(graph: &Graph) -> impl Iterator<Item = ValueId> {
+fn biases(graph: &Graph) -> impl Iterator<Item = (ValueId, &str)> {
     let vectors = graph.weights().filter(|(_, _, t)| t.dims().len() == 1 && t.len() > 1 && t.dtype().is_float());
     let adds = |graph: &Graph, u: &lorac_ir::Use| graph.node(u.node).is_some_and(|n| is_bias(graph, n, u.slot));
-    vectors.filter(move |(_, value, _)| value.uses().iter().any(|u| adds(graph, u))).map(|(v, _, _)| v)
+    let biases = vectors.filter(move |(_, value, _)| value.uses().iter().any(|u| adds(graph, u)));
+    biases.map(|(weight, value, _)| (weight, &*value.name))
 }
 
 /// Whether a node takes this operand for a bias.

@@ -1,14 +1,13 @@
 //! Full fine-tuning: weights trained as they are.
 
 use super::{Delta, Inserted, Method, Use};
-use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target, roles, select};
+use crate::select::pick;
+use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target, select};
 use bytes::Bytes;
-use globset::GlobBuilder;
-use lorac_config::{Check, Problems, nearest};
+use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Weights trained as they are: full fine-tuning of what is named
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,22 +31,7 @@ impl Method for Full {
     }
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
-        let (mut picked, mut wrong): (BTreeMap<ValueId, &str>, Vec<NoMatch>) = Default::default();
-        for pattern in &self.targets {
-            match matching(graph, pattern) {
-                Ok(weights) => weights.into_iter().for_each(|w| _ = picked.entry(w).or_insert(pattern)),
-                Err(e) => wrong.extend(e.0),
-            }
-        }
-        if !wrong.is_empty() {
-            return Err(NoMatches(wrong));
-        }
-        let known = roles(graph);
-        let target = |(v, _, _)| {
-            let roles = known.get(&v).cloned().unwrap_or_default();
-            Some(Target::of_weight(graph, v, roles, picked.get(&v).copied()?))
-        };
-        Ok(graph.weights().filter_map(target).collect())
+        Target::of_patterns(graph, &self.targets, |pattern| matching(graph, pattern))
     }
 
     fn insert(&self, graph: &mut Graph, targets: &[Target], _: Use) -> Result<Inserted, PassError> {
@@ -70,16 +54,10 @@ fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
         }
         return Ok(targets.iter().map(|t| t.weight).collect());
     }
-    let syntax = |e: globset::Error| NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() };
-    let glob = GlobBuilder::new(pattern).build().map_err(|e| NoMatches(vec![syntax(e)]))?.compile_matcher();
-    let floats = || graph.weights().filter(|(_, _, t)| t.dtype().is_float());
-    let fits = floats().filter(|(_, v, t)| &*v.name == pattern || (t.len() > 1 && glob.is_match(&*v.name)));
-    let found: Vec<ValueId> = fits.map(|(v, _, _)| v).collect();
-    if found.is_empty() {
-        let nearest = nearest(pattern, floats().filter(|w| w.2.len() > 1).map(|w| w.1.name.to_string()));
-        return Err(NoMatches(vec![NoMatch::Nothing { what: "weight", pattern: pattern.to_string(), nearest }]));
-    }
-    Ok(found)
+    let named = |value: &lorac_ir::Value, t: &Tensor| t.len() > 1 || &*value.name == pattern;
+    let floats = graph.weights().filter(|(_, value, t)| t.dtype().is_float() && named(value, t));
+    let floats: Vec<(ValueId, &str)> = floats.map(|(weight, value, _)| (weight, &*value.name)).collect();
+    Ok(pick("weight", pattern, &floats)?)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Weights trained as they are: what methods without factors share.
 
 use super::{Delta, DeltaForm, Inserted};
-use crate::{FoldError, Group, Init, Param, ParamValues, PassError, Role, Target, fold_values, unfreeze};
+use crate::{
+    FoldError, Group, Init, NoMatch, NoMatches, Param, ParamValues, PassError, Role, Target, fold_values, roles,
+    unfreeze,
+};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor, ValueId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Target {
     /// A weight as a whole, whatever reads it.
@@ -18,6 +21,35 @@ impl Target {
             roles,
             pattern: pattern.to_string(),
         }
+    }
+}
+
+impl Target {
+    /// The weights that patterns pick, each whole and once, in the model's order. `matching` says which ones a pattern does.
+    ///
+    /// # Errors
+    /// Every pattern that picks nothing.
+    pub fn of_patterns(
+        graph: &Graph,
+        patterns: &[String],
+        matching: impl Fn(&str) -> Result<Vec<ValueId>, NoMatches>,
+    ) -> Result<Vec<Target>, NoMatches> {
+        let (mut picked, mut wrong): (BTreeMap<ValueId, &str>, Vec<NoMatch>) = Default::default();
+        for pattern in patterns {
+            match matching(pattern) {
+                Ok(weights) => weights.into_iter().for_each(|w| _ = picked.entry(w).or_insert(pattern)),
+                Err(e) => wrong.extend(e.0),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(NoMatches(wrong));
+        }
+        let known = roles(graph);
+        let target = |(weight, _, _)| {
+            let roles = known.get(&weight).cloned().unwrap_or_default();
+            Some(Target::of_weight(graph, weight, roles, picked.get(&weight).copied()?))
+        };
+        Ok(graph.weights().filter_map(target).collect())
     }
 }
 
