@@ -55,6 +55,10 @@ pub(super) fn error(error: &Error, format: Format) {
             }
         }
     }
+    // Of the others the message is all there is to say.
+    if error.code().contains("::") {
+        eprintln!("for more: lorac explain {}", error.code());
+    }
 }
 
 pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(), Error> {

@@ -41,7 +41,17 @@ fn a_misspelt_key() {
     let path = folder.path().join("p.yaml");
     std::fs::write(&path, text.replace("epochs:", "epoch:")).expect("writes");
     let path = path.to_str().expect("UTF-8");
-    fails(&[path], 2, &["pipeline::unknown_key", "unknown key `epoch`", "nearest: epochs", "p.yaml:"]);
+    fails(
+        &[path],
+        2,
+        &[
+            "pipeline::unknown_key",
+            "unknown key `epoch`",
+            "nearest: epochs",
+            "p.yaml:",
+            "lorac explain pipeline::unknown_key",
+        ],
+    );
 }
 
 #[test]
