@@ -15,6 +15,7 @@
 //! `doctor` need that pip, and no index. A test that lacks an engine or a package fails and names it: `this test needs ..`.
 //! Without a browser its test is skipped, and says so: `skipped: needs ..`.
 
+pub mod border;
 pub mod browser;
 pub mod equivalence;
 pub mod golden;
