@@ -34,7 +34,7 @@ impl<'e, 'g> LossTerms<'e, 'g> {
 pub fn cross_entropy_terms<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<LossTerms<'e, 'g>, PassError> {
     let labels = logits.emit().input(labels, Fact::new(DType::I64, rows(logits)?));
     let (picked, weight) = picked(logits, labels);
-    Ok(LossTerms { sum: -total(picked * weight), count: total(weight) })
+    Ok(LossTerms { sum: -total(picked), count: total(weight) })
 }
 
 /// Cross-entropy of `logits` `[batch, sequence, vocabulary]` against the token that follows, from a new input `labels`
@@ -53,7 +53,7 @@ pub fn next_token_terms<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<Los
     let turned = [slice(labels, 1, i64::MAX), slice(labels, 0, 1)];
     let (picked, weight) = picked(logits, e.op("Concat", &turned, &[("axis", 1i64.into())]));
     let (picked, weight) = (slice(picked, 0, -1), slice(weight, 0, -1));
-    Ok(LossTerms { sum: -total(picked * weight), count: total(weight) })
+    Ok(LossTerms { sum: -total(picked), count: total(weight) })
 }
 
 /// Squares of the differences of `y` from a new f32 input `targets` of its shape, where NaN does not count.
@@ -98,7 +98,7 @@ fn rows(logits: Val) -> Result<Vec<Dim>, PassError> {
     rows.ok_or_else(|| PassError::Unsuitable("the logits have no classes".into()))
 }
 
-/// The log-probability of every label, and whether it counts, as a number.
+/// The log-probability of every label, 0 where it does not count, and whether it counts, as a number.
 fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val<'e, 'g>) {
     let e = logits.emit();
     let counted = labels.binary("Equal", labels.like(IGNORED)).unary("Not");
@@ -108,6 +108,8 @@ fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val
     let log_prob = e.op("LogSoftmax", &[logits], &[("axis", (-1i64).into())]);
     let picked = e.op("GatherElements", &[log_prob, index], &[("axis", (-1i64).into())]);
     let picked = wide(picked.binary("Squeeze", e.ints(&[-1])));
+    // A class at minus infinity has no finite logarithm, and times 0 it is NaN.
+    let picked = e.op("Where", &[counted, picked, picked.like(0.0)], &[]);
     (picked, counted.cast(picked.fact().dtype))
 }
 
@@ -169,6 +171,28 @@ mod tests {
                 assert_eq!(graph.fact(grads[0]), graph.fact(x), "{dtype}");
             }
         }
+    }
+
+    #[test]
+    fn a_class_at_minus_infinity_does_not_spoil_rows_without_a_label() {
+        let base = "graph g(%x: f64[2,3]) -> %y { %y = Identity(%x) : f64[2,3] }";
+        let mut graph = lorac_ir::parse(base).expect("parses");
+        let (x, y) = (graph.find("x").expect("x"), graph.outputs()[0]);
+        let loss = cross_entropy(&mut graph, y, "labels").expect("a loss");
+        let grads = differentiate(&mut graph, loss, &[x]).expect("differentiates");
+        graph.set_outputs(vec![loss, grads[0]]).expect("there");
+        let array = |dims: &[usize], v: &[f64]| lorac_ops::Array::from_shape_vec(dims, v.to_vec()).expect("fits");
+        let inf = f64::NEG_INFINITY;
+        let run = |labels: &[f64]| {
+            let x = array(&[2, 3], &[inf, 0.0, 0.0, inf, 0.0, 0.0]);
+            let found = lorac_ops::evaluate(&graph, &[("x", x), ("labels", array(&[2], labels))]).expect("evaluates");
+            (found[0].sum(), found[1].iter().copied().collect::<Vec<f64>>())
+        };
+        let (loss, grads) = run(&[-100.0, 1.0]);
+        assert!((loss - 2f64.ln()).abs() < 1e-12, "{loss}");
+        assert_eq!(grads, [0.0, 0.0, 0.0, 0.0, -0.5, 0.5]);
+        assert_eq!(run(&[-100.0, -100.0]), (0.0, vec![0.0; 6]));
+        assert_eq!(run(&[0.0, 1.0]).0, f64::INFINITY);
     }
 
     #[test]

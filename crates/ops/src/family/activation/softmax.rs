@@ -3,8 +3,12 @@
 use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Any, Floats};
-use crate::case;
+use crate::{Backward, Val, case};
+use lorac_ir::{Graph, Node, ValueId};
 use ndarray::Axis;
+
+/// Copies of a result that are looked at.
+const MOST_COPIES: usize = 16;
 
 /// Along `axis`, each row through `f`.
 fn rows(a: &Args, f: impl Fn(&mut [f64])) -> EvalResult {
@@ -28,6 +32,34 @@ const ALONG: Op = Op {
     flops: |c, k| elementwise(c, k) * Dim::Known(5),
     ..UNARY
 };
+
+/// The result. A row that is masked to minus infinity as a whole has NaN for a result; where the model replaces that by a
+/// constant, no gradient comes, and NaN times 0 must not become one.
+fn settled<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
+    if !is_guarded(b.emit.graph(), b.node) {
+        return b.y;
+    }
+    let unread = b.y.unary("IsNaN").binary("And", b.gy.binary("Equal", b.gy.like(0.0)));
+    b.emit.op("Where", &[unread, b.y.like(0.0), b.y], &[])
+}
+
+/// Whether a Where chooses between the result, or a copy of it, and something else, or the model asks whether it is NaN.
+fn is_guarded(graph: &Graph, node: &Node) -> bool {
+    let mut open: Vec<ValueId> = node.outputs.first().copied().into_iter().collect();
+    for at in 0..MOST_COPIES {
+        let Some(value) = open.get(at).and_then(|v| graph.value(*v)) else { return false };
+        for (reader, slot) in value.uses().iter().filter_map(|u| Some((graph.node(u.node)?, u.slot))) {
+            match &*reader.op.name {
+                "IsNaN" => return true,
+                "Where" if slot > 0 => return true,
+                "Dropout" => open.extend(reader.outputs.first()),
+                _ if crate::find(&reader.op).is_some_and(|op| op.traits.reshapes) => open.extend(&reader.outputs),
+                _ => {}
+            }
+        }
+    }
+    false
+}
 
 pub(super) const HARDMAX: Op = Op {
     name: "Hardmax",
@@ -59,7 +91,7 @@ pub(super) const LOG_SOFTMAX: Op = Op {
     grad: Grad::rule(
         |b| {
             let axis = b.node.int("axis", -1);
-            vec![Some(b.gy - b.y.unary("Exp") * b.gy.sum(&[axis], true))]
+            vec![Some(b.gy - settled(b).unary("Exp") * b.gy.sum(&[axis], true))]
         },
         &[case(&[Any(&[2, 5])]), case(&[Any(&[4, 2])]).with(&[("axis", Int(0))])],
     ),
@@ -78,9 +110,10 @@ pub(super) const SOFTMAX: Op = Op {
     },
     grad: Grad::rule(
         |b| {
-            let weighted = b.gy * b.y;
+            let y = settled(b);
+            let weighted = b.gy * y;
             let total = weighted.sum(&[b.node.int("axis", -1)], true);
-            vec![Some(weighted - b.y * total)]
+            vec![Some(weighted - y * total)]
         },
         &[
             case(&[Any(&[2, 5])]),
@@ -95,6 +128,42 @@ pub(super) const SOFTMAX: Op = Op {
 mod tests {
     use super::*;
     use crate::eval::zip;
+
+    #[test]
+    fn a_row_that_the_model_guards_has_a_gradient_of_zero_and_only_there() {
+        let of = |op: &str, guard: &str| {
+            let text = format!(
+                "graph g(%x: f64[2,2], %zero: f64[], %gy: f64[2,2]) -> %y {{
+                    %s = {op}(%x) : f64[2,2]
+                    %c = Identity(%s) : f64[2,2]
+                    {guard}
+                }}"
+            );
+            let mut graph = lorac_ir::parse(&text).expect("parses");
+            let shape_data = crate::infer(&mut graph).expect("infers");
+            let (_, node) = graph.nodes().next().expect("a node");
+            let emit = crate::Emit::new(&graph, &shape_data, "test");
+            let gy = emit.val(graph.find("gy").expect("an input"));
+            let grads = crate::apply_rule(&emit, node, vec![Some(gy)], vec![true]).expect("a rule");
+            let gx = grads[0].expect("a gradient").id();
+            let mut patch = emit.finish().expect("fits");
+            patch.set_outputs(vec![gx]);
+            patch.apply(&mut graph).expect("fits");
+            move |gy: [f64; 4]| {
+                let inf = f64::NEG_INFINITY;
+                let array = |v: [f64; 4]| Array::from_shape_vec(vec![2, 2], v.to_vec()).expect("fits");
+                let zero = ndarray::arr0(0.0).into_dyn();
+                let inputs = [("x", array([inf, inf, 0.0, 0.0])), ("zero", zero), ("gy", array(gy))];
+                crate::evaluate(&graph, &inputs).expect("evaluates").remove(0).into_iter().collect::<Vec<f64>>()
+            }
+        };
+        let guard = "%n = IsNaN(%c) : bool[2,2]\n%y = Where(%n, %zero, %c) : f64[2,2]";
+        assert_eq!(of("Softmax", guard)([0.0, 0.0, 1.0, 0.0]), [0.0, 0.0, 0.25, -0.25]);
+        assert_eq!(of("LogSoftmax", guard)([0.0, 0.0, 1.0, 0.0]), [0.0, 0.0, 0.5, -0.5]);
+        assert!(of("Softmax", guard)([0.0, 1.0, 1.0, 0.0])[0].is_nan());
+        let open = of("Softmax", "%y = Relu(%c) : f64[2,2]");
+        assert!(open([0.0, 0.0, 1.0, 0.0])[0].is_nan());
+    }
 
     #[test]
     fn softmax_of_large_numbers_is_finite() {
