@@ -30,8 +30,8 @@ const REDUCE: Op = Op {
     inputs: (1, 2),
     infer: |c| {
         let fact = c.fact(0);
-        let Some(dims) = fact.dims() else { return one(fact) };
         let keep = c.node.int("keepdims", 1) != 0;
+        let Some(dims) = fact.dims() else { return one(unranked(c, fact, keep)) };
         match axes(c, dims.len())? {
             Some(axes) => one(Fact::new(fact.dtype, without(dims, &axes, keep))),
             None if keep => one(Fact::new(fact.dtype, dims.iter().map(|_| Dim::Unknown))),
@@ -46,6 +46,13 @@ const REDUCE: Op = Op {
     flops: |c, _| c.fact(0).volume(),
     ..UNARY
 };
+
+/// What becomes of an operand whose rank only the run knows.
+fn unranked(c: &Ctx, fact: Fact, keep: bool) -> Fact {
+    let given = c.node.attrs.contains_key("axes") || c.input(1).is_some();
+    let noop = c.node.int("noop_with_empty_axes", 0) != 0;
+    if given || noop || keep { fact } else { Fact::scalar(fact.dtype) }
+}
 
 /// Reduced axes; none given means all, unless the node says otherwise.
 fn axes(c: &Ctx, rank: usize) -> Result<Option<Vec<usize>>, InferError> {
@@ -95,13 +102,16 @@ fn axes_operand<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
 
 /// A reduced value with its axes of length one again, so that it broadcasts against the operand.
 fn spread<'e, 'g>(b: &Backward<'e, 'g>, g: Val<'e, 'g>) -> Val<'e, 'g> {
-    let rank = b.x[0].rank();
-    if b.node.int("keepdims", 1) != 0 || g.fact().rank() == Some(rank) {
+    let rank = b.x[0].fact().rank();
+    if b.node.int("keepdims", 1) != 0 || rank.is_some() && g.fact().rank() == rank {
         return g;
     }
-    match axes_operand(b).present().filter(|axes| axes.known_ints().is_none_or(|a| !a.is_empty())) {
-        Some(axes) => g.binary("Unsqueeze", axes),
-        None => g.reshape(&vec![1; rank]),
+    let axes = axes_operand(b).present().filter(|axes| axes.known_ints().is_none_or(|a| !a.is_empty()));
+    match (axes, rank) {
+        (Some(axes), _) => g.binary("Unsqueeze", axes),
+        (None, Some(rank)) => g.reshape(&vec![1; rank]),
+        // One number, or as many as there were: both broadcast.
+        (None, None) => g,
     }
 }
 
@@ -114,4 +124,46 @@ fn again<'e, 'g>(b: &Backward<'e, 'g>, op: &str, v: Val<'e, 'g>) -> Val<'e, 'g> 
     }
     let attrs = [("keepdims", 1i64.into()), ("noop_with_empty_axes", noop.into())];
     b.emit.op(op, &[v, axes], &attrs)
+}
+
+#[cfg(test)]
+mod tests {
+
+    /// Gradients of reductions of a tensor whose rank only the run knows, against those of one of known rank.
+    #[test]
+    fn an_unknown_rank_changes_no_gradient() {
+        let of = |op: &str, attrs: &str, axes: &str, rank: &str| {
+            let text = format!(
+                "graph g(%x: f64{rank}) -> %y {{
+                    %axes = weight \"axes\" i64[1] = [-1]
+                    %y = {op}(%x{axes}{attrs}) : f64[..]
+                }}"
+            );
+            let mut graph = lorac_ir::parse(&text).expect("parses");
+            let shape_data = crate::infer(&mut graph).expect("infers");
+            let (_, node) = graph.nodes().next().expect("a node");
+            let fact = graph.fact(graph.outputs()[0]);
+            let emit = crate::Emit::new(&graph, &shape_data, "test");
+            let gy = emit.input("gy", fact.clone());
+            let grads = crate::apply_rule(&emit, node, vec![Some(gy)], vec![true]).expect("a rule");
+            let gx = grads[0].expect("a gradient").id();
+            let mut patch = emit.finish().unwrap_or_else(|e| panic!("{op}{attrs}{axes}: {e}"));
+            patch.set_outputs(vec![gx]);
+            patch.apply(&mut graph).expect("fits");
+            let x = crate::Random(5).array(&[2, 3], 0.5, 2.0);
+            let y = crate::evaluate(&lorac_ir::parse(&text).expect("parses"), &[("x", x.clone())]).expect("runs");
+            let gy = crate::Random(7).array(y[0].shape(), -1.0, 1.0);
+            (fact, crate::evaluate(&graph, &[("x", x), ("gy", gy)]).expect("evaluates").remove(0))
+        };
+        let all = ["ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"];
+        for op in all.into_iter().chain(["ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"]) {
+            for attrs in [", keepdims=0", ", keepdims=1", ", keepdims=0, noop_with_empty_axes=1"] {
+                for axes in ["", ", %axes"] {
+                    let (fact, unranked) = of(op, attrs, axes, "[..]");
+                    assert_eq!(unranked, of(op, attrs, axes, "[2,3]").1, "{op}{attrs}{axes}");
+                    assert_eq!(fact.rank(), (attrs == ", keepdims=0" && axes.is_empty()).then_some(0), "{op}{attrs}");
+                }
+            }
+        }
+    }
 }
