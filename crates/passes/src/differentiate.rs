@@ -5,7 +5,7 @@ use crate::error::some;
 use crate::rewrite::{display_name, rewrite};
 use crate::straight_through::{integers_active, quantizer, straight_through_grads};
 use crate::upgrade::OPSET;
-use lorac_ir::{Graph, Node, NodeId, OpName, ValueId, topological_order};
+use lorac_ir::{DType, Fact, Graph, Node, NodeId, OpName, ValueId, topological_order};
 use lorac_ops::{Emit, Grad, Val, apply_rule, find};
 use std::collections::{HashMap, HashSet};
 
@@ -49,13 +49,14 @@ pub fn active_nodes(graph: &Graph, loss: ValueId, wrt: &[ValueId]) -> Vec<NodeId
 
 fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<ValueId>>, PassError> {
     check_trained(e.graph(), wrt)?;
-    let fact = e.graph().fact(loss);
-    if fact.volume().known() != Some(1) || !fact.dtype.is_float() {
-        return Err(PassError::NotScalar { name: e.graph().name_of(loss), fact: fact.to_string() });
-    }
     let active = active(e.graph(), wrt);
     let between = active_between(e.graph(), loss, &active);
-    check(e, &between, &active)?;
+    let scalar = scalar(e.graph(), loss);
+    // Of a loss of unknown shape, what stops gradients is the cause and not the loss.
+    if scalar.is_ok() || !known(&e.graph().fact(loss)) {
+        check(e, &between, &active)?;
+    }
+    scalar?;
     let mut grads: HashMap<ValueId, Val> = HashMap::new();
     grads.insert(loss, one(e, loss));
     let mut failed = Vec::new();
@@ -87,6 +88,50 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
     Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
 }
 
+/// That the loss is one real number.
+fn scalar(graph: &Graph, loss: ValueId) -> Result<(), PassError> {
+    let fact = graph.fact(loss);
+    if fact.volume().known() == Some(1) && fact.dtype.is_float() {
+        return Ok(());
+    }
+    let why = match first_unknown(graph, loss).filter(|_| !known(&fact)) {
+        Some((node, why)) => {
+            format!("its shape is not known behind `{}` ({}): {why}", display_name(graph, node), node.op)
+        }
+        None => "reduce it to its mean".to_string(),
+    };
+    Err(PassError::NotScalar { name: graph.name_of(loss), fact: fact.to_string(), why })
+}
+
+/// Whether type and rank are known.
+fn known(fact: &Fact) -> bool {
+    fact.dtype != DType::Opaque && fact.shape.is_some()
+}
+
+/// The first node before `loss` of whose results less is known than of its operands, and why.
+fn first_unknown(graph: &Graph, loss: ValueId) -> Option<(&Node, &'static str)> {
+    let (mut before, mut todo) = (HashSet::new(), vec![loss]);
+    while let Some(value) = todo.pop() {
+        if let Some((id, node)) = graph.producer(value)
+            && before.insert(id)
+        {
+            todo.extend(node.operands().map(|(_, v)| v));
+        }
+    }
+    let all = |mut values: Vec<ValueId>| values.drain(..).all(|v| known(&graph.fact(v)));
+    let ordered = topological_order(graph).into_iter().filter(|id| before.contains(id));
+    let node = ordered
+        .filter_map(|id| graph.node(id))
+        .find(|n| all(n.operands().map(|(_, v)| v).collect()) && !all(n.outputs.clone()))?;
+    let why = match find(&node.op) {
+        None => "lorac does not know the operator, and the model does not declare what it gives",
+        Some(_) => {
+            "what it gives depends on what it is fed; fix its inputs' dimensions, or declare the shape of its result"
+        }
+    };
+    Some((node, why))
+}
+
 fn check_trained(graph: &Graph, wrt: &[ValueId]) -> Result<(), PassError> {
     if graph.opset() < OPSET {
         return Err(PassError::OldOpset(graph.opset()));
@@ -114,7 +159,7 @@ fn active(graph: &Graph, wrt: &[ValueId]) -> HashSet<ValueId> {
             let integers = integers_active(graph, node, &active);
             let moved = node.outputs.iter().filter(|v| {
                 let dtype = graph.fact(**v).dtype;
-                dtype.is_float() || dtype == lorac_ir::DType::Opaque || integers && dtype.is_int()
+                dtype.is_float() || dtype == DType::Opaque || integers && dtype.is_int()
             });
             active.extend(moved);
         }
@@ -235,5 +280,22 @@ mod tests {
         let loss = mean_squared_error(&mut graph, y, t).expect("a loss");
         let Err(PassError::NoGradient(wrong)) = differentiate(&mut graph, loss, &[x]) else { panic!("it has none") };
         assert!(wrong.len() == 1 && wrong[0].contains("(DequantizeLinear)"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_loss_of_unknown_shape_is_not_blamed_for_what_stands_before_it() {
+        let of = |body: &str, wrt: &str| {
+            let text = format!("graph g(%x: f32[4,3]) {{ %w = weight \"w\" f32[3,3]\n{body} }}");
+            let mut graph = lorac_ir::parse(&text).expect("parses");
+            let (wrt, y) = (graph.find(wrt).expect("wrt"), graph.find("y").expect("y"));
+            differentiate(&mut graph, y, &[wrt]).expect_err("no gradient").to_string()
+        };
+        let unknown =
+            of("%z = acme.Sum(%x) : opaque[..]\n%m = MatMul(%z, %w) : opaque[..]\n%y = Identity(%m) : opaque[..]", "w");
+        assert!(unknown.contains("not known behind `z` (acme.Sum): lorac does not know the operator"), "{unknown}");
+        let active = of("%m = MatMul(%x, %w) : f32[4,3]\n%z = acme.Sum(%m) : f32[..]\n%y = Relu(%z) : f32[..]", "w");
+        assert!(active.contains("no gradient through `z` (acme.Sum)"), "{active}");
+        let wide = of("%m = MatMul(%x, %w) : f32[4,3]\n%y = Relu(%m) : f32[4,3]", "w");
+        assert!(wide.ends_with("the loss `y` is f32[4,3]: a loss is one number; reduce it to its mean"), "{wide}");
     }
 }

@@ -46,12 +46,14 @@ pub enum PassError {
     #[error("no gradient with respect to {}: only real numbers have gradients", .0.join(", "))]
     NotFloat(Vec<String>),
     /// The loss is not a scalar.
-    #[error("the loss `{name}` is {fact}: a loss is one number; reduce it to its mean")]
+    #[error("the loss `{name}` is {fact}: a loss is one number; {why}")]
     NotScalar {
         /// Name of the value.
         name: String,
         /// Its fact.
         fact: String,
+        /// What makes it something else, or what to do.
+        why: String,
     },
     /// Nothing that is trained reaches the loss.
     #[error("the loss does not depend on {}: nothing to train", some(.0))]

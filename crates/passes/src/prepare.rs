@@ -3,7 +3,7 @@
 use crate::lower::lowerable;
 use crate::readable::inline_known;
 use crate::upgrade::OPSET;
-use crate::{PassError, fold_constants, lower, take_branches};
+use crate::{PassError, fold_constants, lower, resolve_lists, take_branches};
 use lorac_ir::{Function, Graph, ValueId};
 
 /// Lowerings may write operators that are lowered in turn.
@@ -26,10 +26,11 @@ pub fn prepare(graph: &mut Graph, functions: &[Function], trained: &[ValueId]) -
             }
         }
     }
+    resolve_lists(graph)?;
     // Folding tells shapes that some lowerings wait for.
     for _ in 0..MAX_ROUNDS {
         let lowered = lower(graph)?;
-        let folded = fold_constants(graph, trained)?;
+        let folded = fold_constants(graph, trained)? + resolve_lists(graph)?;
         if !lowerable(graph) || (lowered == 0 && folded == 0) {
             return Ok(());
         }

@@ -1,14 +1,14 @@
 //! A model's graph as everything in lorac reads it: the one way from a file to roles, targets and shapes.
 
 use crate::upgrade::OPSET;
-use crate::{PassError, inline, upgrade};
+use crate::{PassError, inline, resolve_lists, upgrade};
 use lorac_ir::{Function, Graph};
 use lorac_ops::infer;
 
 /// The oldest opset whose operands inference knows.
 const INFERRED: i64 = 13;
 
-/// The graph with its functions inlined and its facts inferred. A graph of an opset older than 13, or one whose functions
+/// The graph with its functions inlined, what is read of lists of known elements resolved, and its facts inferred. A graph of an opset older than 13, or one whose functions
 /// speak another opset than it does, is raised to opset 18 for that; every other one keeps its own. Weights and inputs
 /// keep their ids.
 ///
@@ -17,6 +17,7 @@ const INFERRED: i64 = 13;
 pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassError> {
     let mut graph = graph.clone();
     inline_known(&mut graph, functions, INFERRED)?;
+    resolve_lists(&mut graph)?;
     infer(&mut graph)?;
     Ok(graph)
 }

@@ -6,8 +6,8 @@ use crate::loss::mean_loss;
 use crate::optimizer::{Optimizer, Update, optimize};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Objective, Packed, Param, PassError, Use, cumsum_to_i32, differentiate,
-    drop_inputs, expose_layer_norm_stats, fold_constants, fuse_dense, pack, prepare, reassociate, remove_dead, rewrite,
-    specialize_empty_cache,
+    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fold_constants, fuse_dense, pack, prepare, reassociate,
+    remove_dead, rewrite, specialize_empty_cache,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
 use lorac_ops::infer;
@@ -107,6 +107,7 @@ const STEP: &[Stage] = &[
     ("fuse_dense", |b| fuse_dense(&mut b.graph).map(drop)),
     ("loss", |b| b.loss()),
     ("layer_norm_stats", |b| expose_layer_norm_stats(&mut b.graph).map(drop)),
+    ("dropout_mask", |b| expose_dropout_masks(&mut b.graph).map(drop)),
     ("differentiate", |b| b.differentiate()),
     ("pack", |b| b.pack()),
     ("optimizer", |b| b.optimize()),

@@ -5,8 +5,8 @@ mod cost;
 pub use cost::{Amount, Cost, cost};
 
 use crate::{
-    LOSS, PassError, active_nodes, cross_entropy, expose_layer_norm_stats, fold_constants, gradients,
-    mean_squared_error, prepare, readable, remove_dead, trained,
+    LOSS, PassError, active_nodes, cross_entropy, expose_dropout_masks, expose_layer_norm_stats, fold_constants,
+    gradients, mean_squared_error, prepare, readable, remove_dead, trained,
 };
 use lorac_ir::{Attr, Attrs, DType, Dim, Function, Graph, OpName, Origin, Patch, Tensor, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -94,6 +94,7 @@ pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
         }
     };
     expose_layer_norm_stats(&mut graph)?;
+    expose_dropout_masks(&mut graph)?;
     let passed = active_nodes(&graph, loss, &wrt);
     let mut active_operators = BTreeMap::new();
     for node in passed.iter().filter_map(|id| graph.node(*id)) {

@@ -33,10 +33,13 @@ fn steps(x: Val<'_, '_>, settings: &Settings) -> Result<i64, InferError> {
             "1 to {MAX_STEPS} steps along axis {axis}, not {n}: training unrolls the network, one copy per step; \
              shorten the sequences"
         ),
-        dim => format!(
-            "a known length of axis {axis}, not `{dim}`: training unrolls the network, one copy per step; make that \
-             dimension of the model's input a number (at most {MAX_STEPS})"
-        ),
+        dim => {
+            let how = dim.name().map(|name| format!(", as `lorac grad --fix {name}=16` does")).unwrap_or_default();
+            format!(
+                "a known length of axis {axis}, not `{dim}`: training unrolls the network, one copy per step; make that \
+                 dimension of the model's input a number (at most {MAX_STEPS}){how}"
+            )
+        }
     };
     Err(InferError::Operand { slot: 0, got: fact, want })
 }
