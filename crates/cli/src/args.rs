@@ -67,7 +67,7 @@ pub(super) enum Command {
         /// The file to write [default: MODEL.grad.onnx in this folder]
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Make a dimension of the inputs a number, or an input that is one integer a constant
+        /// Make a dimension of the inputs a number, or an input that is one integer or boolean (true, false) a constant
         #[arg(long, value_name = "NAME=N")]
         fix: Vec<String>,
         /// A number for a dimension's name, in the summary only

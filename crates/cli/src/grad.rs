@@ -36,7 +36,7 @@ struct Summary {
 
 pub(super) fn run(name: &str, ask: Ask, quiet: bool, format: Format) -> Result<(), Error> {
     let dims = ask.dim.iter().map(|d| number("--dim", d)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
-    let fix = ask.fix.iter().map(|f| number("--fix", f)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
+    let fix = ask.fix.iter().map(|f| fixed(f)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
     let model = open(name, quiet)?;
     let loss = loss(&model, &ask.loss);
     if let (Loss::Output(_), Some(output)) = (&loss, &ask.output) {
@@ -67,6 +67,15 @@ fn number(option: &str, text: &str) -> Result<(String, i64), Error> {
     let pair = pair.filter(|(name, n)| !name.is_empty() && *n >= 0);
     let pair = pair.map(|(name, n)| (name.to_string(), n));
     pair.ok_or_else(|| Error::Usage(format!("`{option} {text}`: expected NAME=N, as in `{option} batch=8`")))
+}
+
+/// A number, or a switch.
+fn fixed(text: &str) -> Result<(String, i64), Error> {
+    match text.split_once('=').filter(|(name, _)| !name.is_empty()) {
+        Some((name, "true")) => Ok((name.to_string(), 1)),
+        Some((name, "false")) => Ok((name.to_string(), 0)),
+        _ => number("--fix", text),
+    }
 }
 
 /// Beside nothing of the user's: sources lie in a cache.

@@ -12,9 +12,13 @@ fn batch(graph: &Graph) -> Option<Dim> {
     graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied())
 }
 
+/// The input that chooses between a branch with and one without a cache.
+const SWITCH: &str = "use_cache_branch";
+
 /// The caches among the feeds of a graph.
 pub fn caches(graph: &Graph, feeds: &Feeds) -> Caches {
-    Caches { inputs: feeds.caches().map(String::from).collect(), batch: batch(graph) }
+    let switches = feeds.constants.iter().filter(|c| c.name == SWITCH).map(|c| c.name.clone()).collect();
+    Caches { inputs: feeds.caches().map(String::from).collect(), switches, batch: batch(graph) }
 }
 
 /// The inputs that take a batch, and those that take the same every time: caches of earlier tokens, which are empty,
@@ -28,7 +32,7 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
             field if FIELDS.contains(&field) => {
                 feeds.inputs.push(Binding { field: name.clone(), input: name, dtype: fact.dtype });
             }
-            "use_cache_branch" => {
+            SWITCH => {
                 let dims = fact.dims().map(<[Dim]>::to_vec).unwrap_or_default();
                 let dims = dims.into_iter().map(|d| d.known().unwrap_or(1).max(1).into()).collect();
                 feeds.constants.push(ZeroInput { name, dtype: fact.dtype, dims, batch: None });
@@ -36,8 +40,7 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
             _ if name.starts_with("past") => feeds.constants.push(cache(name, &fact, batch)?),
             _ => {
                 let known = FIELDS.join(", ");
-                let why =
-                    format!("the input `{name}` {fact} is none of {known}, past_key_values.* and use_cache_branch");
+                let why = format!("the input `{name}` {fact} is none of {known}, past_key_values.* and {SWITCH}");
                 return Err(PassError::Unsuitable(why));
             }
         }

@@ -1,9 +1,10 @@
 //! Caches without an entry, on the training copy: what is concatenated to nothing is itself.
 
 use crate::PassError;
+use crate::cache_shape::settle_cache_shapes;
 use crate::rewrite::{replace_value, rewrite};
 use lorac_ir::{Dim, Fact, Graph, ValueId};
-use lorac_ops::Val;
+use lorac_ops::{Val, infer};
 
 /// The shape of a cache without an entry, where its rank is known: what is open is 0, but for its batch. That is what is
 /// called like `batch`, else the first dimension, else the first of several open ones.
@@ -23,6 +24,8 @@ pub fn specialize_empty_cache(graph: &mut Graph, caches: &[ValueId], batch: Opti
     if caches.is_empty() {
         return Ok(0);
     }
+    infer(graph)?;
+    settle_cache_shapes(graph)?;
     for &cache in caches {
         let fact = graph.fact(cache);
         if let Some(dims) = empty_cache(&fact, batch) {

@@ -15,6 +15,7 @@
 //! ```
 
 mod axes_as_attributes;
+mod cache_shape;
 mod cumsum_to_i32;
 mod dead;
 mod dense;
@@ -23,6 +24,7 @@ pub mod dropout;
 mod dropout_mask;
 mod empty_cache;
 mod error;
+mod fix;
 mod fold;
 mod fold_constants;
 mod fused_slice;
@@ -64,6 +66,7 @@ pub use dropout::drop_inputs;
 pub use dropout_mask::expose_dropout_masks;
 pub use empty_cache::{empty_cache, specialize_empty_cache};
 pub use error::PassError;
+pub use fix::fix;
 pub use fold::{FoldError, fold_low_rank, fold_values};
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;

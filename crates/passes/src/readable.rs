@@ -1,5 +1,6 @@
 //! A model's graph as everything in lorac reads it: the one way from a file to roles, targets and shapes.
 
+use crate::cache_shape::settle_cache_shapes;
 use crate::upgrade::OPSET;
 use crate::{PassError, inline, resolve_lists, upgrade};
 use lorac_ir::{Function, Graph};
@@ -19,6 +20,7 @@ pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassErro
     inline_known(&mut graph, functions, INFERRED)?;
     resolve_lists(&mut graph)?;
     infer(&mut graph)?;
+    settle_cache_shapes(&mut graph)?;
     Ok(graph)
 }
 

@@ -6,11 +6,12 @@ use crate::loss::mean_loss;
 use crate::optimizer::{Optimizer, Update, optimize};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Objective, Packed, Param, PassError, Use, cumsum_to_i32, differentiate,
-    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fold_constants, fuse_dense, pack, prepare, reassociate,
-    remove_dead, rewrite, specialize_empty_cache,
+    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, pack, prepare,
+    reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
 use lorac_ops::infer;
+use std::collections::BTreeMap;
 
 /// Name of the evaluation's output that sums the loss of a batch.
 pub const LOSS_SUM: &str = "loss.sum";
@@ -36,13 +37,35 @@ pub struct TrainingSpec<'a> {
     pub caches: Caches,
 }
 
-/// Inputs that hold what came before the tokens of a batch: nothing, in training.
+/// Inputs that hold what came before the tokens of a batch, nothing in training, and those that say whether they do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caches {
     /// Names of the inputs.
     pub inputs: Vec<String>,
+    /// Names of inputs that choose between a branch with and one without a cache: off.
+    pub switches: Vec<String>,
     /// The first dimension of the tokens.
     pub batch: Option<Dim>,
+}
+
+impl Caches {
+    /// Takes the branches without a cache, in a graph without functions. Returns how many there were; the inputs that
+    /// chose them are gone.
+    ///
+    /// # Errors
+    /// A branch that gives less than it is asked for.
+    pub fn switch_off(&self, graph: &mut Graph) -> Result<usize, PassError> {
+        let is_input = |name: &String| graph.inputs().iter().any(|v| graph.name_of(*v) == **name);
+        let off: BTreeMap<String, i64> =
+            self.switches.iter().filter(|n| is_input(n)).map(|name| (name.clone(), 0)).collect();
+        if off.is_empty() {
+            return Ok(0);
+        }
+        fix(graph, &off)?;
+        let taken = take_branches(graph)?;
+        infer(graph)?;
+        Ok(taken)
+    }
 }
 
 /// A model with its adaptations, as three graphs over one theta.
@@ -170,6 +193,7 @@ fn training_copy(
     caches: &Caches,
     dialect: &Dialect,
 ) -> Result<(), PassError> {
+    caches.switch_off(graph)?;
     prepare(graph, functions, &[])?;
     let inputs: Vec<ValueId> = caches.inputs.iter().filter_map(|name| graph.find(name)).collect();
     if specialize_empty_cache(graph, &inputs, caches.batch)? > 0 {

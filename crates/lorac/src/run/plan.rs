@@ -80,7 +80,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let mut inputs = Vec::new();
     let (model_source, model) = open_model(&p.model, resolver)?;
     inputs.push(record("model", &model_source));
-    let base = readable(&model.graph, &model.functions)?;
+    let mut base = readable(&model.graph, &model.functions)?;
+    let mut feeds = feeds(&base)?;
+    let caches = caches(&base, &feeds);
+    caches.switch_off(&mut base)?;
     let adaptations = adaptations(loaded, &base)?;
     let tokenizer = tokenizer(p, &model_source, resolver, &mut inputs)?;
 
@@ -102,8 +105,6 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
-    let mut feeds = feeds(&base)?;
-    let caches = caches(&base, &feeds);
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: &*p.task,

@@ -5,10 +5,10 @@ mod cost;
 pub use cost::{Amount, Cost, cost};
 
 use crate::{
-    LOSS, PassError, active_nodes, cross_entropy, expose_dropout_masks, expose_layer_norm_stats, fold_constants,
+    LOSS, PassError, active_nodes, cross_entropy, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants,
     gradients, mean_squared_error, prepare, readable, remove_dead, trained,
 };
-use lorac_ir::{Attr, Attrs, DType, Dim, Function, Graph, OpName, Origin, Patch, Tensor, ValueId};
+use lorac_ir::{Attr, Attrs, Function, Graph, OpName, Origin, Patch, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The number to make smaller.
@@ -42,7 +42,7 @@ pub struct Request {
     pub loss: Loss,
     /// The output that the loss is taken of; the first float one where it is not named.
     pub output: Option<String>,
-    /// Numbers for dimensions of the inputs, and for inputs that are single integers.
+    /// Numbers for dimensions of the inputs, and for inputs that are single integers or switches, see [`crate::fix`].
     pub fix: BTreeMap<String, i64>,
 }
 
@@ -172,40 +172,6 @@ fn output(graph: &Graph, request: &Request) -> Result<ValueId, PassError> {
             None => format!("the model has no float output to take a loss of, only {}", all()),
         })),
     }
-}
-
-/// Makes dimensions of the inputs, and inputs that are single integers, numbers.
-fn fix(graph: &mut Graph, numbers: &BTreeMap<String, i64>) -> Result<(), PassError> {
-    let mut symbols = BTreeSet::new();
-    let mut patch = Patch::new(graph, "fix");
-    let mut bound = Vec::new();
-    for &input in graph.inputs() {
-        let mut fact = graph.fact(input);
-        symbols.extend(fact.dims().into_iter().flatten().filter_map(|d| d.name()));
-        let known = |d: &Dim| d.eval(&|name| numbers.get(name).copied()).map_or(*d, Dim::Known);
-        fact.shape = fact.shape.map(|dims| dims.iter().map(known).collect());
-        match numbers.get(&graph.name_of(input)) {
-            Some(n) if fact.dtype.is_int() && fact.rank() == Some(0) => {
-                symbols.insert(graph.name_of(input));
-                let tensor = match fact.dtype {
-                    DType::I64 => Some(Tensor::scalar(*n)),
-                    dtype => Tensor::from_f64(dtype, &[], &[*n as f64]),
-                };
-                let constant = tensor.map(|t| patch.weight("", t));
-                constant.into_iter().for_each(|c| patch.redirect(input, c));
-                patch.drop_input(input);
-            }
-            _ => bound.push((input, fact)),
-        }
-    }
-    if let Some(unknown) = numbers.keys().find(|n| !symbols.contains(*n)) {
-        let known: Vec<String> = symbols.into_iter().collect();
-        let why = format!("`{unknown}` is neither a dimension of an input nor an input of one integer");
-        return Err(PassError::Unsuitable(format!("{why}; there are {}", known.join(", "))));
-    }
-    patch.apply(graph).map_err(|source| PassError::Patch { pass: "fix".into(), source })?;
-    bound.into_iter().for_each(|(input, fact)| graph.set_fact(input, fact));
-    Ok(())
 }
 
 /// Names that the result needs must not mean something else.
