@@ -33,3 +33,11 @@ fn a_cache_whose_width_is_a_name_has_that_of_its_attention() {
         learns(&border("genai").succeeds(settings));
     }
 }
+
+/// A model that takes 1 x 16 tokens and nothing else: batches and padding follow.
+#[test]
+fn a_model_of_one_shape_is_trained_in_that_shape() {
+    for settings in [&[][..], &[EMBEDDED]] {
+        border("static").succeeds(settings);
+    }
+}

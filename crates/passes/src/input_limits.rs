@@ -19,6 +19,22 @@ pub struct InputStats {
     pub unpadded_len: usize,
 }
 
+/// What the shape of a model's tokens `[rows, length]` fixes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FixedInput {
+    /// Rows of a batch, where no other number of them is taken.
+    pub rows: Option<usize>,
+    /// Tokens of a row, likewise.
+    pub len: Option<usize>,
+}
+
+/// The numbers in the shape of the input called `tokens`.
+pub fn fixed_input(graph: &Graph, tokens: &str) -> FixedInput {
+    let dims = graph.find(tokens).and_then(|v| graph.fact(v).shape).unwrap_or_default();
+    let number = |axis: usize| usize::try_from(dims.get(axis)?.known()?).ok().filter(|n| *n > 0);
+    FixedInput { rows: number(0), len: number(1) }
+}
+
 /// The tables that a model looks tokens and positions up in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputLimits {
@@ -183,6 +199,16 @@ mod tests {
             }"#,
         )
         .expect("parses")
+    }
+
+    #[test]
+    fn numbers_in_the_shape_of_tokens_are_fixed() {
+        let of = |dims: &str| {
+            fixed_input(&lorac_ir::parse(&format!("graph g(%ids: i64{dims}) {{ }}")).expect("parses"), "ids")
+        };
+        assert_eq!(of("[1,16]"), FixedInput { rows: Some(1), len: Some(16) });
+        assert_eq!(of("[B,16]"), FixedInput { rows: None, len: Some(16) });
+        assert_eq!((of("[B,S]"), of("[..]")), Default::default());
     }
 
     #[test]

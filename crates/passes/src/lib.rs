@@ -72,7 +72,7 @@ pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
 pub use head::{Head, Pool, attach_head, hidden_states, language_logits};
 pub use inline::{inline, take_branches};
-pub use input_limits::{InputLimits, InputStats, LimitExceeded, Table, input_limits};
+pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{
     LOSS, LossTerms, causal_cross_entropy, cross_entropy, cross_entropy_terms, mean_squared_error, next_token_terms,

@@ -5,7 +5,7 @@ use crate::pipeline::{Data, Split};
 use crate::source::{Resolved, Resolver};
 use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
-use lorac_data::{Columns, DataError, Dataset, Example, Field, Filter, PadTo, Row, Tokenizer, rows, select};
+use lorac_data::{Columns, DataError, Example, Field, Filter, Row, Tokenizer, rows, select};
 use std::path::Path;
 
 /// The examples of a split, and the file or folder that they come from.
@@ -69,10 +69,4 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
         set.add(globset::Glob::new(pattern).map_err(wrong)?);
     }
     set.build().map_err(wrong)
-}
-
-/// The examples as what is batched.
-pub(super) fn dataset(examples: Vec<Example>, data: &Data) -> Dataset {
-    let pad = PadTo { multiple: data.pad_to_multiple, max: data.max_length, ..PadTo::default() };
-    Dataset::new(examples, pad)
 }

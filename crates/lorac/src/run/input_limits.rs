@@ -1,9 +1,70 @@
 //! Whether what a split feeds fits the tables of the model.
 
 use crate::error::Error;
-use lorac_data::{Dataset, Field};
+use crate::pipeline::Pipeline;
+use lorac_data::{Dataset, Field, PadTo};
 use lorac_ir::Graph;
-use lorac_passes::{InputStats, LimitExceeded, input_limits};
+use lorac_passes::{FixedInput, InputStats, LimitExceeded, fixed_input, input_limits};
+use lorac_train::Feeds;
+
+/// The shape of batches: what the pipeline asks for, as far as the model takes it.
+pub(super) struct BatchShape {
+    fixed: FixedInput,
+    /// Tokens that a text is cut after.
+    pub(super) max_length: usize,
+    /// The lengths of rows.
+    pub(super) pad: PadTo,
+    /// What is not as the pipeline says, in words.
+    pub(super) note: Option<String>,
+}
+
+impl BatchShape {
+    /// The shape for a model that is fed as `feeds` says.
+    pub(super) fn of(p: &Pipeline, graph: &Graph, feeds: &Feeds) -> BatchShape {
+        let tokens = feeds.inputs.iter().find(|b| b.field == "input_ids");
+        let fixed = tokens.map(|b| fixed_input(graph, &b.input)).unwrap_or_default();
+        let max_length = fixed.len.map_or(p.data.max_length, |len| len.min(p.data.max_length));
+        let pad = match fixed.len {
+            Some(len) => PadTo { multiple: 1, min: len, max: len, ..PadTo::default() },
+            None => PadTo { multiple: p.data.pad_to_multiple, max: p.data.max_length, ..PadTo::default() },
+        };
+        let adapted =
+            |n: usize, asked: usize| if n == asked { n.to_string() } else { format!("{n} instead of {asked}") };
+        let rows = fixed.rows.map(|n| format!("train.batch is {}", adapted(n, p.train.batch)));
+        let len = fixed.len.map(|n| match max_length < p.data.max_length {
+            true => format!("texts are cut after {} tokens and padded to {n}", adapted(n, p.data.max_length)),
+            false => format!("texts are padded to {n} tokens"),
+        });
+        let shape = |n: Option<usize>| n.map_or("any".to_string(), |n| n.to_string());
+        let said: Vec<String> = rows.into_iter().chain(len).collect();
+        let note = (!said.is_empty()).then(|| {
+            format!(
+                "the model takes batches of {} x {} tokens: {}",
+                shape(fixed.rows),
+                shape(fixed.len),
+                said.join(", ")
+            )
+        });
+        BatchShape { fixed, max_length, pad, note }
+    }
+
+    /// Rows of a batch where `asked` are wanted and there are `examples`.
+    pub(super) fn rows(&self, asked: usize, examples: usize) -> usize {
+        self.fixed.rows.unwrap_or(asked.min(examples))
+    }
+
+    /// Holds the rows of `split`, which are as long as `key` says, against the length that the model takes.
+    pub(super) fn check(&self, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
+        let longest = data.lengths().into_iter().max().unwrap_or(0);
+        match self.fixed.len.filter(|len| longest > *len) {
+            None => Ok(()),
+            Some(len) => Err(Error::Usage(format!(
+                "{split} has rows of {longest} tokens, but the model takes rows of {len}: lower {key}, or choose another \
+                 model"
+            ))),
+        }
+    }
+}
 
 /// Holds the examples of `split`, whose rows are as long as `key` says, against the tables of `graph`, which is inferred.
 pub(super) fn check(graph: &Graph, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
@@ -33,6 +94,34 @@ fn stats(data: &Dataset) -> InputStats {
 mod tests {
     use super::*;
     use lorac_data::{Example, PadTo};
+
+    #[test]
+    fn batches_have_the_shape_that_the_model_takes() {
+        let text = "name: n\nmodel: { source: m.onnx }\ntokenizer: { source: t.json }\ntask: { classify: { labels: [a, b] } }\n\
+                    data: { train: { csv: t.csv, text: t, label: l }, eval: { csv: e.csv, text: t, label: l }, max_length: 32 }\n\
+                    adapt: [{ lora: { targets: [w] } }]\ntrain: { epochs: 1, batch: 8, optimizer: { adamw: { lr: 1e-3 } } }\n";
+        let loaded = crate::pipeline::Loaded::parse(text, "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{e}"));
+        let of = |dims: &str| {
+            let graph = lorac_ir::parse(&format!("graph g(%input_ids: i64{dims}) {{ }}")).expect("parses");
+            BatchShape::of(&loaded.pipeline, &graph, &crate::inputs::feeds(&graph).expect("feeds"))
+        };
+        let free = of("[B,S]");
+        assert_eq!((free.rows(8, 100), free.rows(8, 3), free.max_length, free.note), (8, 3, 32, None));
+        let fixed = of("[4,16]");
+        assert_eq!((fixed.rows(8, 100), fixed.rows(8, 3), fixed.max_length, fixed.pad.length(3)), (4, 4, 16, 16));
+        let note = "the model takes batches of 4 x 16 tokens: train.batch is 4 instead of 8, texts are cut after 16 \
+                    instead of 32 tokens and padded to 16";
+        assert_eq!(fixed.note.as_deref(), Some(note));
+        let wide = of("[B,64]");
+        assert_eq!((wide.max_length, wide.pad.length(3)), (32, 64));
+        let rows = |len: usize| {
+            let example = Example { fields: vec![("input_ids", Field::Tokens { ids: vec![3; len], pad: 0 })] };
+            Dataset::new(vec![example], of("[4,16]").pad)
+        };
+        assert!(of("[4,16]").check(&rows(16), "data.train", "data.train.block").is_ok());
+        let long = of("[4,16]").check(&rows(17), "data.train", "data.train.block").expect_err("too long").to_string();
+        assert!(long.contains("rows of 17 tokens, but the model takes rows of 16: lower data.train.block"), "{long}");
+    }
 
     #[test]
     fn padding_counts_where_there_is_any() {

@@ -1,6 +1,7 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
-use super::{data, input_limits, sampler};
+use super::input_limits::{self, BatchShape};
+use super::{data, sampler};
 use crate::base;
 use crate::engine::{self, Engine, EngineChoice};
 use crate::error::Error;
@@ -85,7 +86,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
     let adaptations = adaptations(loaded, &base)?;
-    let tokenizer = tokenizer(p, &model_source, resolver, &mut inputs)?;
+    let shape = BatchShape::of(p, &base, &feeds);
+    let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
     let task = &*p.task;
     let (mut train, train_file) = data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
@@ -94,12 +96,14 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     some_left(train.len(), dropped)?;
     inputs.push(record("data.train", &train_file));
     inputs.push(record("data.eval", &eval_file));
-    let (train, eval) = (data::dataset(train, &p.data), data::dataset(eval, &p.data));
+    let (train, eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
     for (split, data, name) in [(&p.data.train, &train, "data.train"), (&p.data.eval, &eval, "data.eval")] {
         let key = if split.block.is_some() { format!("{name}.block") } else { "data.max_length".to_string() };
+        shape.check(data, name, &key)?;
         input_limits::check(&base, data, name, &key)?;
     }
 
+    let (batch, eval_batch) = (shape.rows(p.train.batch, train.len()), shape.rows(p.train.eval_batch, eval.len()));
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
@@ -111,7 +115,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         optimizer: &*p.train.optimizer,
         clip: p.train.clip(),
         dialect: engine.backend.dialect(),
-        tokens: Some(train.tokens_per_step(p.train.batch)),
+        tokens: Some(train.tokens_per_step(batch)),
         caches: caches.clone(),
     };
     let mut emitter = Emitter::new(emit)?;
@@ -120,7 +124,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     feeds.inputs.push(labels(p.task.prediction()));
     // What the engine cannot run cannot be verified either.
     drop(compile_in_place(engine.backend.as_ref(), &model, &caches)?);
-    let sampler = sampler(&train, p.train.batch, p.train.seed, p.train.by_length)?;
+    let sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
     let matrices = training.deltas.len();
     progress.line(&format!(
@@ -131,6 +135,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     ));
     let held = if dropped > 0 { format!(" ({dropped} dropped: they are held out)") } else { String::new() };
     progress.line(&format!("data      {} examples to train on{held}, {} to evaluate on", train.len(), eval.len()));
+    if let Some(note) = &shape.note {
+        progress.line(&format!("shape     {note}"));
+    }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     Ok(Plan {
         model,
@@ -141,8 +148,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         feeds,
         caches,
         engine,
-        batch: p.train.batch.min(train.len()),
-        eval_batch: p.train.eval_batch.min(eval.len()),
+        batch,
+        eval_batch,
         train,
         eval,
         sampler,
@@ -178,6 +185,7 @@ fn open_model(spec: &SourceSpec, resolver: &Resolver) -> Result<(Resolved, Model
 
 fn tokenizer(
     p: &Pipeline,
+    max_length: usize,
     model: &Resolved,
     resolver: &Resolver,
     inputs: &mut Vec<InputRecord>,
@@ -191,7 +199,7 @@ fn tokenizer(
         None => base::tokenizer(model, &resolver.cache)?,
     };
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
-    Ok(Tokenizer::from_file(&file, p.data.max_length)?)
+    Ok(Tokenizer::from_file(&file, max_length)?)
 }
 
 /// Refuses a training set of which holding out leaves nothing.
