@@ -175,7 +175,7 @@ deploy: {{ verify: {{ samples: 4 }} }}
         let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
         let m = outcome.manifest;
         assert!(m.verify.passed && m.verify.changed_bytes_outside_targets == 0, "{:?}", m.verify);
-        assert_eq!((m.verify.nodes_after, m.verify.appended_bytes), (m.verify.nodes_before, 0));
+        assert_eq!((m.verify.nodes_after, m.verify.inserted_bytes), (m.verify.nodes_before, 0));
         assert!(m.train.loss_last < 0.9 * m.train.loss_first, "{:?}", m.train);
 
         let deployed = model(&out.path().join("model.onnx")).graph;

@@ -80,7 +80,7 @@ fn a_decoder_learns_to_predict_held_out_text_on_both_engines() {
         // Who knew but how often each of the ten words comes would reach 10.
         assert!(get(after, "perplexity") < 8.0, "{before:?} {after:?}");
         assert!(m.verify.passed && m.verify.nodes_after == m.verify.nodes_before, "{:?}", m.verify);
-        assert_eq!((m.verify.appended_bytes, m.verify.nodes_of_head), (0, 0));
+        assert_eq!((m.verify.inserted_bytes, m.verify.nodes_of_head), (0, 0));
         assert_eq!(m.train.steps, 60);
         let ranks: Vec<usize> = m.targets.iter().filter_map(|t| t.rank).collect();
         assert_eq!(ranks, [4, 4, 4, 4, 8, 8, 8]);

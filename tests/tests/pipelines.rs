@@ -328,9 +328,11 @@ fn functions_and_fused_operators_are_verified_on_both_engines() {
         let inside = if domain == "own" { "Add" } else { "com.microsoft.FastGelu" };
         assert_eq!((seen.operators.get(inside), seen.problem), (Some(&1), None), "{:?}", seen.operators);
         for engine in engines() {
-            let verdict = lorac::verify::files(&model, &model, &[], Some(0.0), 2, engine.as_ref());
-            let verdict = verdict.unwrap_or_else(|e| panic!("{op} on {}: {e}", engine.name()));
-            assert!(verdict.passed, "{op} on {}: {verdict:?}", engine.name());
+            let name = engine.name();
+            let request = lorac::verify::Request { tolerance: Some(0.0), samples: 2, ..Default::default() };
+            let verdict = lorac::verify::files(&model, &model, &request, || Ok(engine));
+            let verdict = verdict.unwrap_or_else(|e| panic!("{op} on {name}: {e}"));
+            assert!(verdict.passed, "{op} on {name}: {verdict:?}");
         }
     }
 }

@@ -23,6 +23,21 @@ pub(super) enum Format {
     Json,
 }
 
+/// What `lorac verify` accepts beside the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Allowed {
+    /// Nodes, weights and outputs behind those of the base, and the operator sets that they need
+    Head,
+    /// Inputs, and values that inputs have where none is given
+    Inputs,
+    /// Functions
+    Functions,
+    /// Key-value pairs of the model and the graph
+    Metadata,
+    /// All else, bytes that are no field included
+    Other,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Adapt, train, fold and verify a model as a pipeline says
@@ -78,6 +93,9 @@ pub(super) enum Command {
         coverage: bool,
     },
     /// Prove that DEPLOYED is BASE with other bytes in some weights, and nothing else
+    ///
+    /// The files are compared byte for byte; whatever DEPLOYED has beside the base is named, and refused unless it is
+    /// allowed. Then both are run on random batches.
     Verify {
         /// The base model
         base: String,
@@ -89,9 +107,15 @@ pub(super) enum Command {
         /// Largest difference of outputs that the named weights may cause; none where not given
         #[arg(long, value_name = "X")]
         tolerance: Option<f64>,
-        /// Random batches to run
+        /// What DEPLOYED may have that BASE does not
+        #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+        allow: Vec<Allowed>,
+        /// Random batches to run; 0 compares the files alone, which proves nothing of outputs
         #[arg(long, default_value_t = 4)]
         samples: usize,
+        /// A number for the name of a dimension of the inputs
+        #[arg(long, value_name = "NAME=N")]
+        dim: Vec<String>,
         /// The runtime: a path or pypi:onnxruntime==VERSION [default: the first that works]
         #[arg(long, value_name = "SOURCE")]
         runtime: Option<String>,

@@ -35,7 +35,7 @@ struct Summary {
 }
 
 pub(super) fn run(name: &str, ask: Ask, quiet: bool, format: Format) -> Result<(), Error> {
-    let dims = ask.dim.iter().map(|d| number("--dim", d)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
+    let dims = numbers("--dim", &ask.dim)?;
     let fix = ask.fix.iter().map(|f| fixed(f)).collect::<Result<BTreeMap<String, i64>, Error>>()?;
     let model = open(name, quiet)?;
     let loss = loss(&model, &ask.loss);
@@ -62,8 +62,13 @@ fn loss(model: &Model, name: &str) -> Loss {
     }
 }
 
+/// What an option of the form NAME=N says, given any number of times.
+pub(super) fn numbers(option: &str, texts: &[String]) -> Result<BTreeMap<String, i64>, Error> {
+    texts.iter().map(|text| number(option, text)).collect()
+}
+
 fn number(option: &str, text: &str) -> Result<(String, i64), Error> {
-    let pair = text.split_once('=').and_then(|(name, n)| Some((name, n.parse::<i64>().ok()?)));
+    let pair = text.rsplit_once('=').and_then(|(name, n)| Some((name, n.parse::<i64>().ok()?)));
     let pair = pair.filter(|(name, n)| !name.is_empty() && *n >= 0);
     let pair = pair.map(|(name, n)| (name.to_string(), n));
     pair.ok_or_else(|| Error::Usage(format!("`{option} {text}`: expected NAME=N, as in `{option} batch=8`")))

@@ -9,17 +9,17 @@ mod doctor;
 mod grad;
 mod progress;
 mod render;
+mod verify;
 
 use args::{Args, Command};
 use clap::Parser;
-use lorac::engine::{self, EngineChoice};
 use lorac::error::Error;
 use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::{Progress, Silent};
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::source::{Resolver, Source};
-use lorac::{base, coverage, explain, inspect, verify};
+use lorac::{base, coverage, explain, inspect};
 use progress::{Downloads, Terminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,18 +73,9 @@ fn command(args: Args) -> Result<(), Error> {
             let ask = grad::Ask { wrt, loss: loss.unwrap_or_default(), output, out, fix, dim };
             grad::run(&model.unwrap_or_default(), ask, args.quiet, format)
         }
-        Command::Verify { base, deployed, targets, tolerance, samples, runtime } => {
-            let (base, deployed) = (open(&base, args.quiet)?, open(&deployed, args.quiet)?);
-            let resolver = resolver(Path::new("."), args.quiet)?;
-            let source = runtime.map(|r| r.parse::<Source>()).transpose()?;
-            let choice = source.as_ref().map_or(EngineChoice::Auto, |s| EngineChoice::Source(s, None));
-            let engine = engine::open(&choice, &Default::default(), &resolver)?;
-            let verdict = verify::files(&base, &deployed, &targets, tolerance, samples, engine.backend.as_ref())?;
-            render::verdict(&verdict, format)?;
-            match verdict.passed {
-                true => Ok(()),
-                false => Err(Error::Gate(verdict.failures.join("; "))),
-            }
+        Command::Verify { base, deployed, targets, tolerance, allow, samples, dim, runtime } => {
+            let ask = verify::Ask { targets, tolerance, allow, samples, dim, runtime };
+            verify::run(&base, &deployed, ask, args.quiet, format)
         }
         Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
         Command::Schema => render::json(&pipeline::schema()),

@@ -7,7 +7,6 @@ use lorac::error::Error;
 use lorac::explain::Explanation;
 use lorac::inspect::Summary;
 use lorac::run::Outcome;
-use lorac::verify::Verdict;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -99,23 +98,6 @@ pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
     if let Some(problem) = &s.problem {
         out += &format!("problem: {problem}\n");
     }
-    print(&out)
-}
-
-pub(super) fn verdict(v: &Verdict, format: Format) -> Result<(), Error> {
-    if format == Format::Json {
-        return json(v);
-    }
-    let mut out = String::new();
-    out += &format!("changed weights                   {}\n", v.changed.len());
-    for name in &v.changed {
-        out += &format!("  {name}\n");
-    }
-    out += &format!("bytes changed outside the targets {}\n", v.changed_bytes_outside_targets);
-    out += &format!("bytes appended                    {}\n", v.appended_bytes);
-    out += &format!("nodes                             {} -> {}\n", v.nodes_before, v.nodes_after);
-    out += &format!("largest difference of outputs     {:.3e}\n", v.max_abs_diff);
-    out += &format!("{}\n", if v.passed { "passed" } else { "failed" });
     print(&out)
 }
 

@@ -1,13 +1,14 @@
-//! Nodes that are added to a model by adding bytes to its file.
+//! Nodes that are added to a model by inserting bytes into its file.
 
 use crate::body::{UsedNames, body};
 use crate::field_number::{GRAPH_NODE, MODEL_GRAPH, NODE_NAME};
-use crate::layout::{layout, opset};
+use crate::layout::{content, opset};
 use crate::proto::{GraphProto, ModelProto};
 use crate::wire::{Malformed, fields};
 use crate::{Model, OnnxError, Problem};
 use bytes::Bytes;
 use lorac_ir::Graph;
+use prost::Message;
 use std::collections::HashSet;
 
 /// New nodes with their weights and outputs, such as a classifier's head. The inputs of `graph` name values of the model
@@ -18,8 +19,15 @@ pub struct Appendix {
     pub graph: Graph,
 }
 
-/// A second `graph` field, which protobuf merges into the first: all bytes of the model stay where they are.
-pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, OnnxError> {
+/// The bytes of an appendix, and where they belong.
+pub(crate) struct Insertion {
+    /// Nodes, outputs and weights, for the end of the graph's message: all that the graph holds several of.
+    pub(crate) graph: Vec<Bytes>,
+    /// Operator sets that the model does not import, for the end of the file.
+    pub(crate) model: Bytes,
+}
+
+pub(crate) fn insertion(model: &Model, appendix: &Appendix) -> Result<Insertion, OnnxError> {
     let problems = mismatches(model, &appendix.graph);
     if !problems.is_empty() {
         return Err(OnnxError::Appendix { problems });
@@ -27,12 +35,13 @@ pub(crate) fn append(model: &Model, appendix: &Appendix) -> Result<Vec<Bytes>, O
     let mut used = UsedNames { values: names(model), ..UsedNames::default() };
     used.nodes = node_names(model)?;
     let mut body = body(&appendix.graph, used)?;
-    // What is set once in a message is overwritten by a merge: the model keeps its own name and inputs.
+    // What a message holds once would take the place of the model's own.
     body.proto = GraphProto { node: body.proto.node, output: body.proto.output, ..GraphProto::default() };
     let known = &model.graph.opsets;
     let new = appendix.graph.opsets.iter().filter(|(domain, _)| !known.contains_key(*domain));
-    let head = ModelProto { opset_import: new.map(|(d, v)| opset(d, *v)).collect(), ..ModelProto::default() };
-    Ok(layout(&head, &body, &appendix.graph, usize::MAX, "")?.pieces)
+    let imports = ModelProto { opset_import: new.map(|(d, v)| opset(d, *v)).collect(), ..ModelProto::default() };
+    let graph = content(&body, &appendix.graph, usize::MAX, "")?.pieces;
+    Ok(Insertion { graph, model: imports.encode_to_vec().into() })
 }
 
 fn mismatches(model: &Model, new: &Graph) -> Vec<Problem> {

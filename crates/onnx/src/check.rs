@@ -2,6 +2,8 @@
 
 use crate::map::{Mapped, stamp};
 use crate::output::folder_of;
+use crate::splice::GraphPlace;
+use crate::wire::Malformed;
 use crate::{Location, Model, OnnxError};
 use lorac_ir::ValueId;
 use std::collections::HashSet;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// listed several times.
 ///
 /// # Errors
-/// A model that was decoded from memory, a target that is not a weight of the file or is opaque, bytes that another
+/// A model that was decoded from memory, a graph in pieces with other fields between them, a target that is not a weight of the file or is opaque, bytes that another
 /// weight has too, a place that is the model's own or lies outside the folder of `out`, and a folder that does not exist.
 pub fn check_patch(model: &Model, targets: &[ValueId], out: impl AsRef<Path>) -> Result<(), OnnxError> {
     check(model, targets, out.as_ref(), &|_, _| Ok(false))
@@ -25,6 +27,7 @@ pub(crate) type Alike<'a> = &'a dyn Fn(ValueId, ValueId) -> Result<bool, OnnxErr
 
 pub(crate) fn check(model: &Model, targets: &[ValueId], out: &Path, alike: Alike) -> Result<(), OnnxError> {
     mapped(model)?;
+    graph_place(model)?;
     for &weight in targets {
         let (Some(tensor), true) = (model.graph.weight(weight), model.locations.contains_key(&weight)) else {
             return Err(OnnxError::NotAWeight { path: model.path.clone(), weight });
@@ -44,6 +47,16 @@ pub(crate) fn mapped(model: &Model) -> Result<&Mapped, OnnxError> {
         let source = io::Error::new(io::ErrorKind::Unsupported, "the model was decoded from memory");
         OnnxError::Read { path: model.path.clone(), source }
     })
+}
+
+/// Where the graph is in the file of a model.
+pub(crate) fn graph_place(model: &Model) -> Result<GraphPlace, OnnxError> {
+    let path = || model.path.clone();
+    match GraphPlace::of(&model.file).map_err(|Malformed { at }| OnnxError::Malformed { path: path(), at })? {
+        Some(place) if place.apart => Err(OnnxError::SplitGraph { path: path() }),
+        Some(place) => Ok(place),
+        None => Err(OnnxError::NoGraph { path: path() }),
+    }
 }
 
 /// The external files that are written anew beside `out`, with the place of each: all but those that hold no target and

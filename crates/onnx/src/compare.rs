@@ -1,170 +1,320 @@
-//! Proves that a deployed model is the base but for its targets.
+//! Proves that a deployed model is the base but for its targets and what was inserted, and says what was.
 
-use crate::field_number::{
-    GRAPH_INITIALIZER, GRAPH_NODE, MODEL_GRAPH, NODE_ATTRIBUTE, NODE_OP_TYPE, NODE_OUTPUT, TENSOR_ELEMENTS, TENSOR_NAME,
-};
+use crate::field_number::MODEL_GRAPH;
+use crate::part::{Identity, Level, Piece};
+use crate::splice::{NewTensor, Tail, written_anew};
+use crate::tensor::code;
 use crate::wire::{Field, fields};
-use crate::{Location, Model};
-use std::collections::{BTreeMap, HashSet};
+use crate::{Location, Model, Part};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
 /// How a deployed model differs from its base.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Bytes that differ and belong to no target, external files included. Bytes that one of the two lacks count, and a
-    /// message written anew for a target counts only where it differs in more than its data.
+    /// Bytes of the base that differ, are missing or stand elsewhere and belong to no target, external files included. The
+    /// lengths of the messages around a change do not count, they follow from it.
     pub changed_bytes_outside_targets: u64,
-    /// Bytes behind the end of the base.
-    pub appended_bytes: u64,
+    /// Bytes that the base does not have, in the model's file.
+    pub inserted_bytes: u64,
     /// Nodes of the base's file.
     pub nodes_before: usize,
     /// Nodes of the deployed file.
     pub nodes_after: usize,
     /// Targets whose bytes differ.
     pub changed_targets: Vec<String>,
+    /// What was inserted, in the order of the file.
+    pub inserted: Vec<Inserted>,
+    /// What differs outside the targets, in words.
+    pub changed: Vec<String>,
 }
 
-/// Compares two models byte for byte, in constant memory. A target that the base does not have excuses nothing.
+/// A part of a deployed model that its base does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inserted {
+    /// What it is.
+    pub part: Part,
+    /// Its name: of a node its first output where it has no name, of metadata the key.
+    pub name: String,
+    /// Its size in the file.
+    pub bytes: u64,
+}
+
+/// Compares two models byte for byte, in memory that does not depend on the size of weights. The deployed file must be
+/// the base's, field by field and in its order, but for the data of `targets` and the fields that are reported as
+/// inserted. A target that the base does not have excuses nothing; one whose elements have a place in the base's file
+/// must have them in the same field, one of external data in the same bytes of the same file.
 pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> Comparison {
     let targets: Vec<&str> = targets.iter().map(AsRef::as_ref).filter(|t| base.location(t).is_some()).collect();
-    let mut holes = Holes::new();
-    let mut in_place = base.file.len() <= deployed.file.len();
-    let mut changed_targets = Vec::new();
-    for name in &targets {
-        let (before, after) = (base.location(name), deployed.location(name));
-        let bytes = |model: &Model| model.location(name).and_then(|(id, _)| model.graph.weight(id).cloned());
-        if bytes(base) != bytes(deployed) {
-            changed_targets.push(name.to_string());
-        }
-        let (file, range) = match before {
-            Some((_, Location::Inline { range })) => (None, range),
-            Some((_, Location::External { path, range })) => (Some(path.as_path()), range),
-            _ => {
-                in_place &= bytes(base) == bytes(deployed) && after.map(|a| a.1) == before.map(|b| b.1);
-                continue;
-            }
-        };
-        in_place &= after.map(|a| a.1) == before.map(|b| b.1);
-        holes.entry(file).or_default().push(range.start as usize..range.end as usize);
-    }
-    holes.values_mut().for_each(|list| list.sort_by_key(|r| r.start));
-
-    let (outside, appended_bytes) = if in_place {
-        let len = base.file.len();
-        let outside = differing(&base.file, &deployed.file[..len], holes_in(&holes, None));
-        (outside, (deployed.file.len() - len) as u64)
-    } else {
-        Sides { base, deployed, targets: targets.iter().copied().collect() }.compare()
-    };
-    let external = |(path, before): (&std::path::PathBuf, &crate::map::Mapped)| {
-        let after = deployed.external.get(path).map_or(&[][..], |f| &f.bytes);
-        let common = before.bytes.len().min(after.len());
-        let extra = before.bytes.len().max(after.len()) - common;
-        differing(&before.bytes[..common], &after[..common], holes_in(&holes, Some(path.as_path()))) + extra as u64
-    };
-    Comparison {
-        changed_bytes_outside_targets: outside + base.external.iter().map(external).sum::<u64>(),
-        appended_bytes,
+    let bytes = |model: &Model, name: &str| model.location(name).and_then(|(id, _)| model.graph.weight(id).cloned());
+    let changed = targets.iter().filter(|t| bytes(base, t) != bytes(deployed, t));
+    let mut found = Comparison {
         nodes_before: base.node_count,
         nodes_after: deployed.node_count,
-        changed_targets,
+        changed_targets: changed.map(|t| t.to_string()).collect(),
+        ..Comparison::default()
+    };
+    let sides = Sides { base, deployed, places: places(base, &targets) };
+    let [before, after] = [pieces(&base.file), pieces(&deployed.file)];
+    sides.align(Level::Model, &without_more_graphs(&before, &[]), &without_more_graphs(&after, &before), &mut found);
+    sides.align(Level::Graph, &of_graph(&before), &of_graph(&after), &mut found);
+    external(base, deployed, &targets, &mut found);
+    found
+}
+
+/// The fields of a message, and what follows the last that can be read.
+fn pieces(message: &[u8]) -> Vec<Piece<'_>> {
+    let walked = fields(message).map(|field| match field {
+        Ok(field) => Piece::Field(field),
+        Err(malformed) => Piece::Unreadable(&message[malformed.at..]),
+    });
+    walked.collect()
+}
+
+/// The fields of a model with one field for the graph, and those by which it has more of them than `other`.
+fn without_more_graphs<'a>(pieces: &[Piece<'a>], other: &[Piece]) -> Vec<Piece<'a>> {
+    let graphs = |pieces: &[Piece]| pieces.iter().filter(|p| p.is(MODEL_GRAPH)).count();
+    let (mut seen, known) = (0, graphs(other));
+    let kept = pieces.iter().filter(|piece| {
+        seen += usize::from(piece.is(MODEL_GRAPH));
+        !piece.is(MODEL_GRAPH) || seen == 1 || (known > 0 && seen > known)
+    });
+    kept.cloned().collect()
+}
+
+/// The fields of the graph, from all fields that the file has for it.
+fn of_graph<'a>(model: &[Piece<'a>]) -> Vec<Piece<'a>> {
+    let mut all = Vec::new();
+    for graph in model {
+        let Piece::Field(graph) = graph else { continue };
+        for field in graph.fields().filter(|_| graph.number == MODEL_GRAPH) {
+            all.push(match field {
+                Ok(field) => Piece::Field(field),
+                Err(malformed) => Piece::Unreadable(&graph.bytes()[malformed.at - graph.payload.start..]),
+            });
+        }
+    }
+    all
+}
+
+/// Where the bytes of a target lie, and its name, by their first byte in the file.
+fn places<'t>(base: &Model, targets: &[&'t str]) -> Places<'t> {
+    let mut places = Places::default();
+    for name in targets {
+        match base.location(name) {
+            Some((_, Location::Inline { range })) if !range.is_empty() => {
+                places.inline.insert(range.start as usize, (range.end as usize, *name));
+            }
+            Some((_, Location::Encoded { .. })) => _ = places.encoded.insert(*name, ()),
+            _ => {}
+        }
+    }
+    places
+}
+
+#[derive(Default)]
+struct Places<'t> {
+    inline: BTreeMap<usize, (usize, &'t str)>,
+    encoded: HashMap<&'t str, ()>,
+}
+
+/// Two files whose fields are held against each other.
+struct Sides<'a> {
+    base: &'a Model,
+    deployed: &'a Model,
+    places: Places<'a>,
+}
+
+impl Sides<'_> {
+    /// Goes through both lists: what both have, what only the deployed has, and what only the base has or differs.
+    fn align(&self, level: Level, before: &[Piece], after: &[Piece], found: &mut Comparison) {
+        let alike = |(x, y): &(&Piece, &Piece)| self.alike(level, x, y);
+        let common = before.iter().zip(after).take_while(alike).count();
+        let (mut before, mut after) = (&before[common..], &after[common..]);
+        let (mut left, mut right) = (count(level, before), count(level, after));
+        while !before.is_empty() || !after.is_empty() {
+            if let ([x, ..], [y, ..]) = (before, after)
+                && self.alike(level, x, y)
+            {
+                (before, after) = (&before[1..], &after[1..]);
+                take(&mut left, &x.identity(level));
+                take(&mut right, &y.identity(level));
+                continue;
+            }
+            let (x, y) = (before.first(), after.first());
+            let (of_x, of_y) = (x.map(|x| x.identity(level)), y.map(|y| y.identity(level)));
+            match (x, y) {
+                (Some(x), Some(y)) if of_x == of_y => {
+                    found.differs(of_x.as_ref(), "differs", differing(x.written(), y.written()).max(1));
+                    (before, after) = (&before[1..], &after[1..]);
+                }
+                (_, Some(y)) if of_y.as_ref().is_none_or(|id| !left.contains_key(id)) => {
+                    let (part, name) = self.named(of_y.clone().unwrap_or((Part::Field, String::new())));
+                    // What a second field for the graph holds is reported part by part.
+                    let bytes = y.written().len() - if part == Part::Graph { y.content() } else { 0 };
+                    found.inserted_bytes += bytes as u64;
+                    found.inserted.push(Inserted { part, name, bytes: bytes as u64 });
+                    after = &after[1..];
+                    of_y.iter().for_each(|id| take(&mut right, id));
+                    continue;
+                }
+                (Some(x), _) => {
+                    let how = if of_x.as_ref().is_some_and(|id| right.contains_key(id)) {
+                        "is elsewhere"
+                    } else {
+                        "is missing"
+                    };
+                    found.differs(of_x.as_ref(), how, x.written().len() as u64);
+                    before = &before[1..];
+                    of_x.iter().for_each(|id| take(&mut left, id));
+                    continue;
+                }
+                (None, _) => break,
+            }
+            of_x.iter().for_each(|id| take(&mut left, id));
+            of_y.iter().for_each(|id| take(&mut right, id));
+        }
+    }
+
+    /// A weight called like an input of the base is more than a weight.
+    fn named(&self, (part, name): Identity) -> Identity {
+        let graph = &self.base.graph;
+        let is_input = part == Part::Weight && graph.inputs().iter().any(|v| graph.name_of(*v) == name);
+        (if is_input { Part::InputDefault } else { part }, name)
+    }
+
+    /// Whether both are the same bytes, or differ in the data of a target only.
+    fn alike(&self, level: Level, x: &Piece, y: &Piece) -> bool {
+        match (level, x, y) {
+            (Level::Model, x, y) if x.is(MODEL_GRAPH) && y.is(MODEL_GRAPH) => true,
+            (_, x, y) if x.written() == y.written() => true,
+            (Level::Graph, Piece::Field(x), Piece::Field(y)) if x.number == y.number => {
+                self.in_place(x, y) || self.anew(x, y)
+            }
+            _ => false,
+        }
+    }
+
+    /// The same length and the same bytes around the elements of a target, which are in the same place.
+    fn in_place(&self, x: &Field, y: &Field) -> bool {
+        let Some((start, (end, name))) = self.places.inline.range(x.payload.clone()).next() else { return false };
+        let hole = start - x.whole.start..end - x.whole.start;
+        let (a, b) = (x.written(), y.written());
+        let place = (y.whole.start + hole.start) as u64..(y.whole.start + hole.end) as u64;
+        a.len() == b.len()
+            && a[..hole.start] == b[..hole.start]
+            && a[hole.end..] == b[hole.end..]
+            && self.deployed.location(name).is_some_and(|(_, l)| *l == Location::Inline { range: place })
+    }
+
+    /// The bytes that a target without a fixed place has when it is written anew.
+    fn anew(&self, x: &Field, y: &Field) -> bool {
+        let name = match (Piece::Field(x.clone()).identity(Level::Graph), x.find_text(crate::field_number::NODE_OUTPUT))
+        {
+            ((Part::Weight, name), _) => name,
+            ((Part::Node, _), Ok(output)) => output,
+            _ => return false,
+        };
+        let after = self.deployed.location(&name).and_then(|(id, _)| self.deployed.graph.weight(id));
+        let (Some((id, _)), Some(after), true) =
+            (self.base.location(&name), after, self.places.encoded.contains_key(&*name))
+        else {
+            return false;
+        };
+        let fact = self.base.graph.fact(id);
+        let tail = Tail { edit: 0, len: after.bytes().len() };
+        let (data_type, dims) = (code(fact.dtype).unwrap_or(0), fact.known_dims().unwrap_or_default());
+        let expected = written_anew(x, &name, NewTensor { tail, data_type, dims }, after.bytes());
+        expected.is_ok_and(|bytes| bytes.is_some_and(|bytes| bytes == y.written()))
     }
 }
 
-/// What may differ, by external file; `None` is the model's own.
-type Holes<'a> = BTreeMap<Option<&'a Path>, Vec<Range<usize>>>;
-
-fn holes_in<'a>(holes: &'a Holes<'a>, file: Option<&'a Path>) -> &'a [Range<usize>] {
-    holes.get(&file).map_or(&[], Vec::as_slice)
+impl Comparison {
+    fn differs(&mut self, what: Option<&Identity>, how: &str, bytes: u64) {
+        let named = match what {
+            Some((part, name)) if name.is_empty() => part.to_string(),
+            Some((part, name)) => format!("{part} `{name}`"),
+            None => return,
+        };
+        self.changed_bytes_outside_targets += bytes;
+        self.changed.push(format!("{named} {how}"));
+    }
 }
 
-/// Number of bytes that differ outside the sorted `holes`; both sides are of one length.
-fn differing(a: &[u8], b: &[u8], holes: &[Range<usize>]) -> u64 {
-    let mut sum = 0;
-    let mut at = 0;
-    for hole in holes.iter().chain([&(a.len()..a.len())]) {
-        let end = hole.start.min(a.len());
+fn count(level: Level, pieces: &[Piece]) -> HashMap<Identity, usize> {
+    let mut counts = HashMap::new();
+    pieces.iter().for_each(|p| *counts.entry(p.identity(level)).or_insert(0) += 1);
+    counts
+}
+
+fn take(counts: &mut HashMap<Identity, usize>, id: &Identity) {
+    if let Some(n) = counts.get_mut(id) {
+        *n -= 1;
+        if *n == 0 {
+            counts.remove(id);
+        }
+    }
+}
+
+/// Holds the external files of the base against those of the deployed, but for the bytes of targets that no other weight
+/// has.
+fn external(base: &Model, deployed: &Model, targets: &[&str], found: &mut Comparison) {
+    let mut holes: BTreeMap<&Path, Vec<Range<usize>>> = BTreeMap::new();
+    for (id, location) in &base.locations {
+        let Location::External { path, range } = location else { continue };
+        if targets.contains(&base.graph.name_of(*id).as_str()) {
+            holes.entry(path).or_default().push(range.start as usize..range.end as usize);
+        }
+    }
+    let differs = |found: &mut Comparison, what: String, bytes: u64| {
+        if bytes > 0 {
+            found.changed_bytes_outside_targets += bytes;
+            found.changed.push(what);
+        }
+    };
+    for (path, before) in &base.external {
+        let holes = holes.entry(path).or_default();
+        holes.sort_by_key(|r| r.start);
+        let file = format!("external file `{}`", path.display());
+        match deployed.external.get(path) {
+            None => differs(found, format!("{file} is not used"), (before.bytes.len() as u64).max(1)),
+            Some(after) => {
+                let bytes = outside(&before.bytes, &after.bytes, holes);
+                differs(found, format!("{file} differs"), bytes);
+            }
+        }
+    }
+    for (id, location) in &base.locations {
+        let Location::External { path, range } = location else { continue };
+        let (name, range) = (base.graph.name_of(*id), range.start as usize..range.end as usize);
+        let shared =
+            holes.get(path.as_path()).is_some_and(|h| h.iter().any(|h| h.start < range.end && range.start < h.end));
+        if let (true, false, Some(after)) = (shared, targets.contains(&name.as_str()), deployed.external.get(path)) {
+            let part = |file: &Bytes| file.get(range.clone()).map(<[u8]>::to_vec).unwrap_or_default();
+            let bytes = differing(&part(&base.external[path].bytes), &part(&after.bytes));
+            differs(found, format!("weight `{name}` differs, since it shares bytes with a target"), bytes);
+        }
+    }
+}
+
+/// Number of bytes that differ outside the sorted `holes`. Bytes that one of the two lacks differ.
+fn outside(a: &[u8], b: &[u8], holes: &[Range<usize>]) -> u64 {
+    let common = a.len().min(b.len());
+    let (mut sum, mut at) = ((a.len().max(b.len()) - common) as u64, 0);
+    for hole in holes.iter().chain([&(common..common)]) {
+        let end = hole.start.min(common);
         if at < end {
-            sum += count(&a[at..end], &b[at..end]);
+            sum += differing(&a[at..end], &b[at..end]);
         }
         at = at.max(hole.end);
     }
     sum
 }
 
-fn count(a: &[u8], b: &[u8]) -> u64 {
+fn differing(a: &[u8], b: &[u8]) -> u64 {
     let chunks = a.chunks(1 << 16).zip(b.chunks(1 << 16)).filter(|(x, y)| x != y);
-    chunks.map(|(x, y)| x.iter().zip(y).filter(|(x, y)| x != y).count() as u64).sum()
-}
-
-/// Two files in which messages may have moved: compared field by field.
-struct Sides<'a> {
-    base: &'a Model,
-    deployed: &'a Model,
-    targets: HashSet<&'a str>,
-}
-
-impl Sides<'_> {
-    /// Bytes that differ, and bytes appended.
-    fn compare(&self) -> (u64, u64) {
-        let (a, b) = (&self.base.file, &self.deployed.file);
-        let mut after = fields(b).map_while(Result::ok);
-        let mut outside = 0;
-        for x in fields(a).map_while(Result::ok) {
-            outside += match after.next() {
-                Some(y) if x.number == MODEL_GRAPH && y.number == MODEL_GRAPH => self.graphs(&x, &y),
-                Some(y) => raw(&x, &y),
-                None => x.whole.len() as u64,
-            };
-        }
-        (outside, after.map(|f| f.whole.len() as u64).sum())
-    }
-
-    fn graphs(&self, x: &Field, y: &Field) -> u64 {
-        let mut after = y.fields().map_while(Result::ok);
-        let mut outside = 0;
-        for x in x.fields().map_while(Result::ok) {
-            outside += match after.next() {
-                Some(y) if self.is_target(&x) => self.without_data(&x, &y),
-                Some(y) => raw(&x, &y),
-                None => x.whole.len() as u64,
-            };
-        }
-        outside + after.map(|f| f.whole.len() as u64).sum::<u64>()
-    }
-
-    fn is_target(&self, x: &Field) -> bool {
-        let name = match x.number {
-            GRAPH_INITIALIZER => x.find_text(TENSOR_NAME),
-            GRAPH_NODE if x.find_text(NODE_OP_TYPE).is_ok_and(|op| op == "Constant") => x.find_text(NODE_OUTPUT),
-            _ => return false,
-        };
-        name.is_ok_and(|n| self.targets.contains(n.as_str()))
-    }
-
-    /// Differences of a target's message beside its data: the fields of a node other than its attribute, of an
-    /// initializer other than what holds elements, and the kind of tensor.
-    fn without_data(&self, x: &Field, y: &Field) -> u64 {
-        let (data, name): (&[u32], u32) = match x.number {
-            GRAPH_NODE => (&[NODE_ATTRIBUTE], NODE_OUTPUT),
-            _ => (&TENSOR_ELEMENTS, TENSOR_NAME),
-        };
-        let rest = |message: &Field| -> Vec<u8> {
-            let mut kept = Vec::new();
-            // What follows a malformed field cannot be named.
-            _ = message.put_without(&mut kept, data);
-            kept
-        };
-        let name = x.find_text(name).unwrap_or_default();
-        let fact = |m: &Model| m.graph.find(&name).map(|id| m.graph.fact(id));
-        let alike = x.number == y.number && rest(x) == rest(y) && fact(self.base) == fact(self.deployed);
-        if alike { 0 } else { x.whole.len() as u64 }
-    }
-}
-
-fn raw(x: &Field, y: &Field) -> u64 {
-    let (a, b) = (x.written(), y.written());
-    let common = a.len().min(b.len());
-    count(&a[..common], &b[..common]) + (a.len().max(b.len()) - common) as u64
+    let both = chunks.map(|(x, y)| x.iter().zip(y).filter(|(x, y)| x != y).count() as u64).sum::<u64>();
+    both + a.len().abs_diff(b.len()) as u64
 }

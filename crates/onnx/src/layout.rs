@@ -62,7 +62,17 @@ pub(crate) fn layout(
     inline_limit: usize,
     location: &str,
 ) -> Result<Layout, OnnxError> {
-    let mut weights = Runs::default();
+    let Layout { pieces, external } = content(body, graph, inline_limit, location)?;
+    let mut front = head.encode_to_vec();
+    put_header(&mut front, MODEL_GRAPH, pieces.iter().map(|p| p.len() as u64).sum());
+    let pieces = std::iter::once(Bytes::from(front)).chain(pieces).collect();
+    Ok(Layout { pieces, external })
+}
+
+/// The content of the graph's message alone, as [`layout`] lays it out.
+pub(crate) fn content(body: &Body, graph: &Graph, inline_limit: usize, location: &str) -> Result<Layout, OnnxError> {
+    let mut runs = Runs::default();
+    runs.tail = body.proto.encode_to_vec();
     let mut external = Vec::new();
     let mut offset = 0u64;
     for (_, value, tensor) in graph.weights() {
@@ -72,24 +82,16 @@ pub(crate) fn layout(
             refer(&mut proto, location, offset, size);
             external.push((value.name.to_string(), tensor.clone(), offset));
             offset = (offset + size as u64).next_multiple_of(ALIGN);
-            weights.message(GRAPH_INITIALIZER, &proto.encode_to_vec());
+            runs.message(GRAPH_INITIALIZER, &proto.encode_to_vec());
         } else {
             let mut head = proto.encode_to_vec();
             put_header(&mut head, TENSOR_RAW_DATA, size as u64);
-            put_header(&mut weights.tail, GRAPH_INITIALIZER, (head.len() + size) as u64);
-            weights.tail.extend(head);
-            weights.share(tensor.bytes());
+            put_header(&mut runs.tail, GRAPH_INITIALIZER, (head.len() + size) as u64);
+            runs.tail.extend(head);
+            runs.share(tensor.bytes());
         }
     }
-    let nodes = body.proto.encode_to_vec();
-    let weights = weights.finish();
-    let graph_len = nodes.len() as u64 + weights.iter().map(|p| p.len() as u64).sum::<u64>();
-
-    let mut front = head.encode_to_vec();
-    put_header(&mut front, MODEL_GRAPH, graph_len);
-    front.extend(nodes);
-    let pieces = std::iter::once(Bytes::from(front)).chain(weights).collect();
-    Ok(Layout { pieces, external })
+    Ok(Layout { pieces: runs.finish(), external })
 }
 
 fn refer(proto: &mut TensorProto, location: &str, offset: u64, size: usize) {

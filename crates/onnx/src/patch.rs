@@ -1,11 +1,11 @@
-//! The deployable model: the user's file with the bytes of some weights replaced and, where asked, a head appended.
+//! The deployable model: the user's file with the bytes of some weights replaced and, where asked, a head inserted.
 
-use crate::append::append;
-use crate::check::{check, copied, mapped};
+use crate::append::{Insertion, insertion};
+use crate::check::{check, copied, graph_place, mapped};
 use crate::layout::MESSAGE_LIMIT;
 use crate::map::{Mapped, Stamp, open};
 use crate::output::{Output, folder_of};
-use crate::splice::{NewTensor, Splice, Tail, reencode};
+use crate::splice::{NewTensor, Splice, Tail, splices};
 use crate::tensor::code;
 use crate::wire::Malformed;
 use crate::{Appendix, Location, Model, OnnxError};
@@ -90,13 +90,14 @@ pub struct PatchReport {
     pub changed: Vec<Changed>,
     /// Weights whose message had to be written anew, since their elements had no fixed place in it.
     pub reencoded: Vec<String>,
-    /// Bytes appended.
-    pub appended: u64,
+    /// Bytes inserted for the appendix, into the graph and behind it.
+    pub inserted: u64,
     /// Files written: the external ones, then the model.
     pub written: Vec<PathBuf>,
 }
 
-/// Copies `model` to `out`, replaces the bytes of the edited weights and appends `appendix`. Memory use does not depend
+/// Copies `model` to `out`, replaces the bytes of the edited weights and inserts `appendix` at the end of the graph, which
+/// changes the graph's length as well: a second graph field would be the whole model to some readers. Memory use does not depend
 /// on the size of the model: the bytes of one [`Edit::lazy`] are held at a time. External data files are copied beside
 /// `out`. A file appears whole or not at all, the model after the files it refers to.
 ///
@@ -116,11 +117,15 @@ pub fn patch(
     let targets: Vec<ValueId> = edits.iter().map(|e| e.weight).collect();
     check_edits(model, edits)?;
     check(model, &targets, out, &|a, b| alike(model, edits, a, b))?;
-    let tail = appendix.map(|a| append(model, a)).transpose()?.unwrap_or_default();
-    let mut report = PatchReport { appended: tail.iter().map(|p| p.len() as u64).sum(), ..PatchReport::default() };
+    let (inserted, tail) = match appendix.map(|a| insertion(model, a)).transpose()? {
+        Some(Insertion { graph, model }) => (graph, model),
+        None => (Vec::new(), Bytes::new()),
+    };
+    let len = inserted.iter().map(Bytes::len).sum::<usize>() + tail.len();
+    let mut report = PatchReport { inserted: len as u64, ..PatchReport::default() };
 
-    let plan = Plan::new(model, edits, out, &mut report)?;
-    let total = plan.length(base) + report.appended;
+    let plan = Plan::new(model, edits, &inserted, out, &mut report)?;
+    let total = plan.length(base) + tail.len() as u64;
     if total > MESSAGE_LIMIT {
         return Err(OnnxError::TooLarge { bytes: total });
     }
@@ -130,7 +135,7 @@ pub fn patch(
         let splices = plan.external.get(path).map_or(&[][..], Vec::as_slice);
         let failed = |source| OnnxError::Write { path: to.clone(), source };
         std::fs::create_dir_all(folder_of(&to)).map_err(failed)?;
-        copy(&mut output, file, &to, splices, &make, &[])?;
+        copy(&mut output, file, &to, splices, &make, &Bytes::new())?;
         report.written.push(to);
     }
     copy(&mut output, base, out, &plan.inline, &make, &tail)?;
@@ -146,7 +151,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(model: &Model, edits: &[Edit<'_>], out: &Path, report: &mut PatchReport) -> Result<Plan, OnnxError> {
+    fn new(
+        model: &Model,
+        edits: &[Edit<'_>],
+        inserted: &[Bytes],
+        out: &Path,
+        report: &mut PatchReport,
+    ) -> Result<Plan, OnnxError> {
         let mut plan = Plan { inline: Vec::new(), external: BTreeMap::new() };
         let mut encoded = HashMap::new();
         for (i, edit) in edits.iter().enumerate() {
@@ -168,8 +179,8 @@ impl Plan {
             }
         }
         let malformed = |m: Malformed| OnnxError::Malformed { path: model.path.clone(), at: m.at };
-        let (anew, found) =
-            if encoded.is_empty() { Default::default() } else { reencode(&model.file, &encoded).map_err(malformed)? };
+        let graph = graph_place(model)?;
+        let (anew, found) = splices(&model.file, &graph, &encoded, inserted).map_err(malformed)?;
         let inside: HashMap<&str, (usize, &Range<usize>)> =
             found.iter().map(|(name, i, r)| (name.as_str(), (anew[*i].range.start, r))).collect();
         plan.inline.extend(anew.iter().cloned());
@@ -251,7 +262,7 @@ fn copy(
     to: &Path,
     splices: &[Splice],
     make: &dyn Fn(Tail) -> Result<Bytes, OnnxError>,
-    tail: &[Bytes],
+    tail: &Bytes,
 ) -> Result<(), OnnxError> {
     let unreadable = |source| OnnxError::Read { path: from.path.clone(), source };
     let (mut source, meta) = open(&from.path).map_err(unreadable)?;
@@ -261,7 +272,7 @@ fn copy(
     output.write(to, |file| {
         splice_into(&mut source, meta.len(), file, splices, make)?;
         file.seek(SeekFrom::End(0))?;
-        tail.iter().try_for_each(|piece| file.write_all(piece))
+        file.write_all(tail)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Writes single tensors of a model anew and leaves every other byte of it as it is.
+//! Writes single tensors of a model anew, inserts into its graph, and leaves every other byte of it as it is.
 
 use crate::field_number::*;
 use crate::proto::attribute_proto::AttributeType;
@@ -40,37 +40,84 @@ pub(crate) struct NewTensor {
 /// The tensors found, by name, with where their bytes lie inside the splice of that number.
 type Found = Vec<(String, usize, Range<usize>)>;
 
-/// Finds the initializers and `Constant` nodes called as `edits` says, and gives the splices, sorted, that make them
-/// raw data and correct the lengths of the messages around them.
+/// A message in the file: where its length is written, and its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    length: Range<usize>,
+    payload: Range<usize>,
+}
+
+impl Message {
+    fn of(field: &Field) -> Message {
+        Message { length: field.length.clone(), payload: field.payload.clone() }
+    }
+
+    /// Its new length, if these splices, all of which lie inside, change it.
+    fn resized(&self, splices: &[&Splice]) -> Option<Splice> {
+        let (gone, come) = splices.iter().fold((0, 0), |(g, c), s| (g + s.range.len(), c + s.len()));
+        let mut length = Vec::new();
+        put_varint(&mut length, (self.payload.len() - gone + come) as u64);
+        (gone != come).then(|| Splice { range: self.length.clone(), head: length.into(), tail: None })
+    }
+}
+
+/// The graph's message. Where the file has it in several fields, one right behind the other, it spans all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GraphPlace {
+    message: Message,
+    /// Tags and lengths inside, of all fields but the first.
+    headers: Vec<Range<usize>>,
+    /// Whether other fields lie between those of the graph.
+    pub(crate) apart: bool,
+}
+
+impl GraphPlace {
+    /// The place of the graph in a model's file; none in a file without a graph.
+    ///
+    /// # Errors
+    /// A malformed field.
+    pub(crate) fn of(file: &[u8]) -> Result<Option<GraphPlace>, Malformed> {
+        let mut place: Option<GraphPlace> = None;
+        for field in fields(file) {
+            let field = field?;
+            match &mut place {
+                _ if field.number != MODEL_GRAPH => {}
+                None => place = Some(GraphPlace { message: Message::of(&field), headers: Vec::new(), apart: false }),
+                Some(place) => {
+                    place.apart |= field.whole.start != place.message.payload.end;
+                    place.headers.push(field.whole.start..field.payload.start);
+                    place.message.payload.end = field.payload.end;
+                }
+            }
+        }
+        Ok(place)
+    }
+}
+
+/// The splices, sorted, that make the graph one message, make the initializers and `Constant` nodes called as `edits`
+/// says raw data, put `inserted` at the end of the graph, and correct the lengths of the messages around all of that.
 ///
 /// # Errors
 /// A malformed field.
-pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Result<(Vec<Splice>, Found), Malformed> {
+pub(crate) fn splices(
+    file: &Bytes,
+    graph: &GraphPlace,
+    edits: &HashMap<String, NewTensor>,
+    inserted: &[Bytes],
+) -> Result<(Vec<Splice>, Found), Malformed> {
     let mut walk = Walk { edits, splices: Vec::new(), around: BTreeMap::new(), found: Vec::new() };
-    for field in fields(file) {
+    for field in fields(file).take_while(|_| !edits.is_empty()) {
         let graph = field?;
-        if graph.number != MODEL_GRAPH {
-            continue;
-        }
-        for field in graph.fields() {
-            let field = field?;
-            match field.number {
-                GRAPH_NODE => walk.node(&graph, &field)?,
-                GRAPH_INITIALIZER => walk.initializer(&graph, &field)?,
-                _ => {}
-            }
+        for field in graph.fields().filter(|_| graph.number == MODEL_GRAPH) {
+            walk.field(&field?)?;
         }
     }
-    let Walk { mut splices, around, mut found, .. } = walk;
-    // Inner messages begin behind outer ones: from the back, every length sees all changes inside its message.
-    for (_, message) in around.into_iter().rev() {
-        let inside = |s: &&Splice| message.payload.start <= s.range.start && s.range.end <= message.payload.end;
-        let (gone, come) =
-            splices.iter().filter(inside).fold((0, 0), |(gone, come), s| (gone + s.range.len(), come + s.len()));
-        let mut length = Vec::new();
-        put_varint(&mut length, (message.payload.len() - gone + come) as u64);
-        splices.push(Splice { range: message.length, head: length.into(), tail: None });
-    }
+    let (mut splices, mut found) = walk.finish();
+    let verbatim = |range: Range<usize>, head: Bytes| Splice { range, head, tail: None };
+    splices.extend(graph.headers.iter().map(|header| verbatim(header.clone(), Bytes::new())));
+    let end = graph.message.payload.end;
+    splices.extend(inserted.iter().map(|piece| verbatim(end..end, piece.clone())));
+    splices.extend(graph.message.resized(&splices.iter().collect::<Vec<_>>()));
     let mut order: Vec<usize> = (0..splices.len()).collect();
     order.sort_by_key(|i| splices[*i].range.start);
     for (_, splice, _) in &mut found {
@@ -79,24 +126,75 @@ pub(crate) fn reencode(file: &Bytes, edits: &HashMap<String, NewTensor>) -> Resu
     Ok((order.into_iter().map(|i| splices[i].clone()).collect(), found))
 }
 
+/// What a field of the graph, an initializer or a `Constant` node, is written as when its tensor is written anew with
+/// `bytes`; none where it is neither.
+///
+/// # Errors
+/// A malformed field.
+pub(crate) fn written_anew(
+    field: &Field,
+    name: &str,
+    new: NewTensor,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, Malformed> {
+    let edits = HashMap::from([(name.to_string(), new)]);
+    let mut walk = Walk { edits: &edits, splices: Vec::new(), around: BTreeMap::new(), found: Vec::new() };
+    walk.field(field)?;
+    let (mut splices, found) = walk.finish();
+    splices.sort_by_key(|s| s.range.start);
+    let file = field.written();
+    let (mut out, mut at) = (Vec::new(), 0);
+    for splice in &splices {
+        let range = splice.range.start - field.whole.start..splice.range.end - field.whole.start;
+        out.extend_from_slice(&file[at..range.start]);
+        out.extend_from_slice(&splice.head);
+        out.extend_from_slice(if splice.tail.is_some() { bytes } else { &[] });
+        at = range.end;
+    }
+    out.extend_from_slice(&file[at..]);
+    Ok((!found.is_empty()).then_some(out))
+}
+
 struct Walk<'a> {
     edits: &'a HashMap<String, NewTensor>,
     splices: Vec<Splice>,
-    /// Messages whose length changes, by where they begin.
-    around: BTreeMap<usize, Field<'a>>,
+    /// Messages below the graph whose length changes, by where they begin.
+    around: BTreeMap<usize, Message>,
     found: Found,
 }
 
-impl<'a> Walk<'a> {
-    fn initializer(&mut self, graph: &Field<'a>, tensor: &Field<'a>) -> Result<(), Malformed> {
+impl Walk<'_> {
+    /// The splices, not sorted, and the tensors in them.
+    fn finish(self) -> (Vec<Splice>, Found) {
+        let Walk { mut splices, around, found, .. } = self;
+        // Inner messages begin behind outer ones: from the back, every length sees all changes inside its message.
+        for message in around.into_values().rev() {
+            let inside = |s: &&Splice| message.payload.start <= s.range.start && s.range.end <= message.payload.end;
+            let inside: Vec<&Splice> = splices.iter().filter(inside).collect();
+            splices.extend(message.resized(&inside));
+        }
+        (splices, found)
+    }
+
+    fn field(&mut self, field: &Field) -> Result<(), Malformed> {
+        match field.number {
+            GRAPH_NODE => self.node(field),
+            GRAPH_INITIALIZER => self.initializer(field),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Walk<'_> {
+    fn initializer(&mut self, tensor: &Field) -> Result<(), Malformed> {
         let name = tensor.find_text(TENSOR_NAME)?;
         let Some(edit) = self.edits.get(&name) else { return Ok(()) };
         let new = rewrite(tensor, edit)?;
-        self.replace(name, new, edit, &[graph, tensor]);
+        self.replace(name, new, edit, &[tensor]);
         Ok(())
     }
 
-    fn node(&mut self, graph: &Field<'a>, node: &Field<'a>) -> Result<(), Malformed> {
+    fn node(&mut self, node: &Field) -> Result<(), Malformed> {
         if node.find_text(NODE_OP_TYPE)? != "Constant" {
             return Ok(());
         }
@@ -110,18 +208,18 @@ impl<'a> Walk<'a> {
             match attr.find(ATTRIBUTE_TENSOR)? {
                 Some(tensor) => {
                     let new = rewrite(&tensor, edit)?;
-                    self.replace(name.clone(), new, edit, &[graph, node, &attr, &tensor]);
+                    self.replace(name.clone(), new, edit, &[node, &attr, &tensor]);
                 }
-                None => self.replace(name.clone(), attribute(edit), edit, &[graph, node, &attr]),
+                None => self.replace(name.clone(), attribute(edit), edit, &[node, &attr]),
             }
         }
         Ok(())
     }
 
     /// Replaces the content of the last of `messages` by `head` and the tensor's bytes.
-    fn replace(&mut self, name: String, head: Vec<u8>, edit: &NewTensor, messages: &[&Field<'a>]) {
+    fn replace(&mut self, name: String, head: Vec<u8>, edit: &NewTensor, messages: &[&Field]) {
         for message in messages {
-            self.around.insert(message.payload.start, (*message).clone());
+            self.around.insert(message.payload.start, Message::of(message));
         }
         if let Some(last) = messages.last() {
             self.found.push((name, self.splices.len(), head.len()..head.len() + edit.tail.len));

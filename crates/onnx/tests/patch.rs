@@ -59,7 +59,7 @@ fn only_the_targets_bytes_change() {
         let (edits, targets) = edits(&base, 4);
         let out = folder.path().join(format!("{name}.onnx"));
         let report = patch(&base, &edits, None, &out).expect(name);
-        assert_eq!((report.reencoded.len(), report.appended, report.changed.len()), (0, 0, 4));
+        assert_eq!((report.reencoded.len(), report.inserted, report.changed.len()), (0, 0, 4));
         let after = load(&out).expect(name);
         assert_eq!(after.file.len(), base.file.len());
         for (changed, edit) in report.changed.iter().zip(&edits) {
@@ -70,7 +70,7 @@ fn only_the_targets_bytes_change() {
             assert_eq!(after.graph.weight(edit.weight).map(|t| t.bytes()), edit.bytes().ok().as_ref());
         }
         let found = compare(&base, &after, &targets);
-        assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, 0), "{name}");
+        assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, 0), "{name}");
         assert_eq!((found.nodes_before, found.changed_targets.len()), (found.nodes_after, 4));
         // The comparison is not a tautology: without a target, its bytes count.
         assert!(compare(&base, &after, &targets[1..]).changed_bytes_outside_targets > 0);
@@ -90,14 +90,14 @@ fn a_head_is_appended_behind_the_base() {
         let report = patch(&base, &edits, Some(&appendix), &out).expect(name);
         let after = load(&out).expect(name);
         assert_eq!(verify(&after.graph), []);
-        assert_eq!(after.file.len() as u64, base.file.len() as u64 + report.appended);
+        assert_eq!(after.file.len() as u64, base.file.len() as u64 + report.inserted);
         assert_eq!(after.graph.name, base.graph.name, "the model keeps its name");
         assert_eq!(after.graph.inputs().len(), base.graph.inputs().len());
         let outputs: Vec<_> = after.graph.outputs().iter().map(|v| after.graph.name_of(*v)).collect();
         assert_eq!(outputs.last().map(String::as_str), Some("logits"));
         assert_eq!(outputs.len(), base.graph.outputs().len() + 1);
         let found = compare(&base, &after, &targets);
-        assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, report.appended), "{name}");
+        assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, report.inserted), "{name}");
         assert_eq!(found.nodes_after, found.nodes_before + 1);
 
         // Once more, on top: names are taken, others are free.
@@ -198,7 +198,7 @@ fn tensors_without_a_place_are_written_anew() {
 
     let all = ["h", "inline", "w", "list", "ints", "n"];
     let found = compare(&base, &after, &all);
-    assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, 0));
+    assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, 0));
     assert_eq!((found.nodes_before, found.nodes_after, found.changed_targets.len()), (4, 4, 6));
     for (i, missing) in all.iter().enumerate() {
         let rest: Vec<_> = all.iter().filter(|n| *n != missing).collect();
@@ -225,7 +225,7 @@ fn reencoding_and_appending_go_together() {
     let (_, relu) = after.graph.producer(after.graph.find("z").expect("z")).expect("node");
     assert_eq!(&*relu.origin.source, "Add_y_1");
     let found = compare(&base, &after, &["w"]);
-    assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, report.appended));
+    assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, report.inserted));
 }
 
 #[test]
@@ -388,7 +388,7 @@ proptest! {
         }
         let targets: Vec<&str> = chosen.iter().map(|c| c.0.as_str()).collect();
         let found = compare(&base, &after, &targets);
-        prop_assert_eq!((found.changed_bytes_outside_targets, found.appended_bytes), (0, 0));
+        prop_assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, 0));
         prop_assert_eq!(found.changed_targets.len(), targets.len());
     }
 

@@ -87,7 +87,7 @@ fn verification(m: &Manifest) -> String {
         ("largest difference of outputs", format!("{:.3e}, at most {:.0e} accepted", v.max_abs_diff, v.tolerance)),
         ("bytes changed outside the targets", v.changed_bytes_outside_targets.to_string()),
         ("nodes", format!("{} before, {} after, {} of them the head", v.nodes_before, v.nodes_after, v.nodes_of_head)),
-        ("bytes appended (the head)", v.appended_bytes.to_string()),
+        ("bytes inserted (the head)", v.inserted_bytes.to_string()),
     ];
     let rows: Vec<String> = cells.iter().map(|(k, v)| format!("<tr><th>{k}<td>{v}")).collect();
     format!(
