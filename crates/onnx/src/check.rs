@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// listed several times.
 ///
 /// # Errors
-/// A model that was decoded from memory, a graph in pieces with other fields between them, a target that is not a weight of the file or is opaque, bytes that another
+/// A model that was decoded from memory, a target that is not a weight of the file or is opaque, bytes that another
 /// weight has too, a place that is the model's own or lies outside the folder of `out`, and a folder that does not exist.
 pub fn check_patch(model: &Model, targets: &[ValueId], out: impl AsRef<Path>) -> Result<(), OnnxError> {
     check(model, targets, out.as_ref(), &|_, _| Ok(false))
@@ -53,7 +53,6 @@ pub(crate) fn mapped(model: &Model) -> Result<&Mapped, OnnxError> {
 pub(crate) fn graph_place(model: &Model) -> Result<GraphPlace, OnnxError> {
     let path = || model.path.clone();
     match GraphPlace::of(&model.file).map_err(|Malformed { at }| OnnxError::Malformed { path: path(), at })? {
-        Some(place) if place.apart => Err(OnnxError::SplitGraph { path: path() }),
         Some(place) => Ok(place),
         None => Err(OnnxError::NoGraph { path: path() }),
     }

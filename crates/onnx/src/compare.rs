@@ -43,7 +43,7 @@ pub struct Inserted {
 }
 
 /// Compares two models byte for byte, in memory that does not depend on the size of weights. The deployed file must be
-/// the base's, field by field and in its order, but for the data of `targets` and the fields that are reported as
+/// the base's, field by field and in its order (a graph in several fields may be in one), but for the data of `targets` and the fields that are reported as
 /// inserted. A target that the base does not have excuses nothing; one whose elements have a place in the base's file
 /// must have them in the same field, one of external data in the same bytes of the same file.
 pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> Comparison {

@@ -44,15 +44,6 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
     },
-    /// A graph in several fields with others between them: written as one, bytes would leave their order.
-    #[error(
-        "{path} has its graph in pieces, with other fields between them, and many readers see only one of the pieces. \
-         Write it as one: onnx.save(onnx.load(path), path)"
-    )]
-    SplitGraph {
-        /// The file.
-        path: PathBuf,
-    },
     /// A version of the file format that lorac does not know.
     #[error("{path} has IR version {got}; versions {min} to {max} can be read")]
     IrVersion {
@@ -227,7 +218,6 @@ impl OnnxError {
     /// | `onnx::garbage` | bytes that are not a protobuf message |
     /// | `onnx::malformed` | a field that cannot be stepped over |
     /// | `onnx::no_graph` | a model without a graph |
-    /// | `onnx::split_graph` | a graph in pieces with other fields between them |
     /// | `onnx::ir_version` | an unknown version of the file format |
     /// | `onnx::opset` | an unknown version of the standard operators |
     /// | `onnx::invalid` | a model that breaks rules of ONNX |
@@ -256,7 +246,6 @@ impl OnnxError {
             OnnxError::Garbage { .. } => "onnx::garbage",
             OnnxError::Malformed { .. } => "onnx::malformed",
             OnnxError::NoGraph { .. } => "onnx::no_graph",
-            OnnxError::SplitGraph { .. } => "onnx::split_graph",
             OnnxError::IrVersion { .. } => "onnx::ir_version",
             OnnxError::Opset { .. } => "onnx::opset",
             OnnxError::Invalid { .. } => "onnx::invalid",

@@ -97,7 +97,8 @@ pub struct PatchReport {
 }
 
 /// Copies `model` to `out`, replaces the bytes of the edited weights and inserts `appendix` at the end of the graph, which
-/// changes the graph's length as well: a second graph field would be the whole model to some readers. Memory use does not depend
+/// changes the graph's length as well: a second graph field would be the whole model to some readers. A graph that comes in
+/// several fields leaves in one, what was between them behind it; all other bytes keep their order. Memory use does not depend
 /// on the size of the model: the bytes of one [`Edit::lazy`] are held at a time. External data files are copied beside
 /// `out`. A file appears whole or not at all, the model after the files it refers to.
 ///

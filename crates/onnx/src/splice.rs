@@ -61,14 +61,14 @@ impl Message {
     }
 }
 
-/// The graph's message. Where the file has it in several fields, one right behind the other, it spans all of them.
+/// The graph's message. Where the file has it in several fields, it spans all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GraphPlace {
     message: Message,
-    /// Tags and lengths inside, of all fields but the first.
-    headers: Vec<Range<usize>>,
-    /// Whether other fields lie between those of the graph.
-    pub(crate) apart: bool,
+    /// What lies between the contents of two fields of the graph: other fields, then a tag and a length.
+    gaps: Vec<Range<usize>>,
+    /// The other fields in the gaps.
+    strangers: Vec<Range<usize>>,
 }
 
 impl GraphPlace {
@@ -82,11 +82,14 @@ impl GraphPlace {
             let field = field?;
             match &mut place {
                 _ if field.number != MODEL_GRAPH => {}
-                None => place = Some(GraphPlace { message: Message::of(&field), headers: Vec::new(), apart: false }),
+                None => {
+                    let message = Message::of(&field);
+                    place = Some(GraphPlace { message, gaps: Vec::new(), strangers: Vec::new() });
+                }
                 Some(place) => {
-                    place.apart |= field.whole.start != place.message.payload.end;
-                    place.headers.push(field.whole.start..field.payload.start);
-                    place.message.payload.end = field.payload.end;
+                    let end = std::mem::replace(&mut place.message.payload.end, field.payload.end);
+                    place.gaps.push(end..field.payload.start);
+                    place.strangers.push(end..field.whole.start);
                 }
             }
         }
@@ -94,7 +97,7 @@ impl GraphPlace {
     }
 }
 
-/// The splices, sorted, that make the graph one message, make the initializers and `Constant` nodes called as `edits`
+/// The splices, sorted, that make the graph one message with the fields inside it behind it, make the initializers and `Constant` nodes called as `edits`
 /// says raw data, put `inserted` at the end of the graph, and correct the lengths of the messages around all of that.
 ///
 /// # Errors
@@ -114,10 +117,11 @@ pub(crate) fn splices(
     }
     let (mut splices, mut found) = walk.finish();
     let verbatim = |range: Range<usize>, head: Bytes| Splice { range, head, tail: None };
-    splices.extend(graph.headers.iter().map(|header| verbatim(header.clone(), Bytes::new())));
+    splices.extend(graph.gaps.iter().map(|gap| verbatim(gap.clone(), Bytes::new())));
     let end = graph.message.payload.end;
     splices.extend(inserted.iter().map(|piece| verbatim(end..end, piece.clone())));
     splices.extend(graph.message.resized(&splices.iter().collect::<Vec<_>>()));
+    splices.extend(graph.strangers.iter().map(|stranger| verbatim(end..end, file.slice(stranger.clone()))));
     let mut order: Vec<usize> = (0..splices.len()).collect();
     order.sort_by_key(|i| splices[*i].range.start);
     for (_, splice, _) in &mut found {
