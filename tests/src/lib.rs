@@ -9,11 +9,12 @@
 //! | engines | [`engines`], [`onnxruntime`], and the tests of `lorac-runtime`: what an engine computes, against f64, PyTorch, PEFT and the other engine | the embedded engine, which is compiled in, and [`ONNXRUNTIME`], [`OLDEST`] and [`NEWEST`] |
 //! | packages | [`package`], [`model`], the pipelines and the tests of `lorac-cli`: models and data that people ship | their packages |
 //! | browser | `report` | a Chromium on the path, or where `LORAC_BROWSER` says |
+//! | readers | [`readers`]: what other readers of `.onnx` files see in what lorac writes | node with npm's onnx-proto (`NODE_PATH`), a Python (`LORAC_PYTHON`) with netron and onnx |
 //!
 //! Packages, those of ONNX Runtime as well, come out of lorac's cache, and get into it through `python3 -m pip` and the index
 //! that pip is set up with; with `LORAC_OFFLINE=1` nothing is downloaded. The tests of `lorac-source` and of the command's
 //! `doctor` need that pip, and no index. A test that lacks an engine or a package fails and names it: `this test needs ..`.
-//! Without a browser its test is skipped, and says so: `skipped: needs ..`.
+//! Without a browser or a reader its test is skipped, and says so: `skipped: needs ..`.
 
 pub mod border;
 pub mod browser;
@@ -21,6 +22,7 @@ pub mod equivalence;
 pub mod golden;
 pub mod objective;
 pub mod peft;
+pub mod readers;
 pub mod table;
 
 use lorac::engine::EngineChoice;
