@@ -2,6 +2,7 @@
 
 use crate::source::Source;
 use lorac_config::{Check, Problems};
+use lorac_data::format::of;
 use lorac_data::{FORMATS, Filter, Format, Inputs, Selection, encode, format};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
@@ -10,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::path::Path;
+use std::sync::LazyLock;
 
 /// Examples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +32,9 @@ pub struct Data {
     #[serde(default)]
     pub shuffle_seed: u64,
 }
+
+/// More rows than any file has.
+const MOST_ROWS: f64 = 1e12;
 
 fn max_length() -> usize {
     128
@@ -151,8 +157,9 @@ impl Check for Split {
             problems.range("block", block as f64, 2.0, 1e6);
         }
         if let Some(take) = self.take {
-            problems.at_least("take", take, 1);
+            problems.range("take", take as f64, 1.0, MOST_ROWS);
         }
+        problems.range("skip", self.skip as f64, 0.0, MOST_ROWS);
         if let Some(Err(e)) = self.filter.as_ref().map(|f| Filter::parse(f)) {
             problems.report("filter", "pipeline::filter", e);
         }
@@ -179,11 +186,21 @@ impl<'de> Deserialize<'de> for Split {
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
                 f.write_str("a format with its source, and what is taken of it")
             }
+            fn visit_str<E: de::Error>(self, file: &str) -> Result<Split, E> {
+                let format = of(Path::new(file)).ok_or_else(|| {
+                    let names = names();
+                    E::custom(format!("the end of `{file}` names no format: write it as FORMAT: FILE, one of {names}"))
+                })?;
+                let source = file.parse().map_err(E::custom)?;
+                Ok(Split { format: format.to_string(), source, options: SplitOptions::default() })
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Split, E> {
+                Err(E::custom(format!("a split names its file by a format: one of {}", names())))
+            }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Split, A::Error> {
                 let mut found = Vec::new();
                 let rest = WithoutFormats { map, found: &mut found };
                 let options = SplitOptions::deserialize(de::value::MapAccessDeserializer::new(rest))?;
-                let names = || FORMATS.iter().map(|f| f.0).collect::<Vec<_>>().join(", ");
                 match found.len() {
                     1 => Ok(found.remove(0)).map(|(format, source)| Split { format, source, options }),
                     0 => Err(de::Error::custom(format!("a split names its file by a format: one of {}", names()))),
@@ -191,8 +208,22 @@ impl<'de> Deserialize<'de> for Split {
                 }
             }
         }
-        deserializer.deserialize_map(OneSplit)
+        deserializer.deserialize_any(OneSplit)
     }
+}
+
+fn names() -> String {
+    FORMATS.iter().map(|f| f.0).collect::<Vec<_>>().join(", ")
+}
+
+/// Every key of a split.
+fn keys() -> &'static [&'static str] {
+    static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let options = serde_json::to_value(SplitOptions::default()).unwrap_or_default();
+        let options = options.as_object().into_iter().flatten().map(|(key, _)| &*String::leak(key.clone()));
+        FORMATS.iter().map(|f| f.0).chain(options).collect()
+    });
+    &KEYS
 }
 
 /// The keys of a map that are not formats; those that are go to `found`, with their sources.
@@ -239,6 +270,9 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FormatOr<'_, K> {
         if format(&name).is_some() {
             return Ok(Key::Format(name));
         }
+        if !keys().contains(&name.as_str()) {
+            return Err(de::Error::unknown_field(&name, keys()));
+        }
         let seed = self.0.take().ok_or_else(|| de::Error::custom("a key was read twice"))?;
         let key: de::value::StringDeserializer<D::Error> = de::IntoDeserializer::into_deserializer(name);
         seed.deserialize(key).map(Key::Other)
@@ -252,7 +286,7 @@ impl JsonSchema for Split {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = SplitOptions::json_schema(generator);
-        schema.insert("description".into(), "Examples out of files: exactly one format with its source".into());
+        schema.remove("description");
         let mut one_of = Vec::new();
         for (name, format) in FORMATS {
             one_of.push(serde_json::json!({ "required": [name] }));
@@ -262,6 +296,10 @@ impl JsonSchema for Split {
             }
         }
         schema.insert("oneOf".into(), one_of.into());
-        schema
+        let file = "A file whose end names its format";
+        schemars::json_schema!({
+            "description": "Examples out of files: exactly one format with its source",
+            "anyOf": [schema, { "type": "string", "description": file }],
+        })
     }
 }

@@ -1,31 +1,140 @@
 //! From a document to a pipeline: serde's types over nodes that know their place.
+//!
+//! serde ends at the first error. [`read`] notes it, and reads again as if the value at fault were not there, until nothing
+//! new is found.
 
-use super::document::{Node, Place, Spanned, is_null};
+use super::document::{Entry, Node, Place, Spanned, is_null};
+use super::shorthand::{required, short};
 use super::{Problem, unknown_key, unknown_value};
-use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
+
+/// More than anybody reads: with so many, the file is not a pipeline.
+pub(super) const MOST_FINDINGS: usize = 50;
+
+/// What a reading finds, and what it passes over therefore.
+#[derive(Default)]
+pub(super) struct Findings {
+    problems: RefCell<Vec<Problem>>,
+    /// Values that cannot be read, by their addresses.
+    faulty: RefCell<HashSet<*const Spanned<Node>>>,
+    /// Those that a problem is about.
+    blamed: RefCell<HashSet<*const Spanned<Node>>>,
+    /// Maps with a key that stands for an unknown one.
+    meant: RefCell<HashSet<(*const Spanned<Node>, String)>>,
+    /// Whether the document ends too early, so that what it lacks may have been meant to come.
+    cut: bool,
+}
+
+impl Findings {
+    /// Nothing yet, of a document that may be cut.
+    pub(super) fn new(cut: bool) -> Findings {
+        Findings { cut, ..Findings::default() }
+    }
+
+    /// Everything that was found.
+    pub(super) fn problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
+    /// Whether something is known of the value of `key` in `map`, or of one that was meant to be it.
+    fn known(&self, map: &Spanned<Node>, key: &str) -> bool {
+        let entry = map.get(key).is_some_and(|node| self.is_faulty(node));
+        self.cut || entry || self.meant.borrow().contains(&(std::ptr::from_ref(map), key.to_string()))
+    }
+
+    /// Whether a problem is noted about the value at a path, about what it is in, or about what is in it.
+    pub(super) fn explain(&self, root: &Spanned<Node>, path: &str) -> bool {
+        let blamed = |node: &Spanned<Node>| self.blamed.borrow().contains(&std::ptr::from_ref(node));
+        let mut at = root;
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            if self.cut || self.meant.borrow().contains(&(std::ptr::from_ref(at), part.to_string())) {
+                return true;
+            }
+            match at.get(part) {
+                Some(node) if blamed(node) => return true,
+                Some(node) => at = node,
+                None => return false,
+            }
+        }
+        at.any(&blamed)
+    }
+
+    /// Whether the value cannot be read.
+    pub(super) fn is_faulty(&self, node: &Spanned<Node>) -> bool {
+        self.faulty.borrow().contains(&std::ptr::from_ref(node))
+    }
+
+    /// Notes that `node` cannot be read, and why.
+    fn fault(&self, node: &Spanned<Node>, error: DeError) -> DeError {
+        match error {
+            DeError::Noted => return DeError::Noted,
+            DeError::Wrong { problem, .. } => {
+                self.problems.borrow_mut().push(*problem);
+                self.blamed.borrow_mut().insert(node);
+            }
+            DeError::Missing(_) | DeError::Follows => {}
+        }
+        self.faulty.borrow_mut().insert(node);
+        DeError::Noted
+    }
+}
+
+/// The value that a node stands for, as far as it can be read; what is wrong with it goes to `found`.
+pub(super) fn read<T: DeserializeOwned>(node: &Spanned<Node>, found: &Findings) -> Option<T> {
+    loop {
+        let error = match T::deserialize(Reading { node, key: "", found }) {
+            Ok(value) => return Some(value),
+            Err(DeError::Noted) if found.problems.borrow().len() < MOST_FINDINGS => continue,
+            Err(error) => error.at(node.place),
+        };
+        if !matches!(error, DeError::Noted) {
+            found.fault(node, error);
+        }
+        return None;
+    }
+}
 
 /// Why a node is not what was asked for.
 #[derive(Debug)]
-pub(super) struct DeError(Box<Problem>);
+pub(super) enum DeError {
+    /// What is wrong, and for an unknown key, the one that may have been meant.
+    Wrong { problem: Box<Problem>, meant: Option<String> },
+    /// A key is missing.
+    Missing(&'static str),
+    /// It follows from what is noted already.
+    Follows,
+    /// It is noted: the reading begins again.
+    Noted,
+}
 
 impl DeError {
-    /// The place of what was being read, where none is known yet.
-    fn at(mut self, place: Place) -> DeError {
-        if self.0.place == Place::Nowhere {
-            self.0.place = place;
-        }
-        self
+    fn new(problem: Problem) -> DeError {
+        DeError::Wrong { problem: Box::new(problem), meant: None }
     }
 
-    pub(super) fn problem(self) -> Problem {
-        *self.0
+    /// The place of what was being read, where none is known yet.
+    fn at(mut self, place: Place) -> DeError {
+        if let DeError::Wrong { problem, .. } = &mut self
+            && problem.place == Place::Nowhere
+        {
+            problem.place = place;
+        }
+        self
     }
 }
 
 impl fmt::Display for DeError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0.message)
+        match self {
+            DeError::Wrong { problem, .. } => f.write_str(&problem.message),
+            DeError::Missing(key) => write!(f, "the key `{key}` is missing"),
+            DeError::Follows | DeError::Noted => f.write_str("it was found before"),
+        }
     }
 }
 
@@ -33,46 +142,86 @@ impl std::error::Error for DeError {}
 
 impl de::Error for DeError {
     fn custom<T: fmt::Display>(message: T) -> DeError {
-        DeError(Box::new(Problem::new("pipeline::value", message.to_string(), Place::Nowhere)))
+        DeError::new(Problem::new("pipeline::value", message.to_string(), Place::Nowhere))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> DeError {
-        DeError(Box::new(unknown_key(field, expected)))
+        let (problem, meant) = unknown_key(field, expected);
+        DeError::Wrong { problem: Box::new(problem), meant }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> DeError {
-        DeError(Box::new(unknown_value(variant, expected)))
+        DeError::new(unknown_value(variant, expected))
     }
 
     fn missing_field(field: &'static str) -> DeError {
-        DeError(Box::new(Problem::new(
-            "pipeline::missing_key",
-            format!("the key `{field}` is missing"),
-            Place::Nowhere,
-        )))
+        DeError::Missing(field)
     }
 }
 
-/// A node to be read.
-pub(super) struct Reading<'n>(pub(super) &'n Spanned<Node>);
+/// A node to be read, the value of `key`.
+#[derive(Clone, Copy)]
+struct Reading<'n> {
+    node: &'n Spanned<Node>,
+    key: &'n str,
+    found: &'n Findings,
+}
+
+/// A key, its place and its value.
+type Pair<'n> = (&'n str, Place, &'n Spanned<Node>);
 
 /// Nothing below a bare name: every setting has its default.
 static NO_SETTINGS: Spanned<Node> = Spanned { value: Node::Map(Vec::new()), place: Place::Nowhere };
 
+fn pairs(entries: &[Entry]) -> Vec<Pair<'_>> {
+    entries.iter().map(|(key, node)| (key.value.as_str(), key.place, node)).collect()
+}
+
 impl<'n> Reading<'n> {
     fn wrong(&self, expected: &str) -> DeError {
-        let have = match &self.0.value {
-            Node::Scalar { text, .. } if text.is_empty() => "nothing".to_string(),
-            Node::Scalar { text, .. } => format!("`{text}`"),
-            Node::List(_) => "a list".to_string(),
-            Node::Map(_) => "keys with values".to_string(),
+        let (have, place) = match &self.node.value {
+            Node::Scalar { text, .. } if text.is_empty() => ("nothing".to_string(), self.node.place),
+            Node::Scalar { text, .. } => (format!("`{}`", shortened(text)), self.node.place),
+            Node::List(_) => ("a list".to_string(), self.node.place),
+            Node::Map(_) => ("keys with values".to_string(), self.node.place),
+            Node::Extended(text, more) => {
+                let below = more.first().map(|(key, _)| (key.value.as_str(), key.place));
+                let (key, place) = below.unwrap_or(("", self.node.place));
+                (format!("`{}` with a key `{key}` below it", shortened(text.text())), place)
+            }
         };
-        let message = format!("expected {expected}, found {have}");
-        DeError(Box::new(Problem::new("pipeline::value", message, self.0.place)))
+        let of = if self.key.is_empty() { String::new() } else { format!("`{}`: ", self.key) };
+        DeError::new(Problem::new("pipeline::value", format!("{of}expected {expected}, found {have}"), place))
+    }
+
+    /// A map with these entries; of the struct of this name, where it is one.
+    fn map<'de, V: Visitor<'de>>(self, entries: Vec<Pair<'n>>, of: &str, visitor: V) -> Result<V::Value, DeError> {
+        let have: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
+        let entries = Entries { entries: entries.into_iter(), value: None, map: self };
+        let missing = match visitor.visit_map(entries) {
+            Err(DeError::Missing(key)) => key,
+            other => return other.map_err(|e| e.at(self.node.place)),
+        };
+        let all = match required(of) {
+            [] => vec![missing],
+            all => all.iter().map(String::as_str).filter(|key| !have.contains(key)).collect(),
+        };
+        let absent: Vec<&str> = all.into_iter().filter(|key| !self.found.known(self.node, key)).collect();
+        Err(match &absent[..] {
+            [] => DeError::Follows,
+            [key] => {
+                let message = format!("the key `{key}` is missing");
+                DeError::new(Problem::new("pipeline::missing_key", message, self.node.place))
+            }
+            keys => {
+                let message = format!("the keys `{}` are missing", keys.join("`, `"));
+                DeError::new(Problem::new("pipeline::missing_key", message, self.node.place))
+            }
+        })
     }
 
     fn scalar(&self, expected: &str) -> Result<(&'n str, bool), DeError> {
-        match &self.0.value {
+        match &self.node.value {
             Node::Scalar { text, plain } => Ok((text, *plain)),
             _ => Err(self.wrong(expected)),
         }
@@ -109,7 +258,7 @@ impl<'n> Reading<'n> {
 macro_rules! integers {
     ($($method:ident $visit:ident $type:ty, $expected:literal;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-            visitor.$visit(self.number::<$type>($expected)?).map_err(|e: DeError| e.at(self.0.place))
+            visitor.$visit(self.number::<$type>($expected)?).map_err(|e: DeError| e.at(self.node.place))
         })*
     };
 }
@@ -118,10 +267,11 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
     type Error = DeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        let place = self.0.place;
-        match &self.0.value {
+        let place = self.node.place;
+        match &self.node.value {
             Node::Map(_) => self.deserialize_map(visitor),
             Node::List(_) => self.deserialize_seq(visitor),
+            Node::Extended(..) => Err(self.wrong("a value")),
             Node::Scalar { text, plain: true } if is_null(text) => visitor.visit_unit(),
             Node::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "false") => {
                 visitor.visit_bool(text == "true")
@@ -161,7 +311,7 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self.scalar("a word")? {
             (text, true) if is_null(text) => Err(self.wrong("a word")),
-            (text, _) => visitor.visit_str(text).map_err(|e: DeError| e.at(self.0.place)),
+            (text, _) => visitor.visit_str(text).map_err(|e: DeError| e.at(self.node.place)),
         }
     }
 
@@ -170,7 +320,7 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        match &self.0.value {
+        match &self.node.value {
             Node::Scalar { text, plain: true } if is_null(text) => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
@@ -181,27 +331,41 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        let Node::List(items) = &self.0.value else { return Err(self.wrong("a list")) };
-        visitor.visit_seq(Items(items.iter())).map_err(|e| e.at(self.0.place))
+        let items = match &self.node.value {
+            Node::List(items) => items.iter(),
+            Node::Scalar { text, plain: true } if is_null(text) => return Err(self.wrong("a list")),
+            // A list of one may be written as the one.
+            _ => std::slice::from_ref(self.node).iter(),
+        };
+        visitor.visit_seq(Items { items, list: self }).map_err(|e| e.at(self.node.place))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
-        let entries: &[(Spanned<String>, Spanned<Node>)] = match &self.0.value {
-            Node::Map(entries) => entries,
-            // A key without anything behind it: everything below has its default.
-            Node::Scalar { text, plain: true } if is_null(text) => &[],
-            _ => return Err(self.wrong("keys with values")),
-        };
-        visitor.visit_map(Entries { entries: entries.iter(), value: None }).map_err(|e| e.at(self.0.place))
+        self.deserialize_struct("", &[], visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
-        _: &'static [&'static str],
+        name: &'static str,
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DeError> {
-        self.deserialize_map(visitor)
+        let entries = match (&self.node.value, short(name)) {
+            (Node::Map(entries), _) => pairs(entries),
+            // A key without anything behind it: everything below has its default.
+            (Node::Scalar { text, plain: true }, _) if is_null(text) => Vec::new(),
+            (Node::Extended(text, more), Some(key)) => {
+                let mut entries = pairs(more);
+                if !entries.iter().any(|(have, ..)| *have == key) {
+                    entries.push((key, text.place, text));
+                }
+                entries
+            }
+            (Node::Scalar { .. } | Node::List(_), Some(key)) => vec![(key, self.node.place, self.node)],
+            _ if fields.is_empty() => return Err(self.wrong("keys with values")),
+            _ => return Err(self.wrong(&format!("keys with values ({})", fields.join(", ")))),
+        };
+        self.map(entries, name, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -210,18 +374,19 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DeError> {
-        let place = self.0.place;
-        let (name, at, settings) = match &self.0.value {
+        let place = self.node.place;
+        let (name, at, settings) = match &self.node.value {
             Node::Scalar { text, plain } if !(*plain && is_null(text)) => (text, place, None),
             Node::Map(entries) if entries.len() == 1 => (&entries[0].0.value, entries[0].0.place, Some(&entries[0].1)),
             Node::Map(entries) if entries.len() > 1 => {
                 let second = entries[1].0.place;
                 let message = format!("expected one of {}, found a second key", names.join(", "));
-                return Err(DeError(Box::new(Problem::new("pipeline::value", message, second))));
+                return Err(DeError::new(Problem::new("pipeline::value", message, second)));
             }
             _ => return Err(self.wrong(&format!("one of {}", names.join(", ")))),
         };
-        visitor.visit_enum(Choice { name, settings }).map_err(|e| e.at(at))
+        let choice = Choice { name, settings, found: self.found };
+        visitor.visit_enum(choice).map_err(|e| e.at(at))
     }
 
     serde::forward_to_deserialize_any! {
@@ -229,40 +394,55 @@ impl<'de, 'n> de::Deserializer<'de> for Reading<'n> {
     }
 }
 
-struct Items<'n>(std::slice::Iter<'n, Spanned<Node>>);
+struct Items<'n> {
+    items: std::slice::Iter<'n, Spanned<Node>>,
+    list: Reading<'n>,
+}
 
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = DeError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DeError> {
-        self.0.next().map(|node| seed.deserialize(Reading(node)).map_err(|e| e.at(node.place))).transpose()
+        let found = self.list.found;
+        let Some(node) = self.items.find(|node| !found.is_faulty(node)) else { return Ok(None) };
+        let item = seed.deserialize(Reading { node, ..self.list });
+        item.map(Some).map_err(|e| found.fault(node, e.at(node.place)))
     }
 }
 
 struct Entries<'n> {
-    entries: std::slice::Iter<'n, (Spanned<String>, Spanned<Node>)>,
-    value: Option<&'n Spanned<Node>>,
+    entries: std::vec::IntoIter<Pair<'n>>,
+    value: Option<Pair<'n>>,
+    map: Reading<'n>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = DeError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DeError> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        self.value = Some(value);
-        let name: de::value::StrDeserializer<DeError> = key.value.as_str().into_deserializer();
-        seed.deserialize(name).map(Some).map_err(|e| e.at(key.place))
+        let found = self.map.found;
+        let Some((key, place, node)) = self.entries.find(|(.., node)| !found.is_faulty(node)) else { return Ok(None) };
+        self.value = Some((key, place, node));
+        let name: de::value::StrDeserializer<DeError> = key.into_deserializer();
+        seed.deserialize(name).map(Some).map_err(|e| {
+            if let DeError::Wrong { meant: Some(meant), .. } = &e {
+                found.meant.borrow_mut().insert((std::ptr::from_ref(self.map.node), meant.clone()));
+            }
+            found.fault(node, e.at(place))
+        })
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DeError> {
-        let node = self.value.take().unwrap_or(&NO_SETTINGS);
-        seed.deserialize(Reading(node)).map_err(|e| e.at(node.place))
+        let (key, _, node) = self.value.take().unwrap_or(("", Place::Nowhere, &NO_SETTINGS));
+        let found = self.map.found;
+        seed.deserialize(Reading { node, key, found }).map_err(|e| found.fault(node, e.at(node.place)))
     }
 }
 
 struct Choice<'n> {
     name: &'n str,
     settings: Option<&'n Spanned<Node>>,
+    found: &'n Findings,
 }
 
 impl<'de, 'n> EnumAccess<'de> for Choice<'n> {
@@ -271,32 +451,41 @@ impl<'de, 'n> EnumAccess<'de> for Choice<'n> {
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Settings<'n>), DeError> {
         let name: de::value::StrDeserializer<DeError> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, Settings(self.settings)))
+        let node = self.settings.unwrap_or(&NO_SETTINGS);
+        let bare = self.settings.is_none();
+        Ok((seed.deserialize(name)?, Settings { settings: Reading { node, key: self.name, found: self.found }, bare }))
     }
 }
 
-struct Settings<'n>(Option<&'n Spanned<Node>>);
+struct Settings<'n> {
+    settings: Reading<'n>,
+    bare: bool,
+}
 
 impl<'de> VariantAccess<'de> for Settings<'_> {
     type Error = DeError;
 
     fn unit_variant(self) -> Result<(), DeError> {
-        match self.0 {
-            None => Ok(()),
-            Some(node) => Err(Reading(node).wrong("no settings")),
-        }
+        if self.bare { Ok(()) } else { Err(self.settings.wrong("no settings")) }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, DeError> {
-        let node = self.0.unwrap_or(&NO_SETTINGS);
-        seed.deserialize(Reading(node)).map_err(|e| e.at(node.place))
+        seed.deserialize(self.settings).map_err(|e| e.at(self.settings.node.place))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, DeError> {
-        de::Deserializer::deserialize_seq(Reading(self.0.unwrap_or(&NO_SETTINGS)), visitor)
+        de::Deserializer::deserialize_seq(self.settings, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, DeError> {
-        de::Deserializer::deserialize_map(Reading(self.0.unwrap_or(&NO_SETTINGS)), visitor)
+        de::Deserializer::deserialize_map(self.settings, visitor)
+    }
+}
+
+/// What a user typed, not longer than a line.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
     }
 }

@@ -1,7 +1,8 @@
 //! `deploy:`: what comes out.
 
+use super::offer_value;
 use crate::deploy::FORMATS;
-use lorac_config::{Check, Problems, nearest};
+use lorac_config::{Check, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +42,9 @@ impl Default for Verify {
 impl Check for Deploy {
     fn check(&self, problems: &mut Problems) {
         for (i, name) in self.formats.iter().enumerate() {
-            let known = || FORMATS.iter().map(|f| f.0);
-            if !known().any(|known| known == name) {
-                let likely = nearest(name, known());
-                let offered = if likely.is_empty() { known().map(String::from).collect() } else { likely };
-                let message = format!("unknown format `{name}`");
-                let help = Some(format!("nearest: {}", offered.join(", ")));
+            let known: Vec<&str> = FORMATS.iter().map(|f| f.0).collect();
+            if !known.contains(&name.as_str()) {
+                let (message, help) = (format!("unknown format `{name}`"), Some(offer_value(name, &known)));
                 problems.within("formats", |p| {
                     p.report_with_help(&i.to_string(), "pipeline::unknown_value", message, help);
                 });

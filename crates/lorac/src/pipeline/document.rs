@@ -1,8 +1,8 @@
 //! A YAML document whose every key and value knows its place: a line and column, or the `--set` that it came from.
 
 use super::Problem;
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
-use std::collections::HashMap;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
+use std::collections::{HashMap, HashSet};
 
 /// A value with where it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +33,19 @@ pub enum Place {
     Nowhere,
 }
 
+impl Place {
+    /// Overrides in their order, then the file from its beginning.
+    pub(super) fn order(self) -> (usize, usize) {
+        match self {
+            Place::File { line, column } => (line, column),
+            Place::Set { index } => (0, index + 1),
+            Place::Nowhere => (0, 0),
+        }
+    }
+}
+
 /// A key with its value.
-type Entry = (Spanned<String>, Spanned<Node>);
+pub(super) type Entry = (Spanned<String>, Spanned<Node>);
 
 /// A node of the document. Scalars stay text until somebody asks for a type: `label: y` and `name: 1.10` are words where
 /// a word is expected.
@@ -51,6 +62,51 @@ pub enum Node {
     List(Vec<Spanned<Node>>),
     /// Keys with their values, in the order of the file.
     Map(Vec<Entry>),
+    /// A scalar or list to which an override added keys: `model: path`, and then `model.sha256`.
+    Extended(Box<Spanned<Node>>, Vec<Entry>),
+}
+
+impl Spanned<Node> {
+    /// What lies below a key or a position. A list of one may be written as the one.
+    pub(super) fn get(&self, part: &str) -> Option<&Spanned<Node>> {
+        let entry = |entries: &[Entry]| entries.iter().position(|(key, _)| key.value == part);
+        match &self.value {
+            Node::List(items) => part.parse().ok().and_then(|i: usize| items.get(i)),
+            Node::Map(entries) => match entry(entries) {
+                Some(i) => entries.get(i).map(|(_, node)| node),
+                None => (part == "0").then_some(self),
+            },
+            Node::Extended(_, more) => entry(more).and_then(|i| more.get(i)).map(|(_, node)| node),
+            Node::Scalar { .. } => (part == "0").then_some(self),
+        }
+    }
+
+    /// Whether something is true of a node below this one.
+    pub(super) fn any(&self, is: &dyn Fn(&Spanned<Node>) -> bool) -> bool {
+        let below = |node: &Spanned<Node>| is(node) || node.any(is);
+        match &self.value {
+            Node::Scalar { .. } => false,
+            Node::List(items) => items.iter().any(below),
+            Node::Map(entries) => entries.iter().any(|(_, node)| below(node)),
+            Node::Extended(text, more) => below(text) || more.iter().any(|(_, node)| below(node)),
+        }
+    }
+
+    /// How many values a list has; what is not a list counts as a list of one.
+    pub(super) fn items(&self) -> usize {
+        match &self.value {
+            Node::List(items) => items.len(),
+            _ => 1,
+        }
+    }
+
+    /// The text of a scalar.
+    pub(super) fn text(&self) -> &str {
+        match &self.value {
+            Node::Scalar { text, .. } => text,
+            _ => "",
+        }
+    }
 }
 
 /// More nodes than any pipeline has: aliases may repeat what they name.
@@ -63,17 +119,26 @@ const DEEPEST: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     root: Spanned<Node>,
+    problems: Vec<Problem>,
+    cut: bool,
 }
 
 impl Document {
-    /// Reads YAML.
-    ///
-    /// # Errors
-    /// The first place where it is not YAML, a duplicate key, more than one document.
-    pub fn parse(text: &str) -> Result<Document, Problem> {
-        let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, set: None };
-        let root = reader.document()?;
-        Ok(Document { root })
+    /// Reads YAML, as far as it is YAML: after a syntax error, what stands before it.
+    pub fn parse(text: &str) -> Document {
+        let mut reader = Reader::new(text, None);
+        let root = reader.document();
+        Document { root, problems: reader.problems, cut: reader.cut }
+    }
+
+    /// What is wrong with it as YAML, duplicate keys and a second document included.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Whether it ends before the text does.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The root.
@@ -87,19 +152,17 @@ impl Document {
         let mut at = &self.root;
         let mut place = self.root.place;
         for part in path.split('.').filter(|p| !p.is_empty()) {
-            let next = match &at.value {
-                Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, node)| {
-                    let scalar = matches!(node.value, Node::Scalar { .. });
-                    (node, if scalar { node.place } else { key.place })
-                }),
-                Node::List(items) => part.parse().ok().and_then(|i: usize| items.get(i)).map(|n| (n, n.place)),
+            let Some(next) = at.get(part) else { break };
+            let key = match &at.value {
+                Node::Map(entries) | Node::Extended(_, entries) => entries.iter().find(|(key, _)| key.value == part),
                 // The bare name of a choice is its own key.
-                Node::Scalar { .. } => None,
+                Node::List(_) | Node::Scalar { .. } => None,
             };
-            match next {
-                Some((node, found)) => (at, place) = (node, found),
-                None => break,
-            }
+            place = match (key, &next.value) {
+                (Some((key, _)), Node::List(_) | Node::Map(_)) => key.place,
+                _ => next.place,
+            };
+            at = next;
         }
         place
     }
@@ -114,23 +177,34 @@ impl Document {
         let Some((path, text)) = set.split_once('=') else {
             return Err(wrong(format!("`{set}`: expected KEY=VALUE, such as train.epochs=1")));
         };
-        let events = Parser::new_from_str(text);
-        let mut reader = Reader { events, anchors: HashMap::new(), nodes: 0, set: Some(index) };
-        let scalar = Spanned { value: Node::Scalar { text: text.to_string(), plain: true }, place };
+        let mut reader = Reader::new(text, Some(index));
+        let read = reader.document();
         // What is not YAML is a text: a filter may hold quotes and colons.
-        let new = reader.document().unwrap_or(scalar);
+        let new = match reader.problems.is_empty() {
+            true => read,
+            false => Spanned { value: Node::Scalar { text: text.to_string(), plain: true }, place },
+        };
         let mut at = &mut self.root;
         for key in path.split('.') {
+            let single =
+                key == "0" && !matches!(at.value, Node::List(_)) && at.get(key).is_some_and(|n| std::ptr::eq(n, at));
+            if single {
+                continue;
+            }
             let below = match &at.value {
-                Node::Scalar { text, plain: true } if is_null(text) => Some(Vec::new()),
+                Node::Scalar { text, plain: true } if is_null(text) => Some(Node::Map(Vec::new())),
                 // `task: causal_lm`, and a setting below it.
                 Node::Scalar { text, .. } if text == key => {
-                    Some(vec![(Spanned { value: text.clone(), place: at.place }, null(at.place))])
+                    Some(Node::Map(vec![(Spanned { value: text.clone(), place: at.place }, null(at.place))]))
+                }
+                Node::Scalar { .. } => Some(Node::Extended(Box::new(at.clone()), Vec::new())),
+                Node::List(_) if key.parse::<usize>().is_err() => {
+                    Some(Node::Extended(Box::new(at.clone()), Vec::new()))
                 }
                 _ => None,
             };
-            if let Some(entries) = below {
-                at.value = Node::Map(entries);
+            if let Some(node) = below {
+                at.value = node;
             }
             at = match &mut at.value {
                 Node::List(items) => {
@@ -138,7 +212,7 @@ impl Document {
                     let item = key.parse::<usize>().ok().and_then(|i| items.get_mut(i));
                     item.ok_or_else(|| wrong(format!("`{key}` is not a position in a list of {len}")))?
                 }
-                Node::Map(entries) => {
+                Node::Map(entries) | Node::Extended(_, entries) => {
                     let found = entries.iter().position(|(known, _)| known.value == key);
                     let i = found.unwrap_or_else(|| {
                         entries.push((Spanned { value: key.to_string(), place }, null(place)));
@@ -170,66 +244,85 @@ struct Reader<'t> {
     nodes: usize,
     /// The override that is read, where it is one.
     set: Option<usize>,
+    problems: Vec<Problem>,
+    cut: bool,
 }
 
-impl Reader<'_> {
-    fn document(&mut self) -> Result<Spanned<Node>, Problem> {
+/// Nothing more can be read; the problem is noted.
+struct Cut;
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t str, set: Option<usize>) -> Reader<'t> {
+        let events = Parser::new_from_str(text);
+        Reader { events, anchors: HashMap::new(), nodes: 0, set, problems: Vec::new(), cut: false }
+    }
+
+    fn document(&mut self) -> Spanned<Node> {
         let mut root = None;
-        loop {
-            let (event, span) = self.next()?;
+        while let Ok((event, span)) = self.next() {
             match event {
                 Event::StreamEnd => break,
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
-                event if root.is_none() => root = Some(self.node(event, span, 0)?),
-                _ => return Err(self.wrong("a pipeline is one document", self.place(&span))),
+                event if root.is_none() => root = self.node(event, span, 0).ok(),
+                _ => {
+                    self.note("a pipeline is one document", self.place(&span));
+                    break;
+                }
             }
         }
-        Ok(root.unwrap_or_else(|| null(Place::File { line: 1, column: 1 })))
+        root.unwrap_or_else(|| null(self.at(1, 0)))
     }
 
-    fn next(&mut self) -> Result<(Event<'static>, Span), Problem> {
-        loop {
+    fn next(&mut self) -> Result<(Event<'static>, Span), Cut> {
+        while !self.cut {
             match self.events.next() {
                 None => return Ok((Event::StreamEnd, Span::default())),
                 Some(Err(error)) => {
                     let at = error.marker();
-                    let place = self.at(at.line(), at.col());
-                    return Err(self.wrong(&error.info(), place));
+                    return Err(self.end(&error.info(), self.at(at.line(), at.col())));
                 }
                 Some(Ok((Event::Comment(..), _))) => {}
                 Some(Ok((event, span))) => return Ok((owned(event), span)),
             }
         }
+        Err(Cut)
     }
 
-    fn node(&mut self, event: Event<'static>, span: Span, depth: usize) -> Result<Spanned<Node>, Problem> {
+    fn node(&mut self, event: Event<'static>, span: Span, depth: usize) -> Result<Spanned<Node>, Cut> {
         let place = self.place(&span);
         self.count(1, place)?;
         if depth > DEEPEST {
-            return Err(self.wrong(&format!("values lie more than {DEEPEST} deep"), place));
+            return Err(self.end(&format!("values lie more than {DEEPEST} deep"), place));
         }
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => {
                 (Node::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => {
+            Event::SequenceStart(style, anchor, _) => {
                 let mut items = Vec::new();
-                loop {
-                    match self.next()? {
-                        (Event::SequenceEnd, _) => break,
-                        (event, span) => items.push(self.node(event, span, depth + 1)?),
+                self.before_a_cut(style, |reader| {
+                    loop {
+                        match reader.next()? {
+                            (Event::SequenceEnd, _) => return Ok(()),
+                            (event, span) => items.push(reader.node(event, span, depth + 1)?),
+                        }
                     }
-                }
+                })?;
                 (Node::List(items), anchor)
             }
-            Event::MappingStart(_, anchor, _) => (Node::Map(self.entries(depth)?), anchor),
+            Event::MappingStart(style, anchor, _) => {
+                let mut entries = Vec::new();
+                self.before_a_cut(style, |reader| reader.entries(&mut entries, depth))?;
+                (Node::Map(entries), anchor)
+            }
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| self.wrong("an alias names what does not end before it", place))?;
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err(self.end("an alias names what does not end before it", place));
+                };
                 self.count(size(&node.value), place)?;
                 return Ok(node);
             }
-            _ => return Err(self.wrong("a value is missing", place)),
+            _ => return Err(self.end("a value is missing", place)),
         };
         let node = Spanned { value, place };
         if anchor > 0 {
@@ -238,31 +331,46 @@ impl Reader<'_> {
         Ok(node)
     }
 
-    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
-        let mut entries: Vec<Entry> = Vec::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::MappingEnd {
-                return Ok(entries);
-            }
-            let place = self.place(&span);
-            let key = self.node(event, span, depth + 1)?;
-            let Node::Scalar { text: key, .. } = key.value else {
-                return Err(self.wrong("a key is a word", place));
-            };
-            if entries.iter().any(|(known, _)| known.value == key) {
-                return Err(self.wrong(&format!("the key `{key}` stands here a second time"), place));
-            }
-            let (event, span) = self.next()?;
-            let value = self.node(event, span, depth + 1)?;
-            entries.push((Spanned { value: key, place }, value));
+    /// Reads what a container holds. Where nothing more can be read, a block keeps what it has; brackets that are never
+    /// closed may have swallowed what was not meant to be in them.
+    fn before_a_cut(
+        &mut self,
+        style: StructureStyle,
+        read: impl FnOnce(&mut Self) -> Result<(), Cut>,
+    ) -> Result<(), Cut> {
+        match read(self) {
+            Err(Cut) if style == StructureStyle::Block => Ok(()),
+            other => other,
         }
     }
 
-    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Problem> {
+    fn entries(&mut self, entries: &mut Vec<Entry>, depth: usize) -> Result<(), Cut> {
+        let mut keys = HashSet::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(());
+            }
+            let place = self.place(&span);
+            let key = self.node(event, span, depth + 1)?;
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            match key.value {
+                Node::Scalar { text: key, .. } if keys.insert(key.clone()) => {
+                    entries.push((Spanned { value: key, place }, value));
+                }
+                Node::Scalar { text: key, .. } => {
+                    self.note(&format!("the key `{key}` stands here a second time"), place);
+                }
+                _ => self.note("a key is a word", place),
+            }
+        }
+    }
+
+    fn count(&mut self, nodes: usize, place: Place) -> Result<(), Cut> {
         self.nodes = self.nodes.saturating_add(nodes);
         match self.nodes > MOST_NODES {
-            true => Err(self.wrong(&format!("it has more than {MOST_NODES} values, aliases counted"), place)),
+            true => Err(self.end(&format!("it has more than {MOST_NODES} values, aliases counted"), place)),
             false => Ok(()),
         }
     }
@@ -278,8 +386,15 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong(&self, message: &str, place: Place) -> Problem {
-        Problem::new("pipeline::syntax", message, place)
+    fn note(&mut self, message: &str, place: Place) {
+        self.problems.push(Problem::new("pipeline::syntax", message, place));
+    }
+
+    /// Notes a problem after which nothing can be read.
+    fn end(&mut self, message: &str, place: Place) -> Cut {
+        self.note(message, place);
+        self.cut = true;
+        Cut
     }
 }
 
@@ -287,7 +402,9 @@ fn size(node: &Node) -> usize {
     match node {
         Node::Scalar { .. } => 1,
         Node::List(items) => items.iter().map(|n| size(&n.value)).fold(1, usize::saturating_add),
-        Node::Map(entries) => entries.iter().map(|(_, n)| size(&n.value)).fold(1, usize::saturating_add),
+        Node::Map(entries) | Node::Extended(_, entries) => {
+            entries.iter().map(|(_, n)| size(&n.value)).fold(1, usize::saturating_add)
+        }
     }
 }
 
@@ -318,7 +435,7 @@ mod tests {
 
     #[test]
     fn every_value_has_its_place_and_an_absent_one_that_of_the_key_above() {
-        let d = Document::parse(TEXT).expect("parses");
+        let d = Document::parse(TEXT);
         assert_eq!(d.place("name"), file(1, 7));
         assert_eq!(d.place("train.steps"), file(2, 28));
         assert_eq!(d.place("adapt.0.lora.rank"), file(4, 19));
@@ -328,7 +445,7 @@ mod tests {
 
     #[test]
     fn overrides_are_placed_by_their_number() {
-        let mut d = Document::parse(TEXT).expect("parses");
+        let mut d = Document::parse(TEXT);
         for (i, set) in ["train.batch=4", "runtime.source=embedded", "task.causal_lm.logits=lm", "adapt.0.lora.rank=2"]
             .iter()
             .enumerate()
@@ -340,12 +457,10 @@ mod tests {
             assert_eq!(d.place(path), Place::Set { index }, "{path}");
         }
         assert_eq!(d.place("train.steps"), file(2, 28));
-        for (set, says) in [
-            ("adapt.3.lora.rank=1", "`3` is not a position in a list of 1"),
-            ("rank", "expected KEY=VALUE"),
-            ("task.classify.labels=[a, b]", "there is no `classify` below `causal_lm`"),
-        ] {
-            let wrong = Document::parse(TEXT).expect("parses").set(0, set).expect_err(set);
+        for (set, says) in
+            [("adapt.3.lora.rank=1", "`3` is not a position in a list of 1"), ("rank", "expected KEY=VALUE")]
+        {
+            let wrong = Document::parse(TEXT).set(0, set).expect_err(set);
             assert!(wrong.message.contains(says), "{}", wrong.message);
         }
     }
@@ -357,10 +472,10 @@ mod tests {
             ("a: 1\n---\nb: 2\n", "a pipeline is one document", file(3, 1)),
             ("? [a]\n: 1\n", "a key is a word", file(1, 3)),
         ] {
-            let wrong = Document::parse(text).expect_err(text);
+            let wrong = Document::parse(text);
+            let [wrong] = wrong.problems() else { panic!("{wrong:?}") };
             assert!(wrong.message.contains(says) && wrong.place == place, "{wrong:?}");
         }
-        assert!(Document::parse("name: [").is_err());
     }
 
     #[test]
@@ -370,8 +485,8 @@ mod tests {
             let refs = vec![format!("*a{}", i - 1); 10].join(", ");
             bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
         }
-        assert!(Document::parse(&bomb).expect_err("too many").message.contains("aliases counted"));
-        let d = Document::parse("a: &a { b: 1 }\nc: *a\n").expect("parses");
+        assert!(Document::parse(&bomb).problems()[0].message.contains("aliases counted"));
+        let d = Document::parse("a: &a { b: 1 }\nc: *a\n");
         assert_eq!(d.place("c.b"), file(1, 12));
     }
 }

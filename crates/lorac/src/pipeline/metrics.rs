@@ -1,6 +1,7 @@
 //! `metrics:`: what the result is scored by and must reach.
 
-use lorac_config::{Check, Problems, nearest};
+use super::offer_value;
+use lorac_config::{Check, Problems};
 use lorac_train::{METRICS, Prediction, Scores, metric};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -61,10 +62,8 @@ impl Check for Metrics {
     fn check(&self, problems: &mut Problems) {
         for (name, gate) in &self.0 {
             if metric(name).is_none() {
-                let known = METRICS.iter().map(|m| m.0);
-                let likely = nearest(name, known.clone());
-                let offered = if likely.is_empty() { known.map(String::from).collect() } else { likely };
-                let help = Some(format!("nearest: {}", offered.join(", ")));
+                let known: Vec<&str> = METRICS.iter().map(|m| m.0).collect();
+                let help = Some(offer_value(name, &known));
                 problems.report_with_help(name, "pipeline::unknown_key", format!("unknown metric `{name}`"), help);
             }
             for (key, bound) in [("min", gate.min), ("max", gate.max)] {

@@ -7,6 +7,7 @@ mod document;
 mod error;
 mod metrics;
 mod runtime;
+mod shorthand;
 mod synonyms;
 mod train;
 
@@ -16,19 +17,20 @@ pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
 pub use metrics::{Gate, Metrics};
 pub use runtime::{Runtime, RuntimeSource};
+pub use shorthand::schema;
 pub use train::Train;
 
 use crate::output::sha256;
 use crate::source::Source;
 use crate::task::TaskChoice;
-use de::Reading;
+use de::{Findings, MOST_FINDINGS, read};
 use lorac_config::{Check, Problems, nearest};
 use lorac_passes::MethodChoice;
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use synonyms::synonym;
+use synonyms::{synonym, value_synonym};
 
 /// A pipeline: from a model and data to a deployable model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,11 +133,18 @@ impl Loaded {
             let problem = Problem::new("pipeline::unreadable", format!("{shown}: {message}"), Place::Nowhere);
             PipelineError::new(&shown, "", vec![Issue::new(problem, &[])])
         };
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > MAX_BYTES {
-            return Err(unreadable(format!("{size} bytes: a pipeline has at most {MAX_BYTES}")));
+        let metadata = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
+        if !metadata.is_file() {
+            return Err(unreadable("it is not a regular file".into()));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        if metadata.len() > MAX_BYTES {
+            return Err(unreadable(format!("{} bytes: a pipeline has at most {MAX_BYTES}", metadata.len())));
+        }
+        let bytes = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
+        let utf16 = matches!(bytes.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff] | [_, 0] | [0, _]));
+        let text = String::from_utf8(bytes).ok().filter(|_| !utf16);
+        let is = if utf16 { "it is UTF-16" } else { "it is not UTF-8" };
+        let text = text.ok_or_else(|| unreadable(format!("{is}: save it as UTF-8")))?;
         Loaded::parse(&text, path, sets)
     }
 
@@ -144,55 +153,97 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::load`].
     pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Loaded, PipelineError> {
-        let wrong = |problems: Vec<Problem>| {
-            let issues = problems.into_iter().map(|p| Issue::new(p, sets)).collect();
-            PipelineError::new(&path.display().to_string(), text, issues)
-        };
-        let mut document = Document::parse(text).map_err(|p| wrong(vec![p]))?;
-        let unset: Vec<Problem> = sets.iter().enumerate().filter_map(|(i, set)| document.set(i, set).err()).collect();
-        if !unset.is_empty() {
-            return Err(wrong(unset));
+        let mut document = Document::parse(text);
+        let mut problems: Vec<Problem> =
+            sets.iter().enumerate().filter_map(|(i, set)| document.set(i, set).err()).collect();
+        problems.extend(document.problems().iter().cloned());
+        let found = Findings::new(document.is_cut());
+        let pipeline = read::<Pipeline>(document.root(), &found);
+        let mut checked = Problems::default();
+        match &pipeline {
+            Some(pipeline) => pipeline.check(&mut checked),
+            None => check_sections(document.root(), &found, &mut checked),
         }
-        let pipeline = Pipeline::deserialize(Reading(document.root())).map_err(|e| wrong(vec![e.problem()]))?;
-        let mut problems = Problems::default();
-        pipeline.check(&mut problems);
-        let placed = |p: lorac_config::Problem| Problem {
-            place: document.place(&p.path),
-            code: p.code,
-            message: p.message,
-            help: p.help,
-        };
-        let problems: Vec<Problem> = problems.finish().into_iter().map(placed).collect();
-        if !problems.is_empty() {
-            return Err(wrong(problems));
+        for problem in checked.finish().into_iter().filter(|p| !found.explain(document.root(), &p.path)) {
+            problems.push(placed(&document, problem));
         }
-        let sha256 = sha256([text, &sets.join("\n")].join("\n").as_bytes());
-        let (path, text, sets) = (path.to_path_buf(), text.to_string(), sets.to_vec());
-        Ok(Loaded { pipeline, path, sha256, text, sets, document })
+        problems.extend(found.problems());
+        match pipeline {
+            Some(pipeline) if problems.is_empty() => {
+                let sha256 = sha256([text, &sets.join("\n")].join("\n").as_bytes());
+                let (path, text, sets) = (path.to_path_buf(), text.to_string(), sets.to_vec());
+                Ok(Loaded { pipeline, path, sha256, text, sets, document })
+            }
+            _ => {
+                problems.sort_by_key(|p| p.place.order());
+                problems.truncate(MOST_FINDINGS);
+                let issues = problems.into_iter().map(|p| Issue::new(p, sets)).collect();
+                Err(PipelineError::new(&path.display().to_string(), text, issues))
+            }
+        }
     }
 
     /// An error about values of the pipeline that was found later, by their paths.
     pub fn errors_at(&self, problems: Vec<lorac_config::Problem>) -> PipelineError {
-        let issue = |p: lorac_config::Problem| {
-            let place = self.document.place(&p.path);
-            Issue::new(Problem { code: p.code, message: p.message, place, help: p.help }, &self.sets)
-        };
+        let issue = |p: lorac_config::Problem| Issue::new(placed(&self.document, p), &self.sets);
         let issues = problems.into_iter().map(issue).collect();
         PipelineError::new(&self.path.display().to_string(), &self.text, issues)
     }
 }
 
-/// A key that no section has.
-fn unknown_key(key: &str, known: &[&str]) -> Problem {
-    let help = synonym(key).map_or_else(|| offer(key, known), |ours| format!("lorac says this as {ours}"));
+fn placed(document: &Document, problem: lorac_config::Problem) -> Problem {
+    let lorac_config::Problem { path, code, message, help } = problem;
+    Problem { place: document.place(&path), code, message, help }
+}
+
+/// Checks the sections that can be read, each for itself, of a pipeline that cannot.
+fn check_sections(root: &Spanned<Node>, found: &Findings, problems: &mut Problems) {
+    fn section<T: Check + DeserializeOwned>(
+        root: &Spanned<Node>,
+        path: &str,
+        found: &Findings,
+        problems: &mut Problems,
+    ) {
+        let below = path.split('.').try_fold(root, |at, part| at.get(part));
+        if let Some(value) = below.filter(|node| !found.is_faulty(node)).and_then(|node| read::<T>(node, found)) {
+            problems.within(path, |p| value.check(p));
+        }
+    }
+    section::<TaskChoice>(root, "task", found, problems);
+    section::<Split>(root, "data.train", found, problems);
+    section::<Split>(root, "data.eval", found, problems);
+    section::<Train>(root, "train", found, problems);
+    section::<Runtime>(root, "runtime", found, problems);
+    section::<Metrics>(root, "metrics", found, problems);
+    section::<Deploy>(root, "deploy", found, problems);
+    for i in 0..root.get("adapt").map_or(0, Spanned::items) {
+        section::<MethodChoice>(root, &format!("adapt.{i}"), found, problems);
+    }
+}
+
+/// A key that no section has, and the one that may have been meant.
+fn unknown_key(key: &str, known: &[&str]) -> (Problem, Option<String>) {
+    let (help, meant) = match synonym(key) {
+        Some(ours) => (format!("lorac says this as {ours}"), ours.split(':').next()),
+        None => (offer(key, known), None),
+    };
+    let meant = meant.map(String::from).or_else(|| nearest(key, known).into_iter().next());
     let message = format!("unknown key `{key}`");
-    Problem { code: "pipeline::unknown_key", message, place: Place::Nowhere, help: Some(help) }
+    (Problem { code: "pipeline::unknown_key", message, place: Place::Nowhere, help: Some(help) }, meant)
 }
 
 /// A value that is none of a choice.
 fn unknown_value(value: &str, known: &[&str]) -> Problem {
-    let (message, help) = (format!("unknown `{value}`"), Some(offer(value, known)));
+    let (message, help) = (format!("unknown `{value}`"), Some(offer_value(value, known)));
     Problem { code: "pipeline::unknown_value", message, place: Place::Nowhere, help }
+}
+
+/// What may have been meant by a value that is none of a choice.
+fn offer_value(value: &str, known: &[&str]) -> String {
+    match value_synonym(value) {
+        Some(ours) if known.contains(&ours) => format!("lorac says this as {ours}"),
+        _ => offer(value, known),
+    }
 }
 
 fn offer(word: &str, known: &[&str]) -> String {
@@ -200,11 +251,6 @@ fn offer(word: &str, known: &[&str]) -> String {
         Some(best) => format!("nearest: {best}"),
         None => format!("known: {}", known.join(", ")),
     }
-}
-
-/// The JSON Schema (draft 7) of pipelines.
-pub fn schema() -> serde_json::Value {
-    SchemaSettings::draft07().into_generator().into_root_schema_for::<Pipeline>().to_value()
 }
 
 #[cfg(test)]

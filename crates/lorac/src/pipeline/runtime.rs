@@ -72,6 +72,6 @@ impl Check for Runtime {
             let idle = "`sha256` pins a library or package: this source names none";
             problems.report("sha256", "pipeline::idle", idle);
         }
-        problems.range("threads", self.threads.unwrap_or(1) as f64, 1.0, 4096.0);
+        problems.range("threads", self.threads.unwrap_or(1) as f64, 1.0, 1024.0);
     }
 }

@@ -198,6 +198,181 @@ fn an_alias_bomb_is_refused() {
     assert!(Loaded::parse(&bomb, Path::new("p.yaml"), &[]).is_err());
 }
 
+/// The lines of an error, without the name of the file.
+fn findings(text: &str, sets: &[&str]) -> Vec<String> {
+    fail(text, sets).lines().map(|line| line.replacen("p.yaml:", "", 1)).collect()
+}
+
+const SMALL: &str = "name: t
+model: m
+task: { classify: { labels: [a, b] } }
+data:
+  train: { csv: t.csv, text: x, label: y }
+  eval: { csv: e.csv, text: x, label: y }
+adapt: { lora: all-linear }
+train: { batch: 8 }
+";
+
+#[test]
+fn all_findings_of_a_file_are_shown_in_its_order() {
+    let text = SMALL
+        .replace("model: m", "model: m\nmodel: n")
+        .replace("eval: { csv: e.csv, text: x,", "eval: { csv: e.csv, take: x, tex: x,")
+        .replace("adapt: { lora: all-linear }", "adapt: { lora: { targets: [a, [b]], rank: 0, alhpa: 3 } }")
+        .replace("batch: 8", "batch: 0, epochs: long, optimizer: { adamw: 3 }")
+        + "runtime: { provider: gpu, threads: 1e18 }\nmetrics: { acc: {} }\nextra: 1\n";
+    assert_eq!(
+        findings(&text, &[]),
+        [
+            "3:1: error[pipeline::syntax]: the key `model` stands here a second time",
+            "7:29: error[pipeline::value]: `take`: expected a whole number that is not negative, found `x`",
+            "7:32: error[pipeline::unknown_key]: unknown key `tex` (nearest: text)",
+            "8:31: error[pipeline::value]: `targets`: expected a word, found a list",
+            "8:43: error[pipeline::range]: `rank` is 0: expected at least 1 and at most 100000",
+            "8:46: error[pipeline::unknown_key]: unknown key `alhpa` (nearest: alpha)",
+            "9:17: error[pipeline::range]: `batch` is 0: expected at least 1 and at most 100000",
+            "9:28: error[pipeline::value]: `epochs`: expected a number, found `long`",
+            "9:54: error[pipeline::value]: `adamw`: expected keys with values (lr, weight_decay, beta1, beta2, eps), found `3`",
+            "10:22: error[pipeline::unknown_value]: unknown `gpu` (lorac says this as cuda)",
+            "10:36: error[pipeline::value]: `threads`: expected a whole number that is not negative, found `1e18`",
+            "11:12: error[pipeline::unknown_key]: unknown metric `acc` (lorac says this as accuracy)",
+            "12:1: error[pipeline::unknown_key]: unknown key `extra` (known: name, model, tokenizer, task, data, adapt, train, runtime, metrics, deploy)",
+        ]
+    );
+}
+
+#[test]
+fn what_follows_from_a_finding_is_not_one() {
+    assert_eq!(
+        findings(&SMALL.replace("model: m", "modle: m"), &[]),
+        ["2:1: error[pipeline::unknown_key]: unknown key `modle` (nearest: model)"]
+    );
+    assert_eq!(
+        findings(&SMALL.replace("task: { classify", "task: { clasify").replace("batch: 8", "batch: 0"), &[]),
+        [
+            "3:9: error[pipeline::unknown_value]: unknown `clasify` (nearest: classify)",
+            "8:17: error[pipeline::range]: `batch` is 0: expected at least 1 and at most 100000",
+        ]
+    );
+    assert_eq!(
+        findings("task: causal_lm\n", &[]),
+        ["1:1: error[pipeline::missing_key]: the keys `name`, `model`, `data`, `adapt` are missing"]
+    );
+    // What comes after a syntax error is not known to be missing.
+    assert_eq!(
+        findings("name: a\nmodle: m\ntask: causal_lm: b\ntrain: { batch: 0 }\n", &[]),
+        [
+            "2:1: error[pipeline::unknown_key]: unknown key `modle` (nearest: model)",
+            "3:16: error[pipeline::syntax]: mapping values are not allowed in this context",
+        ]
+    );
+    assert_eq!(findings(&SMALL.replace("labels: [a, b]", "labels: [a, b"), &[]).len(), 1);
+}
+
+#[test]
+fn a_thousand_findings_are_fifty() {
+    let many = format!("{SMALL}deploy: {{ formats: [{}] }}\n", vec!["[x]"; 20_000].join(", "));
+    assert_eq!(findings(&many, &[]).len(), 50);
+    let keys: String = (0..20_000).map(|i| format!("k{i}: 1\n")).collect();
+    assert_eq!(findings(&format!("{SMALL}{keys}"), &[]).len(), 50);
+}
+
+#[test]
+fn lines_end_in_any_way() {
+    let text = QUICKSTART.replacen("batch: 16", "batch: 0", 1).replacen("rank: 8", "rank: x", 1);
+    let want = fail(&text, &[]);
+    for ends in ["\r\n", "\r"] {
+        assert_eq!(fail(&text.replace('\n', ends), &[]), want, "{ends:?}");
+    }
+    assert_eq!(fail(&format!("\u{feff}{text}"), &[]), want);
+}
+
+#[test]
+fn mistakes_of_overrides_name_the_key_and_the_override() {
+    assert_eq!(
+        findings(SMALL, &["train.batch=abc", "train.epoch=1", "runtime.provider=gpu", "name.x=1"]),
+        [
+            " error[pipeline::value]: `batch`: expected a whole number that is not negative, found `abc` (with --set train.batch=abc)",
+            " error[pipeline::unknown_key]: unknown key `epoch` (with --set train.epoch=1) (nearest: epochs)",
+            " error[pipeline::unknown_value]: unknown `gpu` (with --set runtime.provider=gpu) (lorac says this as cuda)",
+            " error[pipeline::value]: `name`: expected a word, found `t` with a key `x` below it (with --set name.x=1)",
+        ]
+    );
+}
+
+#[test]
+fn one_value_stands_for_a_section_or_a_list_that_it_says_all_of() {
+    let load = |text: &str, sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Loaded::parse(text, Path::new("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}")).pipeline
+    };
+    let long = SMALL
+        .replace("model: m", "model: { source: m }")
+        .replace("adapt: { lora: all-linear }", "adapt: [{ lora: { targets: [all-linear] } }]")
+        + "tokenizer: { source: tok }\ndeploy: { formats: [onnx] }\n";
+    let short = SMALL.replace("{ classify: { labels: [a, b] } }", "{ classify: [a, b] }")
+        + "tokenizer: tok\ndeploy: { formats: onnx }\n";
+    assert_eq!(load(&short, &[]), load(&long, &[]));
+    let sets = ["model.sha256=aa", "adapt.0.lora.rank=3", "task.classify.labels.1=c", "adapt.0.lora.targets=q"];
+    let sets_of_short = ["model.sha256=aa", "adapt.0.lora.rank=3", "task.classify.1=c", "adapt.0.lora.targets=q"];
+    assert_eq!(load(&short, &sets_of_short), load(&long, &sets));
+    assert_eq!(load(&short, &["model.source=n"]), load(&long, &["model.source=n"]));
+    let plain =
+        load("name: t\nmodel: m\ntask: causal_lm\ndata: { train: a.txt, eval: b.txt }\nadapt: { full: fc }\n", &[]);
+    assert_eq!((plain.data.train.format.as_str(), plain.data.eval.source.to_string()), ("txt", "b.txt".into()));
+    let table =
+        findings("name: t\nmodel: m\ntask: causal_lm\ndata: { train: a.csv, eval: b.xyz }\nadapt: { full: fc }\n", &[]);
+    assert!(table[0].starts_with("4:16: error[pipeline::split]: a table needs the column of its texts"), "{table:?}");
+    assert!(table[1].starts_with("4:29: error[pipeline::value]: the end of `b.xyz` names no format"), "{table:?}");
+}
+
+#[test]
+fn words_stay_words_and_numbers_that_are_none_are_refused() {
+    let labels = |text: &str| {
+        let text = SMALL.replace("[a, b]", text);
+        let loaded = Loaded::parse(&text, Path::new("p.yaml"), &[]).unwrap_or_else(|e| panic!("{e}"));
+        serde_json::to_value(&loaded.pipeline.task).expect("writes")["classify"]["labels"].to_string()
+    };
+    assert_eq!(labels("[no, yes, off]"), r#"["no","yes","off"]"#);
+    assert_eq!(labels("[0, 1.50, 0x1f, 1e3]"), r#"["0","1.50","0x1f","1e3"]"#);
+    assert!(fail(&SMALL.replace("[a, b]", "[a, ~]"), &[]).contains("`labels`: expected a word, found `~`"));
+    for (key, huge) in [
+        ("train.batch", "`batch` is 1000000000000000000: expected at least 1 and at most 100000"),
+        ("train.steps", "`steps` is 1000000000000000000"),
+        ("train.epochs", "`epochs` is 1000000000000000000"),
+        ("train.eval_batch", "`eval_batch` is"),
+        ("data.max_length", "`max_length` is 1000000000000000000"),
+        ("data.train.take", "`take` is 1000000000000000000"),
+        ("data.train.skip", "`skip` is 1000000000000000000"),
+        ("adapt.0.lora.rank", "`rank` is 1000000000000000000"),
+        ("runtime.threads", "`threads` is 1000000000000000000: expected at least 1 and at most 1024"),
+        ("deploy.verify.samples", "`samples` is 1000000000000000000"),
+    ] {
+        let got = fail(SMALL, &[&format!("{key}=1000000000000000000")]);
+        assert!(got.contains(huge), "{got}");
+    }
+}
+
+#[test]
+fn files_that_hold_no_pipeline_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = |bytes: &[u8]| {
+        let file = folder.path().join("p.yaml");
+        std::fs::write(&file, bytes).expect("writes");
+        Loaded::load(&file, &[]).expect_err("no pipeline").to_string()
+    };
+    let utf16: Vec<u8> = SMALL.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(load(&utf16).contains("it is UTF-16: save it as UTF-8"));
+    assert!(load(&[&[0xff, 0xfe], &utf16[..]].concat()).contains("it is UTF-16"));
+    assert!(load(b"name: \xff").contains("it is not UTF-8"));
+    assert!(load(&vec![b' '; 2 << 20]).contains("2097152 bytes"));
+    assert!(load(b"").contains("are missing"));
+    assert!(load(&[SMALL.as_bytes(), b"x: ", &b"[".repeat(10_000)].concat()).contains("error[pipeline::syntax]"));
+    assert!(load(SMALL.replace("  eval", "\teval").as_bytes()).contains("tabs"));
+    let directory = Loaded::load(folder.path(), &[]).expect_err("a folder").to_string();
+    assert!(directory.contains("it is not a regular file"), "{directory}");
+}
+
 proptest! {
     #[test]
     fn never_panics(cut in 0usize..QUICKSTART.len(), noise in "[ -~\n]{0,12}", set in "[ -~]{0,20}") {
