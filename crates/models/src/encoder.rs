@@ -2,7 +2,7 @@
 
 use crate::weights::Weights;
 use crate::write::{Write, parent, write};
-use crate::{Built, Config, ModelError};
+use crate::{Built, Config, Form, ModelError};
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
 
@@ -61,22 +61,30 @@ pub(crate) struct Head {
     pub(crate) out: &'static str,
 }
 
-/// Builds a model of the family: with its classifier where the configuration names one and the file holds it.
+/// Builds a model of the family: as it was saved, with its classifier where the configuration names one and the file
+/// holds it.
 ///
 /// # Errors
 /// Every tensor that is missing or misshapen.
-pub(crate) fn encoder(layout: &Layout, config: Config, weights: &Weights) -> Result<Built, ModelError> {
+pub(crate) fn encoder(layout: &Layout, config: Config, weights: &Weights, form: Form) -> Result<Built, ModelError> {
     let inner = format!("{}.", layout.prefix);
     let root = if weights.any(&inner) { inner } else { String::new() };
     let classifies = config.architectures.iter().any(|name| name.ends_with("ForSequenceClassification"));
+    let classifies = classifies && form == Form::Saved;
     let labels = weights.dims(&format!("{}.weight", layout.head.out)).filter(|_| classifies);
     let labels = labels.map(|dims| dims.first().copied().unwrap_or(1));
     let kind = if labels.is_some() { "ForSequenceClassification" } else { "Model" };
+    let pooler = layout.head.in_base && weights.any(&format!("{root}{}.", layout.head.dense));
+    let pools = form == Form::Pooled && pooler;
     let graph = write(&config.model_type, weights, |w| {
         let model = Model { w, layout, config: &config, root: &root };
         let name = if labels.is_some() { "" } else { "last_hidden_state" };
         let hidden = model.base(name);
-        vec![labels.map_or(hidden, |labels| model.classifier(hidden, labels))]
+        match labels {
+            Some(labels) => vec![model.classifier(hidden, labels)],
+            None if pools => vec![hidden, model.pooled("pooler_output", hidden)],
+            None => vec![hidden],
+        }
     })?;
     Ok(Built { graph, architecture: format!("{}{kind}", layout.class), hidden: config.hidden, config })
 }
@@ -195,11 +203,16 @@ impl<'e, 'g> Model<'_, 'e, 'g> {
 
     /// The scores of `labels` classes, `f32[batch,labels]`.
     fn classifier(&self, x: Val<'e, 'g>, labels: usize) -> Val<'e, 'g> {
+        let (head, pooled) = (&self.layout.head, self.pooled("", x));
+        self.w.linear_as("logits", head.out, pooled, (self.config.hidden, labels))
+    }
+
+    /// The first token behind the head's dense layer, `f32[batch,hidden]`, called `name`.
+    fn pooled(&self, name: &str, x: Val<'e, 'g>) -> Val<'e, 'g> {
         let (w, head, hidden) = (self.w, &self.layout.head, self.config.hidden);
         let dense = format!("{}{}", if head.in_base { self.root } else { "" }, head.dense);
         let first = w.op(&dense, "Gather", &[x, w.emit.scalar(0.0, DType::I64)], &[("axis", 1i64.into())]);
         let pooled = w.linear(&dense, first, (hidden, hidden));
-        let pooled = w.op(&dense, head.activation, &[pooled], &[]);
-        w.linear_as("logits", head.out, pooled, (hidden, labels))
+        w.op_as(name, &dense, head.activation, &[pooled], &[])
     }
 }

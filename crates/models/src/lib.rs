@@ -17,6 +17,7 @@ mod decoder;
 mod encoder;
 mod error;
 mod gguf;
+mod modules;
 mod registry;
 mod weights;
 mod write;
@@ -24,6 +25,7 @@ mod write;
 pub use config::{Activation, Config};
 pub use error::{Fault, ModelError, ShapeMismatch};
 pub use gguf::{gguf_file, gguf_tokenizer};
+pub use modules::{ClassHead, Classes, Place, classes_by_paths, classes_of};
 pub use registry::model_types;
 
 use lorac_ir::Graph;
@@ -36,7 +38,8 @@ use weights::Weights;
 #[derive(Clone, Debug)]
 pub struct Built {
     /// Inputs `input_ids` and `attention_mask`, for bert also `token_type_ids`, each `i64[batch,sequence]`. Output of
-    /// encoders `last_hidden_state`: `f32[batch,sequence,hidden]`, or `logits`: `f32[batch,labels]` where the file
+    /// [`Form::Base`] `last_hidden_state`: `f32[batch,sequence,hidden]`, of [`Form::Pooled`] with `pooler_output`:
+    /// `f32[batch,hidden]` behind it where the file holds a pooler. Of [`Form::Saved`], output of encoders `last_hidden_state`: `f32[batch,sequence,hidden]`, or `logits`: `f32[batch,labels]` where the file
     /// holds a sequence classifier; of decoders `logits`: `f32[batch,sequence,vocab]`, the scores of the next token.
     pub graph: Graph,
     /// The Hugging Face class whose forward pass this is: `BertModel`, `RobertaForSequenceClassification`, ...
@@ -47,25 +50,56 @@ pub struct Built {
     pub hidden: usize,
 }
 
+/// What is built of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The class that the weights were saved from: encoders with the classifier that they have, decoders with the scores
+    /// of the next token.
+    #[default]
+    Saved,
+    /// The base class: hidden states.
+    Base,
+    /// The base class, with the pooler of families that have one.
+    Pooled,
+}
+
+/// [`build_form`] of the class that the weights were saved from.
+///
+/// # Errors
+/// As [`build_form`].
+pub fn build(path: &Path) -> Result<Built, ModelError> {
+    build_form(path, Form::Saved)
+}
+
+/// The `model_type` of the model at `path`, which [`build`] takes; none where its configuration cannot be read.
+pub fn model_type(path: &Path) -> Option<String> {
+    let fields = match gguf_file(path) {
+        Some(file) => gguf::open(&file).ok()?.config().ok()?,
+        None => config::fields(&path.join("config.json")).ok()?,
+    };
+    fields.get("model_type").and_then(Value::as_str).map(str::to_string)
+}
+
 /// The model at `path`: a folder with `config.json` and `model.safetensors` (or the files that
 /// `model.safetensors.index.json` lists), a `.gguf` file, or a folder with one such file and no `config.json`.
 ///
 /// # Errors
 /// A file that cannot be read, a model type that is not known, every field of the configuration that does not fit, or
 /// every tensor that is missing or misshapen.
-pub fn build(path: &Path) -> Result<Built, ModelError> {
+pub fn build_form(path: &Path, form: Form) -> Result<Built, ModelError> {
     if let Some(file) = gguf_file(path) {
         let model = gguf::open(&file)?;
-        return assemble(&file, &model.config()?, || model.weights());
+        return assemble(&file, &model.config()?, form, || model.weights());
     }
     let file = path.join("config.json");
-    assemble(&file, &config::fields(&file)?, || weights::open(path))
+    assemble(&file, &config::fields(&file)?, form, || weights::open(path))
 }
 
 /// The model that `fields` of `file` describe, made of the weights that `open` opens.
 fn assemble(
     file: &Path,
     fields: &Map<String, Value>,
+    form: Form,
     open: impl FnOnce() -> Result<Weights, ModelError>,
 ) -> Result<Built, ModelError> {
     let enough = |config: &Config| {
@@ -81,17 +115,17 @@ fn assemble(
         Family::Encoder(layout) => {
             let config = config::encoder(file, fields)?;
             let weights = enough(&config)?;
-            encoder::encoder(layout, config, &weights)
+            encoder::encoder(layout, config, &weights, form)
         }
         Family::Gpt2 => {
             let decoder = config::gpt2(file, fields)?;
             let weights = enough(&decoder.config)?;
-            decoder::gpt2(decoder, &weights)
+            decoder::gpt2(decoder, &weights, form)
         }
         Family::Llama(class) => {
             let decoder = config::llama(file, fields)?;
             let weights = enough(&decoder.config)?;
-            decoder::llama(class, decoder, &weights)
+            decoder::llama(class, decoder, &weights, form)
         }
     }
 }

@@ -173,13 +173,25 @@ impl<'e, 'g> Write<'e, 'g> {
     /// The root mean square normalisation of the module over the last axis: the operators, in the order in which
     /// ONNX Runtime's optimizer looks for them.
     pub(crate) fn rms_norm(&self, module: &str, x: Val<'e, 'g>, width: usize, epsilon: f32) -> Val<'e, 'g> {
+        self.rms_norm_as("", module, x, width, epsilon)
+    }
+
+    /// [`Write::rms_norm`] with a name for its result.
+    pub(crate) fn rms_norm_as(
+        &self,
+        name: &str,
+        module: &str,
+        x: Val<'e, 'g>,
+        width: usize,
+        epsilon: f32,
+    ) -> Val<'e, 'g> {
         let op = |op, inputs: &[Val<'e, 'g>]| self.op(module, op, inputs, &[]);
         let scalar = |x: f64| self.emit.scalar(x, DType::F32);
         let square = op("Pow", &[x, scalar(2.0)]);
         let mean = op("ReduceMean", &[square, self.emit.ints(&[-1])]);
         let root = op("Sqrt", &[op("Add", &[mean, scalar(f64::from(epsilon))])]);
         let scale = self.weight(&format!("{module}.weight"), &[width], Order::Stored);
-        op("Mul", &[op("Div", &[x, root]), scale])
+        self.op_as(name, module, "Mul", &[op("Div", &[x, root]), scale], &[])
     }
 }
 

@@ -1,18 +1,19 @@
 //! The LLaMA family: rotary positions, root mean square normalisation before each part, a gated feed-forward part.
 
-use super::Text;
 use super::attend::{Rotation, attend};
+use super::{HIDDEN, Text};
 use crate::config::Decoder;
 use crate::weights::{Order, Weights};
 use crate::write::{Write, write};
-use crate::{Built, ModelError};
+use crate::{Built, Form, ModelError};
 use lorac_ops::Val;
 
-/// Builds a model of the family with its scores of the next token; the names of its classes begin with `class`.
+/// Builds a model of the family: as it was saved, with its scores of the next token. The names of its classes begin with
+/// `class`.
 ///
 /// # Errors
 /// Every tensor that is missing or misshapen.
-pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights) -> Result<Built, ModelError> {
+pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights, form: Form) -> Result<Built, ModelError> {
     let root = if weights.any("model.") { "model." } else { "" };
     let c = &decoder.config;
     let graph = write(&c.model_type, weights, |w| {
@@ -24,11 +25,20 @@ pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights) -> Result<
         for i in 0..c.layers {
             x = layer(w, &decoder, &format!("{root}layers.{i}"), x, rotation, &text);
         }
-        let x = w.rms_norm(&format!("{root}norm"), x, c.hidden, c.epsilon);
+        let norm = format!("{root}norm");
+        if form != Form::Saved {
+            return vec![w.rms_norm_as(HIDDEN, &norm, x, c.hidden, c.epsilon)];
+        }
+        let x = w.rms_norm(&norm, x, c.hidden, c.epsilon);
         vec![text.logits(w, &decoder, table, x)]
     })?;
     let config = decoder.config;
-    Ok(Built { graph, architecture: format!("{class}ForCausalLM"), hidden: config.hidden, config })
+    Ok(Built {
+        graph,
+        architecture: format!("{class}{}", if form == Form::Saved { "ForCausalLM" } else { "Model" }),
+        hidden: config.hidden,
+        config,
+    })
 }
 
 fn layer<'e, 'g>(

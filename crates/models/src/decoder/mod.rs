@@ -14,6 +14,9 @@ use crate::write::Write;
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
 
+/// The output of base classes.
+const HIDDEN: &str = "last_hidden_state";
+
 /// The inputs of a decoder, and what all layers need of them.
 struct Text<'e, 'g> {
     /// `i64[batch,sequence]`
