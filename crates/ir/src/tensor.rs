@@ -207,8 +207,8 @@ impl Tensor {
         match dtype {
             DType::F32 => all(dims, data, |x| x as f32),
             DType::F64 => all(dims, data, |x| x),
-            DType::F16 => all(dims, data, half::f16::from_f64),
-            DType::BF16 => all(dims, data, half::bf16::from_f64),
+            DType::F16 => all(dims, data, |x| half::f16::from_f32(to_odd(x))),
+            DType::BF16 => all(dims, data, |x| half::bf16::from_f32(to_odd(x))),
             DType::I8 => all(dims, data, |x| x as i8),
             DType::I16 => all(dims, data, |x| x as i16),
             DType::I32 => all(dims, data, |x| x as i32),
@@ -230,6 +230,23 @@ impl Tensor {
             d if d.is_int() => Some(self.to_f64()?.into_iter().map(|x| x as i64).collect()),
             _ => None,
         }
+    }
+}
+
+/// `x` as f32, rounded to odd: where it is not exact, of its two neighbours the one whose last bit is 1. What is then
+/// rounded to a type with two bits less, or fewer still, is rounded as if it had been once (Boldo & Melquiond 2005); the
+/// conversions of `half` drop low bits, or round twice.
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if !near.is_finite() || f64::from(near) == x || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // Magnitudes are ordered as their bits are.
+    let outward = f64::from(near).abs() < x.abs();
+    match near.to_bits() {
+        bits if outward => f32::from_bits(bits + 1),
+        bits if bits << 1 == 0 => near,
+        bits => f32::from_bits(bits - 1),
     }
 }
 
@@ -263,5 +280,25 @@ mod tests {
     fn f64_conversion_saturates_integers() {
         let t = Tensor::from_f64(DType::I64, &[2], &[9.3e18, -1.0]).expect("converts");
         assert_eq!(t.to_i64(), Some(vec![i64::MAX, -1]));
+    }
+
+    #[test]
+    fn halves_are_rounded_once() {
+        let to = |dtype, x: f64| Tensor::from_f64(dtype, &[1], &[x]).and_then(|t| t.to_f64()).expect("converts")[0];
+        // Halfway between two numbers, and a little more than f32 can say.
+        for (dtype, bits) in [(DType::F16, 10), (DType::BF16, 7)] {
+            let (step, little) = (2f64.powi(-bits), 2f64.powi(-45));
+            assert_eq!(to(dtype, 1.0 + step / 2.0), 1.0, "{dtype}");
+            assert_eq!(to(dtype, 1.0 + step / 2.0 + little), 1.0 + step, "{dtype}");
+            assert_eq!(to(dtype, -1.0 - step / 2.0 - little), -1.0 - step, "{dtype}");
+            assert_eq!(to(dtype, 1.0 + 1.5 * step), 1.0 + 2.0 * step, "{dtype}");
+            assert_eq!(to(dtype, 1.0 + 1.5 * step - little), 1.0 + step, "{dtype}");
+        }
+        assert_eq!(to(DType::F16, 65519.999999999), 65504.0);
+        assert_eq!(to(DType::F16, 65520.0), f64::INFINITY);
+        assert_eq!(to(DType::F16, 2f64.powi(-25)), 0.0);
+        assert_eq!(to(DType::F16, 2f64.powi(-25) + 2f64.powi(-60)), 2f64.powi(-24));
+        assert_eq!((to(DType::F16, 1e-300), to(DType::BF16, f64::MAX)), (0.0, f64::INFINITY));
+        assert!(to(DType::F16, f64::NAN).is_nan());
     }
 }

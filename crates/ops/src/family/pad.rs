@@ -1,5 +1,6 @@
 //! Padding: Pad.
 
+use super::index::accumulate;
 use super::*;
 use crate::Attribute::Str;
 use crate::Operand::{Absent, Any, Floats, Ints};
@@ -180,5 +181,5 @@ fn gathered<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     let sources = e.op("Pad", &operands, &attrs).reshape(&[-1]);
     let zeros = x.zeros_like().reshape(&[-1]);
     let attrs = [("axis", 0i64.into()), ("reduction", "add".into())];
-    e.op("ScatterElements", &[zeros, sources, b.gy.reshape(&[-1])], &attrs).binary("Reshape", x.shape())
+    accumulate("ScatterElements", [zeros, sources, b.gy.reshape(&[-1])], &attrs).binary("Reshape", x.shape())
 }

@@ -59,7 +59,7 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
     }
     if axis == 0 {
         let rows = index.cast(DType::I64).binary("Unsqueeze", e.ints(&[-1]));
-        return e.op("ScatterND", &[x.zeros_like(), rows, b.gy], &[("reduction", "add".into())]);
+        return accumulate("ScatterND", [x.zeros_like(), rows, b.gy], &[("reduction", "add".into())]);
     }
     // [pre, m, post] with the indices flat, from [pre, ..indices.., post].
     let part = |start: usize, end: usize| {
@@ -104,7 +104,7 @@ pub(super) const GATHER_ELEMENTS: Op = Op {
                 return vec![Some(b.gy * index.binary("Equal", all).cast(b.gy.fact().dtype)), None];
             }
             let attrs = [("axis", (at as i64).into()), ("reduction", "add".into())];
-            vec![Some(e.op("ScatterElements", &[x.zeros_like(), index, b.gy], &attrs)), None]
+            vec![Some(accumulate("ScatterElements", [x.zeros_like(), index, b.gy], &attrs)), None]
         },
         &[
             case(&[Any(&[3, 4]), Ints(&[3, 1], &[1, -1, 0])]).with(&[("axis", Int(1))]),
@@ -170,7 +170,7 @@ pub(super) const GATHER_ND: Op = Op {
             }
             parts.push(index);
             let index = if batch == 0 { index } else { e.op("Concat", &parts, &[("axis", (-1i64).into())]) };
-            vec![Some(e.op("ScatterND", &[x.zeros_like(), index, b.gy], &[("reduction", "add".into())])), None]
+            vec![Some(accumulate("ScatterND", [x.zeros_like(), index, b.gy], &[("reduction", "add".into())])), None]
         },
         &[
             case(&[Any(&[3, 4]), Ints(&[3, 2], &[0, 1, 2, -1, 0, 1])]),

@@ -68,6 +68,17 @@ pub(super) fn shaped_like<'e, 'g>(g: Val<'e, 'g>, x: Val<'e, 'g>) -> Val<'e, 'g>
     if certain && from.shape == to.shape { g } else { g.binary("Reshape", x.shape()) }
 }
 
+/// `op`, a scatter whose updates meet what is there (`reduction` is one of its `attrs`): in f32 for narrower types, in which
+/// stock ONNX Runtime has no such kernel, and sums of many terms no precision.
+pub(super) fn accumulate<'e, 'g>(
+    op: &str,
+    [onto, at, updates]: [Val<'e, 'g>; 3],
+    attrs: &[(&str, Attr)],
+) -> Val<'e, 'g> {
+    let narrow = onto.fact().dtype;
+    onto.emit().op(op, &[wide(onto), at, wide(updates)], attrs).cast(narrow)
+}
+
 /// Slices of `g` along `axis` put at `positions` of an axis of length `n` (a vector of one element), onto zeros.
 pub(super) fn scatter_rows<'e, 'g>(
     g: Val<'e, 'g>,
@@ -89,8 +100,11 @@ pub(super) fn scatter_rows<'e, 'g>(
         _ => e.op("Concat", &[n, rest], &[("axis", 0i64.into())]),
     };
     let at = positions.cast(DType::I64).binary("Unsqueeze", e.ints(&[-1]));
-    let attrs: &[(&str, Attr)] = if reduction == "none" { &[] } else { &[("reduction", reduction.into())] };
-    let y = e.op("ScatterND", &[full(shape, g.fact().dtype, 0.0), at, rows], attrs);
+    let operands = [full(shape, g.fact().dtype, 0.0), at, rows];
+    let y = match reduction {
+        "none" => e.op("ScatterND", &operands, &[]),
+        _ => accumulate("ScatterND", operands, &[("reduction", reduction.into())]),
+    };
     let mut back = vec![0; rank];
     first.iter().enumerate().for_each(|(i, p)| back[*p] = i);
     if axis == 0 { y } else { y.transpose(&back) }

@@ -34,9 +34,12 @@ impl<'e, 'g> Places<'_, 'e, 'g> {
     }
 
     fn write(&self, onto: Val<'e, 'g>, updates: Val<'e, 'g>, reduction: &str) -> Val<'e, 'g> {
-        let mut attrs = self.axis.clone();
-        attrs.extend((reduction != "none").then(|| ("reduction", reduction.into())));
-        self.b.emit.op(self.scatter, &[onto, self.b.x[1], updates], &attrs)
+        let (mut attrs, operands) = (self.axis.clone(), [onto, self.b.x[1], updates]);
+        if reduction == "none" {
+            return self.b.emit.op(self.scatter, &operands, &attrs);
+        }
+        attrs.push(("reduction", reduction.into()));
+        accumulate(self.scatter, operands, &attrs)
     }
 }
 

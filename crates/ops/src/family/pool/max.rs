@@ -3,6 +3,7 @@
 use super::*;
 use crate::Attribute::{Int, Ints as List, Str};
 use crate::Operand::Apart;
+use crate::family::index::accumulate;
 use crate::{Val, case};
 use lorac_ir::Attr;
 
@@ -90,7 +91,7 @@ fn scattered<'e, 'g>(g: Val<'e, 'g>, at: Val<'e, 'g>, x: Val<'e, 'g>) -> Val<'e,
     let zeros = x.zeros_like().reshape(&[-1]);
     let attrs = [("axis", 0i64.into()), ("reduction", "add".into())];
     let operands = [zeros, at.reshape(&[-1]), g.reshape(&[-1])];
-    x.emit().op("ScatterElements", &operands, &attrs).binary("Reshape", x.shape())
+    accumulate("ScatterElements", operands, &attrs).binary("Reshape", x.shape())
 }
 
 pub(super) const MAX_ROI_POOL: Op = Op {
