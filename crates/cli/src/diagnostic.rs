@@ -1,5 +1,6 @@
 //! What is wrong with a pipeline, drawn with its piece of the YAML.
 
+use crate::terminal::{covered, shown};
 use lorac::pipeline::{Issue, PipelineError};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use std::fmt;
@@ -8,8 +9,12 @@ use std::fmt;
 pub(super) fn diagnostics(error: &PipelineError) -> impl Iterator<Item = IssueDiagnostic> {
     error.issues.iter().map(|issue| IssueDiagnostic {
         span: span(&error.text, issue),
-        source: NamedSource::new(&error.path, error.text.clone()).with_language("YAML"),
-        issue: issue.clone(),
+        source: NamedSource::new(shown(&error.path), covered(&error.text)).with_language("YAML"),
+        issue: Issue {
+            message: shown(&issue.message).into_owned(),
+            help: issue.help.as_deref().map(|help| shown(help).into_owned()),
+            ..issue.clone()
+        },
     })
 }
 
@@ -88,6 +93,15 @@ mod tests {
         let drawn = drawn(QUICKSTART, &["train.epoch=1".into()]);
         let [one] = drawn.as_slice() else { panic!("{drawn:?}") };
         assert!(one.contains("--set train.epoch=1") && !one.contains("p.yaml:"), "{one}");
+    }
+
+    #[test]
+    fn what_a_file_says_does_nothing_to_the_terminal() {
+        let text = QUICKSTART.replace("epochs:", "\"e\u{1b}[31m\u{9b}poch\":");
+        let plain = |d: &str| d.replace("\u{1b}[", "").contains(['\u{1b}', '\u{9b}']);
+        for drawn in drawn(&text, &["tra\u{1b}]in=1".into()]) {
+            assert!(!plain(&drawn) && !drawn.contains("\u{1b}[31mpoch"), "{drawn:?}");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod doctor;
 mod grad;
 mod progress;
 mod render;
+mod terminal;
 mod verify;
 
 use args::{Args, Command};
@@ -109,7 +110,7 @@ fn listen() -> Result<(), Error> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; Ctrl-C again to stop at once");
+        terminal::say("stopping after this step; Ctrl-C again to stop at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("signals cannot be handled: {e}")))
 }

@@ -1,5 +1,6 @@
 //! Bars and lines on stderr. Standard output is for results.
 
+use crate::terminal::{self, shown};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lorac::progress::Progress;
 use lorac::source::{self, Meter};
@@ -21,16 +22,19 @@ impl Terminal {
 
 impl Progress for Terminal {
     fn line(&self, text: &str) {
-        eprintln!("{text}");
+        terminal::say(text);
     }
 
     /// A bar with what is done, the message, and the time left. Hidden where stderr is not a terminal.
     fn begin(&self, what: &str, len: u64) {
-        let shown = std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(len), target);
         bar.set_style(style("{prefix:>10} [{bar:32}] {pos}/{len} {msg} {eta} left").progress_chars("=> "));
-        bar.set_prefix(what.to_string());
+        bar.set_prefix(shown(what).into_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         *self.bar() = Some(bar);
     }
@@ -38,7 +42,7 @@ impl Progress for Terminal {
     fn at(&self, position: u64, message: &str) {
         if let Some(bar) = self.bar().as_ref() {
             bar.set_position(position);
-            bar.set_message(message.to_string());
+            bar.set_message(shown(message).into_owned());
         }
     }
 
@@ -63,7 +67,7 @@ impl Downloads {
 impl source::Progress for Downloads {
     fn begin(&self, what: &str) -> Box<dyn Meter> {
         let bar = ProgressBar::no_length().with_style(style("{spinner} {bytes} [{elapsed}] {wide_msg}"));
-        bar.set_message(what.to_string());
+        bar.set_message(shown(what).into_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         Box::new(Bytes(bar))
     }

@@ -3,30 +3,21 @@
 use super::args::Format;
 use crate::diagnostic::diagnostics;
 use crate::doctor::Finding;
+use crate::terminal;
 use lorac::error::Error;
 use lorac::explain::Explanation;
 use lorac::inspect::Summary;
 use lorac::run::Outcome;
 use serde::Serialize;
-use std::io::Write;
 use std::path::Path;
 
-/// Prints, and does not mind a reader who has gone.
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Usage(format!("standard output: {e}"))),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn text(text: &str) -> Result<(), Error> {
-    print(text)
+    terminal::print(text)
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::Usage(e.to_string()))?;
-    print(&(text + "\n"))
+    terminal::print_json(&text)
 }
 
 pub(super) fn error(error: &Error, format: Format) {
@@ -42,21 +33,21 @@ pub(super) fn error(error: &Error, format: Format) {
             "exit_code": error.exit_code(),
             "issues": issues,
         });
-        eprintln!("{value}");
+        terminal::say_json(&value.to_string());
         return;
     }
     match error {
-        Error::Pipeline(p) => diagnostics(p).for_each(|d| eprintln!("{:?}", miette::Report::new(d))),
+        Error::Pipeline(p) => diagnostics(p).for_each(|d| terminal::say_drawn(&miette::Report::new(d))),
         other => {
-            eprintln!("error[{}]: {other}", other.code());
+            terminal::say(&format!("error[{}]: {other}", other.code()));
             if let Some(advice) = other.advice() {
-                eprintln!("  help: {advice}");
+                terminal::say(&format!("  help: {advice}"));
             }
         }
     }
     // Of the others the message is all there is to say.
     if error.code().contains("::") {
-        eprintln!("for more: lorac explain {}", error.code());
+        terminal::say(&format!("for more: lorac explain {}", error.code()));
     }
 }
 
@@ -70,7 +61,7 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
     for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
         lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
     }
-    print(&lines)
+    text(&lines)
 }
 
 pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
@@ -98,7 +89,7 @@ pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
     if let Some(problem) = &s.problem {
         out += &format!("problem: {problem}\n");
     }
-    print(&out)
+    text(&out)
 }
 
 pub(super) fn doctor(found: &[Finding], format: Format) -> Result<(), Error> {
@@ -106,12 +97,12 @@ pub(super) fn doctor(found: &[Finding], format: Format) -> Result<(), Error> {
         return json(&found);
     }
     let line = |f: &Finding| format!("{} {}\n     {}\n", if f.ok { "ok  " } else { "no  " }, f.what, f.detail);
-    print(&found.iter().map(line).collect::<String>())
+    text(&found.iter().map(line).collect::<String>())
 }
 
 pub(super) fn explanation(found: &Explanation, format: Format) -> Result<(), Error> {
     if format == Format::Json {
         return json(found);
     }
-    print(&format!("{} ({}, exit code {})\n\n{}\n", found.code, found.class, found.class.exit_code(), found.text))
+    text(&format!("{} ({}, exit code {})\n\n{}\n", found.code, found.class, found.class.exit_code(), found.text))
 }

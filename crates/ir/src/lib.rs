@@ -41,6 +41,6 @@ pub use graph::{Def, Graph, GraphError, Node, OpName, Origin, Use, Value};
 pub use id::{NodeId, TensorId, ValueId};
 pub use patch::{Patch, PatchError};
 pub use tensor::{Element, Tensor, TensorError};
-pub use text::{ParseError, parse, print};
+pub use text::{ParseError, escape_control, is_control, parse, print};
 pub use verify::{Violation, verify};
 pub use view::{Edge, topological_order};

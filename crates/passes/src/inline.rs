@@ -12,14 +12,15 @@ const MAX_DEPTH: usize = 32;
 /// Nodes that a graph may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 21;
 
-/// Replaces every call of a function, in the graph and in graphs inside its nodes, by what the function computes. A
-/// function takes precedence over the operator of its name. Returns how many calls there were.
+/// Replaces every call of a function, in the graph and in graphs inside its nodes, by what the function computes. A name
+/// that is an operator's stands for the operator, as ONNX Runtime reads it. Returns how many calls there were.
 ///
 /// # Errors
 /// Functions that call themselves or nest deeper than 32, a call that does not fit, and a function written for another
 /// version of an operator set than the model; the graph is then as it was.
 pub fn inline(graph: &mut Graph, functions: &[Function]) -> Result<usize, PassError> {
-    let known: HashMap<&OpName, &Function> = functions.iter().map(|f| (&f.op, f)).collect();
+    let known: HashMap<&OpName, &Function> =
+        functions.iter().filter(|f| can_be_called(&f.op)).map(|f| (&f.op, f)).collect();
     let mut called = called(graph, &known);
     if called.is_empty() {
         return Ok(0);
@@ -38,6 +39,16 @@ pub fn inline(graph: &mut Graph, functions: &[Function]) -> Result<usize, PassEr
     let count = inside(&mut next, &known)?;
     *graph = next;
     Ok(count)
+}
+
+/// Whether a function of this name is ever called. ONNX leaves open what a name means that an operator has too; ONNX Runtime
+/// takes the operator, and in ONNX's own domains it knows nothing else.
+pub(crate) fn can_be_called(function: &OpName) -> bool {
+    match &*function.domain {
+        "" | "ai.onnx.ml" => false,
+        "com.microsoft" => lorac_ops::find(function).is_none(),
+        _ => true,
+    }
 }
 
 fn calls<'f>(graph: &Graph, known: &HashMap<&'f OpName, &'f Function>, found: &mut HashSet<&'f OpName>) {
@@ -204,13 +215,13 @@ mod tests {
 
     #[test]
     fn nested_calls_are_written_out_and_names_do_not_clash() {
-        // Both functions use the names of the caller, and one overrides a standard operator.
+        // Both functions use the names of the caller.
         let twice = function("own.Twice", "graph f (%y: f32[..]) -> %x { %x = Add(%y, %y) : f32[..] }");
         let relu = function(
-            "Relu",
+            "own.Relu",
             "graph f (%x: f32[..]) -> %y { %h = own.Twice(%x) : f32[..]\n %y = own.Twice(%h) : f32[..] }",
         );
-        let text = "graph g (%x: f32[3]) -> %y { %h = Relu(%x) : f32[3]\n %y = own.Twice(%h) : f32[3] }";
+        let text = "graph g (%x: f32[3]) -> %y { %h = own.Relu(%x) : f32[3]\n %y = own.Twice(%h) : f32[3] }";
         let mut g = parse(text).expect("parses");
         assert_eq!(inline(&mut g, &[twice, relu]), Ok(4));
         assert_eq!((verify(&g), g.name_of(g.outputs()[0])), (vec![], "y".to_string()));
@@ -218,6 +229,20 @@ mod tests {
         assert_eq!(run(&g, &[1.0, -2.0, 0.5]), [8.0, -16.0, 4.0]);
         let sources: Vec<String> = g.nodes().map(|(_, n)| n.origin.source.to_string()).collect();
         assert!(sources.iter().all(|s| !s.is_empty()), "{sources:?}");
+    }
+
+    #[test]
+    fn an_operator_goes_before_a_function_of_its_name() {
+        let names =
+            ["Relu", "ai.onnx.Relu", "com.microsoft.FastGelu", "ai.onnx.ml.Scaler", "com.microsoft.Own", "my.Relu"];
+        let inlined = names.map(|name| {
+            let mut graph =
+                lorac_ir::parse(&format!("graph g opset 18 (%x: f32[2]) -> %y {{ %y = {name}(%x) : f32[2] }}"))
+                    .expect("parses");
+            let negated = "graph f opset 18 (%a: f32[2]) -> %b { %b = Neg(%a) : f32[2] }";
+            inline(&mut graph, &[function(name, negated)]).expect("inlines")
+        });
+        assert_eq!(inlined, [0, 0, 0, 0, 1, 1]);
     }
 
     #[test]

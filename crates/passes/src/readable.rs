@@ -1,6 +1,7 @@
 //! A model's graph as everything in lorac reads it: the one way from a file to roles, targets and shapes.
 
 use crate::cache_shape::settle_cache_shapes;
+use crate::inline::can_be_called;
 use crate::upgrade::OPSET;
 use crate::{PassError, inline, resolve_lists, upgrade};
 use lorac_ir::{Function, Graph};
@@ -28,7 +29,8 @@ pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassErro
 pub(crate) fn inline_known(graph: &mut Graph, functions: &[Function], least: i64) -> Result<(), PassError> {
     let own = graph.opset();
     let speaks = |f: &Function| f.graph.opsets.get("").copied().unwrap_or(own);
-    let differ = functions.iter().any(|f| speaks(f) != own && speaks(f).min(own) < OPSET);
+    let differ =
+        functions.iter().filter(|f| can_be_called(&f.op)).any(|f| speaks(f) != own && speaks(f).min(own) < OPSET);
     if own >= least && !differ {
         inline(graph, functions)?;
         return Ok(());

@@ -103,6 +103,14 @@ fn quoted_text(chars: &[char], open: usize) -> Option<(String, usize)> {
         match (chars.get(i)?, chars.get(i + 1)) {
             ('"', _) => return Some((text, i + 1)),
             ('\\', Some('n')) => text.push('\n'),
+            ('\\', Some('u')) if chars.get(i + 2) == Some(&'{') => {
+                let digits: String = chars[i + 3..].iter().take_while(|c| c.is_ascii_hexdigit()).collect();
+                text.push(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32)?);
+                i += 3 + digits.len();
+                (chars.get(i)? == &'}').then_some(())?;
+                i += 1;
+                continue;
+            }
             ('\\', Some(c)) => text.push(*c),
             (c, _) => {
                 text.push(*c);

@@ -1,10 +1,12 @@
 //! The text form: what golden tests, dumps and errors are written in. [`print()`](print()) and [`parse`] round-trip, weights over
 //! [`INLINE`] elements excepted, whose data is left out and read back as zeros.
 
+mod escape;
 mod lex;
 mod parse;
 mod print;
 
+pub use escape::{escape_control, is_control};
 pub use parse::{ParseError, parse};
 pub use print::print;
 
@@ -44,6 +46,25 @@ mod tests {
         assert_eq!((y.input(2), y.int("axis", 0)), (None, -1));
         assert_eq!(y.attrs.get("epsilon"), Some(&Attr::Float(1e-5)));
         assert!(g.value_bound() >= 8, "numbered labels keep new ids clear of them");
+    }
+
+    #[test]
+    fn names_do_nothing_to_a_terminal_and_read_back() {
+        let name = "\u{1b}[2J\u{9b}31m\r\u{202e}x\\u{1b}";
+        let mut g = crate::Graph::new(name, 17);
+        let fact = crate::Fact::new(crate::DType::F32, [crate::Dim::named("\u{1b}c")]);
+        let x = g.add_input(name, fact.clone()).expect("x");
+        let origin = crate::Origin { pass: "lora".into(), source: name.into() };
+        let attrs = crate::Attrs::from([("mode".into(), Attr::Str(name.into()))]);
+        let y = g.add_node("Relu".into(), vec![Some(x)], attrs, vec![("y", fact)], origin).expect("y");
+        g.set_outputs(y).expect("set");
+        let text = print(&g);
+        assert!(!text.contains(is_control), "{text:?}");
+        assert!(text.contains(r"\u{1b}[2J\u{9b}31m\u{d}\u{202e}x\\u{1b}"), "{text}");
+        let back = parse(&text.replace(r"f32[\u{1b}c]", "f32[N]")).expect("parses");
+        assert_eq!((back.name.as_str(), back.name_of(back.inputs()[0]).as_str()), (name, name));
+        let (_, node) = back.producer(back.outputs()[0]).expect("a node");
+        assert_eq!((node.attrs.get("mode"), &*node.origin.source), (Some(&Attr::Str(name.into())), name));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Graph to text.
 
-use super::{INLINE, is_label_char};
+use super::{INLINE, escape_control, is_label_char};
 use crate::{Attr, Graph, Tensor, ValueId, topological_order};
 use std::fmt::Write;
 
-/// The graph in the text form: weights first, then nodes in topological order.
+/// The graph in the text form: weights first, then nodes in topological order. Control characters of names and texts are
+/// written as `\u{1b}`.
 pub fn print(graph: &Graph) -> String {
     let mut out = String::new();
     let list = |ids: &[ValueId]| ids.iter().map(|v| label(graph, *v)).collect::<Vec<_>>().join(", ");
@@ -39,7 +40,7 @@ pub fn print(graph: &Graph) -> String {
         out.push('\n');
     }
     out.push_str("}\n");
-    out
+    escape_control(&out).into_owned()
 }
 
 /// Whether the name reads back without quotes. A colon at the end would be taken for the one before a fact.
