@@ -189,6 +189,8 @@ pub struct Graph {
     pub name: String,
     /// Operator set versions by domain; the standard domain is `""`.
     pub opsets: BTreeMap<Arc<str>, i64>,
+    /// Names of inputs by what they stand for, where the names do not say it: `input.1` by `input_ids`.
+    pub aliases: BTreeMap<String, String>,
     pub(crate) nodes: Vec<Option<Node>>,
     pub(crate) values: Vec<Option<Value>>,
     pub(crate) tensors: Vec<Option<Tensor>>,
@@ -234,6 +236,12 @@ impl Graph {
     /// The value called `name`.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()
+    }
+
+    /// The input that stands for `name`: by an alias, or because it is called so.
+    pub fn input(&self, name: &str) -> Option<ValueId> {
+        let called = self.aliases.get(name).map_or(name, String::as_str);
+        self.find(called).filter(|id| self.inputs.contains(id))
     }
 
     /// The name of a value, or its id where the value is gone.

@@ -1,24 +1,104 @@
 //! What a model's inputs are fed with, by the names that exporters give them.
 
+use lorac_config::{Problem, nearest};
 use lorac_ir::{Dim, Fact, Graph};
 use lorac_passes::{Caches, PassError, empty_cache};
 use lorac_train::{Binding, Feeds, ZeroInput};
+use std::collections::BTreeMap;
 
-/// Inputs that take a field of the batch of the same name.
-const FIELDS: [&str; 4] = ["input_ids", "attention_mask", "token_type_ids", "position_ids"];
+/// Fields of a batch, each for an input of the same name, or of one that a pipeline gives (`data.inputs`).
+pub const FIELDS: [&str; 4] = ["input_ids", "attention_mask", "token_type_ids", "position_ids"];
+
+/// The input that is a switch between a graph with and one without a cache.
+const SWITCH: &str = "use_cache_branch";
 
 /// The first dimension of the tokens.
 fn batch(graph: &Graph) -> Option<Dim> {
-    graph.find("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied())
+    graph.input("input_ids").and_then(|v| graph.fact(v).dims()?.first().copied())
 }
-
-/// The input that chooses between a branch with and one without a cache.
-const SWITCH: &str = "use_cache_branch";
 
 /// The caches among the feeds of a graph.
 pub fn caches(graph: &Graph, feeds: &Feeds) -> Caches {
     let switches = feeds.constants.iter().filter(|c| c.name == SWITCH).map(|c| c.name.clone()).collect();
     Caches { inputs: feeds.caches().map(String::from).collect(), switches, batch: batch(graph) }
+}
+
+/// Notes what the inputs of a graph stand for, by field, where their names do not say it.
+///
+/// # Errors
+/// Names of no input, and inputs that stand for nothing; each with the path of its key, and what it may have been.
+pub fn name_fields(graph: &mut Graph, names: &BTreeMap<String, String>) -> Result<(), Vec<Problem>> {
+    let inputs: Vec<String> = graph.inputs().iter().map(|id| graph.name_of(*id)).collect();
+    let problem = |path: String, message, help| Problem { path, code: "pipeline::inputs", message, help };
+    let mut problems = Vec::new();
+    for (field, name) in names.iter().filter(|(_, name)| !inputs.contains(name)) {
+        let likely = nearest(name, &inputs).into_iter().next();
+        let help = likely.map(|name| format!("nearest: {name}"));
+        let message = format!("the model has no input `{name}`: its inputs are `{}`", inputs.join("`, `"));
+        problems.push(problem(format!("data.inputs.{field}"), message, help));
+    }
+    if problems.is_empty() {
+        graph.aliases.extend(names.clone());
+        problems.extend(unknown(graph, &inputs).map(|(message, help)| problem("data.inputs".into(), message, help)));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// What is said of inputs that stand for nothing, and what they may be.
+fn unknown(graph: &Graph, inputs: &[String]) -> Option<(String, Option<String>)> {
+    let is_known = |name: &&String| stands_for(graph, name).is_some() || *name == SWITCH || name.starts_with("past");
+    let (known, unknown): (Vec<&String>, Vec<&String>) = inputs.iter().partition(is_known);
+    if unknown.is_empty() && known.iter().any(|name| stands_for(graph, name) == Some("input_ids")) {
+        return None;
+    }
+    let mut open: Vec<&str> = FIELDS.into_iter().filter(|field| graph.input(field).is_none()).collect();
+    let mut offered = Vec::new();
+    let mut rest = Vec::new();
+    for name in &unknown {
+        match likely(name).and_then(|field| open.iter().position(|one| *one == field)) {
+            Some(at) => offered.push((open.remove(at), *name)),
+            None => rest.push(*name),
+        }
+    }
+    let integers = |name: &&&String| {
+        let fact = graph.find(name).map(|id| graph.fact(id));
+        fact.is_some_and(|fact| fact.dtype.is_int() && fact.dims().is_some_and(|dims| dims.len() == 2))
+    };
+    if open.contains(&"input_ids")
+        && let Some(name) = rest.iter().find(integers)
+    {
+        offered.insert(0, ("input_ids", name));
+    }
+    let pairs: Vec<String> = offered.iter().map(|(field, name)| format!("{field}: {name:?}")).collect();
+    let help =
+        (!pairs.is_empty()).then(|| format!("say what they stand for, as in data.inputs: {{ {} }}", pairs.join(", ")));
+    let fact = |name: &&String| graph.find(name).map_or(String::new(), |id| graph.fact(id).to_string());
+    let named: Vec<String> = unknown.iter().map(|name| format!("`{name}` {}", fact(name))).collect();
+    let all = format!("{}, past_key_values.* and {SWITCH}", FIELDS.join(", "));
+    let message = match &named[..] {
+        [] => "the model has no input `input_ids`".to_string(),
+        [one] => format!("the input {one} is none of {all}"),
+        more => format!("the inputs {} are none of {all}", more.join(", ")),
+    };
+    Some((message, help))
+}
+
+/// The field that an input of this name takes.
+fn stands_for(graph: &Graph, name: &str) -> Option<&'static str> {
+    FIELDS.into_iter().find(|field| graph.aliases.get(*field).map_or(*field, String::as_str) == name)
+}
+
+/// The field that a name reminds of: `serving_default_attention_mask:0`.
+fn likely(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    match () {
+        () if has(&["mask"]) => Some("attention_mask"),
+        () if has(&["type", "segment"]) => Some("token_type_ids"),
+        () if has(&["position"]) => Some("position_ids"),
+        () if has(&["ids", "tokens", "word"]) => Some("input_ids"),
+        () => None,
+    }
 }
 
 /// The inputs that take a batch, and those that take the same every time: caches of earlier tokens, which are empty,
@@ -28,26 +108,21 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
     let batch = batch(graph);
     for &id in graph.inputs() {
         let (name, fact) = (graph.name_of(id), graph.fact(id));
-        match name.as_str() {
-            field if FIELDS.contains(&field) => {
-                feeds.inputs.push(Binding { field: name.clone(), input: name, dtype: fact.dtype });
-            }
-            SWITCH => {
+        match stands_for(graph, &name) {
+            Some(field) => feeds.inputs.push(Binding { field: field.into(), input: name, dtype: fact.dtype }),
+            None if name == SWITCH => {
                 let dims = fact.dims().map(<[Dim]>::to_vec).unwrap_or_default();
                 let dims = dims.into_iter().map(|d| d.known().unwrap_or(1).max(1).into()).collect();
                 feeds.constants.push(ZeroInput { name, dtype: fact.dtype, dims, batch: None });
             }
-            _ if name.starts_with("past") => feeds.constants.push(cache(name, &fact, batch)?),
-            _ => {
-                let known = FIELDS.join(", ");
-                let why = format!("the input `{name}` {fact} is none of {known}, past_key_values.* and {SWITCH}");
-                return Err(PassError::Unsuitable(why));
-            }
+            None if name.starts_with("past") => feeds.constants.push(cache(name, &fact, batch)?),
+            None => {}
         }
     }
-    match feeds.inputs.iter().any(|b| b.field == "input_ids") {
-        true => Ok(feeds),
-        false => Err(PassError::Unsuitable("the model has no input `input_ids`".into())),
+    let inputs: Vec<String> = graph.inputs().iter().map(|id| graph.name_of(*id)).collect();
+    match unknown(graph, &inputs) {
+        Some((why, _)) => Err(PassError::Unsuitable(why)),
+        None => Ok(feeds),
     }
 }
 
@@ -91,6 +166,49 @@ mod tests {
             let feeds = of(&format!("%input_ids: i64[B,S], %past_0: f32[{past}]")).expect("known inputs");
             assert_eq!(feeds.constants[0].tensor(3).expect("fits").dims(), want, "{past}");
             assert_eq!(feeds.caches().collect::<Vec<_>>(), ["past_0"]);
+        }
+    }
+
+    #[test]
+    fn inputs_of_other_names_are_taken_for_what_they_are_said_to_be() {
+        let mut graph =
+            lorac_ir::parse("graph g(%input.1: i64[N,S], %\"mask:0\": i32[N,S], %past_0: f32[N,2,P,4]) { }")
+                .expect("parses");
+        let offered = name_fields(&mut graph.clone(), &BTreeMap::new()).expect_err("unknown");
+        let [Problem { path, message, help, .. }] = &offered[..] else { panic!("{offered:?}") };
+        assert_eq!(path, "data.inputs");
+        assert!(
+            message.starts_with("the inputs `input.1` i64[N,S], `mask:0` i32[N,S] are none of input_ids, "),
+            "{message}"
+        );
+        let offer =
+            "say what they stand for, as in data.inputs: { input_ids: \"input.1\", attention_mask: \"mask:0\" }";
+        assert_eq!(help.as_deref(), Some(offer));
+
+        let names = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        let wrong = name_fields(&mut graph, &names(&[("input_ids", "input.2")])).expect_err("no such input");
+        assert_eq!(wrong[0].path, "data.inputs.input_ids");
+        assert_eq!(wrong[0].help.as_deref(), Some("nearest: input.1"));
+        name_fields(&mut graph, &names(&[("input_ids", "input.1"), ("attention_mask", "mask:0")])).expect("named");
+        let feeds = feeds(&graph).expect("known inputs");
+        let bound: Vec<(&str, &str)> = feeds.inputs.iter().map(|b| (b.field.as_str(), b.input.as_str())).collect();
+        assert_eq!(bound, [("input_ids", "input.1"), ("attention_mask", "mask:0")]);
+        assert_eq!(feeds.constants[0].tensor(3).expect("fits").dims(), [3, 2, 0, 4], "the batch is that of the tokens");
+    }
+
+    #[test]
+    fn names_of_exporters_are_recognised_for_an_offer() {
+        for (name, field) in [
+            ("input_ids:0", Some("input_ids")),
+            ("serving_default_input_ids:0", Some("input_ids")),
+            ("serving_default_attention_mask:0", Some("attention_mask")),
+            ("input_mask", Some("attention_mask")),
+            ("segment_ids", Some("token_type_ids")),
+            ("input_type_ids", Some("token_type_ids")),
+            ("position_ids.1", Some("position_ids")),
+            ("onnx::Gather_0", None),
+        ] {
+            assert_eq!(likely(name), field, "{name}");
         }
     }
 

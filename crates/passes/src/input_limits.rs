@@ -103,7 +103,7 @@ impl InputLimits {
 /// The table of `input_ids`, and those of positions: as wide, and gathered from by what depends on the inputs, but not on
 /// the kinds of tokens.
 pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
-    let start = graph.find("input_ids")?;
+    let start = graph.input("input_ids")?;
     if let Some((_, node)) = graph.nodes().find(|(_, n)| &*n.op.name == "EmbedLayerNormalization") {
         let at = |slot| Some(table(graph, node.input(slot)?, false)?.0);
         let limits = || Some(InputLimits { tokens: at(2)?, positions: at(3).into_iter().collect() });
@@ -116,7 +116,7 @@ pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
         .collect();
     let (first, data, _) = gathers.iter().find(|(_, _, indices)| reshaped(graph, *indices) == start)?;
     let (ids, width) = table(graph, *data, false)?;
-    let kinds = graph.find("token_type_ids");
+    let kinds = graph.input("token_type_ids");
     let inputs: HashSet<ValueId> = graph.inputs().iter().copied().collect();
     let mut positions = Vec::new();
     for (_, data, indices) in gathers.iter().filter(|(n, ..)| !std::ptr::eq(*n, *first)) {

@@ -49,10 +49,12 @@ impl ZeroInput {
 
 impl Feeds {
     /// The batch's tensors by the model's names, those that `program` takes.
+    ///
+    /// # Errors
+    /// A field that the program takes and the batch does not have.
     pub fn for_program(&self, program: &dyn Program, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
-        let mut all = self.tensors(batch)?;
-        all.retain(|(name, _)| program.inputs().iter().any(|p| p.name == *name));
-        Ok(all)
+        let taken = program.inputs();
+        self.taken(batch, |name| taken.iter().any(|port| port.name == name))
     }
 
     /// The batch's tensors by the model's names.
@@ -60,12 +62,16 @@ impl Feeds {
     /// # Errors
     /// A field that the batch does not have.
     pub fn tensors(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
+        self.taken(batch, |_| true)
+    }
+
+    fn taken(&self, batch: &Batch, takes: impl Fn(&str) -> bool) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut out = Vec::new();
-        for Binding { field, input, dtype } in &self.inputs {
+        for Binding { field, input, dtype } in self.inputs.iter().filter(|b| takes(&b.input)) {
             let tensor = batch.get(field).ok_or_else(|| TrainError::NoField { field: field.clone() })?;
             out.push((input.clone(), cast(*dtype, tensor)?));
         }
-        for constant in &self.constants {
+        for constant in self.constants.iter().filter(|c| takes(&c.name)) {
             out.push((constant.name.clone(), constant.tensor(batch.rows)?));
         }
         Ok(out)
@@ -137,5 +143,14 @@ mod tests {
         let all = [("past", DType::Bool), ("cached", DType::Bool), ("labels", DType::F32), ("ids", DType::I64)];
         assert_eq!(named(&all), ["ids i64[2]", "labels f32[2]", "cached bool[2]", "past bool[0]"]);
         assert_eq!(named(&all[3..]), ["ids i64[2]"]);
+
+        let unlabelled = Batch { tensors: batch.tensors[..1].to_vec(), ..batch.clone() };
+        let of = |inputs: &[(&str, DType)]| {
+            feeds
+                .for_program(&Fake::new(inputs, &[], Vec::new(), |_, _| Ok(Vec::new())), &unlabelled)
+                .map(|fed| fed.len())
+        };
+        assert_eq!(of(&all[3..]).expect("it takes no labels"), 1);
+        assert!(of(&all).expect_err("it takes labels").to_string().contains("`labels`"));
     }
 }

@@ -1,5 +1,7 @@
 //! `data:`: examples to learn from and to evaluate on.
 
+use super::offer_value;
+use crate::inputs::FIELDS;
 use crate::source::Source;
 use lorac_config::{Check, Problems};
 use lorac_data::format::of;
@@ -28,6 +30,10 @@ pub struct Data {
     /// Batches are padded to a multiple of this many tokens
     #[serde(default = "pad_to_multiple")]
     pub pad_to_multiple: usize,
+    /// Names of the model's inputs for input_ids, attention_mask, token_type_ids and position_ids, where it has others:
+    /// { input_ids: "input.1" }
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
     /// Order in which a file's examples are taken from, before `skip` and `take`
     #[serde(default)]
     pub shuffle_seed: u64,
@@ -117,6 +123,17 @@ impl Check for Data {
     fn check(&self, problems: &mut Problems) {
         problems.range("max_length", self.max_length as f64, 4.0, 1e6);
         problems.range("pad_to_multiple", self.pad_to_multiple as f64, 1.0, 1024.0);
+        problems.within("inputs", |p| {
+            for (i, (field, name)) in self.inputs.iter().enumerate() {
+                if !FIELDS.contains(&field.as_str()) {
+                    let help = Some(offer_value(field, &FIELDS));
+                    p.report_with_help(field, "pipeline::unknown_key", format!("unknown field `{field}`"), help);
+                }
+                if self.inputs.values().take(i).any(|other| other == name) {
+                    p.report(field, "pipeline::inputs", format!("the input `{name}` stands for two fields"));
+                }
+            }
+        });
         problems.within("train", |p| self.train.check(p));
         problems.within("eval", |p| self.eval.check(p));
     }

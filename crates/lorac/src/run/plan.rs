@@ -5,7 +5,7 @@ use super::{data, sampler};
 use crate::base;
 use crate::engine::{self, Engine, EngineChoice};
 use crate::error::Error;
-use crate::inputs::{caches, feeds};
+use crate::inputs::{caches, feeds, name_fields};
 use crate::output::InputRecord;
 use crate::pipeline::{Loaded, Pipeline, RuntimeSource, SourceSpec};
 use crate::program::compile_in_place;
@@ -82,6 +82,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let (model_source, model) = open_model(&p.model, resolver)?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
+    name_fields(&mut base, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
     let mut feeds = feeds(&base)?;
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;

@@ -34,7 +34,7 @@ impl NewHead<'_> {
     fn place(&self, graph: &Graph) -> Result<(Head, usize), PassError> {
         let hidden = hidden_states(graph, self.hidden)?;
         let width = graph.fact(hidden).dims().and_then(|d| d.last()?.known()).unwrap_or(0) as usize;
-        let mask = graph.find("attention_mask").filter(|m| graph.inputs().contains(m));
+        let mask = graph.input("attention_mask");
         Ok((Head { hidden, mask, pool: self.pool }, width))
     }
 
