@@ -9,7 +9,7 @@ use lorac::passes::{
     readable, select, training_step,
 };
 use lorac::runtime::Backend;
-use lorac::task::Classify;
+use lorac::task::{Classify, HeadKind};
 use lorac::train::{Checkpoint, Noise, initial_theta, noise as noise_of, training_program};
 use lorac_tests::{engines, model};
 
@@ -151,7 +151,7 @@ fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
     let labels = ["a", "b"].map(String::from).to_vec();
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(graph).expect("targets") }],
-        objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+        objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
         optimizer: &AdamW::default(),
         clip: Some(1.0),
         dialect,

@@ -3,7 +3,7 @@
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Dialect, Graph, Tensor};
 use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
-use lorac::task::Classify;
+use lorac::task::{Classify, HeadKind};
 use lorac::train::{compile_graph, initial_theta, theta_program};
 use lorac_tests::{engines, model};
 
@@ -22,7 +22,7 @@ fn inserted_branches_change_no_bit() {
         let labels = ["a", "b"].map(String::from).to_vec();
         let spec = TrainingSpec {
             adaptations: &adaptations,
-            objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+            objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
             optimizer: &AdamW::default(),
             clip: Some(1.0),
             dialect: Dialect::FULL,

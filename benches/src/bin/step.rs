@@ -10,7 +10,7 @@ use lorac::ir::{DType, Tensor};
 use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
 use lorac::runtime::{DeviceChoice, Options};
 use lorac::source::{Resolver, Source};
-use lorac::task::Classify;
+use lorac::task::{Classify, HeadKind};
 use lorac::train::{Binding, initial_theta, training_program};
 use lorac_benches::{median, status_mib};
 use std::path::Path;
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let labels = ["negative", "positive"].map(String::from).to_vec();
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
-        objective: &Classify { labels, pool: Pool::Mean, hidden: None },
+        objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
         optimizer: &AdamW::default(),
         clip: Some(1.0),
         dialect: engine.backend.dialect(),

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::output::write_atomic;
 use crate::source::Resolved;
+use lorac_models::Form;
 use lorac_onnx::{Model, SaveOptions, load, save};
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,28 @@ const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
 
 /// The model at a path: the file itself, the only `.onnx` of a folder, or a model built from `config.json` with
 /// safetensors or from a `.gguf` file, written below `cache`.
+///
+/// # Errors
+/// Nothing of all that, or several files.
 pub fn open(resolved: &Resolved, cache: &Path) -> Result<Model, Error> {
+    open_form(resolved, cache, Form::Saved)
+}
+
+/// The same; what is built is of a form.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_form(resolved: &Resolved, cache: &Path, form: Form) -> Result<Model, Error> {
     let path = &resolved.path;
     if lorac_models::gguf_file(path).is_some() || is_folder_of_weights(path) {
-        let file = built(resolved, cache, "onnx")?;
+        let suffix = match form {
+            Form::Saved => "onnx",
+            Form::Base => "base.onnx",
+            Form::Pooled => "pooled.onnx",
+        };
+        let file = built(resolved, cache, suffix)?;
         if !file.is_file() {
-            save(&lorac_models::build(path)?.graph, &file, &SaveOptions::default())?;
+            save(&lorac_models::build_form(path, form)?.graph, &file, &SaveOptions::default())?;
         }
         return Ok(load(&file)?);
     }
@@ -54,6 +71,17 @@ pub fn tokenizer(resolved: &Resolved, cache: &Path) -> Result<PathBuf, Error> {
     file.ok_or_else(|| {
         Error::Usage(format!("there is no tokenizer.json beside {}: name one under `tokenizer`", resolved.source))
     })
+}
+
+/// The `model_type` of the model at a path: its own `config.json`'s, that of the folder of an `.onnx` file, or of the one
+/// above where that is called `onnx`.
+pub fn model_type(path: &Path) -> Option<String> {
+    if let found @ Some(_) = lorac_models::model_type(path) {
+        return found;
+    }
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
+    [Some(folder), above].into_iter().flatten().find_map(lorac_models::model_type)
 }
 
 fn is_folder_of_weights(path: &Path) -> bool {

@@ -29,6 +29,7 @@ pub mod explain;
 pub mod grad;
 pub mod inputs;
 pub mod inspect;
+pub mod module_paths;
 pub mod output;
 pub mod pipeline;
 pub mod program;

@@ -25,7 +25,7 @@ mod write;
 pub use config::{Activation, Config};
 pub use error::{Fault, ModelError, ShapeMismatch};
 pub use gguf::{gguf_file, gguf_tokenizer};
-pub use modules::{ClassHead, Classes, Place, classes_by_paths, classes_of};
+pub use modules::{ClassHead, Classes, Place, base_path, classes_by_paths, classes_of};
 pub use registry::model_types;
 
 use lorac_ir::Graph;

@@ -137,6 +137,16 @@ pub fn classes_by_paths<'a>(mut paths: impl Iterator<Item = &'a str>) -> Option<
     paths.find_map(|path| ALL.iter().find(|c| !c.base.is_empty() && c.named_in(path)))
 }
 
+/// The path in a base model of a module whose type is not known, where all the types that it may be of agree.
+pub fn base_path(path: &str) -> Option<String> {
+    let mut places = ALL.iter().filter_map(|c| match c.place(path)? {
+        Place::Base(base) => Some(base),
+        Place::Head(_) => None,
+    });
+    let first = places.next()?;
+    places.all(|other| other == first).then_some(first)
+}
+
 fn fits(begin: &str, parts: &[&str]) -> bool {
     let begin = begin.split('.');
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -175,6 +185,8 @@ mod tests {
         assert_eq!(by(&["score", "m.roberta.encoder.layer.0.output.dense"]), Some("roberta"));
         assert_eq!(by(&["model.layers.0.mlp.gate_proj"]), Some("model"));
         assert_eq!(by(&["encoder.layer.0.output.dense"]), None);
+        assert_eq!(base_path("m.encoder.layer.0.output.dense").as_deref(), Some("encoder.layer.0.output.dense"));
+        assert_eq!(base_path("decoder.layers.0.fc1").as_deref(), None);
     }
 
     #[test]

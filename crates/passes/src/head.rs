@@ -1,8 +1,8 @@
-//! A classification head on top of hidden states: pooling and one dense layer.
+//! What heads are put on: hidden states, pooled to one vector for every sequence.
 
 use crate::PassError;
 use lorac_ir::{DType, Graph, ValueId};
-use lorac_ops::Val;
+use lorac_ops::{Emit, Val};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub enum Pool {
     Mean,
     /// The first token
     Cls,
+    /// The last token that the mask attends to
+    Last,
 }
 
 /// What a head is put on.
@@ -22,7 +24,7 @@ pub enum Pool {
 pub struct Head {
     /// Hidden states `[batch, sequence, hidden]`.
     pub hidden: ValueId,
-    /// The attention mask `[batch, sequence]`; needed by [`Pool::Mean`].
+    /// The attention mask `[batch, sequence]`; needed by all poolings but [`Pool::Cls`].
     pub mask: Option<ValueId>,
     /// The pooling.
     pub pool: Pool,
@@ -64,24 +66,50 @@ fn sequence_output(graph: &Graph, name: Option<&str>, expected: &str) -> Result<
     }
 }
 
-/// Writes pooling and dense layer and names the result `logits`: `[batch, classes]`.
-/// `weight` is `[classes, hidden]`, `bias` `[classes]`.
-pub fn attach_head<'e, 'g>(head: &Head, weight: Val<'e, 'g>, bias: Val<'e, 'g>) -> Result<Val<'e, 'g>, PassError> {
-    let e = weight.emit();
-    let hidden = e.val(head.hidden);
-    let pooled = match (head.pool, head.mask) {
-        (Pool::Cls, _) => e.op("Gather", &[hidden, e.scalar(0.0, DType::I64)], &[("axis", 1i64.into())]),
-        (Pool::Mean, Some(mask)) => {
-            let mask = e.val(mask).cast(hidden.fact().dtype).binary("Unsqueeze", e.ints(&[-1]));
-            let sum = (hidden * mask).sum(&[1], false);
-            let count = mask.sum(&[1], false);
-            sum / count.binary("Max", count.like(1.0))
-        }
-        (Pool::Mean, None) => {
-            return Err(PassError::Unsuitable("mean pooling needs the input `attention_mask`".into()));
-        }
-    };
-    let pooled = pooled.cast(weight.fact().dtype);
-    let logits = e.named("logits", "Gemm", &[pooled, weight, bias], &[("transB", 1i64.into())], 1);
-    logits.first().copied().ok_or_else(|| PassError::Unsuitable("the head has no result".into()))
+impl Pool {
+    /// Whether it reads the attention mask.
+    pub fn reads_mask(self) -> bool {
+        self != Pool::Cls
+    }
+}
+
+impl Head {
+    /// Writes the pooling: `[batch, hidden]`, in the type of the hidden states.
+    ///
+    /// # Errors
+    /// A pooling that needs the mask, where there is none.
+    pub fn pooled<'e, 'g>(&self, e: &'e Emit<'g>) -> Result<Val<'e, 'g>, PassError> {
+        let hidden = e.val(self.hidden);
+        let mask = || {
+            let missing = || PassError::Unsuitable(format!("{} pooling needs the input `attention_mask`", self.pool));
+            self.mask.map(|mask| e.val(mask)).ok_or_else(missing)
+        };
+        Ok(match self.pool {
+            Pool::Cls => e.op("Gather", &[hidden, e.scalar(0.0, DType::I64)], &[("axis", 1i64.into())]),
+            Pool::Mean => {
+                let mask = mask()?.cast(hidden.fact().dtype).binary("Unsqueeze", e.ints(&[-1]));
+                let sum = (hidden * mask).sum(&[1], false);
+                let count = mask.sum(&[1], false);
+                sum / count.binary("Max", count.like(1.0))
+            }
+            Pool::Last => {
+                let mask = mask()?.cast(DType::I64);
+                // Counted from the end, the last token is the first that is counted.
+                let count = e.op("CumSum", &[mask, e.scalar(1.0, DType::I64)], &[("reverse", 1i64.into())]);
+                let last = (count * mask).binary("Equal", e.scalar(1.0, DType::I64));
+                let last = last.binary("Unsqueeze", e.ints(&[-1]));
+                e.op("Where", &[last, hidden, hidden.like(0.0)], &[]).sum(&[1], false)
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Pool::Mean => "mean",
+            Pool::Cls => "cls",
+            Pool::Last => "last",
+        })
+    }
 }

@@ -70,7 +70,7 @@ pub use fix::fix;
 pub use fold::{FoldError, fold_low_rank, fold_values};
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
-pub use head::{Head, Pool, attach_head, hidden_states, language_logits};
+pub use head::{Head, Pool, hidden_states, language_logits};
 pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
 pub use layer_norm_stats::expose_layer_norm_stats;

@@ -3,6 +3,7 @@
 mod deployment;
 
 pub use deployment::Deployment;
+pub use peft::PeftOptions;
 
 use crate::error::Error;
 use crate::run::Plan;
@@ -28,11 +29,11 @@ pub trait DeployFormat {
         false
     }
 
-    /// What would fail when the training is done.
+    /// What a user should know of the artifacts before anything is trained.
     ///
     /// # Errors
-    /// That, before anything is trained.
-    fn check(&self, plan: &Plan, folder: &Path) -> Result<(), Error>;
+    /// What would fail when the training is done.
+    fn check(&self, plan: &Plan, folder: &Path) -> Result<Vec<String>, Error>;
 
     /// Writes the artifacts into a folder, each file whole or not at all.
     ///

@@ -1,87 +1,100 @@
-//! The adapter as PEFT stores it.
+//! The adapter as PEFT stores it, for the class of transformers that computes what was trained.
+
+mod card;
+mod contract;
 
 use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
 use crate::run::Plan;
-use lorac_passes::{Delta, DeltaForm, Group, ParamValues, group_by_weight};
+use contract::{Contract, LowRank};
+use lorac_passes::{Group, ParamValues, Target};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Where the adapter lies, below the output folder.
+const FOLDER: &str = "adapter";
 
 /// The adapter as PEFT stores it: LoRA, and modules trained in full beside it.
 pub struct Peft;
+
+/// The adapter as PEFT has it
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeftOptions {
+    /// Modules of the PyTorch class by the names of weights, where neither these nor the nodes around them say it:
+    /// val_53: bert.encoder.layer.0.attention.self.query
+    pub names: BTreeMap<String, String>,
+}
+
+impl PeftOptions {
+    /// What names no target, and what may have been meant.
+    pub(crate) fn unknown<'a>(&'a self, targets: &[&Target]) -> impl Iterator<Item = (&'a str, Vec<String>)> {
+        let known: Vec<String> = targets.iter().map(|t| t.weight_name.clone()).collect();
+        let unknown: Vec<&str> = self.names.keys().map(String::as_str).filter(|n| !known.iter().any(|k| k == n)).collect();
+        unknown.into_iter().map(move |name| (name, lorac_config::nearest(name, &known)))
+    }
+}
 
 impl DeployFormat for Peft {
     fn about(&self) -> &'static str {
         "The adapter as PEFT has it"
     }
 
-    fn check(&self, _: &Plan, _: &Path) -> Result<(), Error> {
-        Ok(())
+    fn check(&self, plan: &Plan, _: &Path) -> Result<Vec<String>, Error> {
+        Ok(match Contract::of(plan) {
+            Ok(contract) => contract.notes(),
+            Err(why) => vec![format!("there will be no adapter: {why}")],
+        })
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
-        let plan = trained.plan;
-        let deltas: Vec<&Delta> = plan.training.deltas.iter().map(|(_, d)| d).collect();
-        if let Some(other) = deltas.iter().find(|d| LowRank::of(d).is_none()) {
-            let why = format!("PEFT's format holds LoRA, and `{}` was trained otherwise", other.target.name());
-            return Ok(Written { files: Vec::new(), skipped: Some(why) });
-        }
-        let files = write_peft(&folder.join("adapter"), &adapter(trained, &deltas)?)?;
+        let contract = match Contract::of(trained.plan) {
+            Ok(contract) => contract,
+            Err(why) => return Ok(Written { files: Vec::new(), skipped: Some(why) }),
+        };
+        let folder = folder.join(FOLDER);
+        let mut files = write_peft(&folder, &adapter(trained, &contract)?)?;
+        files.extend(card::write(&folder, trained, &contract)?);
         Ok(Written { files: files.into_iter().map(|file| (file, "adapter")).collect(), skipped: None })
     }
 }
 
-/// A low-rank delta.
-#[derive(Clone, Copy)]
-struct LowRank<'a> {
-    delta: &'a Delta,
-    a: &'a str,
-    b: &'a str,
-    rank: usize,
-    alpha: f64,
-    rslora: bool,
-}
-
-impl<'a> LowRank<'a> {
-    fn of(delta: &'a Delta) -> Option<LowRank<'a>> {
-        match &delta.form {
-            DeltaForm::LowRank { a, b, rank, alpha, rslora } => {
-                Some(LowRank { delta, a, b, rank: *rank, alpha: *alpha, rslora: *rslora })
-            }
-            DeltaForm::Replaced { .. } => None,
+fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error> {
+    let (plan, p) = (trained.plan, trained.pipeline);
+    let usual = contract.modules.first().and_then(|(_, branches)| branches.first());
+    let (base, revision) = contract::base_model(plan, &p.model.source);
+    let mut modules = Vec::new();
+    for (names, branches) in &contract.modules {
+        for name in names {
+            modules.push(module(&name.path, branches, &trained.values)?);
         }
     }
-
-    /// What `B A` is multiplied by.
-    fn scale(&self) -> f64 {
-        self.delta.form.scale().unwrap_or(1.0)
-    }
-}
-
-fn adapter(trained: &Trained, deltas: &[&Delta]) -> Result<PeftAdapter, Error> {
-    let (plan, p) = (trained.plan, trained.pipeline);
-    let saved = plan.training.params.iter().filter(|param| param.group == Group::Head).map(|param| {
+    let heads = plan.training.params.iter().filter(|param| param.group == Group::Head);
+    let saved = contract.saved.iter().zip(heads).map(|(key, param)| {
         let data = trained.values.get(&param.name)?.to_vec();
-        Ok((param.name.clone(), param.dims.clone(), data))
+        Ok((key.clone(), param.dims.clone(), data))
     });
-    let branches: Vec<LowRank> = deltas.iter().filter_map(|d| LowRank::of(d)).collect();
-    let usual = branches.first();
-    let groups = group_by_weight(&branches, |b| &b.delta.target);
     Ok(PeftAdapter {
-        base: p.model.source.to_string(),
-        task: plan.task.peft_task_type().unwrap_or_default().to_string(),
+        base,
+        revision,
+        task: contract.task_type().to_string(),
         rank: usual.map_or(1, |b| b.rank),
         alpha: usual.map_or(1.0, |b| b.alpha),
         rslora: usual.is_some_and(|b| b.rslora),
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
-        modules: groups.iter().map(|of_weight| module(of_weight, &trained.values)).collect::<Result<_, _>>()?,
+        fan_in_fan_out: contract.modules.iter().any(|(names, _)| names.iter().any(|m| m.conv1d)),
+        modules,
         saved: saved.collect::<Result<_, lorac_passes::LayoutError>>()?,
+        modules_to_save: contract.modules_to_save(),
     })
 }
 
 /// The branches of one matrix as a module of PEFT, which knows no slices: one branch whose A has the rows of all of them
 /// and whose B has zeros where a slice's rows meet another's columns. Scales go into B where they differ.
-fn module(branches: &[&LowRank], values: &ParamValues) -> Result<PeftModule, Error> {
+fn module(name: &str, branches: &[LowRank], values: &ParamValues) -> Result<PeftModule, Error> {
     let first = branches[0];
     let m = first.delta.target.matrix()?;
     let rank: usize = branches.iter().map(|b| b.rank).sum();
@@ -100,6 +113,6 @@ fn module(branches: &[&LowRank], values: &ParamValues) -> Result<PeftModule, Err
     // One branch keeps the alpha that was asked for; of several, the scale of the first stays.
     let times = rank as f64 / first.rank as f64;
     let alpha = first.alpha * if first.rslora { times.sqrt() } else { times };
-    let name = m.name.strip_suffix(".weight").unwrap_or(&m.name).to_string();
+    let name = name.to_string();
     Ok(PeftModule { name, a, b, rows: m.rows, cols: m.cols, alpha, rslora: first.rslora })
 }

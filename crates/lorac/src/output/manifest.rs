@@ -26,6 +26,9 @@ pub struct Manifest {
     pub verify: VerifyReport,
     /// Largest resident size of the process, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// What was said of the artifacts before the training.
+    #[serde(default)]
+    pub notes: Vec<String>,
     pub artifacts: Vec<Artifact>,
 }
 

@@ -11,7 +11,7 @@ pub use manifest::{
     Artifact, Evaluation, InputRecord, Manifest, MetricsEval, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord,
 };
 pub(crate) use manifest::{now, peak_memory};
-pub use peft::{PeftAdapter, PeftModule, read_peft, write_peft};
+pub use peft::{PeftAdapter, PeftModule, read_peft, write_peft, write_safetensors};
 #[cfg(feature = "report")]
 pub use report::report;
 

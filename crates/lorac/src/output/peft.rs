@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub struct PeftAdapter {
     /// The base model.
     pub base: String,
+    /// Its revision, where it is one of a hub's.
+    pub revision: Option<String>,
     /// `SEQ_CLS`, `CAUSAL_LM`, ...
     pub task: String,
     /// r of modules that do not differ.
@@ -22,10 +24,14 @@ pub struct PeftAdapter {
     pub rslora: bool,
     /// Dropout in training: PEFT knows one for all modules.
     pub dropout: f64,
+    /// Whether adapted modules keep their weights as `[in,out]`: `Conv1D` does.
+    pub fan_in_fan_out: bool,
     /// The adapted modules.
     pub modules: Vec<PeftModule>,
     /// Modules trained in full: key, shape, data.
     pub saved: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// The modules that those belong to.
+    pub modules_to_save: Vec<String>,
 }
 
 /// An adapted module.
@@ -68,34 +74,27 @@ const PREFIX: &str = "base_model.model.";
 /// Writes an adapter. Returns the files.
 pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, OutputError> {
     std::fs::create_dir_all(folder).map_err(OutputError::io(folder))?;
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for m in &adapter.modules {
         let rank = m.rank();
-        tensors.insert(format!("{PREFIX}{}.lora_A.weight", m.name), (vec![rank, m.rows], bytes(&m.a)));
-        tensors.insert(format!("{PREFIX}{}.lora_B.weight", m.name), (vec![m.cols, rank], bytes(&m.b)));
+        tensors.push((format!("{PREFIX}{}.lora_A.weight", m.name), vec![rank, m.rows], m.a.clone()));
+        tensors.push((format!("{PREFIX}{}.lora_B.weight", m.name), vec![m.cols, rank], m.b.clone()));
     }
     for (key, dims, data) in &adapter.saved {
-        tensors.insert(format!("{PREFIX}{key}"), (dims.clone(), bytes(data)));
+        tensors.push((format!("{PREFIX}{key}"), dims.clone(), data.clone()));
     }
     let path = folder.join("adapter_model.safetensors");
-    let views = tensors.iter().map(|(name, (dims, data))| {
-        let view = TensorView::new(Dtype::F32, dims.clone(), data);
-        view.map(|v| (name.clone(), v)).map_err(|e| OutputError::content(&path, e))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>()?;
-    let format = [("format".to_string(), "pt".to_string())].into();
-    let whole = serialize(views, Some(format)).map_err(|e| OutputError::content(&path, e))?;
-    write_atomic(&path, &whole)?;
+    write_safetensors(&path, &tensors)?;
 
     let config = folder.join("adapter_config.json");
     let modules: BTreeSet<&str> = adapter.modules.iter().map(|m| m.name.as_str()).collect();
-    let saved: BTreeSet<&str> = adapter.saved.iter().filter_map(|(k, _, _)| Some(k.rsplit_once('.')?.0)).collect();
+    let saved = &adapter.modules_to_save;
     let (ranks, alphas) = patterns(adapter);
     let text = json!({
         "peft_type": "LORA",
         "task_type": if adapter.task.is_empty() { Value::Null } else { json!(adapter.task) },
         "base_model_name_or_path": adapter.base,
+        "revision": adapter.revision,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
@@ -103,7 +102,7 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         "target_modules": modules,
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": adapter.fan_in_fan_out,
         "init_lora_weights": true,
         "inference_mode": true,
         "use_dora": false,
@@ -117,6 +116,24 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     text.push(b'\n');
     write_atomic(&config, &text)?;
     Ok(vec![config, path])
+}
+
+/// Writes tensors, each a name, a shape and its elements, as PyTorch reads them.
+///
+/// # Errors
+/// A shape that does not fit its elements, and what the system refuses.
+pub fn write_safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), OutputError> {
+    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let tensors: BTreeMap<&str, (&[usize], Vec<u8>)> =
+        tensors.iter().map(|(name, dims, data)| (name.as_str(), (dims.as_slice(), bytes(data)))).collect();
+    let views = tensors.iter().map(|(name, (dims, data))| {
+        let view = TensorView::new(Dtype::F32, dims.to_vec(), data);
+        view.map(|v| (name.to_string(), v)).map_err(|e| OutputError::content(path, e))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>()?;
+    let format = [("format".to_string(), "pt".to_string())].into();
+    let whole = serialize(views, Some(format)).map_err(|e| OutputError::content(path, e))?;
+    write_atomic(path, &whole)
 }
 
 /// Ranks and alphas of modules that differ from the adapter's.
@@ -184,7 +201,23 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     }
     let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
     let task = config["task_type"].as_str().unwrap_or_default().to_string();
-    Ok(PeftAdapter { base, task, rank, alpha, rslora, dropout, modules, saved })
+    let revision = config["revision"].as_str().map(str::to_string);
+    let fan_in_fan_out = config["fan_in_fan_out"].as_bool().unwrap_or(false);
+    let names = config["modules_to_save"].as_array().into_iter().flatten();
+    let modules_to_save = names.filter_map(|n| Some(n.as_str()?.to_string())).collect();
+    Ok(PeftAdapter {
+        base,
+        revision,
+        task,
+        rank,
+        alpha,
+        rslora,
+        dropout,
+        fan_in_fan_out,
+        modules,
+        saved,
+        modules_to_save,
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `deploy:`: what comes out.
 
 use super::offer_value;
-use crate::deploy::FORMATS;
+use crate::deploy::{FORMATS, PeftOptions};
 use lorac_config::{Check, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -15,11 +15,17 @@ pub struct Deploy {
     pub formats: Vec<String>,
     /// The proof that folding changed nothing but the targets
     pub verify: Verify,
+    /// The adapter as PEFT has it
+    pub peft: PeftOptions,
 }
 
 impl Default for Deploy {
     fn default() -> Deploy {
-        Deploy { formats: ["onnx", "peft"].map(String::from).to_vec(), verify: Verify::default() }
+        Deploy {
+            formats: ["onnx", "peft"].map(String::from).to_vec(),
+            verify: Verify::default(),
+            peft: PeftOptions::default(),
+        }
     }
 }
 

@@ -73,10 +73,12 @@ struct Fitted<'a> {
 /// is neither a manifest nor a model of this run, and once the training is done, a checkpoint of it.
 pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
     let folder = Folder::open(&options.out)?;
-    let plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
+    let mut plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
     let p = &loaded.pipeline;
     for format in deploy::chosen(&p.deploy.formats) {
-        format.check(&plan, folder.path())?;
+        let notes = format.check(&plan, folder.path())?;
+        notes.iter().for_each(|note| options.progress.line(&format!("note      {note}")));
+        plan.notes.extend(notes);
     }
     let untrained = || Error::Interrupted("nothing is trained yet".into());
     stopped(stop, untrained)?;

@@ -6,15 +6,17 @@ use crate::base;
 use crate::engine::{self, Engine, EngineChoice};
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
+use crate::module_paths::ModulePaths;
 use crate::output::InputRecord;
-use crate::pipeline::{Loaded, Pipeline, RuntimeSource, SourceSpec};
+use crate::pipeline::{Deploy, Loaded, Pipeline, RuntimeSource, SourceSpec};
 use crate::program::compile_in_place;
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver};
-use crate::task::{LABELS, TaskChoice};
+use crate::task::{HeadKind, LABELS, TaskChoice};
 use lorac_config::Problem;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
+use lorac_models::Form;
 use lorac_onnx::Model;
 use lorac_passes::{
     Adaptation, Caches, Delta, Emitted, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
@@ -57,6 +59,10 @@ pub struct Plan {
     pub checkpoint_every: Option<u64>,
     /// What was read.
     pub inputs: Vec<InputRecord>,
+    /// What comes out.
+    pub deploy: Deploy,
+    /// What is said of the artifacts before the training.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -79,18 +85,19 @@ impl Plan {
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let mut inputs = Vec::new();
-    let (model_source, model) = open_model(&p.model, resolver)?;
+    let (model_source, model) = open_model(&p.model, resolver, p.task.form())?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
     name_fields(&mut base, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
     let mut feeds = feeds(&base)?;
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
+    let chosen = resolved_task(&p.task, &model, &base, &model_source)?;
     let adaptations = adaptations(loaded, &base)?;
     let shape = BatchShape::of(p, &base, &feeds);
     let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
-    let task = &*p.task;
+    let task = &*chosen;
     let (mut train, train_file) = data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
     let (eval, eval_file) = data::examples(&p.data.eval, task, &p.data, &tokenizer, resolver)?;
     let dropped = hold_out(&mut train, &eval);
@@ -112,7 +119,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let spec = TrainingSpec {
         adaptations: &adaptations,
-        objective: &*p.task,
+        objective: task,
         optimizer: &*p.train.optimizer,
         clip: p.train.clip(),
         dialect: engine.backend.dialect(),
@@ -122,7 +129,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let mut emitter = Emitter::new(emit)?;
     let training = training_step(&base, &spec, &mut |graph| emitter.write(graph))?;
     emitter.finish()?;
-    feeds.inputs.push(labels(p.task.prediction()));
+    feeds.inputs.push(labels(task.prediction()));
+    named_targets(loaded, &training)?;
     // What the engine cannot run cannot be verified either.
     drop(compile_in_place(engine.backend.as_ref(), &model, &caches)?);
     let sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
@@ -143,7 +151,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     Ok(Plan {
         model,
         readable: base,
-        task: p.task.clone(),
+        task: chosen,
         methods: p.adapt.clone(),
         training,
         feeds,
@@ -157,6 +165,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         rate: p.train.learning_rate(total as u64),
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
         inputs,
+        deploy: p.deploy.clone(),
+        notes: Vec::new(),
     })
 }
 
@@ -166,11 +176,33 @@ fn labels(kind: Prediction) -> Binding {
     Binding { field: LABELS.into(), input: LABELS.into(), dtype }
 }
 
+/// The task, with what it leaves to the type of the model.
+fn resolved_task(task: &TaskChoice, model: &Model, graph: &Graph, source: &Resolved) -> Result<TaskChoice, Error> {
+    if task.head().is_none_or(|head| head.kind != HeadKind::Architecture) {
+        return Ok(task.clone());
+    }
+    let paths = ModulePaths::new(model, graph, &source.path);
+    Ok(task.resolved(paths.classes())?.unwrap_or_else(|| task.clone()))
+}
+
+/// Refuses names of modules for weights that are no targets.
+fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), Error> {
+    let targets: Vec<&Target> = training.deltas.iter().map(|(_, d)| &d.target).collect();
+    let problems = loaded.pipeline.deploy.peft.unknown(&targets).map(|(name, near)| Problem {
+        path: format!("deploy.peft.names.{name}"),
+        code: "pipeline::names",
+        message: format!("`{name}` is no weight that is adapted"),
+        help: (!near.is_empty()).then(|| format!("nearest: {}", near.join(", "))),
+    });
+    let problems: Vec<Problem> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
+}
+
 /// The model, and its source with the sum of all its files.
-fn open_model(spec: &SourceSpec, resolver: &Resolver) -> Result<(Resolved, Model), Error> {
+fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
     let source = resolver.resolve(&spec.source, None)?;
-    let model = match base::open(&source, &resolver.cache) {
+    let model = match base::open_form(&source, &resolver.cache, form) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.
         Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),

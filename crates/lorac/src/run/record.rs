@@ -44,6 +44,7 @@ pub(super) fn manifest(
         lorac_version: env!("CARGO_PKG_VERSION").into(),
         created: now(),
         peak_memory_bytes: peak_memory(),
+        notes: plan.notes.clone(),
         artifacts: Vec::new(),
     }
 }

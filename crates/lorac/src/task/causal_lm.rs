@@ -1,6 +1,6 @@
 //! Causal language modelling: the next token, by the logits that the model has already.
 
-use super::{LABELS, Targets, Task, check_free};
+use super::{Class, LABELS, Targets, Task, check_free};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, IGNORE, Row};
@@ -67,8 +67,8 @@ impl Task for CausalLm {
         Ok(None)
     }
 
-    fn peft_task_type(&self) -> Option<&'static str> {
-        Some("CAUSAL_LM")
+    fn class(&self) -> Class {
+        Class::CausalLm
     }
 }
 

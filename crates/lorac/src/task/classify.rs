@@ -1,11 +1,12 @@
 //! Classification of texts: a new head on the model's hidden states.
 
-use super::head::NewHead;
-use super::{LABELS, Targets, Task, check_target_column};
+use super::head::{HeadKind, NewHead, resolve};
+use super::{Class, LABELS, Targets, Task, TaskChoice, check_target_column};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, IGNORE, Labels, Row};
 use lorac_ir::Graph;
+use lorac_models::{Classes, Form};
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, cross_entropy_terms};
 use lorac_train::Prediction;
@@ -19,6 +20,9 @@ use std::collections::BTreeSet;
 pub struct Classify {
     /// Names of the classes, in the order of the logits
     pub labels: Vec<String>,
+    /// What stands between hidden states and the logits
+    #[serde(default)]
+    pub head: HeadKind,
     /// How hidden states become one vector
     #[serde(default)]
     pub pool: Pool,
@@ -27,13 +31,14 @@ pub struct Classify {
 }
 
 impl Classify {
-    fn head(&self) -> NewHead<'_> {
-        NewHead { outputs: self.labels.len(), pool: self.pool, hidden: self.hidden.as_deref() }
+    fn new_head(&self) -> NewHead<'_> {
+        NewHead { outputs: self.labels.len(), kind: self.head, pool: self.pool, hidden: self.hidden.as_deref() }
     }
 }
 
 impl Check for Classify {
     fn check(&self, problems: &mut Problems) {
+        self.head.check(self.pool, problems);
         if self.labels.len() < 2 {
             problems.report("labels", "pipeline::labels", "a classification needs at least two labels");
         }
@@ -49,7 +54,7 @@ impl Check for Classify {
 
 impl Objective for Classify {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.head().attach(graph, &[LABELS])
+        self.new_head().attach(graph, &[LABELS])
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
@@ -87,11 +92,27 @@ impl Task for Classify {
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {
-        self.head().alone(model, readable, values).map(Some)
+        self.new_head().alone(model, readable, values).map(Some)
     }
 
-    fn peft_task_type(&self) -> Option<&'static str> {
-        Some("SEQ_CLS")
+    fn resolved(&self, classes: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
+        resolve(self.head, classes, |head| Classify { head, ..self.clone() }.into())
+    }
+
+    fn form(&self) -> Form {
+        self.new_head().form()
+    }
+
+    fn head(&self) -> Option<NewHead<'_>> {
+        Some(self.new_head())
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn class(&self) -> Class {
+        Class::of(&self.new_head())
     }
 }
 

@@ -1,83 +1,216 @@
 //! A new head on the hidden states of an encoder: what tasks that have one share.
 
-use super::check_free;
-use lorac_ir::{DType, Fact, Graph, Tensor};
+use super::{TaskChoice, check_free};
+use lorac_config::Problems;
+use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
+use lorac_models::{ClassHead, Classes, Form};
+use lorac_ops::{Emit, Val};
 use lorac_passes::{
-    Attached, Group, Head, Init, Param, ParamValues, PassError, Pool, attach_head, axes_as_attributes, hidden_states,
-    rewrite,
+    Attached, Group, Head, Init, Param, ParamValues, PassError, Pool, axes_as_attributes, hidden_states, rewrite,
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Name of the head's matrix `[outputs, hidden]`.
-const WEIGHT: &str = "classifier.weight";
-/// Name of the head's bias `[outputs]`.
-const BIAS: &str = "classifier.bias";
 /// Name of the head's output `[batch, outputs]`.
 const LOGITS: &str = "logits";
 
-/// Spread of the matrix's first values, as BERT initialises them; the bias begins at zero.
+/// The output of base models that a BERT's head goes on, where there is one.
+const POOLER_OUTPUT: &str = "pooler_output";
+
+/// Spread of a matrix's first values, as BERT initialises them; a bias begins at zero.
 const SIGMA: f32 = 0.02;
 
 /// The first opset that has axes as operands.
 const AXES_AS_OPERANDS: i64 = 13;
 
+/// What stands between hidden states and the prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadKind {
+    /// The pooling and one linear layer. No class of transformers has it: in formats of adapters the head is a file beside
+    #[default]
+    Linear,
+    /// The head of the sequence classifier of the model's own type, by its config.json: one of the following
+    Architecture,
+    /// As BertForSequenceClassification: the first token, pooler, tanh, linear
+    Bert,
+    /// As RobertaForSequenceClassification: the first token, linear, tanh, linear
+    Roberta,
+    /// As DistilBertForSequenceClassification: the first token, linear, relu, linear
+    Distilbert,
+    /// As GPT2ForSequenceClassification, LlamaForSequenceClassification and their kin: the last token, linear without bias
+    LastToken,
+}
+
+/// A layer of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layer {
+    /// Its module in the class.
+    module: &'static str,
+    bias: bool,
+    /// The operator behind it.
+    activation: Option<&'static str>,
+}
+
+impl HeadKind {
+    /// The kind that a class has.
+    fn of(head: ClassHead) -> HeadKind {
+        match head {
+            ClassHead::Bert => HeadKind::Bert,
+            ClassHead::Roberta => HeadKind::Roberta,
+            ClassHead::DistilBert => HeadKind::Distilbert,
+            ClassHead::LastToken => HeadKind::LastToken,
+        }
+    }
+
+    /// The layers behind the pooling, in order.
+    fn layers(self) -> Vec<Layer> {
+        let out = |module, bias| Layer { module, bias, activation: None };
+        let dense = |module, activation| Layer { module, bias: true, activation: Some(activation) };
+        match self {
+            HeadKind::Linear | HeadKind::Architecture => vec![out("classifier", true)],
+            HeadKind::Bert => vec![dense("pooler.dense", "Tanh"), out("classifier", true)],
+            HeadKind::Roberta => vec![dense("classifier.dense", "Tanh"), out("classifier.out_proj", true)],
+            HeadKind::Distilbert => vec![dense("pre_classifier", "Relu"), out("classifier", true)],
+            HeadKind::LastToken => vec![out("score", false)],
+        }
+    }
+
+    /// Reports a pooling that is not the kind's own.
+    pub(super) fn check(self, pool: Pool, problems: &mut Problems) {
+        if self != HeadKind::Linear && pool != Pool::default() {
+            let message = format!("`{pool}` pooling is for `head: linear`: other heads have a pooling of their own");
+            problems.report("pool", "pipeline::idle", message);
+        }
+    }
+}
+
 /// What a head is put on, and how wide it is.
-pub(super) struct NewHead<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewHead<'a> {
     /// Outputs.
-    pub(super) outputs: usize,
-    /// How hidden states become one vector.
-    pub(super) pool: Pool,
+    pub outputs: usize,
+    /// What it is made of.
+    pub kind: HeadKind,
+    /// How hidden states become one vector, where the kind does not say.
+    pub pool: Pool,
     /// The output of hidden states, where the first of rank 3 is not meant.
-    pub(super) hidden: Option<&'a str>,
+    pub hidden: Option<&'a str>,
+}
+
+/// Where the head begins.
+enum Start {
+    /// At hidden states.
+    Hidden(Head),
+    /// Behind the model's own pooler, `[batch, hidden]`.
+    Pooled(ValueId),
 }
 
 impl NewHead<'_> {
-    fn place(&self, graph: &Graph) -> Result<(Head, usize), PassError> {
+    /// How hidden states become one vector.
+    pub fn pool(&self) -> Pool {
+        match self.kind {
+            HeadKind::Linear | HeadKind::Architecture => self.pool,
+            HeadKind::LastToken => Pool::Last,
+            HeadKind::Bert | HeadKind::Roberta | HeadKind::Distilbert => Pool::Cls,
+        }
+    }
+
+    /// What is built of a model that is no `.onnx` file: where an output is named, all that there is.
+    pub(super) fn form(&self) -> Form {
+        match (self.hidden, self.kind) {
+            (Some(_), _) => Form::Saved,
+            // A model without a pooler is the same in both.
+            (None, HeadKind::Bert | HeadKind::Architecture) => Form::Pooled,
+            (None, _) => Form::Base,
+        }
+    }
+
+    /// The paths of its params in the class whose head it is, in their order: `score.weight`. A model's own pooler may
+    /// stand for the first of them.
+    pub fn paths(&self) -> Vec<String> {
+        let of_layer = |l: Layer| ["weight", "bias"].into_iter().take(1 + usize::from(l.bias)).map(move |end| (l, end));
+        self.kind.layers().into_iter().flat_map(of_layer).map(|(l, end)| format!("{}.{end}", l.module)).collect()
+    }
+
+    /// Where it begins, the width of what comes in, and the layers that it needs.
+    fn place(&self, graph: &Graph) -> Result<(Start, usize, Vec<Layer>), PassError> {
+        if self.kind == HeadKind::Architecture {
+            let why =
+                "`head: architecture` needs the type of the model: name the head itself, or put its config.json beside";
+            return Err(PassError::Unsuitable(why.into()));
+        }
+        let width = |v| graph.fact(v).dims().and_then(|d| d.last()?.known()).unwrap_or(0) as usize;
+        let mut layers = self.kind.layers();
+        let pooler = graph.find(POOLER_OUTPUT).filter(|v| graph.outputs().contains(v));
+        let pooler =
+            pooler.filter(|v| self.kind == HeadKind::Bert && graph.fact(*v).dims().is_some_and(|d| d.len() == 2));
+        if let Some(pooled) = pooler {
+            layers.remove(0);
+            return Ok((Start::Pooled(pooled), width(pooled), layers));
+        }
         let hidden = hidden_states(graph, self.hidden)?;
-        let width = graph.fact(hidden).dims().and_then(|d| d.last()?.known()).unwrap_or(0) as usize;
         let mask = graph.input("attention_mask");
-        Ok((Head { hidden, mask, pool: self.pool }, width))
+        Ok((Start::Hidden(Head { hidden, mask, pool: self.pool() }), width(hidden), layers))
+    }
+
+    /// Names and dimensions of the params of layers.
+    fn params(&self, layers: &[Layer], width: usize) -> Vec<(String, Vec<usize>)> {
+        let mut all = Vec::new();
+        for layer in layers {
+            let outputs = if layer.activation.is_some() { width } else { self.outputs };
+            all.push((format!("{}.weight", layer.module), vec![outputs, width]));
+            if layer.bias {
+                all.push((format!("{}.bias", layer.module), vec![outputs]));
+            }
+        }
+        all
     }
 
     /// Puts the head on a model, beside its outputs; `more` are names that the task gives to inputs.
     pub(super) fn attach(&self, graph: &mut Graph, more: &[&str]) -> Result<Attached, PassError> {
-        check_free(graph, &[&[WEIGHT, BIAS, LOGITS], more].concat(), "a new head")?;
-        let (head, width) = self.place(graph)?;
-        let outputs = self.outputs;
+        let (start, width, layers) = self.place(graph)?;
+        let params = self.params(&layers, width);
+        let names = params.iter().map(|(name, _)| name.as_str());
+        check_free(graph, &names.chain([LOGITS]).chain(more.iter().copied()).collect::<Vec<_>>(), "a new head")?;
         rewrite(graph, "head", |e| {
-            let weight = e.input(WEIGHT, Fact::new(DType::F32, [outputs, width]));
-            let bias = e.input(BIAS, Fact::new(DType::F32, [outputs]));
-            let logits = attach_head(&head, weight, bias)?;
+            let values: Vec<Val> =
+                params.iter().map(|(name, dims)| e.input(name, Fact::new(DType::F32, dims.iter().copied()))).collect();
+            let logits = write(e, &start, &layers, &values)?;
             let all = [e.graph().outputs(), &[logits.id()]].concat();
             e.edit(|p| p.set_outputs(all));
-            let param = |value, name: &str, dims: &[usize], init| {
-                let (name, dims) = (name.to_string(), dims.to_vec());
-                Param { value, name, dims, init, group: Group::Head, decay: true }
-            };
-            let params = vec![
-                param(weight.id(), WEIGHT, &[outputs, width], Init::Normal { sigma: SIGMA }),
-                param(bias.id(), BIAS, &[outputs], Init::Zeros),
-            ];
-            Ok(Attached { prediction: logits.id(), params })
+            let params = params.into_iter().zip(&values).map(|((name, dims), value)| {
+                let init = if dims.len() > 1 { Init::Normal { sigma: SIGMA } } else { Init::Zeros };
+                Param { value: value.id(), name, dims, init, group: Group::Head, decay: true }
+            });
+            Ok(Attached { prediction: logits.id(), params: params.collect() })
         })
     }
 
     /// The head alone, for appending to the deployed model: its inputs name values of `model`, whose operators it speaks.
     pub(super) fn alone(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Graph, PassError> {
-        let (place, _) = self.place(readable)?;
+        let (start, width, layers) = self.place(readable)?;
         // Written in a form that is known, then in the model's own.
         let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
         let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
         let mut take = |value| graph.add_input(&readable.name_of(value), readable.fact(value)).map_err(unfit);
-        let hidden = take(place.hidden)?;
-        let mask = place.mask.filter(|_| self.pool == Pool::Mean).map(&mut take).transpose()?;
-        let tensor = |name: &str| -> Result<Tensor, PassError> {
-            values.tensor(name).map_err(|e| PassError::Unsuitable(e.to_string()))
+        let start = match start {
+            Start::Pooled(pooled) => Start::Pooled(take(pooled)?),
+            Start::Hidden(Head { hidden, mask, pool }) => {
+                let hidden = take(hidden)?;
+                let mask = mask.filter(|_| pool.reads_mask()).map(&mut take).transpose()?;
+                Start::Hidden(Head { hidden, mask, pool })
+            }
         };
-        let (weight, bias) = (tensor(WEIGHT)?, tensor(BIAS)?);
+        let params = self.params(&layers, width).into_iter().map(|(name, _)| {
+            let tensor = values.tensor(&name).map_err(|e| PassError::Unsuitable(e.to_string()))?;
+            Ok((name, tensor))
+        });
+        let params = params.collect::<Result<Vec<(String, Tensor)>, PassError>>()?;
         rewrite(&mut graph, "head", |e| {
             e.set_prefix("classifier.");
-            let (weight, bias) = (e.weight(WEIGHT, weight), e.weight(BIAS, bias));
-            let logits = attach_head(&Head { hidden, mask, pool: self.pool }, weight, bias)?;
+            let values: Vec<Val> = params.into_iter().map(|(name, tensor)| e.weight(&name, tensor)).collect();
+            let logits = write(e, &start, &layers, &values)?;
             e.edit(|p| p.set_outputs(vec![logits.id()]));
             Ok(())
         })?;
@@ -86,5 +219,158 @@ impl NewHead<'_> {
         }
         graph.opsets = model.opsets.clone();
         Ok(graph)
+    }
+}
+
+/// Writes the head and names its result `logits`; `values` are the params of its layers, in order.
+fn write<'e, 'g>(
+    e: &'e Emit<'g>,
+    start: &Start,
+    layers: &[Layer],
+    values: &[Val<'e, 'g>],
+) -> Result<Val<'e, 'g>, PassError> {
+    let mut x = match start {
+        Start::Pooled(pooled) => e.val(*pooled),
+        Start::Hidden(head) => head.pooled(e)?,
+    };
+    let mut values = values.iter().copied();
+    let missing = || PassError::Unsuitable("the head has no result".into());
+    for layer in layers {
+        let weight = values.next().ok_or_else(missing)?;
+        let bias = if layer.bias { Some(values.next().ok_or_else(missing)?) } else { None };
+        let operands: Vec<Val> = [x.cast(weight.fact().dtype), weight].into_iter().chain(bias).collect();
+        let name = if layer.activation.is_some() { "" } else { LOGITS };
+        x = e.named(name, "Gemm", &operands, &[("transB", 1i64.into())], 1).first().copied().ok_or_else(missing)?;
+        x = layer.activation.map_or(x, |activation| x.unary(activation));
+    }
+    Ok(x)
+}
+
+/// The head of the model's own type in the place of [`HeadKind::Architecture`].
+///
+/// # Errors
+/// A type that is not known, or whose head is not.
+pub(super) fn resolve(
+    kind: HeadKind,
+    classes: Option<&Classes>,
+    with: impl FnOnce(HeadKind) -> TaskChoice,
+) -> Result<Option<TaskChoice>, PassError> {
+    if kind != HeadKind::Architecture {
+        return Ok(None);
+    }
+    let named = "bert, roberta, distilbert, last_token";
+    let why = match classes {
+        None => format!(
+            "`head: architecture`: the type of the model is not known, as no config.json beside it says: name the \
+                         head ({named}), or put the config.json there"
+        ),
+        Some(Classes { head: Some(head), .. }) => return Ok(Some(with(HeadKind::of(*head)))),
+        Some(Classes { model_types, .. }) => {
+            format!(
+                "`head: architecture`: the head of {} is none of {named}: take `head: linear`",
+                model_types.join(", ")
+            )
+        }
+    };
+    Err(PassError::Unsuitable(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_ops::{Array, array, evaluate};
+    use lorac_passes::Layout;
+
+    const BASE: &str = "graph g(%ids: i64[N,S], %attention_mask: i64[N,S]) -> %hidden {
+        %table = weight \"table\" f32[4,2] = [0.5, -1, 1, 2, -0.25, 0.75, 3, 1]
+        %hidden = Gather(%table, %ids) : f32[N,S,2]
+    }";
+
+    /// Logits by hand: `layers` as rows of (matrix, bias, activation), applied to the token that is picked.
+    fn by_hand(x: &[f64], layers: &[(&[f64], Option<&[f64]>, fn(f64) -> f64)]) -> Vec<f64> {
+        layers.iter().fold(x.to_vec(), |x, (weight, bias, activation)| {
+            let rows = weight.chunks(x.len()).enumerate();
+            let row = |(i, row): (usize, &[f64])| {
+                let sum: f64 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
+                activation(sum + bias.map_or(0.0, |b| b[i]))
+            };
+            rows.map(row).collect()
+        })
+    }
+
+    #[test]
+    fn every_head_computes_what_its_class_does() {
+        let table = [[0.5, -1.0], [1.0, 2.0], [-0.25, 0.75], [3.0, 1.0]];
+        let (w, v): (&[f64], &[f64]) = (&[0.5, -0.25, 1.0, 0.75], &[1.0, -0.5, 0.25, 2.0]);
+        let (b, c): (Option<&[f64]>, Option<&[f64]>) = (Some(&[0.125, -0.5]), Some(&[0.25, -1.0]));
+        let same: fn(f64) -> f64 = |x| x;
+        let relu: fn(f64) -> f64 = |x| x.max(0.0);
+        for (kind, token, layers) in [
+            (HeadKind::Bert, 0, vec![(w, b, f64::tanh as fn(f64) -> f64), (v, c, same)]),
+            (HeadKind::Roberta, 0, vec![(w, b, f64::tanh), (v, c, same)]),
+            (HeadKind::Distilbert, 0, vec![(w, b, relu), (v, c, same)]),
+            (HeadKind::LastToken, 1, vec![(v, None, same)]),
+        ] {
+            let base = lorac_ir::parse(BASE).expect("parses");
+            let mut base = base;
+            lorac_ops::infer(&mut base).expect("infers");
+            let head = NewHead { outputs: 2, kind, pool: Pool::Mean, hidden: None };
+            let mut whole = base.clone();
+            let attached = head.attach(&mut whole, &[]).expect("attaches");
+            let names: Vec<&str> = attached.params.iter().map(|p| p.name.as_str()).collect();
+            assert_eq!(names, head.paths(), "{kind:?}");
+            let theta: Vec<f64> =
+                layers.iter().flat_map(|(w, b, _)| w.iter().chain(b.unwrap_or_default())).copied().collect();
+            let theta: Vec<f32> = theta.iter().map(|x| *x as f32).collect();
+            let layout = Layout::of(&attached.params);
+            let values = layout.values(&theta).expect("fits");
+
+            // Two rows, the first with two tokens of three, the second with all.
+            let ids = Array::from_shape_vec(vec![2, 3], vec![1.0, 3.0, 0.0, 2.0, 0.0, 3.0]).expect("fits");
+            let mask = Array::from_shape_vec(vec![2, 3], vec![1.0, 1.0, 0.0, 1.0, 1.0, 1.0]).expect("fits");
+            let picked = if token == 0 { [1, 2] } else { [3, 3] };
+            let want: Vec<f64> = picked.iter().flat_map(|i| by_hand(&table[*i], &layers)).collect();
+
+            let mut feeds = vec![("ids", ids.clone()), ("attention_mask", mask.clone())];
+            for param in &attached.params {
+                feeds.push((&param.name, array(&values.tensor(&param.name).expect("there")).expect("reals")));
+            }
+            let got = evaluate(&whole, &feeds).expect("runs").pop().expect("logits");
+            let alone = head.alone(&base, &base, &values).expect("stands alone");
+            let hidden = evaluate(&base, &feeds[..2]).expect("runs").remove(0);
+            let inputs = [("hidden", hidden), ("attention_mask", mask)];
+            let taken = if kind == HeadKind::LastToken { 2 } else { 1 };
+            let again = evaluate(&alone, &inputs[..taken]).expect("runs").pop().expect("logits");
+            for got in [got, again] {
+                let far = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(got.len() == 4 && far < 1e-6, "{kind:?}: {got} is not {want:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_s_own_pooler_stands_for_the_first_layer() {
+        let text = BASE.replace("-> %hidden", "-> %hidden, %pooler_output").replace(
+            "f32[N,S,2]\n",
+            "f32[N,S,2]\n %zero = weight \"zero\" i64[] = [0]\n %first = Gather(%hidden, %zero, axis=1) : f32[N,2]\n \
+             %pooler_output = Tanh(%first) : f32[N,2]\n",
+        );
+        let mut graph = lorac_ir::parse(&text).expect("parses");
+        lorac_ops::infer(&mut graph).expect("infers");
+        for (kind, params) in [(HeadKind::Bert, 2), (HeadKind::Roberta, 4)] {
+            let head = NewHead { outputs: 3, kind, pool: Pool::Mean, hidden: None };
+            assert_eq!(head.attach(&mut graph.clone(), &[]).expect("attaches").params.len(), params, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_architecture_is_the_one_of_the_model() {
+        let with = |kind| TaskChoice::Regress(super::super::Regress { head: kind, ..Default::default() });
+        let kind = |model_type| resolve(HeadKind::Architecture, lorac_models::classes_of(model_type), with);
+        assert_eq!(kind("xlm-roberta").expect("known"), Some(with(HeadKind::Roberta)));
+        assert_eq!(kind("qwen2").expect("known"), Some(with(HeadKind::LastToken)));
+        assert!(kind("electra").expect_err("no head").to_string().contains("electra"));
+        assert!(kind("new").expect_err("no type").to_string().contains("config.json"));
+        assert_eq!(resolve(HeadKind::Linear, None, with).expect("nothing to do"), None);
     }
 }

@@ -2,10 +2,13 @@
 
 mod head;
 
+pub use head::{HeadKind, NewHead};
+
 use crate::pipeline::Split;
 use lorac_config::Problems;
 use lorac_data::{DataError, Field, Row};
 use lorac_ir::Graph;
+use lorac_models::{Classes, Form};
 use lorac_passes::{Objective, ParamValues, PassError};
 use lorac_train::Prediction;
 
@@ -42,8 +45,61 @@ pub trait Task: Objective {
     /// A model that does not have what the task needs.
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError>;
 
-    /// PEFT's name for the task: `SEQ_CLS`.
-    fn peft_task_type(&self) -> Option<&'static str>;
+    /// The task for a model of a type, of which something is left open: none where nothing is.
+    ///
+    /// # Errors
+    /// A type that does not have what the task asks for.
+    fn resolved(&self, _: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
+        Ok(None)
+    }
+
+    /// What is built of a model that is no `.onnx` file.
+    fn form(&self) -> Form {
+        Form::Saved
+    }
+
+    /// The new head, where the task puts one on the model.
+    fn head(&self) -> Option<NewHead<'_>> {
+        None
+    }
+
+    /// Names of the outputs, where they have any.
+    fn labels(&self) -> &[String] {
+        &[]
+    }
+
+    /// The class of `transformers` that computes what the trained model does, or what is before its head.
+    fn class(&self) -> Class;
+}
+
+/// Classes of `transformers`, one for each model type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Without a head: hidden states.
+    Base,
+    /// With the head of a sequence classifier.
+    SequenceClassification,
+    /// With the scores of the next token.
+    CausalLm,
+}
+
+impl Class {
+    /// The class that loads any of them: `AutoModel`.
+    pub fn auto(self) -> &'static str {
+        match self {
+            Class::Base => "AutoModel",
+            Class::SequenceClassification => "AutoModelForSequenceClassification",
+            Class::CausalLm => "AutoModelForCausalLM",
+        }
+    }
+
+    /// The class of a new head.
+    fn of(head: &NewHead) -> Class {
+        match head.kind {
+            HeadKind::Linear => Class::Base,
+            _ => Class::SequenceClassification,
+        }
+    }
 }
 
 /// How the targets of a split are read.

@@ -1,11 +1,12 @@
 //! Regression of texts: a new head with one output on the model's hidden states.
 
-use super::head::NewHead;
-use super::{LABELS, Targets, Task, check_target_column};
+use super::head::{HeadKind, NewHead, resolve};
+use super::{Class, LABELS, Targets, Task, TaskChoice, check_target_column};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, Row};
 use lorac_ir::Graph;
+use lorac_models::{Classes, Form};
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, squared_error_terms};
 use lorac_train::Prediction;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Regress {
+    /// What stands between hidden states and the prediction
+    pub head: HeadKind,
     /// How hidden states become one vector
     pub pool: Pool,
     /// The output of hidden states. Default: the first float output of rank 3
@@ -23,18 +26,20 @@ pub struct Regress {
 }
 
 impl Regress {
-    fn head(&self) -> NewHead<'_> {
-        NewHead { outputs: 1, pool: self.pool, hidden: self.hidden.as_deref() }
+    fn new_head(&self) -> NewHead<'_> {
+        NewHead { outputs: 1, kind: self.head, pool: self.pool, hidden: self.hidden.as_deref() }
     }
 }
 
 impl Check for Regress {
-    fn check(&self, _: &mut Problems) {}
+    fn check(&self, problems: &mut Problems) {
+        self.head.check(self.pool, problems);
+    }
 }
 
 impl Objective for Regress {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.head().attach(graph, &[LABELS])
+        self.new_head().attach(graph, &[LABELS])
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
@@ -70,12 +75,23 @@ impl Task for Regress {
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {
-        self.head().alone(model, readable, values).map(Some)
+        self.new_head().alone(model, readable, values).map(Some)
     }
 
-    /// transformers' sequence classification with one label is a regression.
-    fn peft_task_type(&self) -> Option<&'static str> {
-        Some("SEQ_CLS")
+    fn resolved(&self, classes: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
+        resolve(self.head, classes, |head| Regress { head, ..self.clone() }.into())
+    }
+
+    fn form(&self) -> Form {
+        self.new_head().form()
+    }
+
+    fn head(&self) -> Option<NewHead<'_>> {
+        Some(self.new_head())
+    }
+
+    fn class(&self) -> Class {
+        Class::of(&self.new_head())
     }
 }
 

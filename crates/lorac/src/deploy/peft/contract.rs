@@ -1,0 +1,190 @@
+//! What an adapter promises: the class that it is loaded into, and the modules of that class that it changes.
+
+use crate::base;
+use crate::module_paths::{Module, ModulePaths};
+use crate::run::Plan;
+use crate::source::{HubKind, Source};
+use crate::task::{Class, HeadKind};
+use lorac_passes::{Delta, DeltaForm, Group, group_by_weight};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What an adapter promises.
+pub(super) struct Contract<'a> {
+    /// The class.
+    pub(super) class: Class,
+    /// The model type, where it is known.
+    pub(super) known: bool,
+    /// The modules that each matrix is the weight of, and its branches. Slices of one matrix are together.
+    pub(super) modules: Vec<(Vec<Module>, Vec<LowRank<'a>>)>,
+    /// Keys in the class of what the head trains, in the order of its params; empty where the head is a file beside.
+    pub(super) saved: Vec<String>,
+}
+
+/// A low-rank delta.
+#[derive(Clone, Copy)]
+pub(super) struct LowRank<'a> {
+    pub(super) delta: &'a Delta,
+    pub(super) a: &'a str,
+    pub(super) b: &'a str,
+    pub(super) rank: usize,
+    pub(super) alpha: f64,
+    pub(super) rslora: bool,
+}
+
+impl<'a> LowRank<'a> {
+    fn of(delta: &'a Delta) -> Option<LowRank<'a>> {
+        match &delta.form {
+            DeltaForm::LowRank { a, b, rank, alpha, rslora } => {
+                Some(LowRank { delta, a, b, rank: *rank, alpha: *alpha, rslora: *rslora })
+            }
+            DeltaForm::Replaced { .. } => None,
+        }
+    }
+
+    /// What `B A` is multiplied by.
+    pub(super) fn scale(&self) -> f64 {
+        self.delta.form.scale().unwrap_or(1.0)
+    }
+}
+
+/// Names of weights that an answer lists at most.
+const LISTED: usize = 4;
+
+impl<'a> Contract<'a> {
+    /// What the adapter of a training promises.
+    ///
+    /// # Errors
+    /// Why there can be none, in words.
+    pub(super) fn of(plan: &'a Plan) -> Result<Contract<'a>, String> {
+        let mut branches = Vec::new();
+        for (_, delta) in &plan.training.deltas {
+            let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
+            branches.push(LowRank::of(delta).ok_or_else(other)?);
+        }
+        let class = plan.task.class();
+        let paths = ModulePaths::new(&plan.model, &plan.readable, Path::new(model_path(plan)));
+        let groups = group_by_weight(&branches, |b| &b.delta.target);
+        let mut unnamed: Vec<(&str, String)> = Vec::new();
+        let mut modules = Vec::new();
+        for group in groups {
+            let target = &group[0].delta.target;
+            let name = target.weight_name.as_str();
+            let matrix = target.matrix().map_err(|e| e.to_string())?;
+            let given = plan.deploy.peft.names.get(name);
+            let found = match given {
+                Some(path) => Ok(vec![Module { conv1d: paths.is_conv1d(path, matrix), path: path.clone() }]),
+                None => paths.of(matrix, class),
+            };
+            match found {
+                Ok(names) => modules.push((names, group.into_iter().copied().collect::<Vec<_>>())),
+                Err(why) => unnamed.push((name, why)),
+            }
+        }
+        let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (names, group) in &modules {
+            for module in names {
+                owners.entry(&module.path).or_default().push(&group[0].delta.target.weight_name);
+            }
+        }
+        for (path, weights) in owners.into_iter().filter(|(_, weights)| weights.len() > 1) {
+            unnamed.extend(weights.iter().map(|w| (*w, format!("`{path}` is the module of {}", quoted(&weights)))));
+        }
+        if let Some((first, why)) = unnamed.first() {
+            let names: Vec<&str> = unnamed.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "the PyTorch modules of {} are not known (of `{first}`: {why}); name them under deploy.peft.names: {{ \
+                 \"{first}\": MODULE.OF.{} }}",
+                quoted(&names),
+                class.auto()
+            ));
+        }
+        let saved = saved(plan, &paths, class)?;
+        Ok(Contract { class, known: paths.classes().is_some(), modules, saved })
+    }
+
+    /// PEFT's name for the task.
+    pub(super) fn task_type(&self) -> &'static str {
+        match self.class {
+            Class::Base => "FEATURE_EXTRACTION",
+            Class::SequenceClassification => "SEQ_CLS",
+            Class::CausalLm => "CAUSAL_LM",
+        }
+    }
+
+    /// The modules that hold what the head trains: one of them may hold several layers.
+    pub(super) fn modules_to_save(&self) -> Vec<String> {
+        let module = |key: &String| match key.split_once('.') {
+            Some((head @ ("classifier" | "pre_classifier" | "score"), _)) => head.to_string(),
+            _ => key.rsplit_once('.').map_or(key.as_str(), |(module, _)| module).to_string(),
+        };
+        let mut all: Vec<String> = self.saved.iter().map(module).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What a user should know before the training.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.class == Class::Base {
+            notes.push(
+                "the adapter is for AutoModel (FEATURE_EXTRACTION), with the head in a file beside it: no class of \
+                 transformers has the pooling and linear layer of `head: linear`. `head: architecture` trains the head of \
+                 AutoModelForSequenceClassification instead"
+                    .to_string(),
+            );
+        }
+        if !self.known {
+            notes.push(
+                "the adapter's module paths are those of the exported model: its type is not known, as no config.json lies \
+                 beside it"
+                    .to_string(),
+            );
+        }
+        notes
+    }
+}
+
+/// Keys of what the head trains.
+fn saved(plan: &Plan, paths: &ModulePaths, class: Class) -> Result<Vec<String>, String> {
+    let Some(head) = plan.task.head().filter(|head| head.kind != HeadKind::Linear) else { return Ok(Vec::new()) };
+    let trained = plan.training.params.iter().filter(|p| p.group == Group::Head).count();
+    let all = head.paths();
+    let own = &all[all.len().saturating_sub(trained)..];
+    let key = |path: &String| {
+        let (module, end) = path.rsplit_once('.').unwrap_or((path, "weight"));
+        Ok(format!("{}.{end}", paths.path_in(module, class)?))
+    };
+    own.iter().map(key).collect()
+}
+
+/// The path of the model that was resolved.
+pub(super) fn model_path(plan: &Plan) -> &str {
+    plan.inputs.iter().find(|i| i.role == "model").map_or("", |i| &i.path)
+}
+
+/// What `from_pretrained` takes for the base model, and its revision: of a file, the folder of its config.json.
+pub(super) fn base_model(plan: &Plan, source: &Source) -> (String, Option<String>) {
+    match source {
+        Source::Hf { kind: HubKind::Model, org, name, revision, .. } => {
+            (format!("{org}/{name}"), Some(revision.clone()).filter(|r| r != "main"))
+        }
+        Source::Path(path) => {
+            let resolved = Path::new(model_path(plan));
+            let beside = resolved.is_file() && resolved.parent().is_some_and(|f| base::model_type(f).is_some());
+            let folder = path.parent().filter(|f| beside && !f.as_os_str().is_empty());
+            (folder.unwrap_or(path).display().to_string(), None)
+        }
+        other => (other.to_string(), None),
+    }
+}
+
+/// The first of many names, and how many more there are.
+fn quoted(names: &[&str]) -> String {
+    let shown = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        more if more > LISTED => format!("{shown} and {} more", more - LISTED),
+        _ => shown,
+    }
+}
