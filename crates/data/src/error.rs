@@ -13,6 +13,10 @@ pub enum DataError {
     #[error("cannot read `{}`: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
+    /// What is to be read as a file is none.
+    #[error("`{}` is {what}, not a regular file", path.display())]
+    NotRegular { path: PathBuf, what: &'static str },
+
     /// A row, or with `row` 0 the header, is in another encoding. `line` counts from 1.
     #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", path.display())]
     NotUtf8 { path: PathBuf, row: usize, line: u64 },
@@ -146,6 +150,7 @@ impl DataError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "data::io",
+            Self::NotRegular { .. } => "data::not_regular",
             Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",
             Self::Ragged { .. } => "data::ragged",
             Self::BadJson { .. } => "data::bad_json",

@@ -48,6 +48,7 @@ mod dataset;
 pub mod encode;
 mod error;
 mod example;
+mod file;
 mod filter;
 pub mod format;
 mod label;
@@ -57,6 +58,7 @@ mod select;
 mod shuffle;
 mod table;
 mod tokenize;
+mod tokenizer_config;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
 pub use dataset::Dataset;

@@ -1,9 +1,12 @@
 //! From texts to token ids, by a `tokenizer.json`.
 
 use crate::error::DataError;
+use crate::file;
+use crate::tokenizer_config::TokenizerConfig;
+use serde_json::Value;
 use std::path::Path;
 use tokenizers::models::ModelWrapper;
-use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// Tokens that pad when a file does not say which does, first found first.
 const PAD_TOKENS: [&str; 3] = ["[PAD]", "<pad>", "<|endoftext|>"];
@@ -15,7 +18,12 @@ pub struct Tokenizer {
     pad_id: i64,
     vocab_size: usize,
     max_length: usize,
+    direction: TruncationDirection,
+    notes: Vec<String>,
 }
+
+/// Longer files are no tokenizers.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// One text as tokens, without padding. Both lists are equally long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,22 +32,37 @@ pub struct Encoded {
     pub ids: Vec<i64>,
     /// Segment ids, which BERT calls token types.
     pub type_ids: Vec<i64>,
+    /// Whether the text was longer, and cut.
+    pub cut: bool,
 }
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Texts will be cut to `max_length` tokens, special ones included, on the side the file
-    /// cuts. The file's own length, padding and random segmentation (BPE dropout, unigram sampling) are put aside.
+    /// cuts. The file's own length, padding and random segmentation (BPE dropout, unigram sampling) are put aside. A
+    /// `tokenizer_config.json` beside it is followed as transformers does ([`Tokenizer::notes`]).
     ///
     /// # Errors
-    /// `Io`, `BadTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
+    /// `Io`, `NotRegular`, `BadTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
     pub fn from_file(path: &Path, max_length: usize) -> Result<Self, DataError> {
-        let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let bad = |error: tokenizers::Error| DataError::BadTokenizer { path: path.to_owned(), what: error.to_string() };
+        let mut bytes = file::read(path, MOST_BYTES)?;
+        let config = TokenizerConfig::beside(path)?;
+        let mut notes = Vec::new();
+        if !config.is_empty() {
+            let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.into()))?;
+            if config.apply(&mut value) {
+                bytes = value.to_string().into_bytes();
+            }
+            notes = config.unfollowed(&value, max_length);
+        }
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(bad)?;
+        inner.set_encode_special_tokens(config.splits_special_tokens());
 
-        let pad_id = match inner.get_padding() {
-            Some(padding) => padding.pad_id,
-            None => PAD_TOKENS.iter().find_map(|token| inner.token_to_id(token)).unwrap_or(0),
+        let configured = config.pad_token().and_then(|token| inner.token_to_id(token));
+        let pad_id = match (configured, inner.get_padding()) {
+            (Some(id), _) => id,
+            (None, Some(padding)) => padding.pad_id,
+            (None, None) => PAD_TOKENS.iter().find_map(|token| inner.token_to_id(token)).unwrap_or(0),
         };
         let vocab_size = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
@@ -47,15 +70,23 @@ impl Tokenizer {
         if max_length <= special {
             return Err(DataError::MaxLengthTooSmall { max_length, special });
         }
-        let direction = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        let direction = config.truncation_side().or(inner.get_truncation().map(|truncation| truncation.direction));
+        let direction = direction.unwrap_or(TruncationDirection::Right);
         let truncation =
             TruncationParams { max_length, direction, stride: 0, strategy: TruncationStrategy::LongestFirst };
         inner.with_padding(None).with_truncation(Some(truncation)).map_err(bad)?;
         stop_sampling(&mut inner);
-        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length })
+        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, notes })
     }
 
-    /// Tokenizes every text, on all cores; the result does not depend on how many there are.
+    /// What of a `tokenizer_config.json` is not followed, in words.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Tokenizes every text, on all cores; the result does not depend on how many there are. Of a long text no more is
+    /// looked at than can be needed for the maximum.
     ///
     /// A text of which nothing is left, and to which no special token is added, becomes one padding token: a model
     /// that has nothing to attend to gives NaN.
@@ -63,17 +94,35 @@ impl Tokenizer {
     /// # Errors
     /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
     pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Encoded>, DataError> {
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings =
-            self.inner.encode_batch_fast(texts, true).map_err(|error| DataError::Encode { what: error.to_string() })?;
+        let enough = self.max_length.saturating_mul(CHARS_PER_TOKEN).saturating_add(FEW_CHARS);
+        let parts: Vec<&str> = texts.iter().map(|text| part(text.as_ref(), enough, self.direction)).collect();
+        let encodings = self.inner.encode_batch_fast(parts, true).map_err(refused)?;
+        let encoded = texts.iter().zip(encodings).map(|(text, encoding)| self.enough(text.as_ref(), enough, encoding));
+        encoded.collect()
+    }
+
+    /// The tokens of a text, of which so many bytes are encoded; of more of them, where those may be too few.
+    fn enough(&self, text: &str, bytes: usize, encoding: Encoding) -> Result<Encoded, DataError> {
+        let most = self.max_length.saturating_mul(MOST_CHARS_PER_TOKEN).saturating_add(MANY_CHARS);
+        let (mut bytes, mut encoding) = (bytes, encoding);
+        loop {
+            let rest: usize = encoding.get_overflowing().iter().map(|more| more.get_ids().len()).sum();
+            // What the cut changes is near the cut: as many tokens again lie between it and those that are kept.
+            if bytes >= text.len() || rest > self.max_length || bytes >= most {
+                return Ok(self.encoded(&encoding, bytes < text.len()));
+            }
+            bytes = bytes.saturating_mul(4).min(most);
+            encoding = self.inner.encode_fast(part(text, bytes, self.direction), true).map_err(refused)?;
+        }
+    }
+
+    fn encoded(&self, encoding: &Encoding, cut: bool) -> Encoded {
         let widen = |ids: &[u32]| ids.iter().map(|id| i64::from(*id)).collect();
-        Ok(encodings
-            .iter()
-            .map(|encoding| match encoding.get_ids() {
-                [] => Encoded { ids: vec![self.pad_id], type_ids: vec![0] },
-                ids => Encoded { ids: widen(ids), type_ids: widen(encoding.get_type_ids()) },
-            })
-            .collect())
+        let cut = cut || !encoding.get_overflowing().is_empty();
+        match encoding.get_ids() {
+            [] => Encoded { ids: vec![self.pad_id], type_ids: vec![0], cut },
+            ids => Encoded { ids: widen(ids), type_ids: widen(encoding.get_type_ids()), cut },
+        }
     }
 
     /// All tokens of every text, none cut off, no special token added.
@@ -81,12 +130,11 @@ impl Tokenizer {
     /// # Errors
     /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
     pub fn encode_whole<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>, DataError> {
-        let what = |error: tokenizers::Error| DataError::Encode { what: error.to_string() };
         let mut whole = self.inner.clone();
-        whole.with_truncation(None).map_err(what)?;
+        whole.with_truncation(None).map_err(refused)?;
         // One text after the other: an encoding takes many times the memory of its ids, and texts may be whole books.
         let encode = |text: &S| {
-            let encoding = whole.encode_fast(text.as_ref(), false).map_err(what)?;
+            let encoding = whole.encode_fast(text.as_ref(), false).map_err(refused)?;
             Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
         };
         texts.iter().map(encode).collect()
@@ -109,6 +157,40 @@ impl Tokenizer {
     pub fn max_length(&self) -> usize {
         self.max_length
     }
+}
+
+/// Texts of fewer bytes than this for every token of the maximum, and some, are tokenized whole.
+const CHARS_PER_TOKEN: usize = 64;
+const FEW_CHARS: usize = 16 << 10;
+
+/// Of longer texts, no more than this is ever looked at.
+const MOST_CHARS_PER_TOKEN: usize = 256;
+const MANY_CHARS: usize = 1 << 20;
+
+/// The end of a text that is kept, of about so many bytes: from a space on, where there is one near.
+fn part(text: &str, bytes: usize, cut: TruncationDirection) -> &str {
+    if bytes >= text.len() {
+        return text;
+    }
+    let is_end = |at: usize| text.is_char_boundary(at);
+    let spaces = |at: usize| text.as_bytes()[at].is_ascii_whitespace();
+    match cut {
+        TruncationDirection::Right => {
+            let near = (bytes - bytes / 2..=bytes).rev().find(|at| is_end(*at) && spaces(*at));
+            let end = near.or_else(|| (0..=bytes).rev().find(|at| is_end(*at))).unwrap_or(0);
+            &text[..end]
+        }
+        TruncationDirection::Left => {
+            let start = text.len() - bytes;
+            let near = (start..start + bytes / 2).find(|at| is_end(*at) && spaces(*at));
+            let start = near.or_else(|| (start..=text.len()).find(|at| is_end(*at))).unwrap_or(text.len());
+            &text[start..]
+        }
+    }
+}
+
+fn refused(error: tokenizers::Error) -> DataError {
+    DataError::Encode { what: error.to_string() }
 }
 
 /// Makes a model that segments at random segment one way.
@@ -258,6 +340,55 @@ pub(crate) mod tests {
             }
         });
         assert_eq!(ids(&load(&file, 64).unwrap(), &"ab".repeat(20)), [2; 20]);
+    }
+
+    #[test]
+    fn cut_texts_say_so() {
+        let tokenizer = load(&bert(), 5).unwrap();
+        let cut = |text: &str| tokenizer.encode(&[text]).unwrap()[0].cut;
+        assert_eq!(["", "good bad film", "good bad film good"].map(cut), [false, false, true]);
+    }
+
+    #[test]
+    fn of_a_long_text_no_more_is_looked_at_than_is_needed_and_the_tokens_are_the_same() {
+        let words = ["good", "bad", "film", "x", "dull,"];
+        let sentence = |n: usize| (0..n).map(|i| words[(i * i + i / 7) % 5]).collect::<Vec<_>>().join(" ");
+        for direction in ["Right", "Left"] {
+            let mut file = bert();
+            file["truncation"]["direction"] = json!(direction);
+            let tokenizer = load(&file, 24).unwrap();
+            let blank = " ".repeat(30_000);
+            let (few, many) = (sentence(10), sentence(6_000));
+            let blob = "x".repeat(20_000);
+            for text in [
+                many.clone(),
+                format!("{blank}{few}"),
+                format!("{few}{blank}"),
+                format!("{few}{blank}{many}"),
+                format!("{blob} {few} {blob}"),
+                format!("{many}{blank}{few}"),
+                many.replace(' ', "é"),
+                many.replace(' ', "\u{3000}"),
+            ] {
+                let whole = tokenizer.inner.encode_fast(text.as_str(), true).unwrap();
+                let got = tokenizer.encode(&[&text]).unwrap().remove(0);
+                let want: Vec<i64> = whole.get_ids().iter().map(|id| i64::from(*id)).collect();
+                assert_eq!(got.ids, want, "{direction}: {}..", &text[..20]);
+                assert_eq!(got.cut, !whole.get_overflowing().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn the_part_of_a_text_ends_at_a_space_where_one_is_near() {
+        let text = "aa bb ccé dd";
+        let right = |bytes| part(text, bytes, TruncationDirection::Right);
+        assert_eq!([right(4), right(9), right(99), right(0)], ["aa", "aa bb", text, ""]);
+        let left = |bytes| part(text, bytes, TruncationDirection::Left);
+        assert_eq!([left(4), left(6), left(99), left(0)], [" dd", "cé dd", text, ""]);
+        let dense = "é".repeat(8);
+        assert_eq!(part(&dense, 5, TruncationDirection::Right), "éé");
+        assert_eq!(part(&dense, 5, TruncationDirection::Left), "éé");
     }
 
     #[test]
