@@ -1,7 +1,7 @@
 //! What a pipeline's data are called, how they are written, and what of it a run takes.
 
 use lorac::data::Tokenizer;
-use lorac_tests::border::border;
+use lorac_tests::border::{Border, border};
 use serde_json::Value;
 
 #[test]
@@ -34,7 +34,8 @@ fn inputs_of_any_name_are_fed_what_they_are_said_to_stand_for() {
 #[test]
 fn a_tokenizer_config_is_followed_as_transformers_does() {
     let folder = lorac_tests::data("tokenizer_config");
-    let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).expect("a file")).expect("JSON");
+    let golden: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("golden.json")).expect("a file")).expect("JSON");
     let texts: Vec<&str> = golden["texts"].as_array().expect("texts").iter().filter_map(Value::as_str).collect();
     for case in golden["cases"].as_array().expect("cases") {
         let (file, config) = (case["tokenizer"].as_str().expect("a name"), &case["config"]);
@@ -47,5 +48,82 @@ fn a_tokenizer_config_is_followed_as_transformers_does() {
             assert_eq!(serde_json::json!(ids), case[key], "{file} {config} {length}");
             assert!(case["pad_id"].as_i64().is_none_or(|id| id == tokenizer.pad_id()), "{file} {config}");
         }
+    }
+}
+
+/// What a run says before the training.
+fn words(case: &Border, settings: &[&str]) -> Vec<String> {
+    #[derive(Debug)]
+    struct Lines(std::sync::Mutex<Vec<String>>);
+    impl lorac::progress::Progress for Lines {
+        fn line(&self, text: &str) {
+            if let Ok(mut lines) = self.0.lock() {
+                lines.push(text.to_string());
+            }
+        }
+        fn begin(&self, _: &str, _: u64) {}
+        fn at(&self, _: u64, _: &str) {}
+        fn end(&self) {}
+    }
+    let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+    let loaded = lorac::pipeline::Loaded::load(&case.path().join("pipeline.yaml"), &settings).expect("a pipeline");
+    let resolver = lorac::source::Resolver::new(None, case.path()).expect("a resolver");
+    let lines = Lines(Default::default());
+    lorac::run::plan(&loaded, &resolver, &lines, None).expect("a plan");
+    lines.0.into_inner().expect("lines")
+}
+
+const NAMED: &str = "data.inputs={ input_ids: \"input_ids:0\", attention_mask: \"attention_mask:0\" }";
+
+#[test]
+fn a_run_says_what_became_of_rows_texts_and_labels_and_of_the_tokenizer_config() {
+    let case = border("input_names");
+    let said =
+        words(&case, &[NAMED, "data.max_length=8", "data.train.filter=\"label == positive\"", "data.eval.take=9"]);
+    let of = |begin: &str| said.iter().filter(|line| line.starts_with(begin)).cloned().collect::<Vec<_>>();
+    let train = &of("data      train: ")[0];
+    assert!(train.contains("71 examples of 120 rows; 49 filtered out; 0 `negative`, 71 `positive`; cut "), "{train}");
+    assert!(train.contains(" of 71 texts (") && train.ends_with(" %) at 8 tokens"), "{train}");
+    assert!(of("data      eval: ")[0].contains("9 examples of 48 rows; 39 not taken; "), "{said:?}");
+    assert_eq!(of("note "), ["note      no example to train on has the label `negative`"]);
+
+    let config = r#"{"tokenizer_class":"PreTrainedTokenizerFast","truncation_side":"left","padding_side":"left"}"#;
+    std::fs::write(case.path().join("tokenizer_config.json"), config).expect("writes");
+    let notes = words(&case, &[NAMED]);
+    let want = "note      tokenizer_config.json: `padding_side: \"left\"` is not followed: batches are padded on the right, and \
+                masked there";
+    assert!(notes.iter().any(|line| line == want), "{notes:?}");
+}
+
+#[test]
+fn labels_that_are_wrong_in_one_way_are_one_message() {
+    let case = border("input_names");
+    let table: String =
+        (0..100_000).map(|i| format!("a text {i},{}\n", if i == 7 { "neutral" } else { "2" })).collect();
+    std::fs::write(case.path().join("train.csv"), format!("text,label\n{table}")).expect("writes");
+    let wrong = case.fails(&[NAMED]);
+    assert!(
+        wrong.contains("row 1 has the unknown label `2`")
+            && wrong.contains("(99998 more rows like it: 2, 3, 4, 5, 6, ...)"),
+        "{wrong}"
+    );
+    assert!(wrong.contains("row 8 has the unknown label `neutral`") && wrong.lines().count() == 2, "{wrong}");
+}
+
+#[test]
+fn files_that_are_no_tables_are_named() {
+    let case = border("input_names");
+    let utf16: Vec<u8> = "text,label\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, says) in [
+        (&utf16[..], "the file is UTF-16; convert it to UTF-8"),
+        (b"text,label\na,positive\n\"b,negative\n", "a quote of row 2, which begins on line 3, is never closed"),
+        (b"", "no column `text`"),
+        (b"text,label\n", "it has no rows"),
+        (b"text,label,text\na,positive,b\n", "more than one column is named `text`"),
+        (b"te\x1bxt,label\na,positive\n", "no column `text` (nearest: `te\\u{1b}xt`)"),
+    ] {
+        std::fs::write(case.path().join("train.csv"), bytes).expect("writes");
+        let wrong = case.fails(&[NAMED]);
+        assert!(wrong.contains(says) && !wrong.contains('\u{1b}'), "{wrong}");
     }
 }

@@ -10,77 +10,104 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// The file cannot be opened or read.
-    #[error("cannot read `{}`: {source}", path.display())]
+    #[error("cannot read `{}`: {source}", Path(path))]
     Io { path: PathBuf, source: std::io::Error },
 
     /// What is to be read as a file is none.
-    #[error("`{}` is {what}, not a regular file", path.display())]
+    #[error("`{}` is {what}, not a regular file", Path(path))]
     NotRegular { path: PathBuf, what: &'static str },
 
+    /// A file in UTF-16.
+    #[error("{}: the file is UTF-16; convert it to UTF-8", Path(path))]
+    Utf16 { path: PathBuf },
+
+    /// A row that is longer than any text. `line` counts from 1.
+    #[error("{}: row {row} (line {line}) is longer than {most} bytes; is one of its quotes never closed?", Path(path))]
+    LongRow { path: PathBuf, row: usize, line: u64, most: u64 },
+
+    /// A quote that is still open at the end of the file; with `row` 0, in the header. `line` counts from 1.
+    #[error("{}: a quote of row {row}, which begins on line {line}, is never closed", Path(path))]
+    OpenQuote { path: PathBuf, row: usize, line: u64 },
+
+    /// What is wrong with several rows.
+    #[error("{}", Faults(faults, *more))]
+    Rows { faults: Vec<Fault>, more: usize },
+
     /// A row, or with `row` 0 the header, is in another encoding. `line` counts from 1.
-    #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", path.display())]
+    #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", Path(path))]
     NotUtf8 { path: PathBuf, row: usize, line: u64 },
 
     /// A row with more or fewer cells than the header.
     #[error(
         "{}: row {row} (line {line}) has {have} cells, but the header has {want}; check its quotes and commas",
-        path.display()
+        Path(path)
     )]
     Ragged { path: PathBuf, row: usize, line: u64, want: u64, have: u64 },
 
     /// A line that is not one JSON object.
-    #[error("{}: row {row} is not a JSON object: {what}", path.display())]
+    #[error("{}: row {row} is not a JSON object: {what}", Path(path))]
     BadJson { path: PathBuf, row: usize, what: String },
 
     /// The header lacks a column that is needed, for an example or by the filter.
-    #[error("{}: no column `{column}`{}; the columns are {}", path.display(), Nearest(nearest), List(have))]
+    #[error("{}: no column `{}`{}; the columns are {}", Path(path), Short(column), Nearest(nearest), List(have))]
     MissingColumn { path: PathBuf, column: String, have: Vec<String>, nearest: Vec<String> },
 
     /// A needed column is there more than once.
-    #[error("{}: more than one column is named `{column}`", path.display())]
+    #[error("{}: more than one column is named `{}`", Path(path), Short(column))]
     DuplicateColumn { path: PathBuf, column: String },
 
     /// A row lacks a field that is needed, for an example or by the filter.
-    #[error("{}: row {row} has no field `{field}`{}; its fields are {}", path.display(), Nearest(nearest), List(have))]
+    #[error(
+        "{}: row {row} has no field `{}`{}; its fields are {}",
+        Path(path),
+        Short(field),
+        Nearest(nearest),
+        List(have)
+    )]
     MissingField { path: PathBuf, row: usize, field: String, have: Vec<String>, nearest: Vec<String> },
 
     /// A cell of another type than is needed.
-    #[error("{}: row {row}: expected `{field}` to be {want}, found {have}", path.display())]
+    #[error("{}: row {row}: expected `{}` to be {want}, found {have}", Path(path), Short(field))]
     WrongType { path: PathBuf, row: usize, field: String, want: &'static str, have: &'static str },
 
     /// A cell that should hold a number and does not, or not one that a float can hold.
-    #[error("{}: row {row}: expected a finite number in `{column}`, found `{}`", path.display(), Short(value))]
+    #[error("{}: row {row}: expected a finite number in `{}`, found `{}`", Path(path), Short(column), Short(value))]
     NotANumber { path: PathBuf, row: usize, column: String, value: String },
 
     /// A value that is neither mapped, nor a label, nor the index of one.
     #[error(
         "{}: row {row} has the unknown label `{}`{}; the labels are {}",
-        path.display(), Short(value), Nearest(nearest), List(known)
+        Path(path),
+        Short(value),
+        Nearest(nearest),
+        List(known)
     )]
     UnknownLabel { path: PathBuf, row: usize, value: String, known: Vec<String>, nearest: Vec<String> },
 
     /// A label map that leads to no label.
     #[error(
-        "the label map sends `{value}` to `{to}`, which is not a label{}; the labels are {}",
+        "the label map sends `{}` to `{}`, which is not a label{}; the labels are {}",
+        Short(value),
+        Short(to),
         Nearest(nearest),
         List(known)
     )]
     UnknownMapping { value: String, to: String, known: Vec<String>, nearest: Vec<String> },
 
     /// Two labels of one name.
-    #[error("the label `{label}` is listed twice")]
+    #[error("the label `{}` is listed twice", Short(label))]
     DuplicateLabel { label: String },
 
     /// No row was read, or none kept.
-    #[error("{}: {}", path.display(), Left(*read))]
+    #[error("{}: {}", Path(path), Left(*read))]
     Empty { path: PathBuf, read: usize },
 
     /// A text file in another encoding. `byte` counts from 0.
-    #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", path.display())]
+    #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", Path(path))]
     NotUtf8Text { path: PathBuf, byte: usize },
 
     /// A folder without texts.
-    #[error("the folder `{}` has no .txt file", path.display())]
+    #[error("the folder `{}` has no .txt file", Path(path))]
     NoText { path: PathBuf },
 
     /// Blocks in which no token has a next one.
@@ -104,7 +131,7 @@ pub enum DataError {
     NoBatch { examples: usize, batch: usize, drop_last: bool },
 
     /// A file that is not a `tokenizer.json`, or one this version cannot read.
-    #[error("cannot use the tokenizer `{}`: {what}", path.display())]
+    #[error("cannot use the tokenizer `{}`: {what}", Path(path))]
     BadTokenizer { path: PathBuf, what: String },
 
     /// Special tokens alone reach the maximum length.
@@ -151,6 +178,10 @@ impl DataError {
         match self {
             Self::Io { .. } => "data::io",
             Self::NotRegular { .. } => "data::not_regular",
+            Self::Utf16 { .. } => "data::utf16",
+            Self::LongRow { .. } => "data::long_row",
+            Self::OpenQuote { .. } => "data::open_quote",
+            Self::Rows { faults, .. } => faults.first().map_or("data::empty", |fault| fault.error.code()),
             Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",
             Self::Ragged { .. } => "data::ragged",
             Self::BadJson { .. } => "data::bad_json",
@@ -180,6 +211,61 @@ impl DataError {
             Self::Tensor(_) => "data::tensor",
             Self::LabelOutOfRange { .. } => "data::label_out_of_range",
         }
+    }
+}
+
+/// One thing that is wrong with rows.
+#[derive(Debug)]
+pub struct Fault {
+    /// What is wrong with the first of them.
+    pub error: Box<DataError>,
+    /// How many have it.
+    pub rows: usize,
+    /// The next few of them.
+    pub next: Vec<usize>,
+}
+
+struct Faults<'a>(&'a [Fault], usize);
+
+impl Display for Faults<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if i > 0 { "\n" } else { "" }, fault.error)?;
+            if fault.rows > 1 {
+                let next: Vec<String> = fault.next.iter().map(usize::to_string).collect();
+                let dots = if fault.rows - 1 > next.len() { ", ..." } else { "" };
+                let s = if fault.rows == 2 { "" } else { "s" };
+                write!(f, " ({} more row{s} like it: {}{dots})", fault.rows - 1, next.join(", "))?;
+            }
+        }
+        match self.1 {
+            0 => Ok(()),
+            more => write!(f, "\n{more} more rows are wrong in other ways"),
+        }
+    }
+}
+
+/// A path without what a terminal would obey.
+struct Path<'a>(&'a std::path::Path);
+
+impl Display for Path<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Plain(&self.0.to_string_lossy()))
+    }
+}
+
+/// A text on one line and without what a terminal would obey.
+struct Plain<'a>(&'a str);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            // Marks of direction change the order in which the rest of a line is shown.
+            let hides = c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            if hides { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
     }
 }
 
@@ -234,8 +320,8 @@ impl Display for Short<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 60;
         match self.0.char_indices().nth(SHOWN) {
-            Some((end, _)) => write!(f, "{}...", self.0[..end].escape_debug()),
-            None => write!(f, "{}", self.0.escape_debug()),
+            Some((end, _)) => write!(f, "{}...", Plain(&self.0[..end])),
+            None => write!(f, "{}", Plain(self.0)),
         }
     }
 }
@@ -258,6 +344,18 @@ mod tests {
             "a.csv: row 3 has the unknown label `postive` (nearest: `positive`); the labels are `negative`, `positive`"
         );
         assert_eq!(error.code(), "data::unknown_label");
+    }
+
+    #[test]
+    fn names_are_shown_without_what_a_terminal_would_obey() {
+        let error = DataError::MissingColumn {
+            path: "a\u{1b}[2J.csv".into(),
+            column: "te\u{202e}xt\n".into(),
+            have: vec!["it's \"x\"\u{7}".into()],
+            nearest: vec![],
+        };
+        let want = "a\\u{1b}[2J.csv: no column `te\\u{202e}xt\\n`; the columns are `it's \"x\"\\u{7}`";
+        assert_eq!(error.to_string(), want);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::DataError;
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read};
+use std::io::{Cursor, Error, ErrorKind, Read};
 use std::path::Path;
 
 /// Opens a regular file. A pipe or device is refused before it is opened, which could wait forever or have no end.
@@ -14,7 +14,25 @@ pub(crate) fn open(path: &Path) -> Result<File, DataError> {
     let kind = std::fs::metadata(path).map_err(io)?;
     match kind.is_file() {
         true => File::open(path).map_err(io),
-        false => Err(DataError::NotRegular { path: path.to_owned(), what: if kind.is_dir() { "a folder" } else { "a pipe or device" } }),
+        false => Err(DataError::NotRegular {
+            path: path.to_owned(),
+            what: if kind.is_dir() { "a folder" } else { "a pipe or device" },
+        }),
+    }
+}
+
+/// Opens a regular file of text.
+///
+/// # Errors
+/// `Io`, `NotRegular`, `Utf16`.
+pub(crate) fn open_text(path: &Path) -> Result<impl Read + use<>, DataError> {
+    let mut file = open(path)?;
+    let mut begin = Vec::new();
+    let read = file.by_ref().take(4).read_to_end(&mut begin);
+    read.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    match is_utf16(&begin) {
+        true => Err(DataError::Utf16 { path: path.to_owned() }),
+        false => Ok(Cursor::new(begin).chain(file)),
     }
 }
 
@@ -33,7 +51,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
 }
 
 /// Whether bytes begin as a text in UTF-16 does: with its mark, or with a letter of ASCII in two bytes.
-pub(crate) fn is_utf16(begin: &[u8]) -> bool {
+fn is_utf16(begin: &[u8]) -> bool {
     matches!(begin, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=0x7f, 0, ..] | [0, 1..=0x7f, ..])
 }
 

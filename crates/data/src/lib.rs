@@ -20,7 +20,7 @@
 //! let path = folder.path().join("reviews.csv");
 //! std::fs::write(&path, "review,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
 //! let columns = Columns { needed: vec!["review".into(), "label".into()], filter: None };
-//! let reviews = rows(&Csv, &path, &columns)?;
+//! let reviews = rows(&Csv, &path, &columns)?.rows;
 //!
 //! // Train and evaluation rows from one file: the same shuffle, then disjoint cuts of it.
 //! let cut = |skip, take| Selection { shuffle_seed: Some(7), skip, take };
@@ -29,7 +29,7 @@
 //! assert_eq!((train.len(), eval.len()), (2, 1));
 //!
 //! let tokenizer = Tokenizer::from_file(&file, 128)?;
-//! let mut examples = Text { column: "review".into() }.encode(&train, Some(&tokenizer))?;
+//! let mut examples = Text { column: "review".into() }.encode(&train, Some(&tokenizer))?.examples;
 //! let labels = Labels::new(&["negative", "positive"], None)?;
 //! for (example, row) in examples.iter_mut().zip(&train) {
 //!     example.fields.push((LABELS, Field::Int(labels.index(row, "label")? as i64)));
@@ -45,6 +45,7 @@
 
 mod batch;
 mod dataset;
+mod each;
 pub mod encode;
 mod error;
 mod example;
@@ -62,8 +63,9 @@ mod tokenizer_config;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
 pub use dataset::Dataset;
-pub use encode::{Encode, Inputs};
-pub use error::DataError;
+pub use each::each;
+pub use encode::{Encode, Encodings, Inputs};
+pub use error::{DataError, Fault};
 pub use example::{Example, Field, LABELS, hold_out};
 pub use filter::{Filter, FilterError};
 pub use format::{FORMATS, Format, Rows, format};
@@ -72,5 +74,5 @@ pub use row::{Cell, Row};
 pub use sampler::{Epoch, Sampler};
 pub use select::{Selection, select};
 pub use shuffle::shuffle;
-pub use table::{Columns, rows};
+pub use table::{Columns, Table, rows};
 pub use tokenize::{Encoded, Tokenizer};

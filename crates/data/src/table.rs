@@ -17,6 +17,15 @@ pub struct Columns {
     pub filter: Option<Filter>,
 }
 
+/// The rows that are kept of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The kept rows, in the file's order.
+    pub rows: Vec<Row>,
+    /// How many rows the file has.
+    pub read: usize,
+}
+
 /// Reads `path` and keeps the rows that the filter keeps, repeated ones included, in the file's order, each with the
 /// needed columns alone.
 ///
@@ -25,7 +34,7 @@ pub struct Columns {
 /// # Errors
 /// What the format refuses; `MissingColumn` and `DuplicateColumn` of a header, before any row is read; `MissingField` of
 /// a row; `Empty` when no row is kept.
-pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Vec<Row>, DataError> {
+pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table, DataError> {
     let Rows { columns: header, rows } = format.open(path)?;
     let filter = columns.filter.as_ref().map(|filter| (filter, filter.columns()));
     if let Some(header) = &header {
@@ -48,7 +57,7 @@ pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Vec<R
     }
     match kept.is_empty() {
         true => Err(DataError::Empty { path: path.to_owned(), read }),
-        false => Ok(kept),
+        false => Ok(Table { rows: kept, read }),
     }
 }
 
@@ -88,7 +97,7 @@ pub(crate) mod tests {
         let path = folder.path().join("data");
         std::fs::write(&path, bytes).unwrap();
         let needed = needed.iter().map(|name| (*name).to_owned()).collect();
-        rows(format, &path, &Columns { needed, filter: filter.map(Filter::parse).transpose()? })
+        Ok(rows(format, &path, &Columns { needed, filter: filter.map(Filter::parse).transpose()? })?.rows)
     }
 
     #[test]

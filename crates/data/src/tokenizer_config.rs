@@ -8,8 +8,18 @@ use tokenizers::TruncationDirection;
 
 /// Classes whose settings replace those of a BERT normalizer in `tokenizer.json`, be they named or defaults.
 const BERT: [&str; 12] = [
-    "Bert", "ConvBert", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader", "DistilBert", "Electra", "LayoutLM", "Lxmert",
-    "MobileBert", "RetriBert", "SqueezeBert",
+    "Bert",
+    "ConvBert",
+    "DPRContextEncoder",
+    "DPRQuestionEncoder",
+    "DPRReader",
+    "DistilBert",
+    "Electra",
+    "LayoutLM",
+    "Lxmert",
+    "MobileBert",
+    "RetriBert",
+    "SqueezeBert",
 ];
 
 /// Classes that set whether a text begins with a space.
@@ -102,9 +112,10 @@ impl TokenizerConfig {
         if self.flag("do_lower_case").is_some_and(|lower| lower != lowers) {
             not("do_lower_case", "tokenizer.json says how texts are normalized");
         }
-        let spaces = any(&tokenizer["pre_tokenizer"], &|v| v["add_prefix_space"] == true || v["prepend_scheme"] == "always")
-            || any(&tokenizer["pre_tokenizer"], &|v| v["prepend_scheme"] == "first")
-            || any(normalizer, &|v| v["type"] == "Prepend");
+        let spaces =
+            any(&tokenizer["pre_tokenizer"], &|v| v["add_prefix_space"] == true || v["prepend_scheme"] == "always")
+                || any(&tokenizer["pre_tokenizer"], &|v| v["prepend_scheme"] == "first")
+                || any(normalizer, &|v| v["type"] == "Prepend");
         if self.flag("add_prefix_space").is_some_and(|space| space != spaces) {
             not("add_prefix_space", "tokenizer.json says how texts begin");
         }
@@ -134,7 +145,9 @@ impl TokenizerConfig {
             let shown: Vec<String> = more.iter().take(5).map(|name| format!("`{}`", name.escape_debug())).collect();
             let rest = if more.len() > 5 { format!(" and {} more", more.len() - 5) } else { String::new() };
             let (names, rest) = (shown.join(", "), rest);
-            notes.push(format!("tokenizer_config.json: {names}{rest}: not among the added tokens of tokenizer.json, and not added"));
+            notes.push(format!(
+                "tokenizer_config.json: {names}{rest}: not among the added tokens of tokenizer.json, and not added"
+            ));
         }
         notes
     }
@@ -175,7 +188,8 @@ fn parts<'v>(value: &'v mut Value, of: &str) -> Vec<&'v mut Value> {
     match value["type"] == of {
         true => vec![value],
         false => {
-            let lists = value.as_object_mut().into_iter().flat_map(|map| map.values_mut()).filter_map(Value::as_array_mut);
+            let lists =
+                value.as_object_mut().into_iter().flat_map(|map| map.values_mut()).filter_map(Value::as_array_mut);
             lists.flatten().filter(|one| one.is_object()).flat_map(|one| parts(one, of)).collect()
         }
     }
@@ -221,8 +235,13 @@ mod tests {
         });
         let notes = config(differs).unfollowed(&file, 128);
         for (note, says) in notes.iter().zip([
-            "`do_lower_case: false`", "`add_prefix_space: true`", "`padding_side: \"left\"`", "`truncation_side: \"both\"`",
-            "`add_bos_token: false`", "`model_max_length: 64` is not followed: texts are cut at 128 tokens", "`<x>`, `<i>`: not among",
+            "`do_lower_case: false`",
+            "`add_prefix_space: true`",
+            "`padding_side: \"left\"`",
+            "`truncation_side: \"both\"`",
+            "`add_bos_token: false`",
+            "`model_max_length: 64` is not followed: texts are cut at 128 tokens",
+            "`<x>`, `<i>`: not among",
         ]) {
             assert!(note.contains(says), "{note}: {says}");
         }
@@ -231,15 +250,20 @@ mod tests {
 
     #[test]
     fn a_class_says_how_texts_are_normalized_and_begin() {
-        let bert = json!({ "type": "BertNormalizer", "lowercase": true, "strip_accents": null, "handle_chinese_chars": true });
+        let bert =
+            json!({ "type": "BertNormalizer", "lowercase": true, "strip_accents": null, "handle_chinese_chars": true });
         let mut file = json!({ "normalizer": { "type": "Sequence", "normalizers": [bert] } });
         assert!(!config(json!({ "tokenizer_class": "BertTokenizer" })).apply(&mut file));
-        assert!(!config(json!({ "tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": false })).apply(&mut file));
-        let cased = json!({ "tokenizer_class": "MobileBertTokenizerFast", "do_lower_case": false, "strip_accents": true });
+        assert!(
+            !config(json!({ "tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": false })).apply(&mut file)
+        );
+        let cased =
+            json!({ "tokenizer_class": "MobileBertTokenizerFast", "do_lower_case": false, "strip_accents": true });
         assert!(config(cased).apply(&mut file));
         let normalizer = &file["normalizer"]["normalizers"][0];
         assert_eq!((&normalizer["lowercase"], &normalizer["strip_accents"]), (&json!(false), &json!(true)));
-        let mut file = json!({ "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false }, "normalizer": null });
+        let mut file =
+            json!({ "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false }, "normalizer": null });
         assert!(config(json!({ "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true })).apply(&mut file));
         assert_eq!(file["pre_tokenizer"]["add_prefix_space"], true);
     }

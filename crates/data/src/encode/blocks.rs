@@ -1,6 +1,6 @@
 //! Plain texts for language models, cut into blocks of tokens.
 
-use super::Encode;
+use super::{Encode, Encodings};
 use crate::error::DataError;
 use crate::example::{Example, Field};
 use crate::format::TEXT;
@@ -58,7 +58,7 @@ impl Encode for Blocks {
         false
     }
 
-    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Vec<Example>, DataError> {
+    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Encodings, DataError> {
         let tokenizer = tokenizer.ok_or(DataError::NoTokenizer { inputs: "blocks" })?;
         let len = self.tokens.unwrap_or(tokenizer.max_length());
         if len < 2 {
@@ -70,9 +70,11 @@ impl Encode for Blocks {
         let least = if self.rest == Rest::Pad { 2 } else { len };
         let blocks = encoded.iter().flat_map(|ids| ids.chunks(len)).filter(|block| block.len() >= least);
         let examples: Vec<Example> = blocks.map(|block| example(block, tokenizer.pad_id())).collect();
+        let tokens: usize = encoded.iter().map(Vec::len).sum();
+        let used: usize = examples.iter().map(Example::length).sum();
         match examples.is_empty() {
-            true => Err(DataError::NoBlock { tokens: encoded.iter().map(Vec::len).sum(), len }),
-            false => Ok(examples),
+            true => Err(DataError::NoBlock { tokens, len }),
+            false => Ok(Encodings { examples, cut: 0, left_out: tokens - used }),
         }
     }
 }
@@ -96,7 +98,7 @@ mod tests {
         let row = |text: &&str| {
             Row::new(Path::new("f").into(), 1, vec!["text".to_owned()].into(), vec![Cell::Text((*text).into())])
         };
-        let examples = blocks.encode(&texts.iter().map(row).collect::<Vec<_>>(), Some(&letters()))?;
+        let examples = blocks.encode(&texts.iter().map(row).collect::<Vec<_>>(), Some(&letters()))?.examples;
         Ok(examples.iter().map(|example| example.tokens("input_ids").unwrap().to_vec()).collect())
     }
 

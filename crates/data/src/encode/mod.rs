@@ -15,6 +15,17 @@ lorac_config::choices! {
     }
 }
 
+/// What rows became.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Encodings {
+    /// The examples.
+    pub examples: Vec<Example>,
+    /// How many of them are cut: the row had more.
+    pub cut: usize,
+    /// Tokens that became part of no example.
+    pub left_out: usize,
+}
+
 /// From rows to examples, of which it makes all fields but the targets.
 pub trait Encode {
     /// The columns that it reads.
@@ -28,7 +39,7 @@ pub trait Encode {
     ///
     /// # Errors
     /// `MissingField` and `WrongType` of a row; `NoTokenizer`; what else the encoder's type lists.
-    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Vec<Example>, DataError>;
+    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Encodings, DataError>;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One text per row.
 
-use super::Encode;
+use super::{Encode, Encodings};
+use crate::each::each;
 use crate::error::DataError;
 use crate::example::{Example, Field};
 use crate::row::Row;
@@ -31,8 +32,9 @@ impl Encode for Text {
         true
     }
 
-    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Vec<Example>, DataError> {
+    fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Encodings, DataError> {
         let tokenizer = tokenizer.ok_or(DataError::NoTokenizer { inputs: "text" })?;
+        each(rows, |row| row.text(&self.column).map(drop))?;
         let texts: Vec<&str> = rows.iter().map(|row| row.text(&self.column)).collect::<Result<_, _>>()?;
         let example = |encoded: crate::Encoded| Example {
             fields: vec![
@@ -40,7 +42,9 @@ impl Encode for Text {
                 ("token_type_ids", Field::Tokens { ids: encoded.type_ids, pad: 0 }),
             ],
         };
-        Ok(tokenizer.encode(&texts)?.into_iter().map(example).collect())
+        let encoded = tokenizer.encode(&texts)?;
+        let cut = encoded.iter().filter(|one| one.cut).count();
+        Ok(Encodings { examples: encoded.into_iter().map(example).collect(), cut, left_out: 0 })
     }
 }
 
@@ -59,7 +63,8 @@ mod tests {
     fn texts_become_ids_and_types() {
         let text = Text { column: "review".into() };
         let rows = [row(Cell::Text("ab".into())), row(Cell::Text("cabbage".into()))];
-        let examples = text.encode(&rows, Some(&letters())).unwrap();
+        let Encodings { examples, cut, .. } = text.encode(&rows, Some(&letters())).unwrap();
+        assert_eq!(cut, 1);
         let tokens = |i: usize, name| examples[i].tokens(name).unwrap();
         assert_eq!((tokens(0, "input_ids"), tokens(1, "input_ids")), (&[8, 0, 1, 8][..], &[8, 2, 0, 8][..]));
         assert_eq!(tokens(0, "token_type_ids"), [0; 4]);

@@ -1,15 +1,18 @@
 //! Comma-separated rows.
 
-use super::{Format, Rows};
+use super::{Format, MOST_ROW_BYTES, Rows};
 use crate::error::DataError;
+use crate::file;
 use crate::row::{Cell, Row};
-use ::csv::{ErrorKind, Position, ReaderBuilder};
-use std::fs::File;
+use ::csv::{ErrorKind, Position, ReaderBuilder, StringRecord, StringRecordsIntoIter};
+use std::cell::Cell as Shared;
+use std::io::{self, Read};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Comma-separated values with a header row ([RFC 4180](https://www.rfc-editor.org/rfc/rfc4180)), in UTF-8. Every cell is
-/// a text. Errors: `Io`, `NotUtf8`, `Ragged`.
+/// a text. Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8`, `Ragged`, `OpenQuote`, `LongRow`.
 pub struct Csv;
 
 impl Format for Csv {
@@ -26,36 +29,108 @@ impl Format for Csv {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        open(path, &ReaderBuilder::new())
+        open(path, &mut ReaderBuilder::new(), MOST_ROW_BYTES)
     }
 }
 
-/// The rows of a file with a header, split as the reader says.
-pub(super) fn open(path: &Path, reader: &ReaderBuilder) -> Result<Rows, DataError> {
-    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    let path: Arc<Path> = path.into();
-    let mut reader = reader.from_reader(file);
-    let header = reader.headers().map_err(|error| fault(&path, 0, error))?;
+/// The rows of a file with a header, split as the reader says, none of them longer than `most` bytes.
+pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, most: u64) -> Result<Rows, DataError> {
+    let state = Rc::new(State::default());
+    let source = Watched { inner: file::open_text(path)?, state: state.clone(), most, end: END };
+    let records = reader.has_headers(false).flexible(true).from_reader(source).into_records();
+    let mut records = Records { records, state, path: path.into(), most };
+    let header = records.next(0).transpose()?.unwrap_or_default();
     let columns: Arc<[String]> = header.iter().map(str::to_owned).collect();
     let names = columns.clone();
-    let rows = reader.into_records().zip(1..).map(move |(record, position)| {
-        let record = record.map_err(|error| fault(&path, position, error))?;
+    let rows = (1..).map_while(move |position| {
+        let record = match records.next(position)? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error)),
+        };
+        let path = records.path.clone();
+        if record.len() != names.len() {
+            let (want, have) = (names.len() as u64, record.len() as u64);
+            let line = record.position().map_or(0, Position::line);
+            return Some(Err(DataError::Ragged { path: path.to_path_buf(), row: position, line, want, have }));
+        }
         let cells = record.iter().map(|cell| Cell::Text(cell.to_owned())).collect();
-        Ok(Row::new(path.clone(), position, names.clone(), cells))
+        Some(Ok(Row::new(path, position, names.clone(), cells)))
     });
     Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
 }
 
-fn fault(path: &Path, row: usize, error: ::csv::Error) -> DataError {
-    let path = path.to_owned();
-    let line = error.position().map_or(0, Position::line);
-    match error.into_kind() {
-        ErrorKind::Io(source) => DataError::Io { path, source },
-        ErrorKind::Utf8 { .. } => DataError::NotUtf8 { path, row, line },
-        ErrorKind::UnequalLengths { expected_len: want, len: have, .. } => {
-            DataError::Ragged { path, row, line, want, have }
+/// A row of its own behind the file's last: where it does not come out as one, a quote is open.
+const END: &[u8] = b"\n\0\n";
+
+/// What is read of a file.
+#[derive(Default)]
+struct State {
+    /// Bytes since the last row.
+    bytes: Shared<u64>,
+    /// Whether the file has come to its end.
+    ended: Shared<bool>,
+}
+
+/// A file whose rows are no longer than `most`, with [`END`] behind it.
+struct Watched<R> {
+    inner: R,
+    state: Rc<State>,
+    most: u64,
+    end: &'static [u8],
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.state.bytes.get() > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        other => DataError::Io { path, source: std::io::Error::other(format!("{other:?}")) },
+        let mut read = self.inner.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.state.ended.set(true);
+            read = self.end.read(buffer)?;
+        }
+        self.state.bytes.set(self.state.bytes.get() + read as u64);
+        Ok(read)
+    }
+}
+
+struct Records<R> {
+    records: StringRecordsIntoIter<Watched<R>>,
+    state: Rc<State>,
+    path: Arc<Path>,
+    most: u64,
+}
+
+impl<R: Read> Records<R> {
+    /// The next row, which is the one at `row`.
+    fn next(&mut self, row: usize) -> Option<Result<StringRecord, DataError>> {
+        let line = self.records.reader().position().line();
+        self.state.bytes.set(0);
+        let record = match self.records.next()? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(self.fault(row, line, error))),
+        };
+        let line = record.position().map_or(line, Position::line);
+        match record.iter().last() {
+            Some("\0") if self.state.ended.get() && record.len() == 1 => None,
+            Some(last) if self.state.ended.get() && last.ends_with("\n\0\n") => {
+                Some(Err(DataError::OpenQuote { path: self.path.to_path_buf(), row, line }))
+            }
+            _ => Some(Ok(record)),
+        }
+    }
+
+    fn fault(&self, row: usize, line: u64, error: ::csv::Error) -> DataError {
+        let path = self.path.to_path_buf();
+        let line = error.position().map_or(line, Position::line);
+        match error.into_kind() {
+            ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                DataError::LongRow { path, row, line, most: self.most }
+            }
+            ErrorKind::Io(source) => DataError::Io { path, source },
+            ErrorKind::Utf8 { .. } => DataError::NotUtf8 { path, row, line },
+            other => DataError::Io { path, source: io::Error::other(format!("{other:?}")) },
+        }
     }
 }
 
@@ -112,6 +187,68 @@ mod tests {
         match read(b"text,label\na,0\ncaf\xe9,0\n") {
             Err(DataError::NotUtf8 { row: 2, line: 3, .. }) => {}
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_placed() {
+        for (bytes, row, line) in [
+            (&b"text,label\na,0\nb,\"1\nc,0\n"[..], 2, 3),
+            (b"text,label\n\"a,0\nb,1", 1, 2),
+            (b"text,\"label\na,0\n", 0, 1),
+            (b"text,label\na,\"", 1, 2),
+        ] {
+            match read(bytes) {
+                Err(DataError::OpenQuote { row: r, line: l, .. }) => assert_eq!((r, l), (row, line)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(read(b"text,label\n\"a\n\",\"0\"").unwrap(), [("a\n".to_owned(), 0, 1)]);
+    }
+
+    #[test]
+    fn ends_of_files_and_lines_are_as_they_come() {
+        for bytes in [
+            &b"text,label\na,0\nb,1"[..],
+            b"text,label\na,0\nb,1\n",
+            b"text,label\r\na,0\r\nb,1\r\n",
+            b"\xef\xbb\xbftext,label\r\n\r\na,0\r\nb,1\r\n\r\n\r\n",
+            b"text,label\ra,0\rb,1",
+        ] {
+            assert_eq!(read(bytes).unwrap(), [("a".to_owned(), 0, 1), ("b".to_owned(), 1, 2)]);
+        }
+        for bytes in [&b"text,label\n"[..], b"text,label", b"text,label\r\n\r\n"] {
+            assert!(matches!(read(bytes), Err(DataError::Empty { read: 0, .. })));
+        }
+        assert!(matches!(read(b""), Err(DataError::MissingColumn { .. } | DataError::Empty { .. })));
+        let one = pairs_of_one_column(b"text\na\n\0");
+        assert_eq!(one.unwrap(), ["a"]);
+    }
+
+    fn pairs_of_one_column(bytes: &[u8]) -> Result<Vec<String>, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.csv");
+        std::fs::write(&path, bytes).unwrap();
+        let rows = super::open(&path, &mut ::csv::ReaderBuilder::new(), 100)?.rows;
+        rows.map(|row| row.and_then(|row| row.text("text").map(str::to_owned))).collect()
+    }
+
+    #[test]
+    fn rows_longer_than_any_text_are_placed() {
+        let long = "x".repeat(40_000);
+        match pairs_of_one_column(format!("text\na\nb\n\"{long}").as_bytes()) {
+            Err(DataError::LongRow { row: 3, line: 4, most: 100, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(pairs_of_one_column(format!("text\n{}", "a\n".repeat(40_000)).as_bytes()).unwrap().len(), 40_000);
+    }
+
+    #[test]
+    fn utf16_is_named() {
+        for mark in [true, false] {
+            let bytes: Vec<u8> = "text,label\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let bytes = if mark { [&b"\xff\xfe"[..], &bytes].concat() } else { bytes };
+            assert!(matches!(read(&bytes), Err(DataError::Utf16 { .. })));
         }
     }
 

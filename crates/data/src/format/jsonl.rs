@@ -1,16 +1,19 @@
 //! One JSON object per line.
 
-use super::{Format, Rows};
+use super::{Format, MOST_ROW_BYTES, Rows};
 use crate::error::DataError;
+use crate::file;
 use crate::row::{Cell, Row};
-use serde_json::{Map, Value};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 /// One JSON object per line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. Errors: `Io`,
-/// `NotUtf8`, `BadJson`.
+/// `NotRegular`, `Utf16`, `NotUtf8`, `BadJson`, `LongRow`.
 pub struct JsonLines;
 
 impl Format for JsonLines {
@@ -27,26 +30,28 @@ impl Format for JsonLines {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        let mut lines = Lines { path: path.into(), reader: BufReader::new(file), bytes: Vec::new(), line: 0 };
+        let reader = BufReader::new(file::open_text(path)?);
+        let mut lines = Lines { path: path.into(), reader, bytes: Vec::new(), line: 0 };
         Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || lines.next_row().transpose())) })
     }
 }
 
-struct Lines {
+struct Lines<R> {
     path: Arc<Path>,
-    reader: BufReader<File>,
+    reader: R,
     bytes: Vec<u8>,
     /// Lines read.
     line: usize,
 }
 
-impl Lines {
+impl<R: BufRead> Lines<R> {
     fn next_row(&mut self) -> Result<Option<Row>, DataError> {
         loop {
             self.bytes.clear();
             let length = self
                 .reader
+                .by_ref()
+                .take(MOST_ROW_BYTES + 1)
                 .read_until(b'\n', &mut self.bytes)
                 .map_err(|source| DataError::Io { path: self.path.to_path_buf(), source })?;
             if length == 0 {
@@ -54,6 +59,10 @@ impl Lines {
             }
             self.line += 1;
             let (path, row) = (&self.path, self.line);
+            if length as u64 > MOST_ROW_BYTES {
+                let path = path.to_path_buf();
+                return Err(DataError::LongRow { path, row, line: row as u64, most: MOST_ROW_BYTES });
+            }
             let text = std::str::from_utf8(&self.bytes).map_err(|_| DataError::NotUtf8 {
                 path: path.to_path_buf(),
                 row,
@@ -63,15 +72,57 @@ impl Lines {
             if text.trim().is_empty() {
                 continue;
             }
-            let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| DataError::BadJson {
+            let fields: Fields = serde_json::from_str(text).map_err(|error| DataError::BadJson {
                 path: path.to_path_buf(),
                 row,
-                what: error.to_string(),
+                what: fault(text, &error),
             })?;
             let (columns, cells): (Vec<String>, Vec<Cell>) =
-                fields.into_iter().map(|(name, value)| (name, cell(value))).unzip();
+                fields.0.into_iter().map(|(name, value)| (name, cell(value))).unzip();
             return Ok(Some(Row::new(path.clone(), row, columns.into(), cells)));
         }
+    }
+}
+
+/// The fields of an object, in its order, no two of one name.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let (mut names, mut fields) = (HashSet::new(), Vec::new());
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if !names.insert(name.clone()) {
+                        let name = name.escape_debug();
+                        return Err(A::Error::custom(format!("the field `{name}` is there twice")));
+                    }
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// What is wrong with a line, by its column.
+fn fault(text: &str, error: &serde_json::Error) -> String {
+    let what = error.to_string();
+    let what = what.strip_suffix(&format!(" at line {} column {}", error.line(), error.column())).unwrap_or(&what);
+    // The column counts bytes, from 1.
+    let rest = text.as_bytes().get(error.column().saturating_sub(1)..).unwrap_or_default();
+    let number = ["NaN", "nan", "Infinity", "inf"].iter().find(|word| rest.starts_with(word.as_bytes()));
+    match (number, text.trim_start().as_bytes().first(), error.is_eof()) {
+        (Some(word), ..) => format!("JSON has no `{word}`, column {}", error.column()),
+        (None, Some(b'['), _) => "it is an array; in JSON Lines, every line is an object".into(),
+        (None, Some(b'{'), true) => format!("{what}, column {}; an object stands on one line", error.column()),
+        _ => format!("{what}, column {}", error.column()),
     }
 }
 
@@ -134,6 +185,26 @@ mod tests {
         assert!(matches!(read("[{\"text\":\"a\",\"label\":0}]"), Err(DataError::BadJson { row: 1, .. })));
         let latin1 = pairs(&JsonLines, b"{\"text\":\"\xe9\"}", None);
         assert!(matches!(latin1, Err(DataError::NotUtf8 { row: 1, .. })));
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_named() {
+        for (line, says) in [
+            ("{\"text\":\"a\",\"label\":NaN}", "row 1 is not a JSON object: JSON has no `NaN`, column 21"),
+            ("{\"text\":\"a\",\"label\":-Infinity}", "JSON has no `Infinity`"),
+            ("{\"text\":\"a\",\"label\":0,\"text\":\"b\"}", "the field `text` is there twice"),
+            ("[{\"text\":\"a\"}]", "it is an array; in JSON Lines, every line is an object"),
+            ("{\n\"text\": \"a\"}", "an object stands on one line"),
+            ("{\"text\":\"a\",\"label\":1e999}", "number out of range"),
+            ("{'text': 1}", "key must be a string"),
+        ] {
+            let error = read(line).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("at line"), "{error}");
+        }
+        let deep = format!("{{\"text\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(read(&deep).unwrap_err().to_string().contains("recursion limit"));
+        let utf16: Vec<u8> = "{\"a\":1}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert!(matches!(pairs(&JsonLines, &utf16, None), Err(DataError::Utf16 { .. })));
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub trait Format {
     fn open(&self, path: &Path) -> Result<Rows, DataError>;
 }
 
+/// Longer rows are no texts, but files of another kind, or a quote that is never closed.
+pub(crate) const MOST_ROW_BYTES: u64 = 256 << 20;
+
 /// The column of formats without columns.
 pub const TEXT: &str = "text";
 
@@ -77,6 +80,16 @@ mod tests {
         assert_eq!(name("b.jsonl"), Some("jsonl"));
         assert_eq!((name("b.xyz"), name("csv")), (None, None));
         assert!(format("xyz").is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_no_end_is_refused() {
+        for (name, format) in FORMATS {
+            let opened = format.open(Path::new("/dev/zero"));
+            let error = opened.and_then(|mut opened| opened.rows.next().unwrap()).unwrap_err();
+            assert_eq!(error.to_string(), "`/dev/zero` is a pipe or device, not a regular file", "{name}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Tab-separated rows.
 
-use super::{Format, Rows, csv};
+use super::{Format, MOST_ROW_BYTES, Rows, csv};
 use crate::error::DataError;
 use ::csv::ReaderBuilder;
 use std::path::Path;
 
 /// Tab-separated values with a header row
 /// ([text/tab-separated-values](https://www.iana.org/assignments/media-types/text/tab-separated-values)), in UTF-8. Every
-/// cell is a text, and quotation marks are part of it, as in the files of GLUE. Errors: `Io`, `NotUtf8`, `Ragged`.
+/// cell is a text, and quotation marks are part of it, as in the files of GLUE. Errors: `Io`, `NotRegular`, `Utf16`,
+/// `NotUtf8`, `Ragged`, `LongRow`.
 pub struct Tsv;
 
 impl Format for Tsv {
@@ -24,7 +25,7 @@ impl Format for Tsv {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        csv::open(path, ReaderBuilder::new().delimiter(b'\t').quoting(false))
+        csv::open(path, ReaderBuilder::new().delimiter(b'\t').quoting(false), MOST_ROW_BYTES)
     }
 }
 

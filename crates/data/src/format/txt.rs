@@ -2,12 +2,14 @@
 
 use super::{Format, Rows, TEXT};
 use crate::error::DataError;
+use crate::file;
 use crate::row::{Cell, Row};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A text file, or every `.txt` file below a folder in the order of their paths, in UTF-8, without a byte order mark.
-/// Errors: `Io`, `NotUtf8Text`, `NoText` where a folder has no such file.
+/// Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8Text`, `NoText` where a folder has no such file.
 pub struct Text;
 
 impl Format for Text {
@@ -45,7 +47,9 @@ impl Format for Text {
 }
 
 fn read(path: &Path) -> Result<String, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let mut bytes = Vec::new();
+    let read = file::open_text(path)?.read_to_end(&mut bytes);
+    read.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let mut text = String::from_utf8(bytes)
         .map_err(|error| DataError::NotUtf8Text { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })?;
     if text.starts_with('\u{feff}') {
@@ -76,7 +80,7 @@ mod tests {
 
     fn texts(path: &Path) -> Result<Vec<String>, DataError> {
         let columns = Columns { needed: vec![TEXT.to_owned()], filter: None };
-        rows(&Text, path, &columns)?.iter().map(|row| row.text(TEXT).map(str::to_owned)).collect()
+        rows(&Text, path, &columns)?.rows.iter().map(|row| row.text(TEXT).map(str::to_owned)).collect()
     }
 
     #[test]

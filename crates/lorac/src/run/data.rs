@@ -5,42 +5,125 @@ use crate::pipeline::{Data, Split};
 use crate::source::{Resolved, Resolver};
 use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
-use lorac_data::{Columns, DataError, Example, Field, Filter, Row, Tokenizer, rows, select};
+use lorac_data::{Columns, DataError, Encodings, Example, Field, Filter, Row, Tokenizer, each, rows, select};
 use std::path::Path;
 
-/// The examples of a split, and the file or folder that they come from.
+/// What became of the rows of a split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SplitSummary {
+    /// Rows of the file; of plain texts, files.
+    pub read: usize,
+    /// Rows that the filter, or `include` and `exclude`, left out.
+    pub filtered: usize,
+    /// Examples that `skip` and `take` left out.
+    pub unselected: usize,
+    /// Examples that were dropped because they are held out.
+    pub held_out: usize,
+    /// Examples that are there.
+    pub examples: usize,
+    /// Examples whose text was cut.
+    pub cut: usize,
+    /// Tokens of texts that fill no block.
+    pub left_out: usize,
+    /// Classes, and how many examples have them.
+    pub labels: Vec<(String, usize)>,
+}
+
+impl SplitSummary {
+    /// In words; texts are cut at `max_length` tokens.
+    pub fn describe(&self, max_length: usize) -> String {
+        let mut words = vec![format!("{} examples of {} rows", self.examples, self.read)];
+        let counts = [
+            (self.filtered, "filtered out"),
+            (self.unselected, "not taken"),
+            (self.held_out, "dropped because they are held out"),
+        ];
+        words.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        let labels: Vec<String> =
+            self.labels.iter().map(|(name, n)| format!("{n} `{}`", name.escape_debug())).collect();
+        match labels.len() {
+            0 => {}
+            n if n > SHOWN_LABELS => words.push(format!("{}, ... ({n} labels)", labels[..SHOWN_LABELS].join(", "))),
+            _ => words.push(labels.join(", ")),
+        }
+        if self.cut > 0 {
+            let (cut, all) = (self.cut, self.examples + self.held_out);
+            let share = 100.0 * cut as f64 / all.max(1) as f64;
+            words.push(format!("cut {cut} of {all} texts ({share:.0} %) at {max_length} tokens"));
+        }
+        if self.left_out > 0 {
+            words.push(format!("{} tokens at the ends of texts fill no block", self.left_out));
+        }
+        words.join("; ")
+    }
+
+    /// Labels that no example has.
+    pub fn absent(&self) -> Vec<&str> {
+        self.labels.iter().filter(|(_, n)| *n == 0).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// More labels than this are a count.
+const SHOWN_LABELS: usize = 12;
+
+/// The examples of a split, what became of its rows, and the file or folder that they come from.
 pub(super) fn examples(
     split: &Split,
     task: &dyn Task,
     data: &Data,
     tokenizer: &Tokenizer,
     resolver: &Resolver,
-) -> Result<(Vec<Example>, Resolved), Error> {
+) -> Result<(Vec<Example>, SplitSummary, Resolved), Error> {
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
     let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
     let (inputs, targets) = (split.inputs(), task.targets(split)?);
     let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
-    let mut rows = rows(format, &found.path, &Columns { needed, filter })?;
+    let table = rows(format, &found.path, &Columns { needed, filter })?;
+    let (read, mut rows) = (table.read, table.rows);
     if !split.is_table() {
         keep_files(&mut rows, split)?;
     }
+    let filtered = read - rows.len();
     let chosen = split.selection(data.shuffle_seed);
-    let examples = match inputs.one_per_row() {
+    let (examples, all, cut, left_out): (Vec<Example>, usize, usize, usize) = match inputs.one_per_row() {
         // Every row has a right target, chosen or not.
         true => {
-            let fields = rows.iter().map(|row| targets.of_row(row)).collect::<Result<Vec<_>, _>>()?;
+            let fields = each(&rows, |row| targets.of_row(row))?;
+            let all = rows.len();
             let (rows, fields): (Vec<Row>, Vec<_>) =
                 select(rows.into_iter().zip(fields).collect(), &chosen)?.into_iter().unzip();
-            let encoded = inputs.encode(&rows, Some(tokenizer))?;
-            encoded.into_iter().zip(fields).map(|(e, field)| with_target(e, field, &*targets)).collect()
+            let Encodings { examples, cut, left_out } = inputs.encode(&rows, Some(tokenizer))?;
+            let examples = examples.into_iter().zip(fields).map(|(e, field)| with_target(e, field, &*targets));
+            (examples.collect(), all, cut, left_out)
         }
         false => {
-            let encoded = select(inputs.encode(&rows, Some(tokenizer))?, &chosen)?;
-            encoded.into_iter().map(|e| with_target(e, None, &*targets)).collect()
+            let Encodings { examples, cut, left_out } = inputs.encode(&rows, Some(tokenizer))?;
+            let all = examples.len();
+            let chosen = select(examples, &chosen)?;
+            (chosen.into_iter().map(|e| with_target(e, None, &*targets)).collect(), all, cut, left_out)
         }
     };
-    Ok((examples, found))
+    let unselected = all - examples.len();
+    let mut summary = SplitSummary { read, filtered, unselected, cut, left_out, ..SplitSummary::default() };
+    summary.labels = targets.classes().iter().map(|name| (name.clone(), 0)).collect();
+    summary.count(&examples);
+    Ok((examples, summary, found))
+}
+
+impl SplitSummary {
+    /// Counts the examples that are there.
+    pub(super) fn count(&mut self, examples: &[Example]) {
+        self.examples = examples.len();
+        self.labels.iter_mut().for_each(|(_, n)| *n = 0);
+        for example in examples {
+            if let Some(Field::Int(class)) = example.field(LABELS)
+                && let Some((_, n)) = usize::try_from(*class).ok().and_then(|class| self.labels.get_mut(class))
+            {
+                *n += 1;
+            }
+        }
+    }
 }
 
 fn with_target(mut example: Example, field: Option<Field>, targets: &dyn Targets) -> Example {
@@ -69,4 +152,31 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
         set.add(globset::Glob::new(pattern).map_err(wrong)?);
     }
     set.build().map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_what_is_there_and_says_what_is_not() {
+        let example = |class| Example { fields: vec![(LABELS, Field::Int(class))] };
+        let labels = ["neg", "pos", "neutral"].map(|name| (name.to_string(), 0)).to_vec();
+        let mut summary = SplitSummary {
+            read: 10,
+            filtered: 2,
+            unselected: 3,
+            held_out: 1,
+            cut: 2,
+            labels,
+            ..SplitSummary::default()
+        };
+        summary.count(&[example(1), example(0), example(1), example(-100)]);
+        let want = "4 examples of 10 rows; 2 filtered out; 3 not taken; 1 dropped because they are held out; 1 `neg`, \
+                    2 `pos`, 0 `neutral`; cut 2 of 5 texts (40 %) at 32 tokens";
+        assert_eq!(summary.describe(32), want);
+        assert_eq!(summary.absent(), ["neutral"]);
+        let plain = SplitSummary { read: 2, examples: 40, left_out: 7, ..SplitSummary::default() };
+        assert_eq!(plain.describe(32), "40 examples of 2 rows; 7 tokens at the ends of texts fill no block");
+    }
 }

@@ -10,6 +10,7 @@ mod plan;
 mod record;
 mod stop;
 
+pub use data::SplitSummary;
 pub use plan::{Plan, plan};
 
 use crate::deploy::{self, Trained};

@@ -1,5 +1,6 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
+use super::data::SplitSummary;
 use super::input_limits::{self, BatchShape};
 use super::{data, sampler};
 use crate::base;
@@ -57,6 +58,10 @@ pub struct Plan {
     pub rate: LearningRate,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
+    /// What became of the rows to train on.
+    pub train_summary: SplitSummary,
+    /// What became of the rows to evaluate on.
+    pub eval_summary: SplitSummary,
     /// What was read.
     pub inputs: Vec<InputRecord>,
     /// What comes out.
@@ -98,10 +103,13 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
     let task = &*chosen;
-    let (mut train, train_file) = data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
-    let (eval, eval_file) = data::examples(&p.data.eval, task, &p.data, &tokenizer, resolver)?;
+    let (mut train, mut train_summary, train_file) =
+        data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
+    let (eval, eval_summary, eval_file) = data::examples(&p.data.eval, task, &p.data, &tokenizer, resolver)?;
     let dropped = hold_out(&mut train, &eval);
     some_left(train.len(), dropped)?;
+    train_summary.held_out = dropped;
+    train_summary.count(&train);
     inputs.push(record("data.train", &train_file));
     inputs.push(record("data.eval", &eval_file));
     let (train, eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
@@ -142,8 +150,13 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model.node_count,
         training.layout.len()
     ));
-    let held = if dropped > 0 { format!(" ({dropped} dropped: they are held out)") } else { String::new() };
-    progress.line(&format!("data      {} examples to train on{held}, {} to evaluate on", train.len(), eval.len()));
+    for (split, summary) in [("train", &train_summary), ("eval", &eval_summary)] {
+        progress.line(&format!("data      {split}: {}", summary.describe(tokenizer.max_length())));
+    }
+    for label in train_summary.absent() {
+        progress.line(&format!("note      no example to train on has the label `{label}`"));
+    }
+    tokenizer.notes().iter().for_each(|note| progress.line(&format!("note      {note}")));
     if let Some(note) = &shape.note {
         progress.line(&format!("shape     {note}"));
     }
@@ -164,6 +177,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         sampler,
         rate: p.train.learning_rate(total as u64),
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
+        train_summary,
+        eval_summary,
         inputs,
         deploy: p.deploy.clone(),
         notes: Vec::new(),

@@ -130,6 +130,10 @@ impl Targets for ClassTargets<'_> {
         Ok(Some(Field::Int(self.labels.index(row, self.column)? as i64)))
     }
 
+    fn classes(&self) -> &[String] {
+        self.labels.names()
+    }
+
     fn of_tokens(&self, _: &[i64]) -> Field {
         Field::Int(IGNORE)
     }

@@ -113,6 +113,11 @@ pub trait Targets {
     /// A cell that is not a target.
     fn of_row(&self, row: &Row) -> Result<Option<Field>, DataError>;
 
+    /// Names of the classes, each at its index; none where targets are not classes of examples.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
     /// The target of an example without one of its row.
     fn of_tokens(&self, ids: &[i64]) -> Field;
 }
