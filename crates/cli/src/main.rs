@@ -10,6 +10,7 @@ mod grad;
 mod progress;
 mod render;
 mod terminal;
+mod truncated;
 mod verify;
 
 use args::{Args, Command};
@@ -32,6 +33,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.format;
+    truncated::listen(format);
     match command(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

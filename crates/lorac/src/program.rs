@@ -11,8 +11,9 @@ use lorac_train::compile_graph;
 /// [`lorac_ir::Dialect`] does not have is rewritten.
 ///
 /// # Errors
-/// What cannot be rewritten, and what the engine refuses.
+/// A file of the model that changed since it was loaded, what cannot be rewritten, and what the engine refuses.
 pub fn compile_in_place(backend: &dyn Backend, model: &Model, caches: &Caches) -> Result<Box<dyn Program>, Error> {
+    model.check_unchanged()?;
     let mut graph = model.graph.clone();
     for_dialect(&mut graph, &model.functions, caches, &backend.dialect())?;
     Ok(compile_graph(backend, &graph, Vec::new())?)
@@ -27,6 +28,7 @@ pub fn compile_file(backend: &dyn Backend, model: &Model, caches: &Caches) -> Re
     if !backend.dialect().files {
         return compile_in_place(backend, model, caches);
     }
+    model.check_unchanged()?;
     let external = |(id, location): (&ValueId, &Location)| match location {
         Location::External { .. } => Some((model.graph.name_of(*id), model.graph.weight(*id)?.clone())),
         _ => None,

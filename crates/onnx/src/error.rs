@@ -1,9 +1,10 @@
 //! What can be wrong with a file, a graph to be written, or a place to write to.
 
 use crate::Problem;
+use crate::map::NOT_REGULAR;
 use lorac_ir::{DType, ValueId, Violation};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a model cannot be read, written or patched.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,12 @@ pub enum OnnxError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// A folder, a pipe or a device.
+    #[error("cannot read {path}: it is not a regular file, but a folder, a pipe or a device")]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
     },
     /// The file has no bytes.
     #[error("{path} is empty")]
@@ -106,7 +113,7 @@ pub enum OnnxError {
         path: PathBuf,
     },
     /// The file is not the one that was loaded.
-    #[error("{path} was changed after it was loaded")]
+    #[error("{path} was changed after it was loaded: leave the model's files alone while lorac works with them")]
     ChangedOnDisk {
         /// The file.
         path: PathBuf,
@@ -214,6 +221,7 @@ impl OnnxError {
     /// | code | error |
     /// |---|---|
     /// | `onnx::read` | a file that cannot be read |
+    /// | `onnx::not_regular` | a folder, a pipe or a device in place of a file |
     /// | `onnx::empty` | a file without bytes |
     /// | `onnx::garbage` | bytes that are not a protobuf message |
     /// | `onnx::malformed` | a field that cannot be stepped over |
@@ -242,6 +250,7 @@ impl OnnxError {
     pub fn code(&self) -> &'static str {
         match self {
             OnnxError::Read { .. } => "onnx::read",
+            OnnxError::NotRegular { .. } => "onnx::not_regular",
             OnnxError::Empty { .. } => "onnx::empty",
             OnnxError::Garbage { .. } => "onnx::garbage",
             OnnxError::Malformed { .. } => "onnx::malformed",
@@ -268,6 +277,15 @@ impl OnnxError {
             OnnxError::SharedBytes { .. } => "onnx::shared_bytes",
             OnnxError::Appendix { .. } => "onnx::appendix",
         }
+    }
+}
+
+/// Why a file cannot be opened.
+pub(crate) fn unreadable(path: &Path, source: io::Error) -> OnnxError {
+    let path = path.to_path_buf();
+    match source.kind() {
+        NOT_REGULAR => OnnxError::NotRegular { path },
+        _ => OnnxError::Read { path, source },
     }
 }
 

@@ -1,7 +1,8 @@
 //! External data: which file a tensor may refer to, and which bytes of it.
 
 use crate::ExternalFault;
-use crate::map::{Mapped, map};
+use crate::map::{Mapped, NOT_REGULAR, map};
+use crate::output::folder_of;
 use crate::proto::TensorProto;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -10,8 +11,10 @@ use std::path::{Component, Path, PathBuf};
 
 /// The files beside a model, mapped when first asked for.
 pub(crate) struct Externals {
-    // Absent for a model that is not read from a file.
+    /// The model's folder; absent for a model that is not read from a file.
     folder: Option<PathBuf>,
+    /// Where the model's file really is, which is elsewhere where its name is a link, as in the cache of a hub.
+    beside: Option<PathBuf>,
     model: Option<Mapped>,
     files: BTreeMap<PathBuf, Result<Mapped, ExternalFault>>,
 }
@@ -19,12 +22,9 @@ pub(crate) struct Externals {
 impl Externals {
     /// The files beside `model`.
     pub(crate) fn new(model: Option<&Mapped>) -> Externals {
-        let folder = model.and_then(|m| {
-            let parent = m.path.parent()?;
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            parent.canonicalize().ok()
-        });
-        Externals { folder, model: model.cloned(), files: BTreeMap::new() }
+        let folder = model.and_then(|m| folder_of(&m.path).canonicalize().ok());
+        let beside = model.and_then(|m| Some(m.path.canonicalize().ok()?.parent()?.to_path_buf()));
+        Externals { folder, beside, model: model.cloned(), files: BTreeMap::new() }
     }
 
     /// The `want` bytes that `tensor` refers to: the file's relative path, the range in it, and the bytes.
@@ -79,15 +79,15 @@ impl Externals {
         let Some(folder) = &self.folder else { return Err(ExternalFault::NoDirectory(location)) };
         let unreadable =
             |e: std::io::Error| ExternalFault::Unreadable { location: location.clone(), why: e.to_string() };
-        // Links inside the folder are followed; the place they lead to must be inside as well.
+        // Links are followed; the place they lead to must be inside the folder, or where the model's own link leads.
         let real = folder.join(path).canonicalize().map_err(unreadable)?;
-        if !real.starts_with(folder) {
+        if ![Some(folder), self.beside.as_ref()].into_iter().flatten().any(|root| real.starts_with(root)) {
             return Err(ExternalFault::Outside(location));
         }
-        if !real.metadata().map_err(unreadable)?.is_file() {
-            return Err(ExternalFault::NotRegular(location));
-        }
-        let file = map(&real).map_err(unreadable)?;
+        let file = map(&real).map_err(|e| match e.kind() {
+            NOT_REGULAR => ExternalFault::NotRegular(location.clone()),
+            _ => unreadable(e),
+        })?;
         if self.model.as_ref().is_some_and(|m| m.stamp.same_file(&file.stamp)) {
             return Err(ExternalFault::IsTheModel(location));
         }

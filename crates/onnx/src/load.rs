@@ -1,6 +1,7 @@
 //! Reads a model: the file is mapped, weights stay where they are, and everything wrong is reported at once.
 
 use crate::attr::{captures, read_attr};
+use crate::error::unreadable;
 use crate::external::Externals;
 use crate::fact::read_fact;
 use crate::map::{Mapped, map};
@@ -18,13 +19,14 @@ use std::sync::Arc;
 const OPSETS: (i64, i64) = (11, 26);
 const IR_VERSIONS: (i64, i64) = (3, 14);
 
-/// Maps `path` and reads the model in it, with the external data that it refers to.
+/// Maps `path` and reads the model in it, with the external data that it refers to. Files of at most 16 MiB are copied
+/// into memory instead.
 ///
 /// # Errors
 /// A file that cannot be read or is not a model, a version out of range, or every problem of the model at once.
 pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
     let path = path.as_ref();
-    let mapped = map(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
+    let mapped = map(path).map_err(|source| unreadable(path, source))?;
     read(path, mapped.bytes.clone(), Some(mapped))
 }
 

@@ -1,5 +1,6 @@
 //! A loaded model: its graph, and where in which file every weight lies.
 
+use crate::OnnxError;
 use crate::map::Mapped;
 use crate::proto::FunctionProto;
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A model as it was read. The weights of `graph` are ranges of the mapped files: whoever shortens such a file while
-/// the model lives ends the process.
+/// A model as it was read. The weights of `graph` are ranges of its files in memory. Files of more than 16 MiB are mapped:
+/// whoever shortens such a file while the model lives ends the process that touches what is gone, unless
+/// [`Model::check_unchanged`] finds it before.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// The computation. `Constant` nodes of tensors and numbers are weights here.
@@ -65,6 +67,23 @@ impl Model {
     /// The files beside the model's own that its weights lie in, relative to its folder, sorted.
     pub fn external_files(&self) -> impl Iterator<Item = &Path> {
         self.external.keys().map(PathBuf::as_path)
+    }
+
+    /// The contents of those files, as they were read, in the same order.
+    pub fn external_contents(&self) -> impl Iterator<Item = (&Path, &Bytes)> {
+        self.external.iter().map(|(path, file)| (path.as_path(), &file.bytes))
+    }
+
+    /// Refuses a model of which a mapped file has changed since: the same file on the disk, its length, and when it was
+    /// last written. Whoever reads many weights asks before.
+    ///
+    /// # Errors
+    /// [`OnnxError::ChangedOnDisk`].
+    pub fn check_unchanged(&self) -> Result<(), OnnxError> {
+        match self.mapped.iter().chain(self.external.values()).find(|file| !file.is_unchanged()) {
+            Some(file) => Err(OnnxError::ChangedOnDisk { path: file.path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// The weight called `name`, with its location.

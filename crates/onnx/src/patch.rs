@@ -2,8 +2,9 @@
 
 use crate::append::{Insertion, insertion};
 use crate::check::{check, copied, graph_place, mapped};
+use crate::error::unreadable;
 use crate::layout::MESSAGE_LIMIT;
-use crate::map::{Mapped, Stamp, open};
+use crate::map::{Mapped, Stamp, open, stamp};
 use crate::output::{Output, folder_of};
 use crate::splice::{NewTensor, Splice, Tail, splices};
 use crate::tensor::code;
@@ -14,7 +15,7 @@ use lorac_ir::ValueId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -265,36 +266,49 @@ fn copy(
     make: &dyn Fn(Tail) -> Result<Bytes, OnnxError>,
     tail: &Bytes,
 ) -> Result<(), OnnxError> {
-    let unreadable = |source| OnnxError::Read { path: from.path.clone(), source };
-    let (mut source, meta) = open(&from.path).map_err(unreadable)?;
+    let changed = || io::Error::other(OnnxError::ChangedOnDisk { path: from.path.clone() });
+    // What was read is what is written: the same file in the same state, from its copy where there is one.
+    if stamp(&from.path) != Some(from.stamp) {
+        return Err(OnnxError::ChangedOnDisk { path: from.path.clone() });
+    }
+    let make = |tail| if from.is_unchanged() { make(tail).map_err(io::Error::other) } else { Err(changed()) };
+    if from.is_copy() {
+        return output.write(to, |file| {
+            splice_into(&mut Cursor::new(&from.bytes), from.bytes.len() as u64, file, splices, &make)?;
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(tail)
+        });
+    }
+    let (mut source, meta) = open(&from.path).map_err(|source| unreadable(&from.path, source))?;
     if Stamp::of(&meta) != from.stamp {
         return Err(OnnxError::ChangedOnDisk { path: from.path.clone() });
     }
     output.write(to, |file| {
-        splice_into(&mut source, meta.len(), file, splices, make)?;
+        splice_into(&mut source, meta.len(), file, splices, &make)?;
         file.seek(SeekFrom::End(0))?;
-        file.write_all(tail)
+        file.write_all(tail)?;
+        if from.is_unchanged() { Ok(()) } else { Err(changed()) }
     })
 }
 
 /// Copies `source` with the splices in their places. `io::copy` between files leaves the work to the kernel, which
 /// shares the blocks where the file system can.
-fn splice_into(
-    source: &mut File,
+fn splice_into<R: Read + Seek>(
+    source: &mut R,
     len: u64,
     to: &mut File,
     splices: &[Splice],
-    make: &dyn Fn(Tail) -> Result<Bytes, OnnxError>,
+    make: &dyn Fn(Tail) -> io::Result<Bytes>,
 ) -> io::Result<()> {
     let put = |splice: &Splice, to: &mut File| {
         to.write_all(&splice.head)?;
         match splice.tail {
-            Some(tail) => to.write_all(&make(tail).map_err(io::Error::other)?),
+            Some(tail) => to.write_all(&make(tail)?),
             None => Ok(()),
         }
     };
     if splices.iter().all(|s| s.len() == s.range.len()) {
-        io::copy(source, to)?;
+        io::copy(&mut source.take(len), to)?;
         return splices.iter().try_for_each(|s| {
             to.seek(SeekFrom::Start(s.range.start as u64))?;
             put(s, to)

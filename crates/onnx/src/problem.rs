@@ -104,7 +104,7 @@ pub enum ExternalFault {
     /// An absolute path, or one with `..`.
     #[error("external data at `{0}`: the path must be relative, without `..`")]
     NotRelative(String),
-    /// A link leads out of the model's directory.
+    /// A link leads out of the model's directory, and not into that where the model's own link leads.
     #[error("external data at `{0}`: a link leads out of the model's folder")]
     Outside(String),
     /// The file cannot be opened.

@@ -230,8 +230,8 @@ fn files_that_are_no_models() {
     let real = std::fs::read(export("bert-torchscript")).expect("read");
     std::fs::write(at("half"), &real[..real.len() / 2]).expect("written");
     assert!(matches!(load(at("absent")), Err(OnnxError::Read { .. })));
-    assert!(matches!(load(folder.path()), Err(OnnxError::Read { .. })));
-    assert!(matches!(load("/dev/zero"), Err(OnnxError::Read { .. })));
+    assert!(matches!(load(folder.path()), Err(OnnxError::NotRegular { .. })));
+    assert!(matches!(load("/dev/zero"), Err(OnnxError::NotRegular { .. })));
     assert!(matches!(load(at("empty")), Err(OnnxError::Empty { .. })));
     assert!(matches!(load(at("text")), Err(OnnxError::Garbage { .. })));
     assert!(matches!(load(at("half")), Err(OnnxError::Garbage { .. })));
@@ -307,6 +307,90 @@ fn external_data_cannot_lead_astray() {
     let huge = external("w", &[1 << 40, 1 << 40], &[("location", "good")]);
     assert!(load(write(&folder, graph(vec![huge], vec![]))).is_err());
     assert!(decode(Bytes::from(std::fs::read(at("model.onnx")).expect("read"))).is_err());
+}
+
+#[test]
+fn data_is_found_behind_the_links_of_a_hub() {
+    let outer = tempfile::tempdir().expect("folder");
+    let at = |name: &str| outer.path().join(name);
+    for folder in ["hub/blobs/sub", "hub/snapshots/rev/onnx", "elsewhere", "other"] {
+        std::fs::create_dir_all(at(folder)).expect("made");
+    }
+    for file in ["hub/blobs/b1", "hub/blobs/sub/b2", "elsewhere/w"] {
+        std::fs::write(at(file), bytes_of(&[1.0, 2.0])).expect("written");
+    }
+    let model = |location: &str| {
+        let path = write(&at("hub/blobs"), graph(vec![external("w", &[2], &[("location", location)])], vec![]));
+        std::fs::rename(path, at("hub/blobs/b0")).expect("moved");
+    };
+    let link = |to: &str, from: &str| symlink(to, at(from)).expect("linked");
+    link("../../blobs/b0", "hub/snapshots/rev/model.onnx");
+    link("../../blobs/b1", "hub/snapshots/rev/model.onnx_data");
+    link("../../blobs/sub/b2", "hub/snapshots/rev/deeper");
+    link("../../../elsewhere/w", "hub/snapshots/rev/astray");
+    link("../../../blobs/b0", "hub/snapshots/rev/onnx/model.onnx");
+    link("../../../blobs/b1", "hub/snapshots/rev/onnx/model.onnx_data");
+    let loaded = |path: &str, location: &str| {
+        model(location);
+        let model = load(at(path));
+        model.map(|m| m.graph.weight(m.graph.find("w").expect("w")).and_then(|t| t.to_f64()))
+    };
+    let ones = || Some(vec![1.0, 2.0]);
+    let snapshot = "hub/snapshots/rev/model.onnx";
+    assert_eq!(loaded(snapshot, "model.onnx_data").expect("loads"), ones());
+    assert_eq!(loaded("hub/snapshots/rev/onnx/model.onnx", "model.onnx_data").expect("loads"), ones());
+    assert_eq!(loaded(snapshot, "deeper").expect("loads"), ones());
+    let refused = |path: &str, location: &str| match loaded(path, location) {
+        Err(OnnxError::Invalid { problems, .. }) => problems[0].to_string(),
+        other => panic!("{location}: {other:?}"),
+    };
+    assert!(refused(snapshot, "astray").contains("leads out"));
+    assert!(refused(snapshot, "../../blobs/b1").contains("relative"));
+    assert!(refused(snapshot, at("hub/blobs/b1").to_str().expect("UTF-8")).contains("relative"));
+    // What lies only behind the model's link is not beside the model.
+    assert!(refused(snapshot, "b1").contains("No such file"));
+    // A model that is no link itself has its own folder and nothing else.
+    std::fs::copy(at("hub/blobs/b0"), at("other/model.onnx")).expect("copied");
+    link("../hub/blobs/b1", "other/b1");
+    assert!(refused("other/model.onnx", "unused").contains("leads out"));
+
+    // The result has the data beside it, as a file of its own.
+    model("model.onnx_data");
+    let base = load(at(snapshot)).expect("loads");
+    lorac_onnx::patch(&base, &[], None, at("elsewhere/m.onnx")).expect("patched");
+    let data = std::fs::symlink_metadata(at("elsewhere/model.onnx_data")).expect("written");
+    assert!(data.is_file() && load(at("elsewhere/m.onnx")).is_ok());
+}
+
+#[test]
+fn a_mapped_file_that_is_shortened_is_an_error() {
+    let folder = tempfile::tempdir().expect("folder");
+    let at = |name: &str| folder.path().join(name);
+    let large = (17 << 20) / 4;
+    std::fs::File::create(at("w.bin")).and_then(|f| f.set_len(4 * large as u64 + 8)).expect("a hole");
+    let data = external("big", &[large], &[("location", "w.bin"), ("offset", "8")]);
+    let path = write(folder.path(), graph(vec![data, raw("w", &[2], &[1.0, 2.0])], vec![]));
+    let base = load(&path).expect("loads");
+    assert!(base.check_unchanged().is_ok());
+    std::fs::create_dir(at("out")).expect("made");
+    let shorten = || std::fs::File::options().write(true).open(at("w.bin")).and_then(|f| f.set_len(8));
+    shorten().expect("shortened");
+    assert!(matches!(base.check_unchanged(), Err(OnnxError::ChangedOnDisk { path }) if path.ends_with("w.bin")));
+    let refused = lorac_onnx::patch(&base, &[], None, at("out/m.onnx"));
+    assert!(matches!(refused, Err(OnnxError::ChangedOnDisk { .. })), "{refused:?}");
+
+    // Between two edits as well: the second would be made of what is gone.
+    std::fs::File::create(at("w.bin")).and_then(|f| f.set_len(4 * large as u64 + 8)).expect("a hole");
+    let base = load(&path).expect("loads");
+    let id = base.graph.find("big").expect("big");
+    let w0 = base.graph.weight(id).expect("a weight").bytes().clone();
+    let late = lorac_onnx::Edit::lazy(id, || {
+        let new = w0.to_vec();
+        shorten().map(|()| Bytes::from(new))
+    });
+    let refused = lorac_onnx::patch(&base, &[late], None, at("out/m.onnx"));
+    assert!(matches!(refused, Err(OnnxError::ChangedOnDisk { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_dir(at("out")).expect("folder").count(), 0);
 }
 
 #[test]

@@ -29,6 +29,7 @@
 //! ```
 
 mod archive;
+mod content;
 mod error;
 mod hash;
 mod hub;

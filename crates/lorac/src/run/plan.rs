@@ -12,7 +12,7 @@ use crate::output::InputRecord;
 use crate::pipeline::{Deploy, Loaded, Pipeline, RuntimeSource, SourceSpec};
 use crate::program::compile_in_place;
 use crate::progress::Progress;
-use crate::source::{Resolved, Resolver};
+use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, TaskChoice};
 use lorac_config::Problem;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
@@ -222,9 +222,18 @@ fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Res
         // Another file than the pinned one is the likelier mistake.
         Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),
     };
-    // The sum of a folder has them already; a model built from another file has none of the user's.
+    // The sum of a folder has them already; a model built from another file has none of the user's. What was read
+    // counts, not what the path leads to by now.
+    let stored = pin.is_none() && !matches!(spec.source, Source::Path(_)) && model.external_files().next().is_none();
     let source = match source.path == model.path {
-        true => source.with_beside(model.external_files())?,
+        true if stored => source,
+        true => {
+            model.check_unchanged()?;
+            let beside = model.external_contents().map(|(path, bytes)| (path, &bytes[..]));
+            source.with_contents(&model.file, beside)
+        }
+        // Of a pinned folder nothing may have changed while it was read.
+        false if pin.is_some() => resolver.resolve(&spec.source, None)?,
         false => source,
     };
     source.check(pin)?;

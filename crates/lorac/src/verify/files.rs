@@ -123,6 +123,8 @@ pub fn files<B: AsRef<dyn Backend>>(
     if !missing.is_empty() {
         return Err(Error::Usage(format!("the base has no weight {}", missing.join(", "))));
     }
+    base.check_unchanged()?;
+    deployed.check_unchanged()?;
     let all: Vec<String> = base.graph.weights().map(|w| w.1.name.to_string()).collect();
     let c = compare(base, deployed, if request.targets.is_empty() { &all } else { &request.targets });
     let mut failures = failures(&c, &request.allow);

@@ -77,6 +77,7 @@ impl Check<'_> {
             let mut base = compile_file(backend, self.base, self.caches)?;
             found = difference(left.as_mut(), right.as_mut(), Some(base.as_mut()), batches)?;
         }
+        self.base.check_unchanged()?;
         Ok(self.files(found.largest, batches.len()))
     }
 

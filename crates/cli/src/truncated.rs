@@ -1,0 +1,54 @@
+//! A file that somebody shortens while lorac has it mapped.
+
+use super::args::Format;
+use std::sync::OnceLock;
+
+/// What is said, with its end of line.
+static MESSAGE: OnceLock<String> = OnceLock::new();
+
+/// The exit code of a run that failed.
+const FAILED: i32 = 3;
+
+/// Ends the process with a message and the exit code of a failed run where it would be killed: when it touches bytes that
+/// a mapped file no longer has. Libraries ask whether a file has changed before they read it, but an engine reads weights
+/// for as long as it runs.
+pub(super) fn listen(format: Format) {
+    let code = "onnx::changed_on_disk";
+    let text = "a file that lorac reads was shortened meanwhile: leave the files of a run alone until it ends";
+    MESSAGE.get_or_init(|| match format {
+        Format::Text => format!("error[{code}]: {text}\nfor more: lorac explain {code}\n"),
+        Format::Json => {
+            let value = serde_json::json!({
+                "error": text, "code": code, "class": "failed", "exit_code": FAILED, "issues": null,
+            });
+            format!("{value}\n")
+        }
+    });
+    install();
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a signal handler")]
+fn install() {
+    // SAFETY: the handler makes no calls but `write` and `_exit`, which a handler may, on text that never changes.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a signal handler")]
+extern "C" fn end(_: libc::c_int) {
+    let text = MESSAGE.get().map_or(&b""[..], |m| m.as_bytes());
+    // SAFETY: as above; the text is initialised before the handler is installed.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        libc::_exit(FAILED);
+    }
+}
+
+#[cfg(not(unix))]
+fn install() {}
