@@ -45,32 +45,28 @@ const FILES_ONLY: &str = "`--samples 0` compares the files alone";
 
 /// Every input with its type and shape, none of which is large.
 fn shapes(graph: &Graph, given: &BTreeMap<String, i64>) -> Result<Vec<(String, DType, Vec<usize>)>, Error> {
+    let facts = || graph.inputs().iter().map(|input| (graph.name_of(*input), graph.fact(*input)));
+    let known: BTreeSet<String> =
+        facts().flat_map(|(_, f)| f.dims().map(<[Dim]>::to_vec)).flatten().flat_map(names).collect();
+    if let Some(name) = given.keys().find(|name| !known.contains(*name)) {
+        let known: Vec<String> = known.iter().map(|n| format!("`{n}`")).collect();
+        let known = if known.is_empty() { "none has a name".into() } else { format!("there are {}", known.join(", ")) };
+        return Err(Error::Usage(format!("`--dim {name}`: no dimension of the inputs is called so; {known}")));
+    }
     let mut shapes = Vec::new();
     let mut left = MOST;
-    let mut known = BTreeSet::new();
-    for &input in graph.inputs() {
-        let (name, fact) = (graph.name_of(input), graph.fact(input));
+    for (name, fact) in facts() {
         let declared = fact.dims().ok_or_else(|| {
-            Error::Usage(format!(
-                "the input `{name}` {fact} has no rank, so that nothing can be made up for it: {FILES_ONLY}"
-            ))
+            let why = "has no rank, so that nothing can be made up for it";
+            Error::Usage(format!("the input `{name}` {fact} {why}: {FILES_ONLY}"))
         })?;
-        declared.iter().for_each(|d| known.extend(names(*d)));
         let dims: Option<Vec<usize>> = declared.iter().map(|d| size(*d, given)).collect();
         let count = dims.iter().flatten().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= left);
         let (Some(dims), Some(count)) = (dims, count) else { return Err(too_large(&name, &fact, given)) };
         left -= count;
         shapes.push((name, fact.dtype, dims));
     }
-    match given.keys().find(|name| !known.contains(*name)) {
-        Some(name) => {
-            let known: Vec<String> = known.iter().map(|n| format!("`{n}`")).collect();
-            let known =
-                if known.is_empty() { "none has a name".into() } else { format!("there are {}", known.join(", ")) };
-            Err(Error::Usage(format!("`--dim {name}`: no dimension of the inputs is called so; {known}")))
-        }
-        None => Ok(shapes),
-    }
+    Ok(shapes)
 }
 
 /// The size of a dimension; none where no tensor can have it.
