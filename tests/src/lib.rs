@@ -88,7 +88,7 @@ pub fn package(source: &str) -> Resolved {
 /// A model of a package.
 #[track_caller]
 pub fn model(source: &str) -> Model {
-    lorac::base::open(&package(source), &resolver().cache).unwrap_or_else(|e| panic!("{source}: {e}"))
+    lorac::base::open(&package(source), &resolver()).unwrap_or_else(|e| panic!("{source}: {e}"))
 }
 
 #[track_caller]

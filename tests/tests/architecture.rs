@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 ];
 
 /// What only the command needs, or only a feature of the library.
-const NOT_IN_THE_LIBRARY: [&str; 6] = ["clap", "miette", "plotters", "hf-hub", "indicatif", "ctrlc"];
+const NOT_IN_THE_LIBRARY: [&str; 6] = ["clap", "miette", "plotters", "ureq", "indicatif", "ctrlc"];
 
 #[test]
 fn arrows_point_one_way() {

@@ -33,9 +33,9 @@ const LOSS: f64 = 5.333565711975098;
 
 #[test]
 fn tokens_logits_and_loss_are_those_of_transformers() {
-    let (resolved, cache) = (package(MODEL), resolver().cache);
-    let model = lorac::base::open(&resolved, &cache).unwrap_or_else(|e| panic!("{e}"));
-    let file = lorac::base::tokenizer(&resolved, &cache).unwrap_or_else(|e| panic!("{e}"));
+    let (resolved, resolver) = (package(MODEL), resolver());
+    let model = lorac::base::open(&resolved, &resolver).unwrap_or_else(|e| panic!("{e}"));
+    let file = lorac::base::tokenizer(&resolved, &resolver).unwrap_or_else(|e| panic!("{e}"));
     let tokenizer = Tokenizer::from_file(&file, 512).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(tokenizer.encode_whole(&[TEXT]).expect("tokens"), [IDS]);
 

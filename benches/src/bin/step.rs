@@ -33,10 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => EngineChoice::Embedded,
     };
     let engine = lorac::engine::open(&choice, &options, &resolver)?;
-    lorac::base::open(&resolved, &resolver.cache)?;
+    lorac::base::open(&resolved, &resolver)?;
 
     let start = Instant::now();
-    let model = lorac::base::open(&resolved, &resolver.cache)?;
+    let model = lorac::base::open(&resolved, &resolver)?;
     let graph = readable(&model.graph, &model.functions)?;
     let mut feeds = feeds(&graph)?;
     let lora = Lora::default();

@@ -1,9 +1,9 @@
 //! What this machine offers.
 
-use lorac::runtime::{Options, Search, discover, open};
+use lorac::engine::{DEFAULT, LIBRARY_VARIABLE};
+use lorac::runtime::{Candidate, Engine, Found, Options, Search, discover, open, wheel_library};
 use lorac::source::Resolver;
 use serde::Serialize;
-use std::process::Command;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -16,19 +16,51 @@ pub(super) struct Finding {
     pub(super) detail: String,
 }
 
-/// Looks at the cache, pip, every runtime and the memory.
+/// Looks at the cache, pip, what `auto` means, every other runtime and the memory.
 pub(super) fn examine(resolver: &Resolver) -> Vec<Finding> {
-    let mut found = vec![cache(resolver), pip(resolver)];
-    for candidate in discover(&Search { caches: vec![resolver.cache.join("pypi")] }) {
-        let (ok, detail) = match open(&candidate, &Options::default()) {
-            Ok(backend) => (true, format!("{} on {}: {}", backend.name(), backend.device(), backend.reason())),
-            Err(e) => (false, e.to_string()),
-        };
-        found.push(Finding { what: format!("runtime {candidate}"), ok, detail });
+    let mut found = vec![cache(resolver), pip(resolver), auto(resolver)];
+    let search = Search { caches: vec![resolver.cache.join("pypi")], pythons: resolver.python_programs() };
+    for candidate in discover(&search) {
+        found.push(runtime(&candidate));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     found.push(Finding { what: "processor".into(), ok: true, detail: format!("{cores} cores for this process") });
     found
+}
+
+fn runtime(candidate: &Candidate) -> Finding {
+    let (ok, detail) = match open(candidate, &Options::default()) {
+        Ok(backend) => (true, format!("{} on {}: {}", backend.name(), backend.device(), backend.reason())),
+        Err(e) => (false, e.to_string()),
+    };
+    Finding { what: format!("runtime {candidate}"), ok, detail }
+}
+
+/// What `runtime.source: auto` means here, without a download.
+fn auto(resolver: &Resolver) -> Finding {
+    let what = "runtime auto".to_string();
+    if let Some(library) = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
+        let named = Candidate { engine: Engine::OnnxRuntime(library.into()), found: Found::Environment };
+        let Finding { ok, detail, .. } = runtime(&named);
+        return Finding { what, ok, detail: format!("{named}: {detail}") };
+    }
+    let mut here = resolver.clone();
+    here.offline = true;
+    let cached = DEFAULT.parse().and_then(|source| here.resolve(&source, None));
+    match cached {
+        Ok(found) => match wheel_library(&found.path) {
+            Some(library) => {
+                let Finding { ok, detail, .. } =
+                    runtime(&Candidate { engine: Engine::OnnxRuntime(library), found: Found::Cache });
+                Finding { what, ok, detail: format!("{DEFAULT}, in the cache: {detail}") }
+            }
+            None => Finding { what, ok: false, detail: format!("{} holds no library", found.path.display()) },
+        },
+        Err(_) => {
+            let detail = format!("{DEFAULT}, which the first run downloads; without it the embedded engine is used");
+            Finding { what, ok: !resolver.offline, detail }
+        }
+    }
 }
 
 fn cache(resolver: &Resolver) -> Finding {
@@ -42,15 +74,9 @@ fn cache(resolver: &Resolver) -> Finding {
 }
 
 fn pip(resolver: &Resolver) -> Finding {
-    let try_one = |python: &std::path::PathBuf| {
-        let out = Command::new(python).args(["-m", "pip", "--version"]).output().ok()?;
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
+    let (ok, detail) = match resolver.pip_version() {
+        Some(version) => (true, version),
+        None => (false, "no Python with pip: sources of `pypi:` work only once they are cached".to_string()),
     };
-    match resolver.pythons.iter().find_map(try_one) {
-        Some(version) => Finding { what: "pip".into(), ok: true, detail: version },
-        None => {
-            let detail = "no Python with pip: sources of `pypi:` work only once they are cached".to_string();
-            Finding { what: "pip".into(), ok: false, detail }
-        }
-    }
+    Finding { what: "pip".into(), ok, detail }
 }

@@ -20,7 +20,7 @@ use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::{Progress, Silent};
 use lorac::run::{Outcome, RunOptions, run};
-use lorac::source::{Resolver, Source};
+use lorac::source::{Resolver, Source, Stop, kill_children};
 use lorac::{base, coverage, explain, inspect};
 use progress::{Downloads, Terminal};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.format;
     truncated::listen(format);
-    match command(args) {
+    match listen(matches!(args.command, Command::Run { .. })).and_then(|()| command(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             render::error(&e, format);
@@ -50,7 +50,6 @@ fn command(args: Args) -> Result<(), Error> {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
             let out = out.unwrap_or_else(|| PathBuf::from("lorac-out").join(loaded.pipeline.name.as_str()));
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
-            listen()?;
             let command = std::env::args().collect::<Vec<_>>().join(" ");
             let terminal = Terminal::default();
             let progress: &dyn Progress = if args.quiet { &Silent } else { &terminal };
@@ -96,6 +95,7 @@ fn gate(outcome: &Outcome) -> Result<(), Error> {
 fn resolver(base: &Path, quiet: bool) -> Result<Resolver, Error> {
     let mut resolver = Resolver::new(None, base)?;
     resolver.progress = Downloads::shown(quiet);
+    resolver.stop = Stop(Some(&STOP));
     Ok(resolver)
 }
 
@@ -103,13 +103,15 @@ fn resolver(base: &Path, quiet: bool) -> Result<Resolver, Error> {
 fn open(model: &str, quiet: bool) -> Result<lorac::onnx::Model, Error> {
     let resolver = resolver(Path::new("."), quiet)?;
     let resolved = resolver.resolve(&model.parse::<Source>()?, None)?;
-    base::open(&resolved, &resolver.cache)
+    base::open(&resolved, &resolver)
 }
 
-/// The first Ctrl-C ends the training cleanly, the second ends the process.
-fn listen() -> Result<(), Error> {
-    let handler = || {
-        if STOP.swap(true, Ordering::Relaxed) {
+/// The first Ctrl-C ends a training cleanly; the second, or the first of any other command, ends the process and the
+/// downloads that it runs.
+fn listen(cleanly: bool) -> Result<(), Error> {
+    let handler = move || {
+        if STOP.swap(true, Ordering::Relaxed) || !cleanly {
+            kill_children();
             std::process::exit(130);
         }
         terminal::say("stopping after this step; Ctrl-C again to stop at once");

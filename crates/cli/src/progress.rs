@@ -53,24 +53,34 @@ impl Progress for Terminal {
     }
 }
 
-/// Downloads and unpacking, in bytes.
+/// Downloads, unpacking and waits: bars in bytes on a terminal, else a line as each begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Downloads;
 
 impl Downloads {
-    /// For a resolver: nothing where stderr is not a terminal.
+    /// For a resolver.
     pub(super) fn shown(quiet: bool) -> Option<Arc<dyn source::Progress>> {
-        (!quiet && std::io::stderr().is_terminal()).then(|| Arc::new(Downloads) as Arc<dyn source::Progress>)
+        (!quiet).then(|| Arc::new(Downloads) as Arc<dyn source::Progress>)
     }
 }
 
 impl source::Progress for Downloads {
     fn begin(&self, what: &str) -> Box<dyn Meter> {
+        if !std::io::stderr().is_terminal() {
+            terminal::say(what);
+            return Box::new(Line);
+        }
         let bar = ProgressBar::no_length().with_style(style("{spinner} {bytes} [{elapsed}] {wide_msg}"));
         bar.set_message(shown(what).into_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         Box::new(Bytes(bar))
     }
+}
+
+struct Line;
+
+impl Meter for Line {
+    fn at(&self, _: u64, _: Option<u64>) {}
 }
 
 struct Bytes(ProgressBar);

@@ -1,7 +1,7 @@
 //! `lorac verify`: what was asked for, and the verdict.
 
 use super::args::{Allowed, Format};
-use super::{grad, open, render, resolver};
+use super::{grad, open, render, resolver, terminal};
 use lorac::engine::{self, EngineChoice};
 use lorac::error::Error;
 use lorac::source::Source;
@@ -30,7 +30,11 @@ pub(super) fn run(base: &str, deployed: &str, ask: Ask, quiet: bool, format: For
     let verdict = files(&base, &deployed, &request, || {
         let source = ask.runtime.map(|r| r.parse::<Source>()).transpose()?;
         let choice = source.as_ref().map_or(EngineChoice::Auto, |s| EngineChoice::Source(s, None));
-        Ok(engine::open(&choice, &Default::default(), &resolver(Path::new("."), quiet)?)?.backend)
+        let engine = engine::open(&choice, &Default::default(), &resolver(Path::new("."), quiet)?)?;
+        if let Some(why) = &engine.fallback {
+            terminal::say(&format!("warning: the embedded engine is used: {why}"));
+        }
+        Ok(engine.backend)
     })?;
     match format {
         Format::Json => render::json(&verdict)?,

@@ -1,8 +1,7 @@
 //! The base model: an `.onnx` file, or a folder from which one is built once and kept in the cache.
 
 use crate::error::Error;
-use crate::output::write_atomic;
-use crate::source::Resolved;
+use crate::source::{Resolved, Resolver, SourceError};
 use lorac_models::Form;
 use lorac_onnx::{Model, SaveOptions, load, save};
 use std::path::{Path, PathBuf};
@@ -11,30 +10,35 @@ use std::path::{Path, PathBuf};
 const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
 
 /// The model at a path: the file itself, the only `.onnx` of a folder, or a model built from `config.json` with
-/// safetensors or from a `.gguf` file, written below `cache`.
+/// safetensors or from a `.gguf` file, kept in the resolver's cache. What is read is what the sum of `resolved` is of.
 ///
 /// # Errors
 /// Nothing of all that, or several files.
-pub fn open(resolved: &Resolved, cache: &Path) -> Result<Model, Error> {
-    open_form(resolved, cache, Form::Saved)
+pub fn open(resolved: &Resolved, resolver: &Resolver) -> Result<Model, Error> {
+    open_form(resolved, resolver, Form::Saved)
 }
 
 /// The same; what is built is of a form.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_form(resolved: &Resolved, cache: &Path, form: Form) -> Result<Model, Error> {
+pub fn open_form(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
+    let model = read(resolved, resolver, form)?;
+    resolved.unchanged()?;
+    Ok(model)
+}
+
+fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
     let path = &resolved.path;
     if lorac_models::gguf_file(path).is_some() || is_folder_of_weights(path) {
-        let suffix = match form {
-            Form::Saved => "onnx",
+        let name = match form {
+            Form::Saved => "model.onnx",
             Form::Base => "base.onnx",
             Form::Pooled => "pooled.onnx",
         };
-        let file = built(resolved, cache, suffix)?;
-        if !file.is_file() {
-            save(&lorac_models::build_form(path, form)?.graph, &file, &SaveOptions::default())?;
-        }
+        let file = built(resolved, resolver, name, |file| {
+            Ok(save(&lorac_models::build_form(path, form)?.graph, file, &SaveOptions::default())?)
+        })?;
         return Ok(load(&file)?);
     }
     if path.is_file() {
@@ -55,16 +59,18 @@ pub fn open_form(resolved: &Resolved, cache: &Path, form: Form) -> Result<Model,
     }
 }
 
-/// The model's tokenizer.json: that of its folder, or the one that its `.gguf` file describes, written below `cache`.
-pub fn tokenizer(resolved: &Resolved, cache: &Path) -> Result<PathBuf, Error> {
+/// The model's tokenizer.json: that of its folder, or the one that its `.gguf` file describes, kept in the resolver's cache.
+pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<PathBuf, Error> {
     let path = &resolved.path;
     if let Some(gguf) = lorac_models::gguf_file(path) {
-        let file = built(resolved, cache, "tokenizer.json")?;
-        if !file.is_file() {
+        return built(resolved, resolver, "tokenizer.json", |file| {
             let json = lorac_models::gguf_tokenizer(&gguf)?;
-            write_atomic(&file, json.to_string().as_bytes())?;
-        }
-        return Ok(file);
+            Ok(std::fs::write(file, json.to_string()).map_err(|error| SourceError::Io {
+                action: "write",
+                path: file.to_path_buf(),
+                error,
+            })?)
+        });
     }
     let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
     let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file());
@@ -89,12 +95,21 @@ fn is_folder_of_weights(path: &Path) -> bool {
     has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json"))
 }
 
-/// Where what is built of a model is kept.
-fn built(resolved: &Resolved, cache: &Path, suffix: &str) -> Result<PathBuf, Error> {
-    let folder = cache.join("built").join(BUILDER);
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| Error::Usage(format!("the cache {} cannot be written: {e}", folder.display())))?;
-    Ok(folder.join(format!("{}.{suffix}", resolved.sha256)))
+/// A file that is built of a model's content, once for each content.
+fn built(
+    resolved: &Resolved,
+    resolver: &Resolver,
+    name: &str,
+    build: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    let below = Path::new("built").join(BUILDER).join(&resolved.sha256).join(name);
+    let what = format!("{name} of {}", resolved.source);
+    let file = resolver.build(&below, name, &what, |folder| {
+        build(&folder.join(name))?;
+        resolved.unchanged()?;
+        Ok::<_, Error>(())
+    })?;
+    Ok(file.path)
 }
 
 fn onnx_files(folder: &Path) -> Vec<PathBuf> {

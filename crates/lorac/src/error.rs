@@ -108,7 +108,17 @@ impl Error {
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
             Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
-            Error::Model(ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => Class::Usage,
+            Error::Source(SourceError::Interrupted { .. }) => Class::Interrupted,
+            Error::Source(
+                SourceError::Syntax { .. }
+                | SourceError::NotFound { .. }
+                | SourceError::NoSuchEntry { .. }
+                | SourceError::BadSha256 { .. }
+                | SourceError::NotRegular { .. },
+            ) => Class::Usage,
+            Error::Model(ModelError::UnknownType { .. } | ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => {
+                Class::Usage
+            }
             Error::Interrupted(_) => Class::Interrupted,
             Error::Trained { error, .. } => error.class(),
             _ => Class::Failed,

@@ -5,13 +5,15 @@ use crate::{Backend, Options, RuntimeError, open_onnxruntime};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Where to look beyond what the environment says.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     /// Folders that may hold unpacked packages, best first; searched in depth.
     pub caches: Vec<PathBuf>,
+    /// Pythons to ask for an installed package, by absolute paths; the first that has one.
+    pub pythons: Vec<PathBuf>,
 }
 
 /// An engine that may be opened.
@@ -68,7 +70,7 @@ impl fmt::Display for Candidate {
 pub fn discover(search: &Search) -> Vec<Candidate> {
     let named = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()).map(PathBuf::from);
     let cached = search.caches.iter().flat_map(|folder| find_libraries(folder));
-    let python = python_package().into_iter().flat_map(|folder| libraries_in(&folder.join("capi")));
+    let python = python_package(&search.pythons).into_iter().flat_map(|folder| libraries_in(&folder.join("capi")));
     let system = system_folders().into_iter().flat_map(|folder| libraries_in(&folder));
     let found = (named.into_iter().map(|p| (p, Found::Environment)))
         .chain(cached.map(|p| (p, Found::Cache)))
@@ -85,14 +87,20 @@ pub fn discover(search: &Search) -> Vec<Candidate> {
     candidates
 }
 
-/// The folder of the Python package `onnxruntime`, found without importing it.
-fn python_package() -> Option<PathBuf> {
+/// The folder of the Python package `onnxruntime`, found without importing it. Python runs isolated and not in the folder
+/// of this process: nothing that lies there is taken for a package, or run.
+fn python_package(pythons: &[PathBuf]) -> Option<PathBuf> {
     const ASK: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); \
                        print(*(s.submodule_search_locations or ()) if s else ())";
-    ["python3", "python"].iter().find_map(|python| {
-        let answer = Command::new(python).args(["-c", ASK]).output().ok().filter(|o| o.status.success())?;
-        let folder = String::from_utf8(answer.stdout).ok()?.trim().to_string();
-        (!folder.is_empty()).then(|| PathBuf::from(folder))
+    pythons.iter().filter(|python| python.is_absolute()).find_map(|python| {
+        // With `-E` packages of the user alone are found too.
+        ["-I", "-E"].iter().find_map(|mode| {
+            let home = python.parent()?;
+            let ask = Command::new(python).args([mode, "-c", ASK]).current_dir(home).stdin(Stdio::null()).output();
+            let answer = ask.ok().filter(|o| o.status.success())?;
+            let folder = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
+            folder.is_absolute().then_some(folder)
+        })
     })
 }
 
@@ -105,7 +113,7 @@ fn system_folders() -> Vec<PathBuf> {
         ("LD_LIBRARY_PATH", &["/usr/local/lib", "/usr/lib64", "/usr/lib", "/opt/onnxruntime/lib"])
     };
     let listed = std::env::var_os(variable).unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&listed).filter(|p| !p.as_os_str().is_empty()).collect();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&listed).filter(|p| p.is_absolute()).collect();
     folders.extend(fixed.iter().map(PathBuf::from));
     if cfg!(target_os = "linux") {
         let triple = format!("{}-linux-gnu", std::env::consts::ARCH);

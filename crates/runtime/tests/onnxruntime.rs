@@ -86,7 +86,7 @@ fn what_the_library_says_is_kept_for_the_asker() {
 #[test]
 fn discovery_lists_the_cache_and_ends_with_the_embedded_engine() {
     let cache = library().ancestors().nth(4).expect("deep in the cache").to_path_buf();
-    let found = discover(&Search { caches: vec![cache] });
+    let found = discover(&Search { caches: vec![cache], ..Search::default() });
     assert!(found.iter().any(|c| c.found == Found::Cache && c.engine == Engine::OnnxRuntime(library())), "{found:?}");
     let last = found.last().expect("not empty");
     assert_eq!(*last, Candidate { engine: Engine::Embedded, found: Found::Embedded });

@@ -1,19 +1,33 @@
-//! Wheels (zip) and source archives (tar.gz, zip): finding and unpacking what a path names.
+//! Wheels, which are zip files: finding and unpacking what a path names.
 //!
-//! No entry with an absolute name, a `..` or a backslash is accepted, asked for or not; links and devices are never
-//! unpacked. A source archive's top folder is not part of its paths.
+//! No entry with an absolute name, a `..`, a backslash or a control character is accepted, asked for or not; links and
+//! devices are never unpacked, and a wheel that claims or turns out to be larger than any package is refused.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use flate2::read::GzDecoder;
 use lorac_config::nearest;
-use tar::EntryType;
 use zip::ZipArchive;
 
 use super::SourceError;
+use super::hash;
 use super::progress::{Counted, Progress, Work};
+
+/// What no package exceeds.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    entries: usize,
+    /// Bytes of all entries, unpacked.
+    largest: u64,
+    /// What is unpacked may be as many times as large as the wheel, beyond `small`.
+    ratio: u64,
+    /// Bytes that any wheel may have, however well they are compressed.
+    small: u64,
+}
+
+/// Of packages that people ship the largest have some ten thousand entries; weights shrink by a tenth, text to a fifth.
+const LIMITS: Limits = Limits { entries: 200_000, largest: 64 << 30, ratio: 100, small: 256 << 20 };
 
 /// What a path named.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,11 +57,19 @@ pub(super) fn unpack(
     progress: Option<&dyn Progress>,
     sink: &mut Sink<'_>,
 ) -> Result<Found, SourceError> {
-    let mut entries = Vec::new();
-    each_entry(archive, &mut |entry, _| {
-        entries.push(entry);
-        Ok(())
-    })?;
+    unpack_within(LIMITS, spec, archive, path, progress, sink)
+}
+
+fn unpack_within(
+    limits: Limits,
+    spec: &str,
+    archive: &Path,
+    path: &str,
+    progress: Option<&dyn Progress>,
+    sink: &mut Sink<'_>,
+) -> Result<Found, SourceError> {
+    let mut zip = open(archive)?;
+    let entries = entries(limits, archive, &mut zip)?;
     let file = entries.iter().any(|entry| !path.is_empty() && entry.path == path);
     let selected = |name: &str| match file {
         true => name == path || is_external_data(path, name),
@@ -70,72 +92,65 @@ pub(super) fn unpack(
     let total = entries.iter().filter(|entry| selected(&entry.path)).map(|entry| entry.size).sum();
     let work = Work::begin(progress, &format!("unpacking {spec}"));
     let mut done = 0;
-    each_entry(archive, &mut |entry, content| match selected(&entry.path) {
-        true => sink(&entry.path, &mut Counted { content, work: &work, done: &mut done, total }),
-        false => Ok(()),
-    })?;
+    for (i, entry) in entries.iter().enumerate().filter(|(_, entry)| selected(&entry.path)) {
+        let content = zip.by_index(i).map_err(|e| broken(archive, e))?;
+        // One byte more than announced is enough to know better.
+        let mut content = content.take(entry.size.saturating_add(1));
+        let before = done;
+        sink(&entry.path, &mut Counted { content: &mut content, work: &work, done: &mut done, total })?;
+        if done - before > entry.size {
+            let why = format!("its entry `{}` is larger than the {} bytes that it announces", entry.path, entry.size);
+            return Err(SourceError::TooLarge { archive: archive.to_owned(), why });
+        }
+    }
     Ok(if file { Found::File } else { Found::Folder })
 }
 
-type Visit<'a> = dyn FnMut(Entry, &mut dyn Read) -> Result<(), SourceError> + 'a;
-
-fn each_entry(archive: &Path, visit: &mut Visit<'_>) -> Result<(), SourceError> {
-    let name = archive.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let file = BufReader::new(File::open(archive).map_err(SourceError::io("read", archive))?);
-    match name.as_str() {
-        name if name.ends_with(".whl") => each_zip(archive, file, false, visit),
-        name if name.ends_with(".zip") => each_zip(archive, file, true, visit),
-        name if name.ends_with(".tar.gz") || name.ends_with(".tgz") => each_tar(archive, file, visit),
-        _ => Err(broken(archive, "it is neither a wheel nor a .tar.gz or .zip")),
-    }
+fn open(archive: &Path) -> Result<ZipArchive<BufReader<File>>, SourceError> {
+    ZipArchive::new(BufReader::new(hash::open(archive)?)).map_err(|e| broken(archive, e))
 }
 
-fn each_zip(archive: &Path, file: BufReader<File>, strip: bool, visit: &mut Visit<'_>) -> Result<(), SourceError> {
-    let mut zip = ZipArchive::new(file).map_err(|e| broken(archive, e))?;
+/// Every entry, by its number, checked. Folders have an empty path.
+fn entries(limits: Limits, archive: &Path, zip: &mut ZipArchive<BufReader<File>>) -> Result<Vec<Entry>, SourceError> {
+    let too_large = |why: String| SourceError::TooLarge { archive: archive.to_owned(), why };
+    if zip.len() > limits.entries {
+        return Err(too_large(format!("it has {} entries, and {} are the most", zip.len(), limits.entries)));
+    }
+    let packed = archive.metadata().map_err(SourceError::io("read", archive))?.len();
+    let most = limits.largest.min(limits.small.saturating_add(packed.saturating_mul(limits.ratio)));
+    let (mut all, mut total) = (Vec::with_capacity(zip.len()), 0u64);
     for i in 0..zip.len() {
-        let mut content = zip.by_index(i).map_err(|e| broken(archive, e))?;
-        let path = checked(archive, content.name(), strip)?;
-        if content.is_dir() {
-            continue;
+        let content = zip.by_index_raw(i).map_err(|e| broken(archive, e))?;
+        let path = checked(archive, content.name())?;
+        total = total.saturating_add(content.size());
+        if total > most {
+            return Err(too_large(format!("unpacked it has more than {most} bytes, and {packed} packed")));
         }
-        let refusal = content.is_symlink().then_some("it is a symbolic link");
-        visit(Entry { path, size: content.size(), refusal }, &mut content)?;
-    }
-    Ok(())
-}
-
-fn each_tar(archive: &Path, file: BufReader<File>, visit: &mut Visit<'_>) -> Result<(), SourceError> {
-    let mut tar = tar::Archive::new(GzDecoder::new(file));
-    for content in tar.entries().map_err(|e| broken(archive, e))? {
-        let mut content = content.map_err(|e| broken(archive, e))?;
-        let refusal = match content.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => None,
-            EntryType::Symlink => Some("it is a symbolic link"),
-            EntryType::Link => Some("it is a hard link"),
-            EntryType::Directory | EntryType::XGlobalHeader => continue,
+        let refusal = match content.unix_mode().map_or(0, |mode| mode & 0o170_000) {
+            0 | 0o100_000 | 0o040_000 => None,
+            0o120_000 => Some("it is a symbolic link"),
             _ => Some("it is neither a file nor a folder"),
         };
-        let name = String::from_utf8_lossy(&content.path_bytes()).into_owned();
-        let path = checked(archive, &name, true)?;
-        visit(Entry { path, size: content.size(), refusal }, &mut content)?;
+        let path = if content.is_dir() { String::new() } else { path };
+        all.push(Entry { path, size: content.size(), refusal });
     }
-    Ok(())
+    Ok(all)
 }
 
-/// The entry's path, checked, and without its first part where `strip` is set.
-fn checked(archive: &Path, name: &str, strip: bool) -> Result<String, SourceError> {
+/// The entry's path, checked.
+fn checked(archive: &Path, name: &str) -> Result<String, SourceError> {
     let refuse = |why| Err(unsafe_entry(archive, name, why));
     if name.starts_with('/') {
         return refuse("its name is absolute");
     }
-    if name.contains('\\') || name.contains('\0') || (cfg!(windows) && name.contains(':')) {
+    if name.contains('\\') || name.contains(char::is_control) || (cfg!(windows) && name.contains(':')) {
         return refuse("its name holds a character that no package needs");
     }
     let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
         return refuse("its name leads out of the folder");
     }
-    Ok(parts[usize::from(strip && !parts.is_empty())..].join("/"))
+    Ok(parts.join("/"))
 }
 
 /// Whether `name` holds weights of the model `path`, under one of the names that exporters use.
@@ -153,7 +168,11 @@ fn prefixes(path: &str) -> impl Iterator<Item = &str> {
 }
 
 fn unsafe_entry(archive: &Path, entry: &str, why: &str) -> SourceError {
-    SourceError::UnsafeEntry { archive: archive.to_owned(), entry: entry.to_owned(), why: why.to_owned() }
+    SourceError::UnsafeEntry {
+        archive: archive.to_owned(),
+        entry: entry.escape_debug().to_string(),
+        why: why.to_owned(),
+    }
 }
 
 fn broken(archive: &Path, reason: impl ToString) -> SourceError {
@@ -164,7 +183,7 @@ fn broken(archive: &Path, reason: impl ToString) -> SourceError {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::testing::{write_tar_gz, write_zip};
+    use super::super::testing::write_zip;
     use super::*;
 
     fn unpacked(archive: &Path, path: &str) -> Result<Vec<(String, String)>, SourceError> {
@@ -183,37 +202,28 @@ mod tests {
         unpacked(archive, path).unwrap().into_iter().map(|(name, _)| name).collect()
     }
 
-    fn sample(dir: &Path, name: &str, top: &str) -> PathBuf {
-        let path = dir.join(name);
+    fn sample(dir: &Path) -> PathBuf {
+        let path = dir.join("x-1-py3-none-any.whl");
         let files = ["pkg/a.txt", "pkg/m/one.bin", "pkg/m/sub/two.bin", "pkg/mm.txt", "pkg/n.onnx", "pkg/n.onnx_data"];
-        let files: Vec<(String, &str)> = files.iter().map(|name| (format!("{top}{name}"), *name)).collect();
-        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
-        if name.ends_with(".tar.gz") {
-            write_tar_gz(&path, &files)
-        } else {
-            write_zip(&path, &files)
-        }
+        write_zip(&path, &files.map(|name| (name, name)));
         path
     }
 
     #[test]
-    fn files_and_folders_come_out_of_every_kind_of_archive() {
+    fn files_and_folders_come_out() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, top) in [("x-1-py3-none-any.whl", ""), ("x-1.tar.gz", "x-1/"), ("x-1.zip", "x-1/")] {
-            let archive = sample(dir.path(), name, top);
-            let a = unpacked(&archive, "pkg/a.txt").unwrap();
-            assert_eq!(a, [("pkg/a.txt".to_owned(), "pkg/a.txt".to_owned())], "{name}");
-            assert_eq!(names(&archive, "pkg/m"), ["pkg/m/one.bin", "pkg/m/sub/two.bin"], "{name}");
-            assert_eq!(names(&archive, "").len(), 6, "{name}");
-            assert_eq!(names(&archive, "pkg/n.onnx"), ["pkg/n.onnx", "pkg/n.onnx_data"], "{name}");
-        }
+        let archive = sample(dir.path());
+        let a = unpacked(&archive, "pkg/a.txt").unwrap();
+        assert_eq!(a, [("pkg/a.txt".to_owned(), "pkg/a.txt".to_owned())]);
+        assert_eq!(names(&archive, "pkg/m"), ["pkg/m/one.bin", "pkg/m/sub/two.bin"]);
+        assert_eq!(names(&archive, "").len(), 6);
+        assert_eq!(names(&archive, "pkg/n.onnx"), ["pkg/n.onnx", "pkg/n.onnx_data"]);
     }
 
     #[test]
     fn a_missing_entry_names_the_nearest() {
         let dir = tempfile::tempdir().unwrap();
-        let archive = sample(dir.path(), "x-1-py3-none-any.whl", "");
-        match unpacked(&archive, "pkg/m/one.bim") {
+        match unpacked(&sample(dir.path()), "pkg/m/one.bim") {
             Err(SourceError::NoSuchEntry { nearest, .. }) => assert_eq!(nearest[0], "pkg/m/one.bin"),
             other => panic!("{other:?}"),
         }
@@ -222,11 +232,11 @@ mod tests {
     #[test]
     fn names_that_lead_out_are_refused_even_when_not_asked_for() {
         let dir = tempfile::tempdir().unwrap();
-        for bad in ["../evil", "pkg/../../evil", "/etc/evil", "pkg\\..\\..\\evil"] {
+        for bad in ["../evil", "pkg/../../evil", "/etc/evil", "pkg\\..\\..\\evil", "pkg/\u{1b}[2J"] {
             let archive = dir.path().join("x-1-py3-none-any.whl");
             write_zip(&archive, &[("pkg/a.txt", "a"), (bad, "evil")]);
             match unpacked(&archive, "pkg/a.txt") {
-                Err(SourceError::UnsafeEntry { entry, .. }) => assert_eq!(entry, bad),
+                Err(SourceError::UnsafeEntry { entry, .. }) => assert_eq!(entry, bad.escape_debug().to_string()),
                 other => panic!("{bad}: {other:?}"),
             }
         }
@@ -241,34 +251,59 @@ mod tests {
         zip.start_file("pkg/a.txt", zip::write::SimpleFileOptions::default()).unwrap();
         zip.finish().unwrap();
 
-        let sdist = dir.path().join("x-1.tar.gz");
-        let gz = flate2::write::GzEncoder::new(File::create(&sdist).unwrap(), flate2::Compression::fast());
-        let mut tar = tar::Builder::new(gz);
-        let mut header = tar::Header::new_gnu();
-        header.set_size(0);
-        header.set_mode(0o644);
-        header.set_entry_type(EntryType::Regular);
-        tar.append_data(&mut header, "x-1/pkg/a.txt", std::io::empty()).unwrap();
-        header.set_entry_type(EntryType::Symlink);
-        tar.append_link(&mut header, "x-1/pkg/link", "/etc/passwd").unwrap();
-        tar.into_inner().unwrap().finish().unwrap();
-
-        for archive in [wheel, sdist] {
-            assert_eq!(names(&archive, "pkg/a.txt"), ["pkg/a.txt"]);
-            for path in ["pkg/link", "pkg", ""] {
-                assert!(matches!(unpacked(&archive, path), Err(SourceError::UnsafeEntry { .. })), "{path:?}");
-            }
+        assert_eq!(names(&wheel, "pkg/a.txt"), ["pkg/a.txt"]);
+        for path in ["pkg/link", "pkg", ""] {
+            assert!(matches!(unpacked(&wheel, path), Err(SourceError::UnsafeEntry { .. })), "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_goes_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let wheel = dir.path().join("x-1-py3-none-any.whl");
+        let zeros = "0".repeat(100_000);
+        write_zip(&wheel, &[("pkg/0", &zeros), ("pkg/1", &zeros), ("pkg/2", &zeros)]);
+        let limits = Limits { small: 250_000, ratio: 10, ..LIMITS };
+        let mut read = 0;
+        let mut refused = |limits| {
+            let unpacked = unpack_within(limits, "pypi:x==1", &wheel, "pkg/0", None, &mut |_, _| {
+                read += 1;
+                Ok(())
+            });
+            unpacked.map_or_else(|error| error.to_string(), |_| String::new())
+        };
+        assert!(refused(limits).contains("unpacked it has more than"));
+        assert!(refused(Limits { largest: 299_999, ..LIMITS }).contains("more than 299999 bytes"));
+        assert!(refused(Limits { entries: 2, ..LIMITS }).contains("it has 3 entries"));
+        assert_eq!(refused(Limits { small: 300_000, entries: 3, ..limits }), "");
+        assert_eq!(read, 1);
+    }
+
+    #[test]
+    fn an_entry_that_is_larger_than_it_says_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let wheel = dir.path().join("x-1-py3-none-any.whl");
+        write_zip(&wheel, &[("pkg/a", &"a".repeat(50_000))]);
+        let mut bytes = std::fs::read(&wheel).unwrap();
+        let large = 50_000u32.to_le_bytes();
+        let places: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..*at + 4] == large).collect();
+        assert!(!places.is_empty());
+        places.iter().for_each(|at| bytes[*at..*at + 4].copy_from_slice(&10u32.to_le_bytes()));
+        std::fs::write(&wheel, bytes).unwrap();
+        let mut read = 0;
+        let refused = unpack("pypi:x==1", &wheel, "pkg/a", None, &mut |_, content| {
+            read = std::io::copy(content, &mut std::io::sink()).map_err(SourceError::io("read", &wheel))?;
+            Ok(())
+        });
+        assert!(refused.is_err() && read <= 11, "{refused:?} after {read} bytes");
     }
 
     #[test]
     fn a_truncated_archive_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["x-1-py3-none-any.whl", "x-1.tar.gz"] {
-            let archive = sample(dir.path(), name, "x-1/");
-            let bytes = std::fs::read(&archive).unwrap();
-            std::fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
-            assert!(matches!(unpacked(&archive, ""), Err(SourceError::Archive { .. })), "{name}");
-        }
+        let archive = sample(dir.path());
+        let bytes = std::fs::read(&archive).unwrap();
+        std::fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(matches!(unpacked(&archive, ""), Err(SourceError::Archive { .. })));
     }
 }

@@ -39,6 +39,7 @@ mod tests {
             sha256: sha256.to_owned(),
             cached: true,
             source: String::new(),
+            files: crate::Files::default(),
         };
         let file = dir.path().join("m.onnx");
         let alone = of(&file, "old").with_contents(b"abc", []);

@@ -148,6 +148,45 @@ pub enum SourceError {
         text: String,
     },
 
+    /// A file is not what it was when it was hashed.
+    #[error("`{spec}`: {} has changed while lorac was reading it, so it was not used; run again once nothing writes to it", .path.display())]
+    Changed {
+        /// The source.
+        spec: String,
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A pipe, a device or a socket where a file is wanted.
+    #[error("{} is not a regular file: pipes, devices and sockets cannot be read as a source; copy its content into a file", .path.display())]
+    NotRegular {
+        /// What is there.
+        path: PathBuf,
+    },
+
+    /// A link, or something else, where the cache has a folder or file of its own.
+    #[error("{} is in the cache and is not what lorac puts there: links are not followed when writing; remove it, or set LORAC_CACHE to another folder", .path.display())]
+    CacheLink {
+        /// What is there.
+        path: PathBuf,
+    },
+
+    /// A package that is larger than any package is.
+    #[error("{} is not unpacked: {why}; it is broken or hostile", .archive.display())]
+    TooLarge {
+        /// The package file.
+        archive: PathBuf,
+        /// Which limit it exceeds.
+        why: String,
+    },
+
+    /// The user ended it.
+    #[error("interrupted: {what} was not finished; what has arrived is kept or begun anew by the next run")]
+    Interrupted {
+        /// What was being done.
+        what: String,
+    },
+
     /// The file system refused.
     #[error("cannot {action} {}: {error}", .path.display())]
     Io {
@@ -178,6 +217,11 @@ impl SourceError {
             SourceError::Archive { .. } => "source::archive",
             SourceError::Sha256Mismatch { .. } => "source::sha256",
             SourceError::BadSha256 { .. } => "source::bad_sha256",
+            SourceError::Changed { .. } => "source::changed",
+            SourceError::NotRegular { .. } => "source::not_regular",
+            SourceError::CacheLink { .. } => "source::cache_link",
+            SourceError::TooLarge { .. } => "source::too_large",
+            SourceError::Interrupted { .. } => "source::interrupted",
             SourceError::Io { .. } => "source::io",
         }
     }

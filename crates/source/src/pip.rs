@@ -1,19 +1,46 @@
 //! Python packages, downloaded by the user's own pip: its mirrors, proxies and certificates apply, and no host is
 //! named here.
+//!
+//! Nothing of a package is run: pip is asked for wheels alone, since it runs the code of a source archive to learn what
+//! is in it. Python itself runs isolated and in an empty folder, so that no file of the folder that lorac runs in is taken
+//! for a module.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::archive::{self, Found};
+use super::program;
 use super::progress::{Work, bytes_below};
+use super::stop::Owned;
 use super::store::Locked;
 use super::{Resolver, SourceError};
 
 /// Pythons whose wheels are asked for when the user's own has none. Only data and libraries are taken from them, so
 /// that no such Python is here does not matter.
 const OTHER_PYTHONS: [&str; 3] = ["3.12", "3.11", "3.13"];
+
+/// How Python is started, the first that finds pip: isolated from `PYTHON..` variables and from packages of the user
+/// alone; with those packages, among which some have their pip.
+const MODES: [&str; 2] = ["-I", "-E"];
+
+/// Bytes of pip's words that are kept.
+const SAID: u64 = 4 << 20;
+
+/// Variables of pip and of its libraries that name files, perhaps relative to the folder that lorac runs in.
+const FILES: [&str; 9] = [
+    "PIP_FIND_LINKS",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_CONFIG_FILE",
+    "PIP_CONSTRAINT",
+    "PIP_CACHE_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
 
 /// The cache folder of a package version below the cache's root. Names are compared as pip compares them.
 pub(super) fn folder(name: &str, version: &str) -> PathBuf {
@@ -36,7 +63,8 @@ pub(super) fn fetch(
     path: &str,
     locked: &mut Locked<'_>,
 ) -> Result<bool, SourceError> {
-    let (archive, downloaded) = match locked.archive() {
+    let wheel = locked.archive().filter(|file| is_wheel(file));
+    let (archive, downloaded) = match wheel {
         Some(archive) => (archive, false),
         None if resolver.offline => return Err(resolver.not_cached(spec, locked.root())),
         None => {
@@ -53,50 +81,68 @@ pub(super) fn fetch(
     Ok(downloaded)
 }
 
-/// Runs pip until one way of asking delivers: a wheel for this Python, a wheel for another, a source archive.
+/// What the first pip says of itself.
+pub(super) fn version(resolver: &Resolver) -> Option<String> {
+    let folder = tempfile::tempdir().ok()?;
+    resolver.python_programs().iter().find_map(|python| {
+        MODES.iter().find_map(|mode| {
+            let mut command = Command::new(python);
+            command.args([mode, "-m", "pip", "--version"]).current_dir(folder.path()).stdin(Stdio::null());
+            let output = command.output().ok().filter(|output| output.status.success())?;
+            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        })
+    })
+}
+
+/// Runs pip until one way of asking delivers: a wheel for this Python, a wheel for another.
 fn download(resolver: &Resolver, spec: &str, requirement: &str, folder: &Path) -> Result<PathBuf, SourceError> {
-    let mut ways: Vec<Vec<String>> = vec![vec!["--only-binary=:all:".into()]];
+    let mut ways: Vec<Vec<String>> = vec![Vec::new()];
     ways.extend(OTHER_PYTHONS.iter().map(|version| other_python(version)));
-    // Last, since pip runs the package's own build script to read a source archive's metadata.
-    ways.push(Vec::new());
 
     let mut missing = Vec::new();
-    let mut failure = None;
-    for python in &resolver.pythons {
-        let mut commands = Vec::new();
-        for way in &ways {
-            let target = folder.join("target");
-            let mut args: Vec<String> = ["-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
-                .map(String::from)
-                .to_vec();
-            args.extend(way.iter().cloned());
-            let shown = format!("{} {} {requirement}", python.display(), args.join(" "));
-            args.extend(["--dest".into(), target.display().to_string(), requirement.into()]);
-            let run = match run(resolver, spec, python, &args, folder) {
-                Ok(run) => run,
-                Err(e) => {
-                    missing.push(format!("{}: {e}", python.display()));
-                    break;
+    for name in &resolver.pythons {
+        let Some(python) = program::find(name) else {
+            missing.push(format!("{}: not found in the absolute folders of PATH", name.display()));
+            continue;
+        };
+        let mut failure = None;
+        'modes: for mode in MODES {
+            let mut commands = Vec::new();
+            for way in &ways {
+                let target = folder.join("target");
+                let mut args: Vec<String> =
+                    [mode, "-m", "pip", "download", "--no-deps", "--no-input"].map(String::from).into();
+                args.extend(["--progress-bar", "off", "--only-binary=:all:"].map(String::from));
+                args.extend(way.iter().cloned());
+                let shown = format!("{} {} {requirement}", name.display(), args.join(" "));
+                args.extend(["--dest".into(), target.display().to_string(), requirement.into()]);
+                let run = match run(resolver, spec, &python, &args, folder)? {
+                    Ok(run) => run,
+                    Err(e) => {
+                        missing.push(format!("{}: {e}", python.display()));
+                        break 'modes;
+                    }
+                };
+                if run.success {
+                    return downloaded_file(spec, &target);
                 }
-            };
-            if run.success {
-                return downloaded_file(&target);
+                if run.stderr.contains("No module named pip") || run.stderr.contains("Python was not found") {
+                    missing.push(format!("{} {mode}: {}", python.display(), run.stderr.trim()));
+                    continue 'modes;
+                }
+                commands.push(shown);
+                let (hint, final_word) = diagnose(&run.stderr, requirement);
+                failure = Some(SourceError::Pip {
+                    spec: spec.to_owned(),
+                    commands: commands.clone(),
+                    stderr: last_lines(&run.stderr),
+                    hint,
+                });
+                if final_word {
+                    break 'modes;
+                }
             }
-            if run.stderr.contains("No module named pip") || run.stderr.contains("Python was not found") {
-                missing.push(format!("{}: {}", python.display(), run.stderr.trim()));
-                break;
-            }
-            commands.push(shown);
-            let (hint, final_word) = diagnose(&run.stderr, requirement);
-            failure = Some(SourceError::Pip {
-                spec: spec.to_owned(),
-                commands: commands.clone(),
-                stderr: last_lines(&run.stderr),
-                hint,
-            });
-            if final_word {
-                break;
-            }
+            break;
         }
         if let Some(failure) = failure {
             return Err(failure);
@@ -110,33 +156,35 @@ struct Run {
     stderr: String,
 }
 
-fn run(resolver: &Resolver, spec: &str, python: &Path, args: &[String], folder: &Path) -> std::io::Result<Run> {
-    // pip downloads into its temporary folder first: with that one here, the bytes are seen as they come in, and
-    // nothing is left elsewhere by a kill.
-    let work = folder.join("work");
-    std::fs::create_dir_all(&work)?;
-    let mut command = Command::new(python);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    for name in ["TMPDIR", "TEMP", "TMP"] {
-        command.env(name, &work);
-    }
-    command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-    command.envs(resolver.pip_env.iter().map(|(name, value)| (name, value)));
+/// What a run came to; inside, a Python that cannot be started.
+type Started = std::io::Result<Run>;
 
-    let mut child = command.spawn()?;
-    let stderr = child.stderr.take();
+fn run(resolver: &Resolver, spec: &str, python: &Path, args: &[String], folder: &Path) -> Result<Started, SourceError> {
+    let mut command = match command(resolver, python, args, folder) {
+        Ok(command) => command,
+        Err(e) => return Ok(Err(e)),
+    };
+    let mut owned = match Owned::spawn(&mut command) {
+        Ok(owned) => owned,
+        Err(e) => return Ok(Err(e)),
+    };
+    let stderr = owned.child.stderr.take();
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stderr) = stderr {
-            // What was read before an error is still worth showing.
-            let _ = stderr.read_to_end(&mut bytes);
+            // What was read before an error is still worth showing; a pipe that nobody empties would stop pip.
+            let _ = (&mut stderr).take(SAID).read_to_end(&mut bytes);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
         }
         String::from_utf8_lossy(&bytes).into_owned()
     });
     let work = Work::begin(resolver.progress(), &format!("pip is downloading {spec}"));
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
+    let success = loop {
+        resolver.stop.check(&format!("the download of {spec}"))?;
+        match owned.success() {
+            Ok(Some(success)) => break success,
+            Ok(None) => {}
+            Err(e) => return Ok(Err(e)),
         }
         std::thread::sleep(Duration::from_millis(50));
         if work.is_heard() {
@@ -144,18 +192,60 @@ fn run(resolver: &Resolver, spec: &str, python: &Path, args: &[String], folder: 
         }
     };
     drop(work);
-    let stderr = reader.join().unwrap_or_default();
-    Ok(Run { success: status.success(), stderr })
+    Ok(Ok(Run { success, stderr: reader.join().unwrap_or_default() }))
 }
 
-fn downloaded_file(target: &Path) -> Result<PathBuf, SourceError> {
+fn command(resolver: &Resolver, python: &Path, args: &[String], folder: &Path) -> std::io::Result<Command> {
+    // pip downloads into its temporary folder first: with that one here, the bytes are seen as they come in, and
+    // nothing is left elsewhere by a kill.
+    let (work, empty) = (folder.join("work"), folder.join("empty"));
+    std::fs::create_dir_all(&work)?;
+    std::fs::create_dir_all(&empty)?;
+    let mut command = Command::new(python);
+    command.args(args).current_dir(&empty).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    for name in ["TMPDIR", "TEMP", "TMP"] {
+        command.env(name, &work);
+    }
+    for name in FILES {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, absolute(value));
+        }
+    }
+    command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+    command.envs(resolver.pip_env.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+/// The value with each of its words that names something in this folder made absolute: Python runs in another.
+fn absolute(value: OsString) -> OsString {
+    let Some(text) = value.to_str() else { return value };
+    let word = |word: &str| match std::path::absolute(word) {
+        Ok(path) if Path::new(word).is_relative() && path.exists() => path.display().to_string(),
+        _ => word.to_owned(),
+    };
+    if Path::new(text).exists() {
+        return word(text).into();
+    }
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ").into()
+}
+
+/// The wheel that pip left, and nothing else.
+fn downloaded_file(spec: &str, target: &Path) -> Result<PathBuf, SourceError> {
     let entries = std::fs::read_dir(target).map_err(SourceError::io("read", target))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    files
-        .into_iter()
-        .next()
-        .ok_or_else(|| SourceError::io("find what pip downloaded in", target)(std::io::ErrorKind::NotFound.into()))
+    let files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let regular = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    match files.as_slice() {
+        [file] if is_wheel(file) && regular(file) => Ok(file.clone()),
+        others => {
+            let names = others.iter().map(|path| path.display().to_string()).collect();
+            let hint = "pip was asked for one wheel and left something else; lorac unpacks nothing but wheels";
+            Err(SourceError::Pip { spec: spec.to_owned(), commands: Vec::new(), stderr: names, hint: hint.to_owned() })
+        }
+    }
+}
+
+fn is_wheel(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "whl")
 }
 
 /// What pip's failure means, and whether asking in another way is pointless.
@@ -165,7 +255,10 @@ fn diagnose(stderr: &str, requirement: &str) -> (String, bool) {
         let why = "the package index cannot be reached; check the network and pip's settings (`python3 -m pip config list`: index-url, proxy, cert)";
         (why.to_owned(), true)
     } else if stderr.contains("No matching distribution") {
-        (format!("the package index has no `{requirement}` for this machine; check name and version"), false)
+        let why = format!(
+            "the package index has no wheel of `{requirement}` for this machine: check name and version. A package that is published as source alone is not taken, since pip would run its code: download and unpack it yourself, and give the path"
+        );
+        (why, false)
     } else {
         ("see its last lines below".to_owned(), false)
     }
@@ -183,7 +276,6 @@ fn last_lines(stderr: &str) -> Vec<String> {
 
 fn other_python(version: &str) -> Vec<String> {
     let mut args: Vec<String> = vec![
-        "--only-binary=:all:".into(),
         "--implementation=cp".into(),
         format!("--python-version={version}"),
         format!("--abi=cp{}", version.replace('.', "")),

@@ -42,13 +42,15 @@ fn the_sum_of_a_model_covers_the_files_beside_it() {
     }
     let all = || {
         let resolved = fixture.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
-        resolved.with_beside([Path::new(".w.bin"), Path::new("sub/v.bin")]).unwrap()
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        let [own, w, v] = ["model.onnx", ".w.bin", "sub/v.bin"].map(read);
+        resolved.with_contents(&own, [(Path::new(".w.bin"), &w[..]), (Path::new("sub/v.bin"), &v[..])])
     };
     let first = all();
     assert!(first.check(Some(&first.sha256.to_uppercase())).is_ok());
     let alone = fixture.resolver.resolve(&model.display().to_string().parse().unwrap(), None).unwrap();
     assert_ne!(alone.sha256, first.sha256);
-    assert_eq!(alone.clone().with_beside([]).unwrap(), alone);
+    assert_eq!(alone.clone().with_contents(b"m", []), alone);
     for name in [".w.bin", "sub/v.bin"] {
         std::fs::write(folder.path().join(name), "x").unwrap();
         let changed = all();
@@ -100,8 +102,8 @@ fn a_build_without_hub_support_says_so_and_takes_what_is_cached() {
     assert!(error.to_string().contains("feature `hub`"), "{error}");
     assert!(!fixture.resolver.cache.exists());
 
-    let store = Store::new(fixture.resolver.cache.join("hf/org/tiny/v1/model.onnx"));
-    let mut locked = store.lock(None).unwrap();
+    let store = Store::new(&fixture.resolver.cache, "hf/org/tiny/v1/model.onnx");
+    let mut locked = store.lock(Task::default()).unwrap();
     locked.put("model.onnx", &mut "graph".as_bytes()).unwrap();
     locked.save().unwrap();
     drop(locked);

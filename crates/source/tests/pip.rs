@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use testing::{write_tar_gz, write_zip};
+use testing::write_zip;
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -162,29 +162,105 @@ fn a_wheel_for_another_python_is_good_enough() {
 }
 
 #[test]
-fn a_source_archive_is_taken_where_there_is_no_wheel() {
+fn a_source_archive_is_not_run() {
     let fixture = fixture();
-    let backend = "import os\n\
-        def prepare_metadata_for_build_wheel(folder, settings=None):\n\
-        \x20   info = 'srconly-3.0.dist-info'\n\
-        \x20   os.mkdir(os.path.join(folder, info))\n\
-        \x20   with open(os.path.join(folder, info, 'METADATA'), 'w') as f:\n\
-        \x20       f.write('Metadata-Version: 2.1\\nName: srconly\\nVersion: 3.0\\n')\n\
-        \x20   return info\n\
-        def build_wheel(folder, settings=None, metadata=None):\n\
-        \x20   raise RuntimeError('only metadata is asked for')\n";
+    let ran = fixture.wheels.join("ran");
+    let backend = format!(
+        "open({ran:?}, 'w').close()\n\
+         def prepare_metadata_for_build_wheel(folder, settings=None):\n\
+         \x20   raise RuntimeError('nobody asks')\n"
+    );
     let project = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n";
-    write_tar_gz(
-        &fixture.wheels.join("srconly-3.0.tar.gz"),
+    write_zip(
+        &fixture.wheels.join("srconly-3.0.zip"),
         &[
             ("srconly-3.0/PKG-INFO", "Metadata-Version: 2.1\nName: srconly\nVersion: 3.0\n"),
             ("srconly-3.0/pyproject.toml", project),
-            ("srconly-3.0/backend.py", backend),
+            ("srconly-3.0/backend.py", &backend),
+            ("srconly-3.0/setup.py", &backend),
             ("srconly-3.0/data/a.csv", "a,b\n"),
         ],
     );
-    let found = get(&fixture.resolver, "pypi:srconly==3.0/data/a.csv").unwrap();
-    assert_eq!(fs::read_to_string(found.path).unwrap(), "a,b\n");
+    // Not even where pip is set up to prefer source archives.
+    for setting in ["", ":all:", "srconly"] {
+        let mut resolver = fixture.resolver.clone();
+        resolver.pip_env.push(("PIP_NO_BINARY".to_owned(), setting.to_owned()));
+        let error = get(&resolver, "pypi:srconly==3.0/data/a.csv").unwrap_err().to_string();
+        assert!(error.contains("published as source alone"), "{error}");
+        assert!(!ran.exists(), "{setting}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_of_the_working_folder_is_run() {
+    // The process has one working folder: a child of this test gets a hostile one, and finds the variables of the test.
+    if std::env::var_os("HOSTILE_FOLDER").is_some() {
+        let mut fixture = fixture();
+        write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
+        fixture.resolver.pip_env.retain(|(name, _)| name != "PIP_FIND_LINKS");
+        fs::create_dir_all("wheels").unwrap();
+        fs::copy(fixture.wheels.join("toy-1.0-py3-none-any.whl"), "wheels/toy-1.0-py3-none-any.whl").unwrap();
+        get(&fixture.resolver, "pypi:toy==1.0/toy/model").unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let evil = "import os\nopen(os.environ['HOSTILE_FOLDER'] + '/ran', 'w').close()\nraise SystemExit(1)\n";
+    for module in ["pip/__init__.py", "pip/__main__.py", "runpy.py", "sitecustomize.py", "usercustomize.py", "ssl.py"] {
+        let file = dir.path().join(module);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, evil).unwrap();
+    }
+    for program in ["python3", "python"] {
+        use std::os::unix::fs::PermissionsExt;
+        let file = dir.path().join(program);
+        fs::write(&file, "#!/bin/sh\ntouch \"$HOSTILE_FOLDER/ran\"\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!(":.:{}", std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "nothing_of_the_working_folder_is_run", "--nocapture"])
+        .current_dir(dir.path())
+        .envs([("HOSTILE_FOLDER", dir.path().to_str().unwrap()), ("PATH", &path), ("PYTHONPATH", ".")])
+        // A folder of one's own by a relative path still counts.
+        .env("PIP_FIND_LINKS", "wheels")
+        .output()
+        .unwrap();
+    assert!(!dir.path().join("ran").exists(), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_kills_pip_and_what_it_started() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let mut fixture = fixture();
+    let (python, pid) = (fixture.wheels.join("python3"), fixture.wheels.join("pid"));
+    fs::write(&python, format!("#!/bin/sh\nsleep 600 &\necho $! > {0}.tmp\nmv {0}.tmp {0}\nwait\n", pid.display()))
+        .unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.resolver.pythons = vec![python];
+    fixture.resolver.stop = lorac_source::Stop(Some(&STOP));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| get(&fixture.resolver, "pypi:toy==1.0"));
+        while !pid.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        STOP.store(true, Ordering::Relaxed);
+        let ended = running.join().unwrap();
+        assert!(matches!(ended, Err(SourceError::Interrupted { .. })), "{ended:?}");
+    });
+    let sleeping: String = fs::read_to_string(&pid).unwrap().trim().to_owned();
+    let state = || fs::read_to_string(format!("/proc/{sleeping}/stat")).unwrap_or_default();
+    // Killed, though perhaps not yet waited for by whoever adopts it.
+    while state().rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z')) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let left = fs::read_dir(fixture.resolver.cache.join("pypi/toy/1.0")).unwrap().flatten();
+    let left: Vec<String> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(left, [".lock"]);
 }
 
 #[test]
@@ -223,9 +299,9 @@ fn pip_failures_show_the_commands_and_its_last_words() {
     write_wheel(&fixture.wheels, "toy", "1.0", "py3-none-any", &FILES);
     match get(&fixture.resolver, "pypi:toy==9.9/toy").unwrap_err() {
         SourceError::Pip { commands, stderr, hint, .. } => {
-            assert_eq!(commands.len(), 5);
+            assert_eq!(commands.len(), 4);
             assert!(stderr.iter().any(|line| line.contains("from versions: 1.0")), "{stderr:?}");
-            assert!(hint.contains("no `toy==9.9`"), "{hint}");
+            assert!(hint.contains("no wheel of `toy==9.9`"), "{hint}");
         }
         other => panic!("{other}"),
     }

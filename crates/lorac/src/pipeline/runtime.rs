@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// auto (the first that works), embedded (tract), a path to libonnxruntime, or pypi:onnxruntime==VERSION
+    /// auto (ORT_DYLIB_PATH, else the version that this lorac is made for), embedded (tract), a path to libonnxruntime, or pypi:onnxruntime==VERSION
     #[schemars(with = "String")]
     pub source: RuntimeSource,
     /// sha256 of the resolved source
@@ -32,7 +32,7 @@ impl Runtime {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum RuntimeSource {
-    /// The first that works
+    /// The library that ORT_DYLIB_PATH names, else the version that this lorac is made for
     #[default]
     Auto,
     /// The engine compiled in

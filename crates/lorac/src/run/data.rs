@@ -80,6 +80,7 @@ pub(super) fn examples(
     let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
     let table = rows(format, &found.path, &Columns { needed, filter })?;
+    found.unchanged()?;
     let (read, mut rows) = (table.read, table.rows);
     if !split.is_table() {
         keep_files(&mut rows, split)?;

@@ -125,6 +125,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
+    if let Some(why) = &engine.fallback {
+        progress.line(&format!("warning   the embedded engine is used: {why}"));
+    }
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,
@@ -217,7 +220,7 @@ fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), Error> {
 fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
     let source = resolver.resolve(&spec.source, None)?;
-    let model = match base::open_form(&source, &resolver.cache, form) {
+    let model = match base::open_form(&source, resolver, form) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.
         Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),
@@ -247,16 +250,19 @@ fn tokenizer(
     resolver: &Resolver,
     inputs: &mut Vec<InputRecord>,
 ) -> Result<Tokenizer, Error> {
-    let path = match &p.tokenizer {
-        Some(t) => {
-            let found = resolver.resolve(&t.source, t.sha256.as_deref())?;
-            inputs.push(record("tokenizer", &found));
-            found.path
-        }
-        None => base::tokenizer(model, &resolver.cache)?,
+    let found = match &p.tokenizer {
+        Some(t) => Some(resolver.resolve(&t.source, t.sha256.as_deref())?),
+        None => None,
+    };
+    inputs.extend(found.iter().map(|found| record("tokenizer", found)));
+    let path = match &found {
+        Some(found) => found.path.clone(),
+        None => base::tokenizer(model, resolver)?,
     };
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
-    Ok(Tokenizer::from_file(&file, max_length)?)
+    let tokenizer = Tokenizer::from_file(&file, max_length)?;
+    found.map_or(Ok(()), |found| found.unchanged())?;
+    Ok(tokenizer)
 }
 
 /// Refuses a training set of which holding out leaves nothing.

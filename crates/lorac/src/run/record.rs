@@ -24,7 +24,7 @@ pub(super) fn manifest(
         runtime: RuntimeRecord {
             engine: plan.engine.backend.name(),
             provider: plan.engine.backend.device().to_string(),
-            reason: plan.engine.backend.reason().to_string(),
+            reason: plan.engine.reason(),
             threads: loaded.pipeline.runtime.threads,
         },
         targets: plan.training.deltas.iter().map(|(_, d)| target(d)).collect(),

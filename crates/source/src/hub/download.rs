@@ -1,17 +1,19 @@
-//! Downloads through the `hf-hub` client.
+//! Which files a path of a repository stands for, and their way into the cache.
 //!
 //! A path that names a file gives that file (for an ONNX model, with the external data beside it); any other path is
 //! taken as a folder, of which the files in [`WELL_KNOWN`] are taken as far as they exist.
 
-use std::path::{Path, PathBuf};
-
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Repo, RepoType};
+use std::io::Write;
 
 use super::Request;
+use super::http::{Client, Failure, Head};
+use super::partial::Partial;
 use crate::progress::Work;
 use crate::store::Locked;
 use crate::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
+
+/// Where models and data sets are published, unless `HF_ENDPOINT` names another place.
+const PUBLIC: &str = "https://huggingface.co";
 
 /// What makes up a model folder; at least one of them must exist.
 const WELL_KNOWN: [&str; 8] = [
@@ -27,6 +29,10 @@ const WELL_KNOWN: [&str; 8] = [
 
 /// Lists the parts of weights that are too large for one file.
 const SHARDS: &str = "model.safetensors.index.json";
+/// Bytes of a list of shards that is read.
+const SHARDS_LIMIT: u64 = 64 << 20;
+/// Shards of one model.
+const MOST_SHARDS: usize = 10_000;
 
 impl Request<'_> {
     /// Downloads into the store.
@@ -34,32 +40,29 @@ impl Request<'_> {
         if resolver.offline {
             return Err(resolver.not_cached(self.spec, locked.root()));
         }
-        // Kept on failure, so that the next run goes on where this one stopped.
-        let partial = locked.root().join("partial");
-        let download = Download { request: self, repo: self.open(resolver, &partial)?, resolver, partial: &partial };
+        let client = Client::new(resolver.hub.token.clone(), resolver.stop);
+        let download = Download { request: self, base: self.base(resolver)?, client, resolver };
         download.all(locked)?;
-        std::fs::remove_dir_all(&partial).map_err(SourceError::io("remove", &partial))
+        // What is unfinished is kept on failure, so that the next run goes on where this one stopped.
+        let partial = locked.root().join("partial");
+        match std::fs::remove_dir_all(&partial) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(SourceError::io("remove", &partial)(e)),
+            _ => Ok(()),
+        }
     }
 
-    fn open(&self, resolver: &Resolver, partial: &Path) -> Result<ApiRepo, SourceError> {
-        let mut builder = ApiBuilder::new()
-            .with_cache_dir(partial.to_owned())
-            .with_token(resolver.hub.token.clone())
-            .with_user_agent("lorac", env!("CARGO_PKG_VERSION"))
-            .with_progress(false);
-        if let Some(endpoint) = &resolver.hub.endpoint {
-            let url = endpoint.trim_end_matches('/');
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(self.error(url.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
-            }
-            builder = builder.with_endpoint(url.to_owned());
+    /// The address below which the repository's files are.
+    fn base(&self, resolver: &Resolver) -> Result<String, SourceError> {
+        let endpoint = resolver.hub.endpoint.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(self.error(endpoint.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
         }
-        let api = builder.build().map_err(|e| self.error(self.spec.to_owned(), e.to_string(), None))?;
         let kind = match self.kind {
-            HubKind::Model => RepoType::Model,
-            HubKind::Dataset => RepoType::Dataset,
+            HubKind::Model => "",
+            HubKind::Dataset => "datasets/",
         };
-        Ok(api.repo(Repo::with_revision(format!("{}/{}", self.org, self.name), kind, self.revision.to_owned())))
+        let revision = escaped(self.revision, false);
+        Ok(format!("{endpoint}/{kind}{}/{}/resolve/{revision}", self.org, self.name))
     }
 
     fn error(&self, url: String, reason: String, status: Option<u16>) -> SourceError {
@@ -79,9 +82,9 @@ impl Request<'_> {
 
 struct Download<'a> {
     request: &'a Request<'a>,
-    repo: ApiRepo,
+    base: String,
+    client: Client,
     resolver: &'a Resolver,
-    partial: &'a Path,
 }
 
 impl Download<'_> {
@@ -120,80 +123,90 @@ impl Download<'_> {
         if locked.lookup(path).is_some() {
             return Ok(true);
         }
-        let blob = match self.blob(path) {
-            // What an earlier run left does not fit what the server has now.
-            Err(ApiError::InvalidResume) => self.afresh(path),
-            Err(ApiError::RequestError(e)) if matches!(*e, ureq::Error::StatusCode(416)) => self.afresh(path),
-            other => other,
-        };
-        let blob = match blob {
-            Ok(blob) => blob,
-            Err(e) => {
-                let status = match &e {
-                    ApiError::RequestError(e) => match **e {
-                        ureq::Error::StatusCode(status) => Some(status),
-                        _ => None,
-                    },
-                    _ => None,
-                };
-                return match status {
-                    Some(404) => Ok(false),
-                    _ => Err(self.request.error(self.repo.url(path), e.to_string(), status)),
-                };
-            }
-        };
-        self.check(path, &blob)?;
-        locked.keep(path, &blob)?;
-        // hf-hub's own links would now lead nowhere.
-        for folder in ["snapshots", "refs"] {
-            let folder = blob.parent().and_then(Path::parent).map(|repo| repo.join(folder));
-            if let Some(folder) = folder {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-        }
+        let partial = Partial::new(locked.root(), path)?;
+        let Some(sha256) = self.download(path, &partial)? else { return Ok(false) };
+        locked.keep(path, partial.path(), Some(sha256))?;
         locked.save()?;
         Ok(true)
     }
 
-    fn blob(&self, path: &str) -> Result<PathBuf, ApiError> {
+    fn url(&self, path: &str) -> String {
+        format!("{}/{}", self.base, escaped(path, true))
+    }
+
+    /// Downloads into `partial`, from where an earlier run stopped; the sha256, or none if the server has no such file.
+    fn download(&self, path: &str, partial: &Partial) -> Result<Option<String>, SourceError> {
         let work = Work::begin(self.resolver.progress(), &format!("downloading {path}"));
-        let blob = self.repo.download_with_progress(path, Bar { work, done: 0, total: 0 })?.canonicalize()?;
-        // The names in hf-hub's cache come from the server.
-        if !blob.starts_with(self.partial.canonicalize()?) {
-            return Err(ApiError::InvalidHeader("etag"));
+        let failed = |failure: Failure| match failure {
+            Failure::Stopped => SourceError::Interrupted { what: format!("the download of {}", self.request.spec) },
+            Failure::Broken(why) => self.request.error(self.url(path), why, None),
+        };
+        let left = partial.left();
+        let from = left.as_ref().map_or(0, |(bytes, _)| *bytes);
+        let mut answer = self.client.get(&self.url(path), from).map_err(failed)?;
+        let goes_on = |head: &Head| {
+            let same = left.as_ref().is_some_and(|(_, tag)| head.tag.as_ref() == Some(tag));
+            head.status == 206 && head.from == from && same
+        };
+        let mut hasher = hash::Hasher::default();
+        let (mut file, mut done) = if from > 0 && goes_on(&answer.head) {
+            let mut file = partial.append()?;
+            hasher.read(&mut file).map_err(SourceError::io("read", partial.path()))?;
+            (file, from)
+        } else {
+            if from > 0 && (answer.head.from > 0 || answer.head.status == 416) {
+                // What an earlier run left does not fit what the server has now.
+                partial.remove()?;
+                answer = self.client.get(&self.url(path), 0).map_err(failed)?;
+            }
+            match answer.head.status {
+                200 | 206 if answer.head.from == 0 => {}
+                404 => return Ok(None),
+                status => {
+                    let reason = format!("the server answers with status {status}");
+                    return Err(self.request.error(self.url(path), reason, Some(status)));
+                }
+            }
+            (partial.create(answer.head.tag.as_deref())?, 0)
+        };
+        let head = answer.head.clone();
+        while let Some(bytes) = answer.bytes().map_err(failed)? {
+            file.write_all(&bytes).map_err(SourceError::io("write", partial.path()))?;
+            hasher.update(&bytes);
+            done += bytes.len() as u64;
+            work.at(done, head.size);
         }
-        Ok(blob)
-    }
-
-    fn afresh(&self, path: &str) -> Result<PathBuf, ApiError> {
-        std::fs::remove_dir_all(self.partial)?;
-        self.blob(path)
-    }
-
-    /// Large files carry their sha256 as ETag, which hf-hub makes the blob's name.
-    fn check(&self, path: &str, blob: &Path) -> Result<(), SourceError> {
-        let name = blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.len() != 64 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(());
+        if let Some(size) = head.size.filter(|size| *size != done) {
+            let reason = format!("{done} of {size} bytes have arrived");
+            return Err(self.request.error(self.url(path), reason, None));
         }
-        let got = hash::file(blob)?;
-        if got.eq_ignore_ascii_case(&name) {
-            return Ok(());
+        let sha256 = hasher.finish();
+        match promised(&head) {
+            Some(promise) if !promise.eq_ignore_ascii_case(&sha256) => {
+                partial.remove()?;
+                let reason = format!("what arrived has sha256 {sha256}, and the server promised {promise}");
+                Err(self.request.error(self.url(path), reason, None))
+            }
+            _ => Ok(Some(sha256)),
         }
-        std::fs::remove_file(blob).map_err(SourceError::io("remove", blob))?;
-        let reason = format!("what arrived has sha256 {got}, and the server promised {name}");
-        Err(self.request.error(self.repo.url(path), reason, None))
     }
 
     fn shards(&self, index: &str, locked: &mut Locked<'_>) -> Result<Vec<String>, SourceError> {
-        let bad = |why: &str| self.request.error(self.repo.url(index), why.to_owned(), None);
+        let bad = |why: &str| self.request.error(self.url(index), why.to_owned(), None);
         let hit = locked.lookup(index).ok_or_else(|| bad("it vanished"))?;
+        let size = std::fs::metadata(&hit.path).map_err(SourceError::io("read", &hit.path))?.len();
+        if size > SHARDS_LIMIT {
+            return Err(bad(&format!("it has {size} bytes, and {SHARDS_LIMIT} are the most")));
+        }
         let bytes = std::fs::read(&hit.path).map_err(SourceError::io("read", &hit.path))?;
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
         let map = json["weight_map"].as_object().ok_or_else(|| bad("it has no `weight_map`"))?;
         let mut names: Vec<String> = map.values().filter_map(|v| v.as_str().map(str::to_owned)).collect();
         names.sort();
         names.dedup();
+        if names.len() > MOST_SHARDS {
+            return Err(bad(&format!("it names {} files, and {MOST_SHARDS} are the most", names.len())));
+        }
         let plain = |name: &String| {
             !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         };
@@ -206,26 +219,26 @@ impl Download<'_> {
         } else {
             "there is no such file or model folder"
         };
-        self.request.error(self.repo.url(path), reason.to_owned(), Some(404))
+        self.request.error(self.url(path), reason.to_owned(), Some(404))
     }
 }
 
-/// A download as hf-hub tells of it: in pieces.
-struct Bar {
-    work: Work,
-    done: u64,
-    total: u64,
+/// Large files carry their sha256 as their tag.
+fn promised(head: &Head) -> Option<&str> {
+    head.tag.as_deref().filter(|tag| tag.len() == 64 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-impl hf_hub::api::Progress for Bar {
-    fn init(&mut self, size: usize, _filename: &str) {
-        self.total = size as u64;
+/// A part of an address; slashes stay where they part.
+fn escaped(text: &str, slashes: bool) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'~' | b'=' | b'@' | b'+' => {
+                out.push(byte as char)
+            }
+            b'/' if slashes => out.push('/'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
     }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        self.work.at(self.done, Some(self.total));
-    }
-
-    fn finish(&mut self) {}
+    out
 }

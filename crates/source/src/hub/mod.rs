@@ -2,6 +2,10 @@
 
 #[cfg(feature = "hub")]
 mod download;
+#[cfg(feature = "hub")]
+mod http;
+#[cfg(feature = "hub")]
+mod partial;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,8 +14,8 @@ use super::HubKind;
 #[cfg(not(feature = "hub"))]
 use super::{Resolver, SourceError, store::Locked};
 
-/// Which server is asked, and as whom. Over https the server needs a certificate from a public authority: hf-hub
-/// trusts those it is built with, not the system's.
+/// Which server is asked, and as whom. Over https the server needs a certificate from a public authority: lorac
+/// trusts those it is built with, not the system's. No other server gets the token, wherever this one redirects to.
 #[derive(Clone, Default)]
 pub struct Hub {
     /// The server's address, for a mirror or a server of one's own; `None` for the public one.

@@ -47,7 +47,8 @@ fn hub_files_and_folders_are_downloaded_once() {
 
     let folder = get(&fixture.resolver, "hf:org/tiny@v1").unwrap();
     assert_eq!(files_below(&folder.path), ["config.json", "model.safetensors"]);
-    assert_eq!(folder.sha256, hash::folder(&folder.path).unwrap());
+    let own = get(&fixture.resolver, folder.path.to_str().unwrap()).unwrap();
+    assert_eq!(folder.sha256, own.sha256);
 
     let big = get(&fixture.resolver, "hf:org/big").unwrap();
     assert_eq!(files_below(&big.path), ["model-1.safetensors", "model.safetensors.index.json"]);
@@ -66,16 +67,157 @@ fn a_broken_off_hub_download_goes_on_where_it_stopped() {
     let server = tiny_hub();
     let mut fixture = fixture();
     fixture.resolver.hub.endpoint = Some(server.endpoint.clone());
-    let part = Served::large("weights").etag;
-    for left in ["wei", "weights", "more than there is"] {
-        let repo = fixture.resolver.cache.join("hf/org/tiny/v1/model.safetensors/partial/models--org--tiny/blobs");
-        fs::create_dir_all(&repo).unwrap();
-        fs::write(repo.join(&part).with_extension("part"), left).unwrap();
-        let found = get(&fixture.resolver, "hf:org/tiny@v1/model.safetensors").unwrap();
-        assert_eq!(fs::read_to_string(&found.path).unwrap(), "weights", "{left}");
+    let (right, wrong) = (Served::large("weights").etag, Served::large("others").etag);
+    let from_the_start = [("wei", &wrong), ("more than there is", &right), ("weights", &right), ("wxi", &right)];
+    for (left, tag) in [("wei", &right)].into_iter().chain(from_the_start) {
+        let store = fixture.resolver.cache.join("hf/org/tiny/v1/model.safetensors");
+        let partial = store.join("partial");
+        fs::create_dir_all(&partial).unwrap();
+        let name = hash::text("model.safetensors");
+        fs::write(partial.join(&name), left).unwrap();
+        fs::write(partial.join(format!("{name}.tag")), tag).unwrap();
+        let found = get(&fixture.resolver, "hf:org/tiny@v1/model.safetensors");
+        // Damage is found by the sum, and then the next try begins anew.
+        let found = if left == "wxi" {
+            found.or_else(|_| get(&fixture.resolver, "hf:org/tiny@v1/model.safetensors"))
+        } else {
+            found
+        };
+        assert_eq!(fs::read_to_string(found.unwrap().path).unwrap(), "weights", "{left}");
+        assert!(!partial.exists());
         fs::remove_dir_all(&fixture.resolver.cache).unwrap();
     }
     assert!(server.requests().iter().any(|line| line.contains("bytes=3-")), "{:?}", server.requests());
+}
+
+#[test]
+fn a_download_that_breaks_off_counts_for_nothing() {
+    let cut = Served { length: Some("Content-Length: 100".into()), ..Served::small("weights") };
+    let server = Server::start(&[("/org/cut/resolve/main/model.onnx", cut)]);
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(server.endpoint.clone());
+    assert_eq!(get(&fixture.resolver, "hf:org/cut/model.onnx").unwrap_err().code(), "source::hub");
+    fixture.resolver.offline = true;
+    assert_eq!(get(&fixture.resolver, "hf:org/cut/model.onnx").unwrap_err().code(), "source::not_cached");
+}
+
+/// Everything below a folder, links not followed.
+fn everything(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(everything(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
+        }
+        all.push(name);
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn what_a_server_says_becomes_no_path() {
+    let mut fixture = fixture();
+    let folder = fixture.resolver.base.parent().unwrap().to_owned();
+    let victim = folder.join("victim");
+    fs::write(&victim, "mine").unwrap();
+    let up = "../".repeat(20);
+    let absolute = victim.display().to_string();
+    let names = [absolute.clone(), format!("{up}{}", &absolute[1..]), "a/b".into(), "..".into(), "x".repeat(5000)];
+    for name in names {
+        let tag = Served { etag: name.clone(), ..Served::small("content") };
+        let commit = Served { headers: format!("X-Repo-Commit: {name}\r\n"), ..Served::small("content") };
+        let linked = Served { headers: format!("X-Linked-Etag: \"{name}\"\r\n"), ..Served::redirect("/there".into()) };
+        let files = [("tag", tag), ("commit", commit), ("linked", linked)];
+        let files: Vec<(String, Served)> =
+            files.into_iter().map(|(file, served)| (format!("/org/evil/resolve/main/{file}"), served)).collect();
+        let there = ("/there".to_owned(), Served::small("content"));
+        let files: Vec<(&str, Served)> = files.iter().chain([&there]).map(|(p, s)| (p.as_str(), s.clone())).collect();
+        let server = Server::start(&files);
+        fixture.resolver.hub.endpoint = Some(server.endpoint.clone());
+        for file in ["tag", "commit", "linked"] {
+            let found = get(&fixture.resolver, &format!("hf:org/evil/{file}")).unwrap();
+            assert_eq!(fs::read_to_string(found.path).unwrap(), "content");
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine", "{name}");
+        let below = everything(&fixture.resolver.cache.join("hf/org/evil/main"));
+        assert_eq!(below.len(), 15, "{below:?}");
+        fs::remove_dir_all(&fixture.resolver.cache).unwrap();
+        assert_eq!(everything(&folder), ["pipeline", "victim"]);
+    }
+}
+
+#[test]
+fn the_token_stays_with_its_server() {
+    let elsewhere = Server::start(&[("/file", Served::small("content")), ("/back", Served::small("content"))]);
+    let hub = Server::start(&[
+        ("/org/a/resolve/main/here", Served::redirect("/moved".into())),
+        ("/moved", Served { token: Some("secret"), ..Served::small("content") }),
+        ("/org/a/resolve/main/away", Served::redirect(format!("{}/file", elsewhere.endpoint))),
+    ]);
+    let away_and_back = Server::start(&[("/file", Served::redirect(format!("{}/moved", hub.endpoint)))]);
+    let tricky =
+        Server::start(&[("/org/a/resolve/main/back", Served::redirect(format!("{}/file", away_and_back.endpoint)))]);
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(hub.endpoint.clone());
+    fixture.resolver.hub.token = Some("secret".to_owned());
+    assert!(get(&fixture.resolver, "hf:org/a/here").is_ok());
+    assert!(get(&fixture.resolver, "hf:org/a/away").is_ok());
+    assert!(hub.requests().iter().all(|line| line.ends_with("Bearer secret")), "{:?}", hub.requests());
+    assert!(!elsewhere.requests().is_empty());
+    assert!(elsewhere.requests().iter().all(|line| !line.contains("secret")), "{:?}", elsewhere.requests());
+
+    fixture.resolver.hub.endpoint = Some(tricky.endpoint.clone());
+    assert!(get(&fixture.resolver, "hf:org/a/back").is_err(), "the other hub wants a token that is not its own");
+    assert!(!format!("{:?} {:?}", away_and_back.requests(), hub.requests().last()).contains("secret"));
+}
+
+#[test]
+fn hostile_answers_are_refused_in_words() {
+    let big = |headers: &str, length: &str| Served {
+        headers: headers.into(),
+        length: Some(length.into()),
+        ..Served::small("content")
+    };
+    let hub = Server::start(&[
+        ("/org/a/resolve/main/loop", Served::redirect("/org/a/resolve/main/loop".into())),
+        ("/org/a/resolve/main/file", Served::redirect("file:///etc/passwd".into())),
+        ("/org/a/resolve/main/user", Served::redirect("http://me:pw@127.0.0.1/x".into())),
+        ("/org/a/resolve/main/huge", big("", "Content-Length: 99999999999999999")),
+        ("/org/a/resolve/main/two", big("X-Linked-Size: 3\r\n", "Content-Length: 7")),
+        ("/org/a/resolve/main/less", big("X-Linked-Size: 3\r\n", "X-No-Length: 1")),
+    ]);
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(hub.endpoint.clone());
+    for (file, says) in [
+        ("loop", "redirects"),
+        ("file", "neither http nor https"),
+        ("user", "user's name"),
+        ("huge", "are the most"),
+        ("two", "announces 3 bytes and sends 7"),
+        ("less", "more than the 3 bytes"),
+    ] {
+        let error = get(&fixture.resolver, &format!("hf:org/a/{file}")).unwrap_err();
+        assert_eq!(error.code(), "source::hub", "{error}");
+        assert!(error.to_string().contains(says), "{file}: {error}");
+    }
+}
+
+#[test]
+fn a_silent_server_is_left_when_the_user_stops() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut fixture = fixture();
+    fixture.resolver.hub.endpoint = Some(format!("http://{}", silent.local_addr().unwrap()));
+    fixture.resolver.stop = Stop(Some(&STOP));
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| get(&fixture.resolver, "hf:org/a/file"));
+        let _connection = silent.accept().unwrap();
+        STOP.store(true, Ordering::Relaxed);
+        let ended = asking.join().unwrap();
+        assert!(matches!(ended, Err(SourceError::Interrupted { .. })), "{ended:?}");
+    });
 }
 
 #[test]

@@ -14,23 +14,33 @@ pub(super) struct Server {
 }
 
 /// A served file.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Served {
     pub(super) content: Vec<u8>,
     /// The ETag; of a large file, its sha256.
     pub(super) etag: String,
     /// The token it takes to read it.
     pub(super) token: Option<&'static str>,
+    /// Where the server sends who asks for it.
+    pub(super) redirect: Option<String>,
+    /// More headers, a line each.
+    pub(super) headers: String,
+    /// The length that it announces, where that is not the content's.
+    pub(super) length: Option<String>,
 }
 
 impl Served {
     pub(super) fn small(content: &str) -> Self {
-        Self { content: content.into(), etag: format!("git{}", content.len()), token: None }
+        Self { content: content.into(), etag: format!("git{}", content.len()), ..Self::default() }
     }
 
     pub(super) fn large(content: &str) -> Self {
         let (sum, _) = hash::copy(&mut content.as_bytes(), &mut std::io::sink()).unwrap();
-        Self { content: content.into(), etag: sum, token: None }
+        Self { content: content.into(), etag: sum, ..Self::default() }
+    }
+
+    pub(super) fn redirect(to: String) -> Self {
+        Self { redirect: Some(to), ..Self::default() }
     }
 }
 
@@ -51,7 +61,7 @@ impl Server {
         Self { endpoint, requests }
     }
 
-    /// The request lines so far, with the range where one was asked for.
+    /// The request lines so far, each with the range and the token where there is one.
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -67,7 +77,8 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, Served>, log: &Mutex<Ve
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let range = headers.get("range").cloned().unwrap_or_default();
-    log.lock().unwrap().push(format!("{request} {range}").trim().to_owned());
+    let token = headers.get("authorization").cloned().unwrap_or_default();
+    log.lock().unwrap().push(format!("{request} {range} {token}").trim().to_owned());
 
     let path = request.split(' ').nth(1).unwrap_or("");
     let Some(file) = files.get(path) else {
@@ -77,6 +88,10 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, Served>, log: &Mutex<Ve
     if bearer.is_some() && headers.get("authorization") != bearer.as_ref() {
         return write!(stream, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
+    if let Some(location) = &file.redirect {
+        let headers = format!("Location: {location}\r\n{}", file.headers);
+        return write!(stream, "HTTP/1.1 302 Found\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    }
     let total = file.content.len();
     let (first, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
     let first: usize = first.parse().unwrap_or(0);
@@ -84,12 +99,15 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, Served>, log: &Mutex<Ve
     if first > last {
         return write!(stream, "HTTP/1.1 416 Range\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
+    let length = file.length.clone().unwrap_or_else(|| format!("Content-Length: {}", last + 1 - first));
+    let (status, part) = match range.is_empty() {
+        true => ("200 OK", String::new()),
+        false => ("206 Partial Content", format!("Content-Range: bytes {first}-{last}/{total}\r\n")),
+    };
     write!(
         stream,
-        "HTTP/1.1 206 Partial Content\r\nETag: \"{}\"\r\nX-Repo-Commit: c0ffee\r\nContent-Length: {}\r\n\
-         Content-Range: bytes {first}-{last}/{total}\r\nConnection: close\r\n\r\n",
-        file.etag,
-        last + 1 - first,
+        "HTTP/1.1 {status}\r\nETag: \"{}\"\r\nX-Repo-Commit: c0ffee\r\n{}{part}{length}\r\nConnection: close\r\n\r\n",
+        file.etag, file.headers,
     )?;
     stream.write_all(&file.content[first..=last])
 }
