@@ -3,7 +3,7 @@
 use crate::OnnxError;
 use crate::attr::{tensor_head, write_attr};
 use crate::fact::write_fact;
-use crate::load::fresh;
+use crate::fresh::FreshNames;
 use crate::order::sorted;
 use crate::proto::{GraphProto, NodeProto, ValueInfoProto};
 use lorac_ir::{Body as Inner, DType, Def, Graph, Node, NodeId, OpName, ValueId, verify};
@@ -30,7 +30,7 @@ pub(crate) fn body(graph: &Graph, used: UsedNames) -> Result<Body, OnnxError> {
     if !violations.is_empty() {
         return Err(OnnxError::BadGraph(violations));
     }
-    let mut writer = Writer { visible: used.values, nodes: used.nodes };
+    let mut writer = Writer { visible: used.values, nodes: used.nodes, made: FreshNames::default() };
     writer.graph(&Scope { graph, renamed: HashMap::new(), own_inputs: graph.inputs().len() })
 }
 
@@ -66,6 +66,8 @@ struct Writer {
     /// Names of values that the graph at hand cannot define.
     visible: HashSet<String>,
     nodes: HashSet<String>,
+    /// Names of nodes that were made.
+    made: FreshNames,
 }
 
 impl Writer {
@@ -78,12 +80,13 @@ impl Writer {
         }
         let own = graph.inputs().iter().take(scope.own_inputs);
         proto.input = own.map(|v| write_fact(&scope.name(*v), &graph.fact(*v))).collect();
-        let mut outputs: Vec<String> = Vec::new();
+        let (mut outputs, mut listed, mut made) = (Vec::new(), HashSet::new(), FreshNames::default());
         for &id in graph.outputs() {
             let mut name = scope.name(id).into_owned();
             let computed = matches!(graph.value(id).map(|v| v.def), Some(Def::Output(..)));
-            if !computed || outputs.contains(&name) {
-                let own = fresh(&format!("{name}_output"), &|n| graph.find(n).is_some() || self.visible.contains(n));
+            if !computed || listed.contains(&name) {
+                let is_used = |n: &str| graph.find(n).is_some() || self.visible.contains(n);
+                let own = made.fresh(&format!("{name}_output"), is_used);
                 let op = Some("Identity".to_string());
                 proto.node.push(NodeProto {
                     op_type: op,
@@ -95,6 +98,7 @@ impl Writer {
                 name = own;
             }
             proto.output.push(write_fact(&name, &graph.fact(id)));
+            listed.insert(name.clone());
             outputs.push(name);
         }
         Ok(Body { proto, outputs })
@@ -103,7 +107,7 @@ impl Writer {
     fn node(&mut self, scope: &Scope, node: &Node) -> Result<NodeProto, OnnxError> {
         let graph = scope.graph;
         let display_name = display_name(graph, node);
-        let name = node_name(node, &mut self.nodes);
+        let name = node_name(node, &mut self.nodes, &mut self.made);
         let attribute = node.attrs.iter();
         let attribute =
             attribute.map(|(name, attr)| write_attr(&display_name, name, attr, |inner| self.inner(scope, inner)));
@@ -134,11 +138,11 @@ impl Writer {
         for (inside, outside) in graph.inputs().iter().skip(own_inputs).zip(&body.captures) {
             scope.renamed.insert(*inside, outer.name(*outside).into_owned());
         }
-        let mut new = HashSet::new();
+        let (mut new, mut made) = (HashSet::new(), FreshNames::default());
         for (id, value) in graph.values() {
             if !scope.renamed.contains_key(&id) && self.visible.contains(&*value.name) {
                 let is_used = |n: &str| self.visible.contains(n) || graph.find(n).is_some() || new.contains(n);
-                let name = fresh(&format!("{}.{}", graph.name, value.name), &is_used);
+                let name = made.fresh(&format!("{}.{}", graph.name, value.name), is_used);
                 new.insert(name.clone());
                 scope.renamed.insert(id, name);
             }
@@ -172,13 +176,13 @@ fn display_name(graph: &Graph, node: &Node) -> String {
 }
 
 /// The node's name in the file. ONNX Runtime refuses two nodes of one name, and many nodes may stand for one source.
-fn node_name(node: &Node, used: &mut HashSet<String>) -> Option<String> {
+fn node_name(node: &Node, used: &mut HashSet<String>, made: &mut FreshNames) -> Option<String> {
     let base = match (&*node.origin.pass, &*node.origin.source) {
         (_, "") => return None,
         ("", source) => source.to_string(),
         (pass, source) => format!("{source}/{pass}.{}", node.op.name),
     };
-    let name = fresh(&base, &|n| used.contains(n));
+    let name = made.fresh(&base, |n| used.contains(n));
     used.insert(name.clone());
     Some(name)
 }

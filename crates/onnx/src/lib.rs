@@ -35,6 +35,7 @@ mod error;
 mod external;
 mod fact;
 pub mod field_number;
+mod fresh;
 mod layout;
 mod load;
 mod map;

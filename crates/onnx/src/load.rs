@@ -4,6 +4,7 @@ use crate::attr::{captures, read_attr};
 use crate::error::unreadable;
 use crate::external::Externals;
 use crate::fact::read_fact;
+use crate::fresh::FreshNames;
 use crate::map::{Mapped, map};
 use crate::order::sorted;
 use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
@@ -87,6 +88,7 @@ struct Reader<'a> {
     facts: HashMap<&'a str, Fact>,
     /// Every name of the file, so that made-up ones differ.
     names: HashSet<&'a str>,
+    made: FreshNames,
     graph: Graph,
     locations: HashMap<ValueId, Location>,
     constants: HashSet<ValueId>,
@@ -110,6 +112,7 @@ impl<'a> Reader<'a> {
             externals,
             facts: HashMap::new(),
             names: HashSet::new(),
+            made: FreshNames::default(),
             graph: {
                 let mut g = Graph::default();
                 g.name = proto.name().to_string();
@@ -372,7 +375,7 @@ impl<'a> Reader<'a> {
         let names = node.output[..last].iter().enumerate().map(|(slot, name)| match name.as_str() {
             "" => {
                 let base = format!("{}:{slot}", label(node, index));
-                fresh(&base, &|n| self.names.contains(n) || self.graph.find(n).is_some())
+                self.made.fresh(&base, |n| self.names.contains(n) || self.graph.find(n).is_some())
             }
             name => name.to_string(),
         });
@@ -448,10 +451,4 @@ fn operator(domain: &str, name: &str, overload: &str) -> OpName {
 
 fn label(node: &NodeProto, index: usize) -> String {
     if node.name().is_empty() { format!("{} #{index}", node.op_type()) } else { node.name().to_string() }
-}
-
-/// `base`, or `base` with the first number that makes it free.
-pub(crate) fn fresh(base: &str, is_used: &dyn Fn(&str) -> bool) -> String {
-    let numbered = (1..u64::MAX).map(|n| format!("{base}_{n}"));
-    std::iter::once(base.to_string()).chain(numbered).find(|n| !is_used(n)).unwrap_or_default()
 }

@@ -14,20 +14,32 @@ pub struct Difference {
     pub nan: bool,
 }
 
-/// The difference between the outputs that both programs have, over all batches. A NaN that both have does not count,
+/// The difference between the float outputs that both programs have, over all batches. A NaN that both have does not count,
 /// unless there is a `base` that does not have it: then both are equally broken.
 pub fn difference(
     left: &mut dyn Program,
     right: &mut dyn Program,
-    mut base: Option<&mut dyn Program>,
+    base: Option<&mut dyn Program>,
     batches: &[Vec<(String, Tensor)>],
 ) -> Result<Difference, Error> {
+    difference_of(left, right, base, batches, |dtype| dtype.is_float())
+}
+
+/// The difference between the outputs of these types that both programs have; those of an unknown type count.
+pub(super) fn difference_of(
+    left: &mut dyn Program,
+    right: &mut dyn Program,
+    mut base: Option<&mut dyn Program>,
+    batches: &[Vec<(String, Tensor)>],
+    compared: fn(DType) -> bool,
+) -> Result<Difference, Error> {
+    let floats = |program: &dyn Program| outputs(program, compared);
     let (ours, theirs) = (floats(left), floats(right));
     let common: Vec<&str> = ours.intersection(&theirs).map(String::as_str).collect();
     if common.is_empty() {
         return Err(Error::Gate("the two models have no output in common".into()));
     }
-    let known = base.as_deref().map(floats);
+    let known = base.as_deref().map(&floats);
     let mut found = Difference { largest: 0.0, nan: false };
     for batch in batches {
         let (ours, theirs) = (accepted(left, batch), accepted(right, batch));
@@ -54,9 +66,9 @@ pub fn difference(
 }
 
 /// The outputs that can be compared.
-fn floats(program: &dyn Program) -> BTreeSet<String> {
-    let floats = program.outputs().iter().filter(|o| o.fact.dtype.is_float() || o.fact.dtype == DType::Opaque);
-    floats.map(|o| o.name.clone()).collect()
+fn outputs(program: &dyn Program, compared: fn(DType) -> bool) -> BTreeSet<String> {
+    let all = program.outputs().iter().filter(|o| compared(o.fact.dtype) || o.fact.dtype == DType::Opaque);
+    all.map(|o| o.name.clone()).collect()
 }
 
 /// The tensors that a program takes: a training copy has no caches.
@@ -117,6 +129,17 @@ mod tests {
         fn set_state(&mut self, input: &str, _: &Tensor) -> Result<(), RuntimeError> {
             Err(RuntimeError::NoSuchState { name: input.into(), have: Vec::new() })
         }
+    }
+
+    #[test]
+    fn integers_count_where_they_are_asked_for() {
+        let of = |n: i64| {
+            let port = Port { name: "n".into(), fact: Fact::new(DType::I64, [1usize]) };
+            Fixed(vec![port], Tensor::vector(&[n]))
+        };
+        let found = difference_of(&mut of(3), &mut of(5), None, &[Vec::new()], |d| d != DType::Str);
+        assert_eq!(found.expect("compares").largest, 2.0);
+        assert!(difference(&mut of(3), &mut of(5), None, &[Vec::new()]).is_err(), "no float output");
     }
 
     #[test]
