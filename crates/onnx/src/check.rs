@@ -70,17 +70,29 @@ pub(crate) fn copied<'a>(model: &'a Model, targets: &[ValueId], out: &Path) -> V
 
 /// Refuses a target whose bytes are those of another weight as well, unless that one gets the same.
 fn refuse_shared(model: &Model, targets: &[ValueId], alike: Alike) -> Result<(), OnnxError> {
-    for &target in targets {
-        let Some((file, range)) = place(&model.locations[&target]) else { continue };
-        for (&other, location) in model.locations.iter().filter(|(id, _)| **id != target) {
-            let Some((other_file, other_range)) = place(location) else { continue };
-            let apart = other_file != file || range.end <= other_range.start || other_range.end <= range.start;
-            if apart || (range == other_range && alike(target, other)?) {
+    let targets: HashSet<ValueId> = targets.iter().copied().collect();
+    let mut places: Vec<_> = model.locations.iter().filter_map(|(id, l)| place(l).map(|p| (p, *id))).collect();
+    places.sort_by_key(|((file, range), id)| (*file, range.start, *id));
+    // Those before that may reach into the next: targets, and other weights.
+    let (mut open_targets, mut open_others) = (Vec::new(), Vec::new());
+    for &((file, range), id) in &places {
+        let reaches =
+            |((of, before), _): &((Option<&Path>, &Range<u64>), ValueId)| *of == file && before.end > range.start;
+        open_targets.retain(reaches);
+        let is_target = targets.contains(&id);
+        if is_target {
+            open_others.retain(reaches);
+        }
+        let others = open_others.iter().filter(|_| is_target);
+        for &((_, before), other) in open_targets.iter().chain(others) {
+            if before == range && alike(other, id)? {
                 continue;
             }
+            let (target, other) = if targets.contains(&other) { (other, id) } else { (id, other) };
             let (weight, other) = (model.graph.name_of(target), model.graph.name_of(other));
             return Err(OnnxError::SharedBytes { weight, other });
         }
+        if is_target { &mut open_targets } else { &mut open_others }.push(((file, range), id));
     }
     Ok(())
 }

@@ -6,10 +6,9 @@ use crate::splice::{NewTensor, Tail, written_anew};
 use crate::tensor::code;
 use crate::wire::{Field, fields};
 use crate::{Location, Model, Part};
-use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a deployed model differs from its base.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +106,7 @@ fn places<'t>(base: &Model, targets: &[&'t str]) -> Places<'t> {
             Some((_, Location::Inline { range })) if !range.is_empty() => {
                 places.inline.insert(range.start as usize, (range.end as usize, *name));
             }
-            Some((_, Location::Encoded { .. })) => _ = places.encoded.insert(*name, ()),
+            Some((_, Location::Encoded { .. })) => _ = places.encoded.insert(*name),
             _ => {}
         }
     }
@@ -117,7 +116,7 @@ fn places<'t>(base: &Model, targets: &[&'t str]) -> Places<'t> {
 #[derive(Default)]
 struct Places<'t> {
     inline: BTreeMap<usize, (usize, &'t str)>,
-    encoded: HashMap<&'t str, ()>,
+    encoded: HashSet<&'t str>,
 }
 
 /// Two files whose fields are held against each other.
@@ -219,7 +218,7 @@ impl Sides<'_> {
         };
         let after = self.deployed.location(&name).and_then(|(id, _)| self.deployed.graph.weight(id));
         let (Some((id, _)), Some(after), true) =
-            (self.base.location(&name), after, self.places.encoded.contains_key(&*name))
+            (self.base.location(&name), after, self.places.encoded.contains(&*name))
         else {
             return false;
         };
@@ -261,45 +260,56 @@ fn take(counts: &mut HashMap<Identity, usize>, id: &Identity) {
 /// Holds the external files of the base against those of the deployed, but for the bytes of targets that no other weight
 /// has.
 fn external(base: &Model, deployed: &Model, targets: &[&str], found: &mut Comparison) {
-    let mut holes: BTreeMap<&Path, Vec<Range<usize>>> = BTreeMap::new();
-    for (id, location) in &base.locations {
-        let Location::External { path, range } = location else { continue };
-        if targets.contains(&base.graph.name_of(*id).as_str()) {
-            holes.entry(path).or_default().push(range.start as usize..range.end as usize);
+    let targets: HashSet<&str> = targets.iter().copied().collect();
+    let mut located: Vec<_> = base.locations.iter().map(|(id, place)| (*id, base.graph.name_of(*id), place)).collect();
+    located.sort_by_key(|(id, ..)| *id);
+    let external = |(_, name, location): &(_, String, &Location)| match location {
+        Location::External { path, range } => {
+            Some((name.clone(), path.clone(), range.start as usize..range.end as usize))
         }
-    }
-    let differs = |found: &mut Comparison, what: String, bytes: u64| {
+        _ => None,
+    };
+    let (of_targets, others): (Vec<_>, Vec<_>) =
+        located.iter().filter_map(external).partition(|(name, ..)| targets.contains(name.as_str()));
+    let mut holes: BTreeMap<PathBuf, Vec<Range<usize>>> = BTreeMap::new();
+    of_targets.into_iter().for_each(|(_, path, range)| holes.entry(path).or_default().push(range));
+    holes.values_mut().for_each(join);
+    let mut differs = |what: String, bytes: u64| {
         if bytes > 0 {
             found.changed_bytes_outside_targets += bytes;
             found.changed.push(what);
         }
     };
+    let holes = |path: &Path| holes.get(path).map_or(&[][..], Vec::as_slice);
     for (path, before) in &base.external {
-        let holes = holes.entry(path).or_default();
-        holes.sort_by_key(|r| r.start);
         let file = format!("external file `{}`", path.display());
         match deployed.external.get(path) {
-            None => differs(found, format!("{file} is not used"), (before.bytes.len() as u64).max(1)),
-            Some(after) => {
-                let bytes = outside(&before.bytes, &after.bytes, holes);
-                differs(found, format!("{file} differs"), bytes);
-            }
+            None => differs(format!("{file} is not used"), (before.bytes.len() as u64).max(1)),
+            Some(after) => differs(format!("{file} differs"), outside(&before.bytes, &after.bytes, holes(path))),
         }
     }
-    for (id, location) in &base.locations {
-        let Location::External { path, range } = location else { continue };
-        let (name, range) = (base.graph.name_of(*id), range.start as usize..range.end as usize);
-        let shared =
-            holes.get(path.as_path()).is_some_and(|h| h.iter().any(|h| h.start < range.end && range.start < h.end));
-        if let (true, false, Some(after)) = (shared, targets.contains(&name.as_str()), deployed.external.get(path)) {
-            let part = |file: &Bytes| file.get(range.clone()).map(<[u8]>::to_vec).unwrap_or_default();
-            let bytes = differing(&part(&base.external[path].bytes), &part(&after.bytes));
-            differs(found, format!("weight `{name}` differs, since it shares bytes with a target"), bytes);
+    for (name, path, range) in others {
+        let holes = holes(&path);
+        let next = holes.partition_point(|hole| hole.end <= range.start);
+        let shared = holes.get(next).is_some_and(|hole| hole.start < range.end);
+        let [before, after] = [base, deployed].map(|m| m.external.get(&path).and_then(|f| f.bytes.get(range.clone())));
+        if let (true, Some(before), Some(after)) = (shared, before, after) {
+            differs(format!("weight `{name}` differs, since it shares bytes with a target"), differing(before, after));
         }
     }
 }
 
-/// Number of bytes that differ outside the sorted `holes`. Bytes that one of the two lacks differ.
+/// Sorts ranges, and joins those that touch.
+fn join(ranges: &mut Vec<Range<usize>>) {
+    ranges.sort_by_key(|r| r.start);
+    ranges.dedup_by(|next, last| {
+        let touch = next.start <= last.end;
+        last.end = if touch { last.end.max(next.end) } else { last.end };
+        touch
+    });
+}
+
+/// Number of bytes that differ outside the sorted `holes`, which are apart. Bytes that one of the two lacks differ.
 fn outside(a: &[u8], b: &[u8], holes: &[Range<usize>]) -> u64 {
     let common = a.len().min(b.len());
     let (mut sum, mut at) = ((a.len().max(b.len()) - common) as u64, 0);
