@@ -81,7 +81,11 @@ pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
     for m in &s.matrices {
         let [rows, cols] = m.shape;
         let shape = format!("{rows} x {cols}");
-        out += &format!("  {:width$}  {shape:>13}  {}\n", m.name, m.roles.join(", "));
+        let roles = if m.slices.is_empty() { m.roles.join(", ") } else { m.slices.join("; ") };
+        out += &format!("  {:width$}  {shape:>13}  {roles}\n", m.name);
+    }
+    for left in &s.left_out {
+        out += &format!("left out by all-linear: {}, which is {}\n", left.name, left.why);
     }
     for (op, why) in &s.without_gradient {
         out += &format!("no gradient through {op}: {why}\n");

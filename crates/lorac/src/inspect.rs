@@ -2,7 +2,7 @@
 
 use lorac_ir::{Function, Graph, ValueId};
 use lorac_ops::{Grad, find};
-use lorac_passes::{Role, matrices, readable, roles};
+use lorac_passes::{LeftOut, Role, inlined, left_out, matrices, readable, roles, slices};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +29,8 @@ pub struct Summary {
     pub without_gradient: BTreeMap<String, String>,
     /// Matrices that can be adapted.
     pub matrices: Vec<MatrixLine>,
+    /// Weights that multiply activations and that `all-linear` leaves out, with the reason.
+    pub left_out: Vec<LeftOut>,
     /// Why functions and shapes could not be looked into.
     pub problem: Option<String>,
 }
@@ -42,6 +44,8 @@ pub struct MatrixLine {
     pub shape: [usize; 2],
     /// What it does, read off the structure.
     pub roles: Vec<String>,
+    /// The columns of each role, where they are not all: `key 32..40`.
+    pub slices: Vec<String>,
     /// Products that read it.
     pub products: usize,
 }
@@ -49,11 +53,11 @@ pub struct MatrixLine {
 /// Counts and classifies a model. Operators are those that its functions are made of; matrices and facts are read off
 /// the graph with functions inlined. What that graph cannot be made for is the summary's problem.
 pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
-    let (graph, problem) = match readable(model, functions) {
+    let (graph, problem) = match inlined(model, functions) {
         Ok(graph) => (graph, None),
         Err(e) => (model.clone(), Some(e.to_string())),
     };
-    let graph = &graph;
+    let (graph, decomposed) = (&graph, readable(model, functions));
     let named = |ids: &[ValueId]| ids.iter().map(|v| (graph.name_of(*v), graph.fact(*v).to_string())).collect();
     let mut operators = BTreeMap::new();
     let mut without_gradient = BTreeMap::new();
@@ -66,10 +70,13 @@ pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
         };
         without_gradient.insert(node.op.to_string(), why.to_string());
     }
-    let known: BTreeMap<ValueId, BTreeSet<Role>> = roles(graph);
+    let decomposed = decomposed.as_ref().unwrap_or(graph);
+    let known: BTreeMap<ValueId, BTreeSet<Role>> = roles(decomposed);
+    let parts = slices(decomposed);
     let line = |m: lorac_passes::Matrix| MatrixLine {
         roles: known.get(&m.weight).into_iter().flatten().map(Role::to_string).collect(),
         shape: [m.rows, m.cols],
+        slices: parts.get(&m.weight).into_iter().flatten().map(ToString::to_string).collect(),
         products: m.products.len(),
         name: m.name,
     };
@@ -84,7 +91,8 @@ pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
         weight_bytes: model.weights().map(|w| w.2.bytes().len()).sum(),
         operators,
         without_gradient,
-        matrices: matrices(graph).into_iter().map(line).collect(),
+        matrices: matrices(decomposed).into_iter().map(line).collect(),
+        left_out: left_out(decomposed, &["all-linear"]),
         problem,
     }
 }

@@ -28,7 +28,7 @@ pub struct Op {
 }
 
 /// Properties of operators that a search through a graph asks for, in place of lists of names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Traits {
     /// Passes a projection on without mixing positions: what follows a product of activations and a matrix is followed
     /// through it, in both directions.
@@ -39,11 +39,51 @@ pub struct Traits {
     pub reshapes: bool,
     /// Normalizes: operands of a projection are followed back through it, results are not followed on.
     pub normalizes: bool,
+    /// Puts elements elsewhere, repeats or leaves out some, and changes none: so many of its first operands hold what is
+    /// moved, the others tell where. 0 for every other operator.
+    pub moves: usize,
+    /// A product: how it multiplies by one of its operands, given the slot and the rank of that operand. `None` where the
+    /// operand is not the weight of a projection of another one.
+    pub projects: Option<fn(&Node, usize, usize) -> Option<Projection>>,
+    /// The operands that an attention takes for queries, keys and values.
+    pub attention: Option<[usize; 3]>,
+    /// Operands that are biases, where they are weights.
+    pub bias: &'static [usize],
+    /// Operands that are constants of an architecture and no parameters, where they are weights: the cosines and sines of
+    /// a rotation, the scales of a resize.
+    pub constants: &'static [usize],
+}
+
+/// How a product multiplies rows by a weight: the axes of the weight that are summed over are the first ones, or, where it
+/// is stored transposed, the last ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Projection {
+    /// Whether the weight is stored `[out, in]`.
+    pub transposed: bool,
+    /// How many axes of the weight are summed over.
+    pub summed: usize,
+}
+
+impl Projection {
+    /// By `[in, out]`.
+    pub const PLAIN: Projection = Projection { transposed: false, summed: 1 };
+    /// By `[out, in]`.
+    pub const TRANSPOSED: Projection = Projection { transposed: true, summed: 1 };
 }
 
 impl Traits {
     /// None of the properties.
-    pub const NONE: Traits = Traits { carries: false, activation: false, reshapes: false, normalizes: false };
+    pub const NONE: Traits = Traits {
+        carries: false,
+        activation: false,
+        reshapes: false,
+        normalizes: false,
+        moves: 0,
+        projects: None,
+        attention: None,
+        bias: &[],
+        constants: &[],
+    };
     /// Of an operator that carries, and is nothing more.
     pub const CARRIES: Traits = Traits { carries: true, ..Traits::NONE };
     /// Of an activation, which carries too.
@@ -52,6 +92,31 @@ impl Traits {
     pub const RESHAPES: Traits = Traits { reshapes: true, ..Traits::CARRIES };
     /// Of a normalization.
     pub const NORMALIZES: Traits = Traits { normalizes: true, ..Traits::NONE };
+    /// Of an operator that moves elements of its first operand, and carries.
+    pub const MOVES: Traits = Traits { moves: 1, ..Traits::CARRIES };
+    /// Of an attention that takes queries, keys and values in this order.
+    pub const ATTENTION: Traits = Traits { attention: Some([0, 1, 2]), ..Traits::NONE };
+
+    /// With biases among the operands.
+    pub const fn bias(self, slots: &'static [usize]) -> Traits {
+        Traits { bias: slots, ..self }
+    }
+
+    /// With constants of an architecture among the operands.
+    pub const fn constants(self, slots: &'static [usize]) -> Traits {
+        Traits { constants: slots, ..self }
+    }
+
+    /// Of a product of rows and the operand at slot 1, `[in, out]`.
+    pub const PROJECTS: Traits = Traits::NONE.projects(|_, slot, rank| match (slot, rank) {
+        (1, 2) => Some(Projection::PLAIN),
+        _ => None,
+    });
+
+    /// With a product.
+    pub const fn projects(self, how: fn(&Node, usize, usize) -> Option<Projection>) -> Traits {
+        Traits { projects: Some(how), ..self }
+    }
 }
 
 /// The vector-Jacobian product of an operator: a gradient for each operand, `None` where none flows.

@@ -1,7 +1,8 @@
 //! Which columns of a fused matrix are its query, key and value: every column's number is sent from the product to the
 //! attention, through all that splits, moves and scales it, and read there.
 
-use crate::role::{Role, carries, operands};
+use crate::role::{Operand, Role};
+use crate::trail::{carries, traits};
 use lorac_ir::{DType, Graph, Node, NodeId, ValueId};
 use lorac_ops::{Args, Array, ShapeData, array, find, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,18 +16,22 @@ pub struct FusedSlice {
     pub columns: Vec<usize>,
 }
 
-/// The slices of every matrix that is more than one of query, key and value and whose columns can be told apart, by
-/// weight.
-pub(crate) fn fused_slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
-    let mut graph = graph.clone();
-    let Ok(shape_data) = infer(&mut graph) else { return BTreeMap::new() };
+impl std::fmt::Display for FusedSlice {
+    /// The role and its columns: `key 32..40, 64..72`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let runs = self.columns.chunk_by(|a, b| a + 1 == *b);
+        let runs: Vec<String> = runs.map(|run| format!("{}..{}", run[0], run[0] + run.len())).collect();
+        write!(f, "{} {}", self.role, runs.join(", "))
+    }
+}
+
+/// The slices of every matrix whose columns go to different places and can be told apart, by weight.
+pub(crate) fn fused_slices(tracer: &Tracer, operands: &[Operand]) -> BTreeMap<ValueId, Vec<FusedSlice>> {
     // Of every weight and role, the columns that each product sends there; none where one cannot be followed.
     let mut found: BTreeMap<(ValueId, Role), Option<BTreeSet<usize>>> = BTreeMap::new();
-    for (operand, role, product, weight) in operands(&graph) {
-        let mut trace =
-            Trace { graph: &graph, shape_data: &shape_data, product, known: HashMap::new(), depth: 0, held: 0 };
-        let columns = trace.columns(operand);
-        let before = found.entry((weight, role)).or_insert_with(|| columns.clone());
+    for operand in operands {
+        let columns = tracer.columns(operand.value, operand.product);
+        let before = found.entry((operand.weight, operand.role)).or_insert_with(|| columns.clone());
         if *before != columns {
             *before = None;
         }
@@ -39,9 +44,37 @@ pub(crate) fn fused_slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> 
     all.retain(|_, slices| {
         let columns: Vec<usize> = slices.iter().flat_map(|p| p.columns.iter().copied()).collect();
         let apart = columns.iter().collect::<BTreeSet<_>>().len() == columns.len();
-        slices.len() > 1 && apart && slices.iter().all(|p| !p.columns.is_empty())
+        apart && slices.iter().all(|p| !p.columns.is_empty())
     });
     all
+}
+
+/// Whether an operand holds as much as the product that it comes from: then it is all of the matrix, without following it.
+pub(crate) fn is_whole(graph: &Graph, operand: &Operand) -> bool {
+    let made = graph.node(operand.product).and_then(|n| n.outputs.first());
+    let volume = |v: ValueId| graph.fact(v).volume();
+    made.is_some_and(|y| volume(*y).same(volume(operand.value)))
+}
+
+/// A graph with what is known of its shapes.
+pub(crate) struct Tracer {
+    graph: Graph,
+    shape_data: Option<ShapeData>,
+}
+
+impl Tracer {
+    pub(crate) fn new(graph: &Graph) -> Tracer {
+        let mut graph = graph.clone();
+        let shape_data = infer(&mut graph).ok();
+        Tracer { graph, shape_data }
+    }
+
+    /// The columns of a product's matrix that come to an operand; `None` where they cannot be followed.
+    pub(crate) fn columns(&self, operand: ValueId, product: NodeId) -> Option<BTreeSet<usize>> {
+        let (graph, shape_data) = (&self.graph, self.shape_data.as_ref()?);
+        let mut trace = Trace { graph, shape_data, product, known: HashMap::new(), depth: 0, held: 0 };
+        trace.columns(operand)
+    }
 }
 
 /// What stands for a length that only the run knows. Where things go does not depend on it.
@@ -86,8 +119,7 @@ impl Trace<'_> {
         }
         let results: Vec<Option<Array>> = if id == self.product {
             let dims = self.dims(value).ok_or(Untraceable)?;
-            let last = dims.len().checked_sub(1).ok_or(Untraceable)?;
-            vec![Some(Array::from_shape_fn(dims, |i| i[last] as f64))]
+            vec![Some(self.numbered(dims, node).ok_or(Untraceable)?)]
         } else if !carries(node) {
             vec![None; node.outputs.len()]
         } else {
@@ -102,18 +134,23 @@ impl Trace<'_> {
         Ok(self.known.get(&value).cloned().flatten())
     }
 
+    /// The number of its column for every element of a product's result: columns may take several axes.
+    fn numbered(&self, dims: Vec<usize>, node: &Node) -> Option<Array> {
+        let rank = self.graph.fact(node.input(1)?).rank()?;
+        let summed = traits(node).projects.and_then(|how| how(node, 1, rank)).map_or(1, |how| how.summed);
+        let rows = dims.len().checked_sub(rank.checked_sub(summed)?)?;
+        let count = dims[rows..].iter().product::<usize>().max(1);
+        let all = (0..dims.iter().product::<usize>()).map(|i| (i % count) as f64).collect();
+        Array::from_shape_vec(dims, all).ok()
+    }
+
     fn through(&mut self, node: &Node) -> Result<Vec<Option<Array>>, Untraceable> {
-        let data = match &*node.op.name {
-            "Concat" => node.inputs.len(),
-            "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Flatten" | "Expand" => {
-                1
-            }
-            _ => return self.scaled(node),
-        };
-        let followed: Vec<Option<Array>> = node.inputs[..data.min(node.inputs.len())]
-            .iter()
-            .map(|v| v.map_or(Ok(None), |v| self.follow(v)))
-            .collect::<Result<_, _>>()?;
+        let data = traits(node).moves;
+        if data == 0 {
+            return self.scaled(node);
+        }
+        let followed: Vec<Option<Array>> =
+            node.inputs.iter().take(data).map(|v| v.map_or(Ok(None), |v| self.follow(v))).collect::<Result<_, _>>()?;
         if followed.iter().all(Option::is_none) {
             return Ok(vec![None; node.outputs.len()]);
         }

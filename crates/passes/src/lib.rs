@@ -15,6 +15,7 @@
 //! ```
 
 mod axes_as_attributes;
+mod buffer;
 mod cache_shape;
 mod cumsum_to_i32;
 mod dead;
@@ -38,7 +39,9 @@ mod loss;
 mod lower;
 mod matrix;
 mod method;
+mod no_match;
 mod objective;
+mod obstacle;
 mod optimizer;
 mod order;
 mod pack;
@@ -53,6 +56,7 @@ mod sequence;
 mod share_shapes;
 mod static_lists;
 mod straight_through;
+mod trail;
 mod trained;
 mod unfreeze;
 mod upgrade;
@@ -81,16 +85,18 @@ pub use loss::{
 pub use lower::lower;
 pub use matrix::{Matrix, matrices};
 pub use method::*;
+pub use no_match::{NoMatch, NoMatches};
 pub use objective::{Attached, Objective};
+pub use obstacle::Obstacle;
 pub use optimizer::*;
 pub use pack::{Packed, THETA, pack};
 pub use param::{Group, Init, Layout, LayoutError, Param, ParamValues, Slot};
 pub use prepare::prepare;
-pub use readable::readable;
+pub use readable::{inlined, readable};
 pub use reassociate::reassociate;
 pub use rewrite::rewrite;
 pub use role::{Role, roles};
-pub use select::{NoMatch, NoMatches, Target, group_by_weight, select};
+pub use select::{LeftOut, Target, group_by_weight, left_out, select, slices};
 pub use sequence::{
     Caches, Emitted, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, for_dialect, training_step,
 };

@@ -22,7 +22,7 @@ pub(crate) enum Order {
 pub(crate) fn order(graph: &Graph, matrix: &Matrix, tokens: usize) -> Order {
     let [product] = *matrix.products.as_slice() else { return Order::Branch };
     let direct = graph.node(product).is_some_and(|n| n.input(1) == Some(matrix.weight));
-    let plain = graph.weight(matrix.weight).is_some_and(|w| w.dtype() == DType::F32);
+    let plain = graph.weight(matrix.weight).is_some_and(|w| w.dtype() == DType::F32 && w.dims().len() == 2);
     let (rows, cols) = (matrix.rows as u128, matrix.cols as u128);
     let pays = tokens as u128 * (rows + cols) >= 2 * rows * cols;
     if direct && plain && pays { Order::Sum } else { Order::Branch }

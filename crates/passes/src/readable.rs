@@ -2,21 +2,57 @@
 
 use crate::cache_shape::settle_cache_shapes;
 use crate::inline::can_be_called;
+use crate::lower::lower_where;
 use crate::upgrade::OPSET;
 use crate::{PassError, inline, resolve_lists, upgrade};
-use lorac_ir::{Function, Graph};
-use lorac_ops::infer;
+use lorac_ir::{Function, Graph, Node};
+use lorac_ops::{find, infer};
 
 /// The oldest opset whose operands inference knows.
 const INFERRED: i64 = 13;
 
-/// The graph with its functions inlined, what is read of lists of known elements resolved, and its facts inferred. A graph of an opset older than 13, or one whose functions
+/// The graph with its functions inlined and its facts inferred, and with operators decomposed that hold a projection: what
+/// a matrix does is read off products. See [`inlined`] for the graph before that.
+///
+/// # Errors
+/// Those of [`inlined`].
+pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassError> {
+    let mut graph = inlined(graph, functions)?;
+    if graph.nodes().any(|(_, n)| holds_projection(&graph, n)) {
+        if graph.opset() < OPSET {
+            upgrade(&mut graph)?;
+        }
+        lower_where(&mut graph, holds_projection)?;
+        infer(&mut graph)?;
+    }
+    Ok(graph)
+}
+
+/// Whether a fused operator multiplies by a float weight, or takes an attention's queries, keys and values in one.
+fn holds_projection(graph: &Graph, node: &Node) -> bool {
+    let Some(op) = find(&node.op) else { return false };
+    let fused = !op.domain.is_empty();
+    let float = |v: &lorac_ir::ValueId| graph.fact(*v).dtype.is_float() && graph.producer(*v).is_none();
+    let weight = |slot: usize| node.input(slot).filter(float).and_then(|v| graph.fact(v).rank());
+    let projects = |how: fn(&Node, usize, usize) -> _| {
+        (0..node.inputs.len()).any(|slot| weight(slot).is_some_and(|rank| Option::is_some(&how(node, slot, rank))))
+    };
+    fused
+        && match (op.traits.projects, op.traits.attention) {
+            (Some(how), _) => projects(how),
+            (None, Some(slots)) => slots.iter().any(|slot| node.input(*slot).is_none()),
+            (None, None) => false,
+        }
+}
+
+/// The graph with its functions inlined, what is read of lists of known elements resolved, and its facts inferred. A graph
+/// of an opset older than 13, or one whose functions
 /// speak another opset than it does, is raised to opset 18 for that; every other one keeps its own. Weights and inputs
 /// keep their ids.
 ///
 /// # Errors
 /// What [`upgrade`] and [`inline`] cannot do, and shapes that contradict each other.
-pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassError> {
+pub fn inlined(graph: &Graph, functions: &[Function]) -> Result<Graph, PassError> {
     let mut graph = graph.clone();
     inline_known(&mut graph, functions, INFERRED)?;
     resolve_lists(&mut graph)?;

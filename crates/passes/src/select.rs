@@ -1,8 +1,10 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
-use crate::fused_slice::{FusedSlice, fused_slices};
-use crate::role::ROLES;
-use crate::{Matrix, PassError, Role, matrices, roles};
+use crate::fused_slice::{FusedSlice, Tracer, fused_slices, is_whole};
+use crate::matrix::{Candidate, inside};
+use crate::no_match::{NoMatch, NoMatches, explanation, of_weight};
+use crate::role::{Matrices, Operand, ROLES};
+use crate::{Matrix, PassError, Role};
 use globset::GlobBuilder;
 use lorac_config::nearest;
 use lorac_ir::{Graph, ValueId};
@@ -30,11 +32,10 @@ pub struct Target {
 impl Target {
     /// A matrix as a whole.
     pub fn of_matrix(matrix: &Matrix, roles: BTreeSet<Role>, pattern: &str) -> Target {
-        let (rows, cols) = (matrix.rows, matrix.cols);
         Target {
             weight: matrix.weight,
             weight_name: matrix.name.clone(),
-            dims: if matrix.transposed { vec![cols, rows] } else { vec![rows, cols] },
+            dims: matrix.dims.clone(),
             matrix: Some(matrix.clone()),
             slice: None,
             roles,
@@ -86,139 +87,48 @@ pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Ve
     groups
 }
 
-/// Every pattern that picks nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct NoMatches(pub Vec<NoMatch>);
-
-/// A pattern that picks nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoMatch {
-    /// No matrix fits.
-    #[error("`{pattern}` matches no {what}{}", nearest_text(.nearest))]
-    Nothing {
-        /// What was looked for: `weight matrix`.
-        what: &'static str,
-        /// The pattern.
-        pattern: String,
-        /// What may have been meant.
-        nearest: Vec<String>,
-    },
-    /// Not a pattern.
-    #[error("`{pattern}` is not a valid pattern: {why}")]
-    Syntax {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The role is part of a fused matrix, of which the graph does not tell where it lies.
-    #[error(
-        "`{pattern}` is a slice of the fused matrix `{name}`, which holds {holds} in columns that cannot be told apart: name \
-         the whole matrix instead"
-    )]
-    Fused {
-        /// The pattern.
-        pattern: String,
-        /// The matrix.
-        name: String,
-        /// Its roles.
-        holds: String,
-    },
-    /// The matrix is an embedding table too.
-    #[error(
-        "`{pattern}` picks `{name}`, which is an embedding table as well (tied embeddings): a branch would change both uses; \
-         choose other targets, or export the model with its embeddings untied"
-    )]
-    Tied {
-        /// The pattern.
-        pattern: String,
-        /// The matrix.
-        name: String,
-    },
-}
-
-impl From<NoMatch> for NoMatches {
-    fn from(one: NoMatch) -> NoMatches {
-        NoMatches(vec![one])
-    }
-}
-
-impl NoMatch {
-    /// Stable name of the fault.
-    pub fn code(&self) -> &'static str {
-        match self {
-            NoMatch::Nothing { .. } => "target::no_match",
-            NoMatch::Syntax { .. } => "target::syntax",
-            NoMatch::Fused { .. } => "target::fused",
-            NoMatch::Tied { .. } => "target::tied",
-        }
-    }
-
-    /// The pattern at fault.
-    pub fn pattern(&self) -> &str {
-        match self {
-            NoMatch::Nothing { pattern, .. }
-            | NoMatch::Syntax { pattern, .. }
-            | NoMatch::Fused { pattern, .. }
-            | NoMatch::Tied { pattern, .. } => pattern,
-        }
-    }
-}
-
-fn nearest_text(nearest: &[String]) -> String {
-    if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
-}
-
 /// The matrices that the patterns pick, each once, in the model's order.
 ///
-/// A pattern is `role:query` (or `key`, `value`, `output`, `up`, `gate`, `down`, `head`), `all-linear` (every matrix but
-/// heads), or a glob over names of weights and of the nodes that read them. Of a matrix that is query, key and value in
-/// one, `role:query` picks the query's columns; a matrix that another pattern picks whole has no slices beside.
+/// A pattern is the name of a weight or of a node that reads it, `role:query` (or `key`, `value`, `output`, `up`, `gate`,
+/// `down`, `head`), `all-linear` (every matrix but heads and those that are read otherwise too), or a glob over names. Of a
+/// matrix that does several things, as query, key and value in one, a role picks its columns; a matrix that another pattern
+/// picks whole has no slices beside.
 ///
 /// # Errors
 /// Every pattern that picks nothing.
 pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target>, NoMatches> {
-    let (all, known) = (matrices(graph), roles(graph));
-    let roles_of = |m: &Matrix| known.get(&m.weight).cloned().unwrap_or_default();
+    let known = Matrices::of(graph);
     // Of every matrix, what is picked of it: all, or the slice of a role.
-    let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); all.len()];
+    let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); known.all.len()];
     let mut fused: Option<BTreeMap<ValueId, Vec<FusedSlice>>> = None;
     let mut wrong = Vec::new();
     for pattern in patterns.iter().map(AsRef::as_ref) {
-        let fits = match test(graph, pattern) {
-            Ok(fits) => fits,
+        let found = match matching(graph, &known, pattern) {
+            Ok(found) => found,
             Err(e) => {
                 wrong.push(e);
                 continue;
             }
         };
         let mut any = false;
-        for (matrix, picks) in all.iter().zip(&mut picked) {
-            let roles = roles_of(matrix);
-            if !fits(matrix, &roles) {
-                continue;
-            }
+        for i in &found {
+            let Candidate { matrix, obstacle: None } = &known.all[*i] else { continue };
             any = true;
-            let slice = role_in_fused(pattern, &roles);
+            let slice = known.part(graph, pattern, matrix);
             if let Some(role) = slice {
-                let slices = fused.get_or_insert_with(|| fused_slices(graph));
+                let slices = fused.get_or_insert_with(|| fused_slices(&Tracer::new(graph), &known.operands));
                 if !slices.get(&matrix.weight).is_some_and(|s| s.iter().any(|s| s.role == role)) {
-                    let holds = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
-                    wrong.push(NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds });
+                    wrong.push(known.inseparable(pattern, matrix));
                 }
             }
-            picks.entry(slice).or_insert(pattern);
+            picked[*i].entry(slice).or_insert(pattern);
         }
-        let tied = tied(graph).find(|(name, node)| match pattern.strip_prefix("role:") {
-            Some(role) => role == "head",
-            None => pattern != "all-linear" && (glob_fits(pattern, name) || glob_fits(pattern, node)),
-        });
-        if !any && let Some((name, _)) = tied {
-            wrong.push(NoMatch::Tied { pattern: pattern.to_string(), name });
-        } else if !any {
-            let nearest = nearest_names(graph, pattern, &all);
-            wrong.push(NoMatch::Nothing { what: "weight matrix", pattern: pattern.to_string(), nearest });
+        if !any {
+            let unfit: Vec<&Candidate> = found.iter().map(|i| &known.all[*i]).collect();
+            wrong.push(match unfit.first().and_then(|c| c.obstacle.clone()) {
+                Some(obstacle) => NoMatch::unsuitable(pattern, &unfit, obstacle),
+                None => known.nothing(graph, pattern),
+            });
         }
     }
     if !wrong.is_empty() {
@@ -226,19 +136,153 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
     }
     let mut fused = fused.unwrap_or_default();
     let mut targets = Vec::new();
-    for (matrix, picks) in all.iter().zip(picked) {
-        let whole = picks.get(&None).copied();
+    for (Candidate { matrix, .. }, picks) in known.all.iter().zip(picked) {
+        let all = |s: &FusedSlice| s.columns.len() == matrix.cols;
         let slices = fused.remove(&matrix.weight).unwrap_or_default();
-        let slices = slices.into_iter().filter_map(|s| Some((*picks.get(&Some(s.role))?, s)));
+        let picked_slices = slices.into_iter().filter_map(|s| Some((*picks.get(&Some(s.role))?, s)));
+        let picked_slices: Vec<(&str, FusedSlice)> = picked_slices.collect();
+        let whole = picks.get(&None).or(picked_slices.iter().find(|(_, s)| all(s)).map(|(pattern, _)| pattern));
         match whole {
-            Some(pattern) => targets.push(Target::of_matrix(matrix, roles_of(matrix), pattern)),
-            None => targets.extend(slices.map(|(pattern, slice)| Target {
+            Some(pattern) => targets.push(Target::of_matrix(matrix, known.roles_of(matrix), pattern)),
+            None => targets.extend(picked_slices.into_iter().map(|(pattern, slice)| Target {
                 slice: Some(slice.clone()),
                 ..Target::of_matrix(matrix, [slice.role].into(), pattern)
             })),
         }
     }
     Ok(targets)
+}
+
+/// A weight that patterns pass over.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Why: what follows "is".
+    pub why: String,
+}
+
+/// What roles, globs and `all-linear` pass over though they fit it, and why: heads, matrices that are read otherwise too,
+/// quantized ones.
+pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
+    let known = Matrices::of(graph);
+    let (mut out, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    let mut bodies = Vec::new();
+    for pattern in patterns.iter().map(AsRef::as_ref) {
+        let found = matching(graph, &known, pattern).unwrap_or_default();
+        if pattern == ALL {
+            bodies = inside(graph);
+        }
+        for (i, Candidate { matrix, obstacle }) in known.all.iter().enumerate() {
+            if let (true, Some(why)) = (found.contains(&i), obstacle) {
+                out.insert(i, why.to_string());
+            } else if found.contains(&i) {
+                taken.insert(i);
+            } else if pattern == ALL {
+                let why = match known.roles_of(matrix).contains(&Role::Head) {
+                    true => "a head: `role:head` picks it",
+                    false => "read otherwise too, as an embedding table or transposed: its name picks it",
+                };
+                out.insert(i, why.to_string());
+            }
+        }
+    }
+    out.retain(|i, _| !taken.contains(i));
+    let named = out.into_iter().map(|(i, why)| LeftOut { name: known.all[i].matrix.name.clone(), why });
+    let bodies = bodies.into_iter().map(|(name, op)| LeftOut { name, why: format!("in a graph inside `{op}`") });
+    named.chain(bodies).collect()
+}
+
+/// The slices of every matrix that roles share, where the graph tells which columns are whose.
+pub fn slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
+    let known = Matrices::of(graph);
+    let several = |o: &&Operand| !is_whole(graph, o) || known.roles.get(&o.weight).is_some_and(|r| r.len() > 1);
+    let parts: Vec<Operand> = known.operands.iter().filter(several).copied().collect();
+    let mut all = match parts.is_empty() {
+        true => BTreeMap::new(),
+        false => fused_slices(&Tracer::new(graph), &parts),
+    };
+    let cols: BTreeMap<ValueId, usize> = known.all.iter().map(|c| (c.matrix.weight, c.matrix.cols)).collect();
+    all.retain(|weight, slices| slices.iter().any(|s| Some(&s.columns.len()) != cols.get(weight)));
+    all
+}
+
+const ALL: &str = "all-linear";
+
+impl Matrices {
+    pub(crate) fn roles_of(&self, matrix: &Matrix) -> BTreeSet<Role> {
+        self.roles.get(&matrix.weight).cloned().unwrap_or_default()
+    }
+
+    /// The role that a pattern names, where it is of a part of the matrix.
+    fn part(&self, graph: &Graph, pattern: &str, matrix: &Matrix) -> Option<Role> {
+        let role = role_named(pattern)?.filter(|r| r.is_fused())?;
+        let several = self.roles_of(matrix).into_iter().filter(|r| r.is_fused()).count() > 1;
+        let mut its = self.operands.iter().filter(|o| o.weight == matrix.weight && o.role == role);
+        (several || its.any(|o| !is_whole(graph, o))).then_some(role)
+    }
+
+    fn inseparable(&self, pattern: &str, matrix: &Matrix) -> NoMatch {
+        let holds = self.roles_of(matrix).iter().map(Role::to_string).collect::<Vec<_>>().join(", ");
+        NoMatch::Fused { pattern: pattern.to_string(), name: matrix.name.clone(), holds }
+    }
+
+    /// Why a pattern picks nothing.
+    fn nothing(&self, graph: &Graph, pattern: &str) -> NoMatch {
+        let what = "weight matrix";
+        let pattern = pattern.to_string();
+        if pattern == ALL || pattern.starts_with("role:") {
+            return NoMatch::Nothing { what, pattern, nearest: Vec::new(), why: explanation(graph, self) };
+        }
+        if let Some(why) = of_weight(graph, &pattern) {
+            return NoMatch::Nothing { what, pattern, nearest: Vec::new(), why };
+        }
+        let names = self.all.iter().filter(|c| c.obstacle.is_none()).flat_map(|c| names(graph, &c.matrix));
+        let nearest = nearest(&pattern, names);
+        let why = if nearest.is_empty() { explanation(graph, self) } else { String::new() };
+        NoMatch::Nothing { what, pattern, nearest, why }
+    }
+}
+
+/// The role that `role:` names; `Some(None)` for one that there is not.
+fn role_named(pattern: &str) -> Option<Option<Role>> {
+    let name = pattern.strip_prefix("role:")?;
+    Some(ROLES.iter().find(|r| r.0 == name).map(|r| r.1))
+}
+
+/// Positions of the matrices that a pattern fits, of those that cannot be adapted too.
+fn matching(graph: &Graph, known: &Matrices, pattern: &str) -> Result<Vec<usize>, NoMatch> {
+    let fitting = |fits: &dyn Fn(&Matrix) -> bool| {
+        let all = known.all.iter().enumerate();
+        Ok(all.filter(|(_, c)| fits(&c.matrix)).map(|(i, _)| i).collect::<Vec<usize>>())
+    };
+    let by_weight = fitting(&|m| m.name == pattern)?;
+    if !by_weight.is_empty() {
+        return Ok(by_weight);
+    }
+    if let Some(role) = role_named(pattern) {
+        let Some(role) = role else {
+            let known: Vec<&str> = ROLES.iter().map(|r| r.0).collect();
+            let nearest = nearest(pattern.trim_start_matches("role:"), &known);
+            let meant = nearest.first().map_or(String::new(), |r| format!("; did you mean `role:{r}`?"));
+            let why = format!("roles are {}{meant}", known.join(", "));
+            return Err(NoMatch::Syntax { pattern: pattern.to_string(), why });
+        };
+        return fitting(&|m| known.roles.get(&m.weight).is_some_and(|r| r.contains(&role)));
+    }
+    if pattern == ALL {
+        return fitting(&|m| !m.shared && !known.roles.get(&m.weight).is_some_and(|r| r.contains(&Role::Head)));
+    }
+    let by_node = fitting(&|m| names(graph, m).iter().any(|n| n == pattern))?;
+    if !by_node.is_empty() {
+        return Ok(by_node);
+    }
+    let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
+    fitting(&|m| names(graph, m).iter().any(|n| glob.is_match(n)))
+}
+
+fn syntax(pattern: &str, e: &globset::Error) -> NoMatch {
+    NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() }
 }
 
 /// What a pattern picks of named things: the one of this name, or those that it fits as a glob. `what` says what they are.
@@ -249,54 +293,13 @@ pub(crate) fn pick<T: Copy>(what: &'static str, pattern: &str, all: &[(T, &str)]
     if let Some((exact, _)) = all.iter().find(|(_, name)| *name == pattern) {
         return Ok(vec![*exact]);
     }
-    let syntax = |e: globset::Error| NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() };
-    let glob = GlobBuilder::new(pattern).build().map_err(syntax)?.compile_matcher();
+    let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
     let found: Vec<T> = all.iter().filter(|(_, name)| glob.is_match(name)).map(|(item, _)| *item).collect();
     if found.is_empty() {
         let nearest = nearest(pattern, all.iter().map(|(_, name)| name));
-        return Err(NoMatch::Nothing { what, pattern: pattern.to_string(), nearest });
+        return Err(NoMatch::Nothing { what, pattern: pattern.to_string(), nearest, why: String::new() });
     }
     Ok(found)
-}
-
-/// The role that a pattern names, where the matrix has others of an attention beside.
-fn role_in_fused(pattern: &str, roles: &BTreeSet<Role>) -> Option<Role> {
-    let name = pattern.strip_prefix("role:")?;
-    let attention = [Role::Query, Role::Key, Role::Value];
-    let role = attention.into_iter().find(|r| r.to_string() == name)?;
-    (roles.iter().filter(|r| attention.contains(r)).count() > 1).then_some(role)
-}
-
-type Test<'a> = Box<dyn Fn(&Matrix, &BTreeSet<Role>) -> bool + 'a>;
-
-fn test<'a>(graph: &'a Graph, pattern: &str) -> Result<Test<'a>, NoMatch> {
-    let syntax = |why: String| NoMatch::Syntax { pattern: pattern.to_string(), why };
-    if let Some(name) = pattern.strip_prefix("role:") {
-        let role = ROLES.iter().find(|r| r.0 == name).map(|r| r.1).ok_or_else(|| {
-            let known: Vec<&str> = ROLES.iter().map(|r| r.0).collect();
-            syntax(format!("roles are {}", known.join(", ")))
-        })?;
-        return Ok(Box::new(move |_, roles| roles.contains(&role)));
-    }
-    if pattern == "all-linear" {
-        return Ok(Box::new(|_, roles| !roles.contains(&Role::Head)));
-    }
-    let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(e.kind().to_string()))?.compile_matcher();
-    Ok(Box::new(move |matrix, _| names(graph, matrix).iter().any(|n| glob.is_match(n))))
-}
-
-/// Weight matrices that are both looked up in and multiplied with, and the node that does the latter.
-fn tied(graph: &Graph) -> impl Iterator<Item = (String, String)> {
-    graph.weights().filter(|w| w.2.dims().len() == 2 && w.2.dtype().is_float()).filter_map(|(_, value, _)| {
-        let nodes = || value.uses().iter().filter_map(|u| Some((u.slot, graph.node(u.node)?)));
-        let table = nodes().any(|(slot, n)| slot == 0 && &*n.op.name == "Gather");
-        let product = nodes().find(|(_, n)| ["MatMul", "Gemm", "Transpose"].contains(&&*n.op.name));
-        product.filter(|_| table).map(|(_, n)| (value.name.to_string(), n.origin.source.to_string()))
-    })
-}
-
-fn glob_fits(pattern: &str, name: &str) -> bool {
-    GlobBuilder::new(pattern).build().is_ok_and(|g| g.compile_matcher().is_match(name))
 }
 
 /// The matrix's name, and the names of the nodes that read it and of their results.
@@ -310,19 +313,18 @@ fn names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
     names
 }
 
-/// Names that look like the pattern, the most alike first.
-fn nearest_names(graph: &Graph, pattern: &str, all: &[Matrix]) -> Vec<String> {
-    let names = all.iter().flat_map(|m| names(graph, m));
-    let roles = ROLES.iter().map(|r| format!("role:{}", r.0)).filter(|_| pattern.starts_with("role"));
-    nearest(pattern, names.chain(roles))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn patterns_of(graph: &Graph, patterns: &[&str]) -> Vec<String> {
+        select(graph, patterns)
+            .map(|all| all.iter().map(Target::name).collect())
+            .unwrap_or_else(|e| vec![e.to_string()])
+    }
+
     #[test]
-    fn a_tied_matrix_is_refused_by_its_name() {
+    fn a_tied_matrix_is_picked_by_name_and_by_role_and_not_with_all() {
         let graph = lorac_ir::parse(
             "graph g(%ids: i64[N]) -> %y {
                 %wte = weight \"wte\" f32[3,2] = [1, 2, 3, 4, 5, 6]
@@ -332,10 +334,41 @@ mod tests {
         )
         .expect("parses");
         for pattern in ["wte", "w*", "role:head"] {
-            let wrong = select(&graph, &[pattern]).expect_err("tied");
-            let want = NoMatch::Tied { pattern: pattern.into(), name: "wte".into() };
-            assert_eq!(wrong.0, [want], "{pattern}");
+            assert_eq!(patterns_of(&graph, &[pattern]), ["wte"], "{pattern}");
         }
+        let [all] = &patterns_of(&graph, &["all-linear"])[..] else { panic!("one answer") };
+        assert!(all.contains("the roles in this model are head (1)"), "{all}");
+        assert!(left_out(&graph, &["all-linear"])[0].why.starts_with("a head"));
         assert!(matches!(select(&graph, &["lm_head"]).expect_err("nothing").0[..], [NoMatch::Nothing { .. }]));
+        let dropping = crate::Lora { targets: vec!["wte".into()], dropout: 0.5, ..Default::default() };
+        let wrong = crate::Method::select(&dropping, &graph).expect_err("refused");
+        assert_eq!(wrong.0[0].code(), "target::tied");
+    }
+
+    #[test]
+    fn a_name_is_a_name_before_it_is_a_glob() {
+        let graph = lorac_ir::parse(
+            "graph g(%x: f32[N,2]) -> %y {
+                %a = weight \"layers[0].q\" f32[2,2] = [1, 2, 3, 4]
+                %b = weight \"layers0.q\" f32[2,2] = [1, 2, 3, 4]
+                %c = weight \"role:head\" f32[2,2] = [1, 2, 3, 4]
+                %d = weight \"*\" f32[2,2] = [1, 2, 3, 4]
+                %h = MatMul(%x, %a) : f32[N,2]
+                %i = MatMul(%h, %b) : f32[N,2]
+                %j = MatMul(%i, %c) : f32[N,2]
+                %y = MatMul(%j, %d) : f32[N,2]
+            }",
+        )
+        .expect("parses");
+        for (pattern, want) in [
+            ("layers[0].q", &["layers[0].q"][..]),
+            ("layers[0-9].q", &["layers0.q"]),
+            ("layers*", &["layers[0].q", "layers0.q"]),
+            ("role:head", &["role:head"]),
+            ("*", &["*"]),
+            ("**", &["layers[0].q", "layers0.q", "role:head", "*"]),
+        ] {
+            assert_eq!(patterns_of(&graph, &[pattern]), want, "{pattern}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use lorac_passes::{
     training_step,
 };
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A run about to start.
@@ -153,6 +154,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model.node_count,
         training.layout.len()
     ));
+    for line in passed_over(p, &base) {
+        progress.line(&line);
+    }
     for (split, summary) in [("train", &train_summary), ("eval", &eval_summary)] {
         progress.line(&format!("data      {split}: {}", summary.describe(tokenizer.max_length())));
     }
@@ -310,6 +314,24 @@ fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<Adaptation<'
         true => Ok(all),
         false => Err(Box::new(loaded.errors_at(problems)).into()),
     }
+}
+
+/// How many weights are named in a line.
+const NAMED: usize = 3;
+
+/// What patterns leave out, a line for each reason.
+fn passed_over(p: &Pipeline, graph: &Graph) -> Vec<String> {
+    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for weight in p.adapt.iter().flat_map(|method| method.left_out(graph)) {
+        by_reason.entry(weight.why).or_default().push(format!("`{}`", weight.name));
+    }
+    let lines = by_reason.into_iter().map(|(why, names)| {
+        let more = names.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (shown, is) = (names[..names.len().min(NAMED)].join(", "), if names.len() == 1 { "is" } else { "are" });
+        format!("left out  {shown}{more}: {is} {why}")
+    });
+    lines.collect()
 }
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {

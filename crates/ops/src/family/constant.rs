@@ -20,6 +20,7 @@ const CAST: Op = Op {
 
 const CAST_LIKE: Op = Op {
     name: "CastLike",
+    traits: Traits::RESHAPES,
     since: 15,
     inputs: (2, 2),
     infer: |c| cast_fact(c, c.fact(1).dtype),

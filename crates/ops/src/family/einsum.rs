@@ -4,13 +4,14 @@ use super::*;
 use crate::Attribute::Str;
 use crate::Operand::{Any, Floats};
 use crate::{Backward, Val, case};
-use lorac_ir::Tensor;
+use lorac_ir::{Node, Tensor};
 use std::collections::BTreeMap;
 
 pub(super) const OPS: &[Op] = &[EINSUM];
 
 const EINSUM: Op = Op {
     name: "Einsum",
+    traits: Traits::NONE.projects(projection),
     inputs: (1, usize::MAX),
     infer: |c| match labelled(c)? {
         Some((equation, dims)) => {
@@ -111,6 +112,28 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
         }
     }
     Ok(Equation { terms, result })
+}
+
+/// The second of two operands as the weight of a projection: the first one's last subscripts are summed over, what is left
+/// of the second one's follows what is left of the first one's.
+fn projection(node: &Node, slot: usize, rank: usize) -> Option<Projection> {
+    let text: String = node.str("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let (operands, result) = text.split_once("->")?;
+    let (x, w) = operands.split_once(',').filter(|_| slot == 1)?;
+    if w.contains([',', '.']) || w.len() != rank {
+        return None;
+    }
+    let once = |text: &str| text.chars().all(|c| c == '.' || text.matches(c).count() == 1);
+    (1..rank).find_map(|at| {
+        let plain = (Projection { transposed: false, summed: at }, w.split_at(at));
+        let (out, summed) = w.split_at(rank - at);
+        let turned = (Projection { transposed: true, summed: at }, (summed, out));
+        [plain, turned].into_iter().find_map(|(how, (summed, out))| {
+            let rows = x.strip_suffix(summed)?;
+            let fits = !rows.is_empty() && result == format!("{rows}{out}") && once(result) && once(summed);
+            (fits && !summed.chars().any(|c| result.contains(c))).then_some(how)
+        })
+    })
 }
 
 /// The equation, and the length of every label; `None` where a rank is unknown.

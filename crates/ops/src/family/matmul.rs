@@ -10,6 +10,12 @@ pub(super) const OPS: &[Op] = &[GEMM, MATMUL];
 
 const GEMM: Op = Op {
     name: "Gemm",
+    traits: Traits::NONE
+        .projects(|node, slot, rank| {
+            let plain = slot == 1 && rank == 2 && node.int("transA", 0) == 0 && node.float("alpha", 1.0) == 1.0;
+            plain.then_some(Projection { transposed: node.int("transB", 0) != 0, summed: 1 })
+        })
+        .bias(&[2]),
     inputs: (2, 3),
     infer: |c| {
         let (a, b) = (c.fact(0), c.fact(1));
@@ -97,6 +103,7 @@ fn dot(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<ndarray::Array2<f64>, E
 
 const MATMUL: Op = Op {
     name: "MatMul",
+    traits: Traits::PROJECTS,
     infer: |c| {
         let (a, b) = (c.fact(0), c.fact(1));
         let (Some(x), Some(y)) = (a.dims(), b.dims()) else { return one(Fact::unranked(a.dtype)) };

@@ -2,7 +2,7 @@
 
 use crate::eval::zip;
 use crate::infer::broadcast;
-use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Inferred, Op, Traits};
+use crate::{Args, Array, Ctx, EvalError, Grad, InferError, Inferred, Op, Projection, Traits};
 use lorac_ir::{DType, Dim, Fact};
 
 mod activation;

@@ -12,6 +12,7 @@ pub(super) const OPS: &[Op] = &[PAD];
 
 const PAD: Op = Op {
     name: "Pad",
+    traits: Traits::NONE.constants(&[2]),
     inputs: (2, 4),
     infer: |c| {
         mode(c.node.str("mode"))?;

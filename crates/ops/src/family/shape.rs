@@ -12,7 +12,7 @@ pub(super) const OPS: &[Op] = &[CONCAT, EXPAND, FLATTEN, RESHAPE, SQUEEZE, TILE,
 
 const CONCAT: Op = Op {
     name: "Concat",
-    traits: Traits::CARRIES,
+    traits: Traits { moves: usize::MAX, ..Traits::CARRIES },
     inputs: (1, usize::MAX),
     infer: |c| {
         let mut fact = c.fact(0);
@@ -78,7 +78,7 @@ const CONCAT: Op = Op {
 
 const EXPAND: Op = Op {
     name: "Expand",
-    traits: Traits::CARRIES,
+    traits: Traits::MOVES,
     inputs: (2, 2),
     infer: |c| match (c.content(1), c.dims(1)) {
         (Some(target), _) => {
@@ -114,7 +114,7 @@ const EXPAND: Op = Op {
 
 const FLATTEN: Op = Op {
     name: "Flatten",
-    traits: Traits::RESHAPES,
+    traits: Traits { moves: 1, ..Traits::RESHAPES },
     infer: |c| {
         let fact = c.fact(0);
         let Some(dims) = fact.dims() else { return one(Fact::new(fact.dtype, [Dim::Unknown; 2])) };
@@ -153,7 +153,7 @@ fn back<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
 
 const RESHAPE: Op = Op {
     name: "Reshape",
-    traits: Traits::RESHAPES,
+    traits: Traits { moves: 1, ..Traits::RESHAPES },
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);
@@ -228,7 +228,7 @@ const RESHAPE: Op = Op {
 
 const SQUEEZE: Op = Op {
     name: "Squeeze",
-    traits: Traits::RESHAPES,
+    traits: Traits { moves: 1, ..Traits::RESHAPES },
     inputs: (1, 2),
     infer: |c| {
         let fact = c.fact(0);
@@ -259,6 +259,7 @@ const SQUEEZE: Op = Op {
 
 const TILE: Op = Op {
     name: "Tile",
+    traits: Traits::MOVES,
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);
@@ -315,7 +316,7 @@ const TILE: Op = Op {
 
 const TRANSPOSE: Op = Op {
     name: "Transpose",
-    traits: Traits::CARRIES,
+    traits: Traits::MOVES,
     infer: |c| {
         let fact = c.fact(0);
         let Some(dims) = fact.dims() else { return one(fact) };
@@ -356,7 +357,7 @@ fn permutation(node: &lorac_ir::Node, rank: usize) -> Option<Vec<usize>> {
 
 const UNSQUEEZE: Op = Op {
     name: "Unsqueeze",
-    traits: Traits::RESHAPES,
+    traits: Traits { moves: 1, ..Traits::RESHAPES },
     inputs: (2, 2),
     infer: |c| {
         let fact = c.fact(0);

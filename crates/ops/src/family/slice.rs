@@ -17,7 +17,7 @@ type Cut = (usize, Dim, Dim, Dim);
 
 const SLICE: Op = Op {
     name: "Slice",
-    traits: Traits::CARRIES,
+    traits: Traits::MOVES,
     inputs: (3, 5),
     infer: |c| {
         let fact = c.fact(0);
@@ -288,7 +288,7 @@ fn eval_cuts(a: &Args) -> Result<Vec<(usize, i64, i64, i64)>, EvalError> {
 
 const SPLIT: Op = Op {
     name: "Split",
-    traits: Traits::CARRIES,
+    traits: Traits::MOVES,
     inputs: (1, 2),
     outputs: (1, usize::MAX),
     infer: |c| {

@@ -12,6 +12,7 @@ pub(super) const OPS: &[Op] = &[CENTER_CROP_PAD, COL2IM, DEPTH_TO_SPACE, SPACE_T
 
 const DEPTH_TO_SPACE: Op = Op {
     name: "DepthToSpace",
+    traits: Traits::MOVES,
     infer: |c| {
         let (fact, n) = (c.fact(0), block(c.node)?);
         columns_first(c.node)?;
@@ -63,6 +64,7 @@ const DEPTH_TO_SPACE: Op = Op {
 
 const SPACE_TO_DEPTH: Op = Op {
     name: "SpaceToDepth",
+    traits: Traits::MOVES,
     infer: |c| {
         let (fact, n) = (c.fact(0), block(c.node)?);
         match fact.dims() {

@@ -6,6 +6,7 @@ use crate::{FoldError, NoMatches, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Node, Tensor, ValueId};
+use lorac_ops::find;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,16 +62,10 @@ fn biases(graph: &Graph) -> impl Iterator<Item = (ValueId, &str)> {
 
 /// Whether a node takes this operand for a bias.
 fn is_bias(graph: &Graph, node: &Node, slot: usize) -> bool {
-    match (&*node.op.domain, &*node.op.name, slot) {
-        ("", "Add", 0 | 1) => node.input(1 - slot).is_some_and(|other| graph.weight(other).is_none()),
-        ("", "Gemm" | "Conv" | "ConvTranspose", 2) => true,
-        ("", "LayerNormalization" | "GroupNormalization" | "BatchNormalization" | "InstanceNormalization", 2) => true,
-        ("com.microsoft", "BiasGelu" | "FastGelu" | "BiasSplitGelu" | "BiasAdd", 1) => true,
-        ("com.microsoft", "Attention" | "FusedConv" | "FusedGemm", 2) => true,
-        ("com.microsoft", "MultiHeadAttention", 3) | ("com.microsoft", "SkipLayerNormalization", 3 | 4) => true,
-        ("com.microsoft", "EmbedLayerNormalization", 6) => true,
-        _ => false,
-    }
+    let listed = find(&node.op).is_some_and(|op| op.traits.bias.contains(&slot));
+    // What is added to a weight is none.
+    let adds = find(&node.op).is_some_and(|op| op.traits.bias == [0, 1]);
+    listed && (!adds || node.input(1 - slot).is_some_and(|other| graph.weight(other).is_none()))
 }
 
 #[cfg(test)]

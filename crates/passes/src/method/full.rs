@@ -1,9 +1,11 @@
 //! Full fine-tuning: weights trained as they are.
 
 use super::{Delta, Inserted, Method, Use};
+use crate::buffer::buffers;
 use crate::select::pick;
-use crate::{FoldError, NoMatch, NoMatches, ParamValues, PassError, Target, select};
+use crate::{FoldError, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, select};
 use bytes::Bytes;
+use globset::GlobBuilder;
 use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
 use schemars::JsonSchema;
@@ -34,6 +36,18 @@ impl Method for Full {
         Target::of_patterns(graph, &self.targets, |pattern| matching(graph, pattern))
     }
 
+    fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {
+        let is_glob = |p: &String| !p.starts_with("role:") && p != "all-linear" && graph.find(p).is_none();
+        let globs: Vec<_> = self.targets.iter().filter(|p| is_glob(p)).filter_map(|p| GlobBuilder::new(p).build().ok()).collect();
+        let globs: Vec<_> = globs.iter().map(|g| g.compile_matcher()).collect();
+        let out = |(weight, why): (ValueId, &str)| LeftOut { name: graph.name_of(weight), why: why.to_string() };
+        let fits = |name: &str| globs.iter().any(|g| g.is_match(name)) && !self.targets.iter().any(|p| p == name);
+        match globs.is_empty() {
+            true => Vec::new(),
+            false => buffers(graph).into_iter().map(out).filter(|left| fits(&left.name)).collect(),
+        }
+    }
+
     fn insert(&self, graph: &mut Graph, targets: &[Target], _: Use) -> Result<Inserted, PassError> {
         Inserted::replaced(graph, targets)
     }
@@ -44,7 +58,7 @@ impl Method for Full {
 }
 
 /// The weights that a pattern picks. A glob passes over single numbers, which are constants of the graph, epsilons and
-/// scales; named as it is, even such a one is meant.
+/// scales, and over [`buffers`]; named as it is, even such a one is meant.
 fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
     if pattern.starts_with("role:") || pattern == "all-linear" {
         let targets = select(graph, &[pattern])?;
@@ -54,10 +68,14 @@ fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
         }
         return Ok(targets.iter().map(|t| t.weight).collect());
     }
-    let named = |value: &lorac_ir::Value, t: &Tensor| t.len() > 1 || &*value.name == pattern;
-    let floats = graph.weights().filter(|(_, value, t)| t.dtype().is_float() && named(value, t));
-    let floats: Vec<(ValueId, &str)> = floats.map(|(weight, value, _)| (weight, &*value.name)).collect();
-    Ok(pick("weight", pattern, &floats)?)
+    let floats = || graph.weights().filter(|(_, _, t)| t.dtype().is_float());
+    if let Some((weight, ..)) = floats().find(|(_, value, _)| &*value.name == pattern) {
+        return Ok(vec![weight]);
+    }
+    let buffers = buffers(graph);
+    let params = floats().filter(|(weight, _, t)| t.len() > 1 && !buffers.contains_key(weight));
+    let params: Vec<(ValueId, &str)> = params.map(|(weight, value, _)| (weight, &*value.name)).collect();
+    Ok(pick("weight", pattern, &params)?)
 }
 
 #[cfg(test)]

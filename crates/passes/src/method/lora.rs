@@ -4,8 +4,8 @@ use super::{Delta, DeltaForm, DropoutSite, Inserted, Method, Use, low_rank_scale
 use crate::order::{Order, order};
 use crate::rewrite::{replace_value, rewrite};
 use crate::{
-    FoldError, Group, Init, Matrix, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank, group_by_weight,
-    select,
+    FoldError, Group, Init, LeftOut, Matrix, NoMatch, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank, group_by_weight,
+    left_out, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -13,7 +13,7 @@ use lorac_ir::{DType, Fact, Graph, NodeId, Tensor, ValueId};
 use lorac_ops::{Emit, Val};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Low-rank branches (Hu et al. 2021)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,9 +57,33 @@ impl Lora {
         low_rank_scale(self.rank, self.alpha, self.rslora)
     }
 
+    fn insert_at_once(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
+        rewrite(graph, "lora", |e| {
+            let all = targets.iter().map(|t| Ok((t, factors(e, t, self)?))).collect::<Result<Vec<_>, PassError>>()?;
+            let mut flat = HashMap::new();
+            // Slices of one matrix follow each other behind its products.
+            for slices in group_by_weight(&all, |(target, _)| target) {
+                let matrix = slices[0].0.matrix()?;
+                let wide = || slices.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect::<Vec<[Val; 2]>>();
+                match (self.order(e.graph(), matrix, purpose), slices.as_slice()) {
+                    (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, &[*whole], self),
+                    (Order::Sum, _) if matrix.shared => sum(e, matrix, &wide(), self),
+                    _ => branch(e, matrix, &wide(), self, &mut flat),
+                }
+            }
+            let mut inserted = Inserted::default();
+            for (target, [a, b]) in &all {
+                inserted.add(self, target, a.id(), b.id());
+            }
+            Ok(inserted)
+        })
+    }
+
     /// Which of the equal forms a matrix gets.
     fn order(&self, graph: &Graph, matrix: &Matrix, purpose: Use) -> Order {
         match purpose {
+            // No branch reaches what is not a product.
+            _ if matrix.shared => Order::Sum,
             // A sum of weights has nothing in front of A to drop from.
             Use::Train { tokens: Some(tokens) } if self.dropout == 0.0 => order(graph, matrix, tokens),
             _ => Order::Branch,
@@ -84,7 +108,17 @@ impl Method for Lora {
     }
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
-        select(graph, &self.targets)
+        let targets = select(graph, &self.targets)?;
+        let shared = targets.iter().filter(|t| t.matrix.as_ref().is_some_and(|m| m.shared) && self.dropout > 0.0);
+        let tied = shared.map(|t| NoMatch::Tied { pattern: t.pattern.clone(), name: t.weight_name.clone() });
+        match tied.collect::<Vec<_>>() {
+            tied if tied.is_empty() => Ok(targets),
+            tied => Err(NoMatches(tied)),
+        }
+    }
+
+    fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {
+        left_out(graph, &self.targets)
     }
 
     fn dropout(&self) -> f64 {
@@ -94,26 +128,19 @@ impl Method for Lora {
     /// Gives every product of every target the branch `y += s (x A^T) B^T`, or, where that is cheaper for the tokens of a
     /// step, the weight `W0 + s B A`. What a slice of a matrix gets reaches the slice's columns only.
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
-        rewrite(graph, "lora", |e| {
-            let all = targets.iter().map(|t| Ok((t, factors(e, t, self)?))).collect::<Result<Vec<_>, PassError>>()?;
-            let mut flat = HashMap::new();
-            // Slices of one matrix follow each other behind its products.
-            for slices in group_by_weight(&all, |(target, _)| target) {
-                let matrix = slices[0].0.matrix()?;
-                match (self.order(e.graph(), matrix, purpose), slices.as_slice()) {
-                    (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, *whole, self),
-                    _ => {
-                        let wide: Vec<[Val; 2]> = slices.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect();
-                        branch(e, matrix, &wide, self, &mut flat);
-                    }
-                }
-            }
-            let mut inserted = Inserted::default();
-            for (target, [a, b]) in &all {
-                inserted.add(self, target, a.id(), b.id());
-            }
-            Ok(inserted)
-        })
+        if !follow_each_other(graph, targets) {
+            return self.insert_at_once(graph, targets, purpose);
+        }
+        // What one branch adds, the next must read.
+        let mut inserted = Inserted::default();
+        for of_weight in group_by_weight(targets, |t| t) {
+            let of_weight: Vec<Target> = of_weight.into_iter().cloned().collect();
+            let more = self.insert_at_once(graph, &of_weight, purpose)?;
+            inserted.params.extend(more.params);
+            inserted.deltas.extend(more.deltas);
+            inserted.dropout.extend(more.dropout);
+        }
+        Ok(inserted)
     }
 
     fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
@@ -192,9 +219,11 @@ fn branch<'e, 'g>(
         let Some(node) = e.graph().node(*product) else { continue };
         let (Some(x), y) = (node.input(0), after_bias(e.graph(), *product)) else { continue };
         e.set_source(&node.origin.source);
+        // A weight of more axes multiplies by several axes of its operand at once.
+        let plain = e.val(m.weight).rank() == 2;
         let rows = *flat.entry(x).or_insert_with(|| {
             let x = e.val(x);
-            let x = if x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
+            let x = if plain && x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
             x.cast(DType::F32)
         });
         let y = e.val(y);
@@ -204,31 +233,39 @@ fn branch<'e, 'g>(
             let low = e.op("Gemm", &[rows, *a], &[("transB", 1i64.into())]);
             // The old result is the Gemm's C: one pass over it instead of two.
             let before = sum.unwrap_or_else(|| {
-                let wide = if y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
+                let wide = if plain && y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
                 wide.cast(DType::F32)
             });
             sum = Some(e.op("Gemm", &[low, *b, before], &attrs));
         }
         if let Some(sum) = sum {
             let sum = sum.cast(y.fact().dtype);
-            let sum = if y.rank() == 2 { sum } else { sum.reshape_like(y) };
+            let sum = if plain && y.rank() == 2 { sum } else { sum.reshape_like(y) };
             replace_value(e, y.id(), sum);
         }
     }
 }
 
-/// `W0 + s B A` in the place of `W0`.
-fn sum(e: &Emit, m: &Matrix, [a, b]: [Val; 2], lora: &Lora) {
+/// `W0 + s B A` in the place of `W0`, for every A and B.
+fn sum(e: &Emit, m: &Matrix, factors: &[[Val; 2]], lora: &Lora) {
     let scale = ("alpha", (lora.scale() as f32).into());
     if let Some(node) = m.products.first().and_then(|p| e.graph().node(*p)) {
         e.set_source(&node.origin.source);
     }
     let w = e.val(m.weight);
-    let sum = match m.transposed {
-        true => e.op("Gemm", &[b, a, w], &[scale]),
-        false => e.op("Gemm", &[a, b, w], &[scale, ("transA", 1i64.into()), ("transB", 1i64.into())]),
-    };
+    let sum = factors.iter().fold(w.cast(DType::F32), |w, [a, b]| match m.transposed {
+        true => e.op("Gemm", &[*b, *a, w], &[scale.clone()]),
+        false => e.op("Gemm", &[*a, *b, w], &[scale.clone(), ("transA", 1i64.into()), ("transB", 1i64.into())]),
+    });
+    let sum = sum.cast(w.fact().dtype);
     e.edit(|p| p.redirect(w.id(), sum.id()));
+}
+
+/// Whether the result of one target's product is what another's multiplies, with nothing in between.
+fn follow_each_other(graph: &Graph, targets: &[Target]) -> bool {
+    let products = || targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);
+    let results: HashSet<ValueId> = products().map(|p| after_bias(graph, *p)).collect();
+    products().any(|p| graph.node(*p).and_then(|n| n.input(0)).is_some_and(|x| results.contains(&x)))
 }
 
 /// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,

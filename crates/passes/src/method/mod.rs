@@ -3,7 +3,7 @@
 
 mod replaced;
 
-use crate::{FoldError, NoMatches, Param, ParamValues, PassError, Target};
+use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor, ValueId};
 
@@ -26,6 +26,11 @@ pub trait Method: std::fmt::Debug {
     /// # Errors
     /// Every pattern that picks nothing.
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches>;
+
+    /// The weights that its patterns pass over, and why.
+    fn left_out(&self, _: &Graph) -> Vec<LeftOut> {
+        Vec::new()
+    }
 
     /// Probability that a training step drops an element of what an adaptation reads.
     fn dropout(&self) -> f64 {

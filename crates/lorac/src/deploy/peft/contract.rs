@@ -61,6 +61,9 @@ impl<'a> Contract<'a> {
         for (_, delta) in &plan.training.deltas {
             let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
             branches.push(LowRank::of(delta).ok_or_else(other)?);
+            if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
+                return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
+            }
         }
         let class = plan.task.class();
         let paths = ModulePaths::new(&plan.model, &plan.readable, Path::new(model_path(plan)));

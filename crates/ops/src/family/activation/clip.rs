@@ -7,7 +7,7 @@ use crate::{Backward, Val, case};
 
 pub(super) const CLIP: Op = Op {
     name: "Clip",
-    traits: Traits::CARRIES,
+    traits: Traits::CARRIES.constants(&[1, 2]),
     inputs: (1, 3),
     // Bounds that cross make everything the upper one.
     eval: |a| {

@@ -8,7 +8,7 @@ use lorac_ir::Node;
 
 pub(super) const ROTARY_EMBEDDING: Op = Op {
     name: "RotaryEmbedding",
-    traits: Traits::CARRIES,
+    traits: Traits::CARRIES.constants(&[1, 2]),
     since: 23,
     inputs: (3, 4),
     eval: |a| {

@@ -11,6 +11,7 @@ const NONE: f64 = f64::NEG_INFINITY;
 
 pub(super) const ATTENTION: Op = Op {
     name: "Attention",
+    traits: Traits::ATTENTION,
     since: 23,
     inputs: (3, 7),
     outputs: (1, 4),

@@ -51,6 +51,7 @@ fn plus<'e, 'g>(x: &[Val<'e, 'g>]) -> Val<'e, 'g> {
 // No kernel on the CPU.
 const BIAS_ADD: Op = Op {
     name: "BiasAdd",
+    traits: Traits::CARRIES.bias(&[1]),
     inputs: (3, 3),
     infer: all,
     eval: |a| Ok(vec![zip(&biased(a)?, a.x(2)?, |x, s| x + s)?]),
@@ -93,7 +94,7 @@ const BIAS_DROPOUT: Op = Op {
 
 const BIAS_GELU: Op = Op {
     name: "BiasGelu",
-    traits: Traits::ACTIVATION,
+    traits: Traits::ACTIVATION.bias(&[1]),
     inputs: (2, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(exact)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),
@@ -148,6 +149,7 @@ const BIAS_SOFTMAX: Op = Op {
 // No kernel on the CPU.
 const BIAS_SPLIT_GELU: Op = Op {
     name: "BiasSplitGelu",
+    traits: Traits::CARRIES.bias(&[1]),
     inputs: (2, 2),
     infer: |c| {
         let mut fact = c.fact(0);
@@ -184,7 +186,7 @@ const BIAS_SPLIT_GELU: Op = Op {
 
 const FAST_GELU: Op = Op {
     name: "FastGelu",
-    traits: Traits::ACTIVATION,
+    traits: Traits::ACTIVATION.bias(&[1]),
     inputs: (1, 2),
     eval: |a| Ok(vec![biased(a)?.mapv(fast)]),
     flops: |c, k| elementwise(c, k) * Dim::Known(9),

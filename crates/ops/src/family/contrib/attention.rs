@@ -15,11 +15,20 @@ pub(in crate::family) const OPS: &[Op] = &[
     refused("DecoderMaskedMultiHeadAttention", ONE_TOKEN),
     refused("DecoderMaskedSelfAttention", ONE_TOKEN),
     refused("GatedRelativePositionBias", UNPADDED),
-    refused("LongformerAttention", "its attention in windows and at chosen tokens has no form in plain operators here"),
-    refused("PackedAttention", UNPADDED),
+    Op {
+        traits: PROJECTING,
+        ..refused(
+            "LongformerAttention",
+            "its attention in windows and at chosen tokens has no form in plain operators here",
+        )
+    },
+    Op { traits: PROJECTING, ..refused("PackedAttention", UNPADDED) },
     refused("PackedMultiHeadAttention", UNPADDED),
     refused("PagedAttention", "a paged cache serves inference; use the model that the pages were made from"),
-    refused("QAttention", "it computes in 8-bit integers; train the model before it was quantized"),
+    Op {
+        traits: PROJECTING,
+        ..refused("QAttention", "it computes in 8-bit integers; train the model before it was quantized")
+    },
     refused("RelativePositionBias", "its buckets serve T5; export the model with plain operators"),
     refused("RemovePadding", UNPADDED),
     refused("RestorePadding", UNPADDED),
@@ -28,6 +37,9 @@ pub(in crate::family) const OPS: &[Op] = &[
         "its block-sparse cache serves inference on CUDA; export the model with plain operators",
     ),
 ];
+
+/// Of an attention that holds the matrix of its queries, keys and values.
+const PROJECTING: Traits = Traits { attention: Some([0; 3]), ..Traits::PROJECTS.bias(&[2]) };
 
 const OLD: &str = "ONNX Runtime replaced it by MultiHeadAttention; export the model again";
 const ONE_TOKEN: &str = "it decodes one token at a time; train the model that takes whole sequences";

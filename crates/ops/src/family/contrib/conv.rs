@@ -81,6 +81,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>], last: bool) ->
 
 const FUSED_CONV: Op = Op {
     name: "FusedConv",
+    traits: Traits::NONE.bias(&[2]),
     inputs: (2, 4),
     infer: |c| infer(c, false),
     eval: |a| eval(a, false),

@@ -76,6 +76,7 @@ pub(super) fn activated(node: &Node) -> Result<Box<dyn Fn(f64) -> f64>, EvalErro
 
 const FUSED_GEMM: Op = Op {
     name: "FusedGemm",
+    traits: Traits::PROJECTS.bias(&[2]),
     inputs: (2, 3),
     infer: |c| match crate::find(&"Gemm".into()) {
         Some(gemm) => (gemm.infer)(c),
@@ -144,6 +145,7 @@ fn turned_product<'e, 'g>(_: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Ve
 
 const FUSED_MATMUL: Op = Op {
     name: "FusedMatMul",
+    traits: Traits::PROJECTS,
     inputs: (2, 2),
     infer: |c| {
         let Some(matmul) = product(c) else { return one(Fact::unranked(c.dtype())) };
@@ -193,6 +195,7 @@ const FUSED_MATMUL: Op = Op {
 // The name that FusedMatMul had.
 const TRANSPOSE_MATMUL: Op = Op {
     name: "TransposeMatMul",
+    traits: Traits::PROJECTS,
     grad: Grad::lower(
         turned_product,
         &[case(&[Any(&[2, 4, 3]), Any(&[2, 4, 5])]).with(&[("transA", Int(1)), ("alpha", Float(0.5))])],
@@ -208,6 +211,7 @@ const FUSED_MATMUL_ACTIVATION: Op = refused(
 // No kernel on the CPU.
 const GEMM_FAST_GELU: Op = Op {
     name: "GemmFastGelu",
+    traits: Traits::PROJECTS.bias(&[2]),
     inputs: (2, 3),
     infer: |c| match product(c) {
         Some(matmul) => (matmul.infer)(c),

@@ -32,3 +32,6 @@ const fn refused(name: &'static str, why: &'static str) -> Op {
         traits: Traits::NONE,
     }
 }
+
+/// Of an operator that multiplies by matrices of experts, stacked.
+const EXPERTS: Traits = Traits::NONE.projects(|_, slot, rank| (slot >= 2 && rank == 3).then_some(Projection::PLAIN));

@@ -114,7 +114,7 @@ fn layer_norm<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Va
 // The kernel on the CPU leaves the mean and the deviation out.
 const SKIP_LAYER_NORMALIZATION: Op = Op {
     name: "SkipLayerNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[3, 4]),
     inputs: (3, 5),
     outputs: (1, 4),
     infer: skip_infer,
@@ -208,7 +208,7 @@ const SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
 
 const EMBED_LAYER_NORMALIZATION: Op = Op {
     name: "EmbedLayerNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[6]),
     inputs: (1, 9),
     outputs: (1, 3),
     infer: |c| {

@@ -42,7 +42,13 @@ pub(in crate::family) const OPS: &[Op] = &[
     refused("MatMulBlockQuantizedFp4Weight", FORMAT),
     refused("MatMulBlockQuantizedFp8Weight", FORMAT),
     refused("MaxpoolWithMask", "the mask of a pooling is data; export the model with MaxPool"),
-    refused("MoE", "its experts are chosen by sorting; export the model with plain operators, or train a dense one"),
+    Op {
+        traits: EXPERTS,
+        ..refused(
+            "MoE",
+            "its experts are chosen by sorting; export the model with plain operators, or train a dense one",
+        )
+    },
     refused("MurmurHash3", TEXT),
     refused("NGramHashMapping", TEXT),
     refused("NGramRepeatBlock", SEARCH),
@@ -131,6 +137,7 @@ const CDIST: Op = Op {
 
 const EXPAND_DIMS: Op = Op {
     name: "ExpandDims",
+    traits: Traits { moves: 1, ..Traits::RESHAPES },
     inputs: (2, 2),
     infer: |c| {
         let mut fact = c.fact(0);
@@ -182,6 +189,7 @@ const GATED_ADD: Op = Op {
 /// The form that GatherND had before the standard took it.
 const GATHER_ND: Op = Op {
     name: "GatherND",
+    traits: Traits::MOVES,
     inputs: (2, 2),
     infer: |c| match crate::find(&"GatherND".into()) {
         Some(op) => (op.infer)(c),

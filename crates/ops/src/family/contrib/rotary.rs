@@ -45,7 +45,7 @@ fn heads(node: &Node, width: Option<i64>, half: Option<i64>) -> Option<i64> {
 
 const ROTARY_EMBEDDING: Op = Op {
     name: "RotaryEmbedding",
-    traits: Traits::CARRIES,
+    traits: Traits::CARRIES.constants(&[2, 3]),
     inputs: (4, 4),
     eval: |a| {
         let (x, cos) = (a.x(0)?, a.x(2)?);

@@ -10,6 +10,7 @@ use ndarray::{Dimension, IxDyn, indices};
 
 pub(super) const CONV: Op = Op {
     name: "Conv",
+    traits: Traits::NONE.bias(&[2]),
     inputs: (2, 3),
     infer: |c| {
         let x = c.fact(0);

@@ -11,6 +11,7 @@ use ndarray::{Dimension, IxDyn, indices};
 
 pub(super) const CONV_TRANSPOSE: Op = Op {
     name: "ConvTranspose",
+    traits: Traits::NONE.bias(&[2]),
     inputs: (2, 3),
     infer: |c| {
         let x = c.fact(0);

@@ -10,7 +10,7 @@ const GATHERING: Op = Op { inputs: (2, 2), ..MOVES };
 
 pub(super) const GATHER: Op = Op {
     name: "Gather",
-    traits: Traits::CARRIES,
+    traits: Traits::MOVES,
     infer: |c| {
         let (x, index) = (c.fact(0), c.fact(1));
         let (Some(dims), Some(at)) = (x.dims(), index.dims()) else { return one(Fact::unranked(x.dtype)) };
@@ -77,6 +77,7 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
 
 pub(super) const GATHER_ELEMENTS: Op = Op {
     name: "GatherElements",
+    traits: Traits::MOVES,
     infer: |c| one(Fact { dtype: c.dtype(), ..c.fact(1) }),
     eval: |a| {
         let (x, index) = (a.x(0)?, a.x(1)?);
@@ -128,6 +129,7 @@ fn wrong_batch(node: &lorac_ir::Node) -> InferError {
 
 pub(super) const GATHER_ND: Op = Op {
     name: "GatherND",
+    traits: Traits::MOVES,
     infer: |c| {
         let (x, index) = (c.fact(0), c.fact(1));
         let (Some(dims), Some(at)) = (x.dims(), index.dims()) else { return one(Fact::unranked(x.dtype)) };

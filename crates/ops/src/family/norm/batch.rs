@@ -10,7 +10,7 @@ use ndarray::{Axis, IxDyn};
 
 pub(super) const BATCH_NORMALIZATION: Op = Op {
     name: "BatchNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[2]),
     since: 13,
     inputs: (5, 5),
     outputs: (1, 3),

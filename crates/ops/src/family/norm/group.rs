@@ -20,7 +20,7 @@ const SCALED: Op = Op {
 
 pub(super) const INSTANCE_NORMALIZATION: Op = Op {
     name: "InstanceNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[2]),
     eval: |a| {
         let channels = a.x(0)?.shape().get(1).copied().unwrap_or(1);
         scaled(a, channels)
@@ -42,7 +42,7 @@ pub(super) const INSTANCE_NORMALIZATION: Op = Op {
 
 pub(super) const GROUP_NORMALIZATION: Op = Op {
     name: "GroupNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[2]),
     since: 18,
     infer: |c| {
         let groups = groups(c.node)?;

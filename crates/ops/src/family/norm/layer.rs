@@ -7,7 +7,7 @@ use crate::case;
 
 pub(super) const LAYER_NORMALIZATION: Op = Op {
     name: "LayerNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.bias(&[2]),
     since: 17,
     inputs: (2, 3),
     outputs: (1, 3),

@@ -53,6 +53,7 @@ fn behind_channels(a: &Args, slot: usize) -> Result<usize, EvalError> {
 
 pub(in crate::family) const MATMUL_INTEGER: Op = Op {
     name: "MatMulInteger",
+    traits: Traits::PROJECTS,
     inputs: (2, 4),
     infer: |c| like_float(c, "MatMul", [0, 1], DType::I32),
     eval: |a| Ok(vec![by_float(a, "MatMul", shifted(a, 0, 2, 1)?, shifted(a, 1, 3, 0)?)?]),
@@ -92,6 +93,10 @@ fn requantized(a: &Args, sums: &Array, of_w: &Array) -> EvalResult {
 
 pub(in crate::family) const Q_LINEAR_MATMUL: Op = Op {
     name: "QLinearMatMul",
+    traits: Traits::NONE.projects(|_, slot, rank| match (slot, rank) {
+        (3, 2) => Some(Projection::PLAIN),
+        _ => None,
+    }),
     inputs: (8, 8),
     infer: |c| like_float(c, "MatMul", [0, 3], c.fact(7).dtype),
     eval: |a| {

@@ -73,6 +73,7 @@ fn quantized(node: &lorac_ir::Node, zero_point: Option<DType>) -> DType {
 
 pub(in crate::family) const QUANTIZE_LINEAR: Op = Op {
     name: "QuantizeLinear",
+    traits: Traits::CARRIES,
     inputs: (2, 3),
     infer: |c| {
         let zero_point = c.input(2).map(|i| i.fact.dtype);
@@ -92,6 +93,7 @@ pub(in crate::family) const QUANTIZE_LINEAR: Op = Op {
 
 pub(in crate::family) const DEQUANTIZE_LINEAR: Op = Op {
     name: "DequantizeLinear",
+    traits: Traits::CARRIES,
     inputs: (2, 3),
     infer: |c| {
         let dtype = match c.node.int("output_dtype", 0) {
@@ -161,6 +163,7 @@ fn by_scale<'e, 'g>(b: &Backward<'e, 'g>, g: Val<'e, 'g>) -> Val<'e, 'g> {
 
 pub(in crate::family) const DYNAMIC_QUANTIZE_LINEAR: Op = Op {
     name: "DynamicQuantizeLinear",
+    traits: Traits::CARRIES,
     outputs: (3, 3),
     infer: |c| {
         let y = Fact { dtype: DType::U8, ..c.fact(0) };

@@ -12,6 +12,7 @@ use ndarray::Axis;
 
 pub(super) const RESIZE: Op = Op {
     name: "Resize",
+    traits: Traits::NONE.constants(&[1, 2]),
     inputs: (1, 4),
     infer: |c| {
         let fact = c.fact(0);

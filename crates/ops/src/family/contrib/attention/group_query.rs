@@ -12,6 +12,7 @@ use lorac_ir::Node;
 
 pub(super) const GROUP_QUERY_ATTENTION: Op = Op {
     name: "GroupQueryAttention",
+    traits: Traits::ATTENTION.constants(&[7, 8]),
     inputs: (1, 16),
     outputs: (1, 4),
     infer,

@@ -10,6 +10,7 @@ use lorac_ir::Node;
 
 pub(super) const MULTI_HEAD_ATTENTION: Op = Op {
     name: "MultiHeadAttention",
+    traits: Traits::ATTENTION.bias(&[3]),
     inputs: (1, 10),
     outputs: (1, 4),
     infer,

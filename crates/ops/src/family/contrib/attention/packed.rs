@@ -11,6 +11,7 @@ use lorac_ir::Node;
 pub(super) const ATTENTION: Op =
     Op {
         name: "Attention",
+        traits: PROJECTING,
         inputs: (2, 7),
         outputs: (1, 2),
         infer,

@@ -9,6 +9,7 @@ use lorac_ir::{Node, Tensor};
 
 pub(super) const MATMUL_BNB4: Op = Op {
     name: "MatMulBnb4",
+    traits: PACKED_PRODUCT,
     inputs: (3, 3),
     infer: |c| {
         let mut fact = c.fact(0);

@@ -29,6 +29,7 @@ fn lower<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>], integers: DTyp
 
 pub(super) const DEQUANTIZE_LINEAR: Op = Op {
     name: "DequantizeLinear",
+    traits: Traits::CARRIES,
     inputs: (2, 3),
     infer: |c| infer(c, "DequantizeLinear"),
     eval: |a| (standard("DequantizeLinear")?.eval)(a),
@@ -54,6 +55,7 @@ pub(super) const DEQUANTIZE_LINEAR: Op = Op {
 
 pub(super) const QUANTIZE_LINEAR: Op = Op {
     name: "QuantizeLinear",
+    traits: Traits::CARRIES,
     inputs: (2, 3),
     infer: |c| infer(c, "QuantizeLinear"),
     eval: |a| (standard("QuantizeLinear")?.eval)(a),

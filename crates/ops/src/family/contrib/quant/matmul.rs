@@ -9,6 +9,7 @@ use lorac_ir::{Node, Tensor};
 
 pub(super) const MATMUL_NBITS: Op = Op {
     name: "MatMulNBits",
+    traits: PACKED_PRODUCT,
     inputs: (3, 6),
     infer: |c| {
         let mut fact = c.fact(0);

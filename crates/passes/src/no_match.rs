@@ -1,0 +1,175 @@
+//! Why a pattern picks nothing.
+
+use crate::matrix::{Candidate, inside};
+use crate::obstacle::Obstacle;
+use crate::role::{Matrices, ROLES};
+use lorac_ir::Graph;
+use std::collections::BTreeMap;
+
+/// Every pattern that picks nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct NoMatches(pub Vec<NoMatch>);
+
+/// A pattern that picks nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoMatch {
+    /// No matrix fits.
+    #[error("`{pattern}` matches no {what}{}{}", nearest_text(.nearest), why_text(.why))]
+    Nothing {
+        /// What was looked for: `weight matrix`.
+        what: &'static str,
+        /// The pattern.
+        pattern: String,
+        /// What may have been meant.
+        nearest: Vec<String>,
+        /// What the model has instead; empty where that is not known.
+        why: String,
+    },
+    /// What fits cannot be adapted.
+    #[error("`{pattern}` is {names}, which {why}; {advice}")]
+    Unsuitable {
+        /// The pattern.
+        pattern: String,
+        /// The matrices.
+        names: String,
+        /// What they are.
+        why: String,
+        /// What can be done.
+        advice: &'static str,
+    },
+    /// Not a pattern.
+    #[error("`{pattern}` is not a valid pattern: {why}")]
+    Syntax {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The role is part of a fused matrix, of which the graph does not tell where it lies.
+    #[error(
+        "`{pattern}` is a slice of the fused matrix `{name}`, which holds {holds} in columns that cannot be told apart: name \
+         the whole matrix instead"
+    )]
+    Fused {
+        /// The pattern.
+        pattern: String,
+        /// The matrix.
+        name: String,
+        /// Its roles.
+        holds: String,
+    },
+    /// The matrix is read otherwise too, and dropout is asked for.
+    #[error(
+        "`{pattern}` picks `{name}`, which is read otherwise too, as an embedding table or transposed: what is added to it is \\
+         added for every reader, and dropout has nothing to drop from; leave dropout out, or choose other targets"
+    )]
+    Tied {
+        /// The pattern.
+        pattern: String,
+        /// The matrix.
+        name: String,
+    },
+}
+
+impl From<NoMatch> for NoMatches {
+    fn from(one: NoMatch) -> NoMatches {
+        NoMatches(vec![one])
+    }
+}
+
+impl NoMatch {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            NoMatch::Nothing { .. } => "target::no_match",
+            NoMatch::Unsuitable { .. } => "target::unsuitable",
+            NoMatch::Syntax { .. } => "target::syntax",
+            NoMatch::Fused { .. } => "target::fused",
+            NoMatch::Tied { .. } => "target::tied",
+        }
+    }
+
+    /// The pattern at fault.
+    pub fn pattern(&self) -> &str {
+        match self {
+            NoMatch::Nothing { pattern, .. }
+            | NoMatch::Unsuitable { pattern, .. }
+            | NoMatch::Syntax { pattern, .. }
+            | NoMatch::Fused { pattern, .. }
+            | NoMatch::Tied { pattern, .. } => pattern,
+        }
+    }
+}
+
+fn nearest_text(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
+}
+
+fn why_text(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(": {why}") }
+}
+
+/// How many names stand in a message.
+const NAMED: usize = 3;
+
+/// The first of some names, and how many there are.
+fn some_of(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
+    match names.len() {
+        n if n > NAMED => format!("{} and {} more", shown.join(", "), n - NAMED),
+        _ => shown.join(", "),
+    }
+}
+
+impl NoMatch {
+    pub(crate) fn unsuitable(pattern: &str, found: &[&Candidate], obstacle: Obstacle) -> NoMatch {
+        let alike = found.iter().filter(|c| c.obstacle.as_ref() == Some(&obstacle));
+        let names: Vec<&str> = alike.map(|c| c.matrix.name.as_str()).collect();
+        let are = if names.len() == 1 { "is" } else { "are" };
+        NoMatch::Unsuitable {
+            pattern: pattern.to_string(),
+            names: some_of(&names),
+            why: format!("{are} {obstacle}"),
+            advice: obstacle.advice(),
+        }
+    }
+}
+
+/// The roles that a model has, and its matrices that cannot be adapted.
+pub(crate) fn explanation(graph: &Graph, known: &Matrices) -> String {
+    let fit = known.all.iter().filter(|c| c.obstacle.is_none());
+    let mut counts = BTreeMap::new();
+    fit.clone().flat_map(|c| known.roles_of(&c.matrix)).for_each(|r| *counts.entry(r).or_insert(0) += 1);
+    let counts: Vec<String> =
+        ROLES.iter().filter_map(|(name, role)| Some(format!("{name} ({})", counts.get(role)?))).collect();
+    let roles = match (fit.count(), counts.is_empty()) {
+        (0, _) => "the model has no matrix that can be adapted".to_string(),
+        (n, true) => format!("of its {n} matrices none has a role that the graph tells; their names pick them"),
+        (_, false) => format!("the roles in this model are {}", counts.join(", ")),
+    };
+    let mut unfit: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for candidate in &known.all {
+        if let Some(obstacle) = &candidate.obstacle {
+            unfit.entry(obstacle.to_string()).or_default().push(&candidate.matrix.name);
+        }
+    }
+    let bodies = inside(graph);
+    for (name, op) in &bodies {
+        unfit.entry(Obstacle::Inside(op.clone()).to_string()).or_default().push(name);
+    }
+    let unfit = unfit.iter().take(NAMED).map(|(why, names)| {
+        let are = if names.len() == 1 { "is" } else { "are" };
+        format!("; {} {are} {why}", some_of(names))
+    });
+    format!("{roles}{}", unfit.collect::<String>())
+}
+
+/// What a weight of this name is, where it is no matrix.
+pub(crate) fn of_weight(graph: &Graph, name: &str) -> Option<String> {
+    let (id, value, _) = graph.weights().find(|(_, v, _)| &*v.name == name)?;
+    let readers: Vec<String> =
+        value.uses().iter().filter_map(|u| graph.node(u.node)).map(|n| format!("`{}`", n.op)).take(NAMED).collect();
+    let read = if readers.is_empty() { "nothing reads".to_string() } else { format!("{} reads", readers.join(", ")) };
+    Some(format!("it is {}, which {read}; `full` trains it as it is", graph.fact(id)))
+}

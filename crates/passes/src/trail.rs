@@ -1,0 +1,212 @@
+//! Following what products compute through a graph, upstream and downstream.
+
+use crate::Matrix;
+use crate::fused_slice::Tracer;
+use crate::matrix::Candidate;
+use crate::role::{Operand, Role};
+use lorac_ir::{Graph, Node, NodeId, ValueId};
+use lorac_ops::{Traits, find};
+use std::collections::{HashMap, HashSet};
+
+/// Nodes that the search for an activation looks at.
+const NEAR: usize = 64;
+
+/// Whether an operand of a projection is followed back through an operator.
+pub(crate) fn carries(node: &Node) -> bool {
+    let traits = traits(node);
+    traits.carries || traits.normalizes
+}
+
+/// What is true of a node's operator; nothing is, of one that is not known.
+pub(crate) fn traits(node: &Node) -> Traits {
+    find(&node.op).map_or(Traits::NONE, |op| op.traits)
+}
+
+/// What lies downstream of a value.
+#[derive(Default)]
+pub(crate) struct Downstream<'g> {
+    /// The nearest matrices.
+    pub matrices: Vec<ValueId>,
+    /// The products that lie between, each with the operand that was followed. Where their other operands come from is
+    /// asked of few: along a residual stream the answer costs a walk over the whole model.
+    pub met: Vec<(&'g Node, ValueId)>,
+    /// Whether the graph's output is reached before any of them.
+    pub output: bool,
+}
+
+/// A graph with its products.
+pub(crate) struct Trail<'g> {
+    pub graph: &'g Graph,
+    /// The weight of every product by one.
+    pub by_product: HashMap<NodeId, ValueId>,
+}
+
+impl<'g> Trail<'g> {
+    pub(crate) fn new(graph: &'g Graph, all: &[Candidate]) -> Trail<'g> {
+        let each = all.iter().map(|c| &c.matrix);
+        Trail { graph, by_product: each.flat_map(|m| m.products.iter().map(|p| (*p, m.weight))).collect() }
+    }
+
+    fn is_product_of_activations(&self, id: NodeId, node: &Node) -> bool {
+        !self.by_product.contains_key(&id) && traits(node).projects.is_some()
+    }
+
+    /// The weight of an operator that projects and attends in one.
+    pub(crate) fn packed_attention(&self, id: NodeId, node: &Node) -> Option<ValueId> {
+        let weight = *self.by_product.get(&id)?;
+        traits(node).attention.map(|_| weight)
+    }
+
+    /// The operands and the result of an attention whose softmax, or whole, the node is.
+    pub(crate) fn attention(&self, node: &Node) -> Option<([ValueId; 3], ValueId)> {
+        if let Some([q, k, v]) = traits(node).attention.filter(|_| traits(node).projects.is_none()) {
+            return Some(([node.input(q)?, node.input(k)?, node.input(v)?], *node.outputs.first()?));
+        }
+        if &*node.op.name != "Softmax" {
+            return None;
+        }
+        let (_, scores) = self.find_up(node.input(0)?)?;
+        let (slot, mix) = self.find_down(*node.outputs.first()?)?;
+        let key = scores.str("equation").and_then(key_slot).unwrap_or(1);
+        let operands = [scores.input(1 - key)?, scores.input(key)?, mix.input(1 - slot)?];
+        Some((operands, *mix.outputs.first()?))
+    }
+
+    /// The product of two activations that a score comes from.
+    fn find_up(&self, from: ValueId) -> Option<(NodeId, &'g Node)> {
+        self.walk_up(from, |id, node| self.is_product_of_activations(id, node)).into_iter().next()
+    }
+
+    /// The product of two activations that attention weights go to, and as which operand: the left one, but in Einsum.
+    fn find_down(&self, from: ValueId) -> Option<(usize, &'g Node)> {
+        let mut at = from;
+        for _ in 0..8 {
+            let uses = self.graph.value(at)?.uses();
+            let nodes = || uses.iter().filter_map(|u| Some((u, self.graph.node(u.node)?)));
+            let mixes = |u: &lorac_ir::Use, n: &Node| {
+                self.is_product_of_activations(u.node, n)
+                    && (u.slot == 0 || (u.slot == 1 && n.str("equation").is_some()))
+            };
+            if let Some((u, n)) = nodes().find(|(u, n)| mixes(u, n)) {
+                return Some((u.slot, n));
+            }
+            at = *nodes().find(|(_, n)| traits(n).carries)?.1.outputs.first()?;
+        }
+        None
+    }
+
+    /// The nearest nodes upstream that satisfy `stop`, through carriers only.
+    fn walk_up(&self, from: ValueId, stop: impl Fn(NodeId, &Node) -> bool) -> Vec<(NodeId, &'g Node)> {
+        let (mut found, mut seen, mut todo) = (Vec::new(), HashSet::new(), vec![from]);
+        while let Some(value) = todo.pop() {
+            // A number, or one for each column, scales a projection and is none.
+            let rank = self.graph.value(value).and_then(|v| v.fact.rank());
+            let Some((id, node)) = self.graph.producer(value).filter(|_| rank.is_none_or(|r| r > 1)) else { continue };
+            if !seen.insert(id) {
+                continue;
+            }
+            if stop(id, node) {
+                found.push((id, node));
+            } else if carries(node) {
+                todo.extend(node.inputs.iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// The nearest products by matrices upstream.
+    pub(crate) fn products_upstream(&self, from: ValueId) -> Vec<NodeId> {
+        self.walk_up(from, |id, _| self.by_product.contains_key(&id)).into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The nearest matrices upstream.
+    fn upstream(&self, from: ValueId) -> Vec<ValueId> {
+        self.products_upstream(from).iter().map(|id| self.by_product[id]).collect()
+    }
+
+    /// What lies downstream through carriers.
+    pub(crate) fn downstream(&self, from: ValueId) -> Downstream<'g> {
+        let mut found = Downstream::default();
+        let (mut seen, mut todo) = (HashSet::new(), vec![from]);
+        while let Some(value) = todo.pop() {
+            found.output |= self.graph.outputs().contains(&value);
+            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
+                let Some(node) = self.graph.node(u.node) else { continue };
+                if !seen.insert(u.node) {
+                    continue;
+                }
+                if let Some(weight) = self.by_product.get(&u.node) {
+                    found.matrices.push(*weight);
+                } else if traits(node).carries {
+                    if &*node.op.name == "Mul" {
+                        found.met.push((node, value));
+                    }
+                    todo.extend(&node.outputs);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether the other operand of a product comes from a matrix of its own.
+    pub(crate) fn meets_another_matrix(&self, node: &Node, value: ValueId) -> bool {
+        let here = self.upstream(value);
+        let others = node.inputs.iter().flatten().filter(|v| **v != value);
+        others.into_iter().any(|v| self.upstream(*v).iter().any(|w| !here.contains(w)))
+    }
+
+    /// Whether an activation, or a node of one that is decomposed, follows a matrix before what comes of it meets what comes
+    /// of another one.
+    pub(crate) fn activated(&self, matrix: &Matrix) -> bool {
+        let outputs = matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first());
+        let (mut seen, mut todo): (HashSet<NodeId>, Vec<ValueId>) = (HashSet::new(), outputs.copied().collect());
+        while let Some(value) = todo.pop() {
+            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
+                let Some(node) = self.graph.node(u.node) else { continue };
+                if self.by_product.contains_key(&u.node) || !seen.insert(u.node) || seen.len() > NEAR {
+                    continue;
+                }
+                let traits = traits(node);
+                if traits.activation {
+                    return true;
+                }
+                if traits.carries && !(&*node.op.name == "Mul" && self.meets_another_matrix(node, value)) {
+                    todo.extend(&node.outputs);
+                }
+            }
+        }
+        false
+    }
+
+    /// The operands of the product in which one half of a matrix's columns gates the other.
+    pub(crate) fn halves(&self, matrix: &Matrix, met: &[(&Node, ValueId)], tracer: &Tracer) -> Option<Vec<Operand>> {
+        let product = *matrix.products.first()?;
+        let own = |v: ValueId| self.products_upstream(v) == [product];
+        for (node, _) in met {
+            let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { continue };
+            if !own(a) || !own(b) {
+                continue;
+            }
+            let (Some(of_a), Some(of_b)) = (tracer.columns(a, product), tracer.columns(b, product)) else { continue };
+            if !of_a.is_disjoint(&of_b) || of_a.len() + of_b.len() != matrix.cols {
+                continue;
+            }
+            let activated = |v| {
+                self.walk_up(v, |id, n| id == product || traits(n).activation).iter().any(|(_, n)| traits(n).activation)
+            };
+            let (gate, up) = if activated(a) { (a, b) } else { (b, a) };
+            let operand = |value, role| Operand { value, role, product, weight: matrix.weight };
+            return Some(vec![operand(gate, Role::Gate), operand(up, Role::Up)]);
+        }
+        None
+    }
+}
+
+/// The slot of the keys in an Einsum that computes scores: their positions are what the softmax runs along, the last
+/// subscript of the result.
+fn key_slot(equation: &str) -> Option<usize> {
+    let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let (operands, result) = text.split_once("->")?;
+    let last = result.chars().last()?;
+    operands.split(',').position(|term| term.contains(last))
+}
