@@ -67,8 +67,10 @@ impl<'g> Trail<'g> {
         }
         let (_, scores) = self.find_up(node.input(0)?)?;
         let (slot, mix) = self.find_down(*node.outputs.first()?)?;
-        let key = scores.str("equation").and_then(key_slot).unwrap_or(1);
-        let operands = [scores.input(1 - key)?, scores.input(key)?, mix.input(1 - slot)?];
+        let key = scores.str("equation").and_then(key_slot).unwrap_or_else(|| right(scores));
+        let query = if key == 0 { 1 } else { 0 };
+        let value = if slot == 0 { right(mix) } else { 0 };
+        let operands = [scores.input(query)?, scores.input(key)?, mix.input(value)?];
         Some((operands, *mix.outputs.first()?))
     }
 
@@ -200,6 +202,12 @@ impl<'g> Trail<'g> {
         }
         None
     }
+}
+
+/// The slot of a product's right operand.
+fn right(node: &Node) -> usize {
+    let takes = |slot: &usize| traits(node).projects.is_some_and(|how| how(node, *slot, 2).is_some());
+    (0..node.inputs.len()).find(takes).unwrap_or(1)
 }
 
 /// The slot of the keys in an Einsum that computes scores: their positions are what the softmax runs along, the last
