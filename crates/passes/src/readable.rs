@@ -28,21 +28,15 @@ pub fn readable(graph: &Graph, functions: &[Function]) -> Result<Graph, PassErro
     Ok(graph)
 }
 
-/// Whether a fused operator multiplies by a float weight, or takes an attention's queries, keys and values in one.
+/// Whether a fused operator multiplies by a float weight.
 fn holds_projection(graph: &Graph, node: &Node) -> bool {
     let Some(op) = find(&node.op) else { return false };
     let fused = !op.domain.is_empty();
     let float = |v: &lorac_ir::ValueId| graph.fact(*v).dtype.is_float() && graph.producer(*v).is_none();
     let weight = |slot: usize| node.input(slot).filter(float).and_then(|v| graph.fact(v).rank());
-    let projects = |how: fn(&Node, usize, usize) -> _| {
-        (0..node.inputs.len()).any(|slot| weight(slot).is_some_and(|rank| Option::is_some(&how(node, slot, rank))))
-    };
-    fused
-        && match (op.traits.projects, op.traits.attention) {
-            (Some(how), _) => projects(how),
-            (None, Some(slots)) => slots.iter().any(|slot| node.input(*slot).is_none()),
-            (None, None) => false,
-        }
+    let projects =
+        |slot| weight(slot).is_some_and(|rank| op.traits.projects.is_some_and(|how| how(node, slot, rank).is_some()));
+    fused && op.traits.projects.is_some() && (0..node.inputs.len()).any(projects)
 }
 
 /// The graph with its functions inlined, what is read of lists of known elements resolved, and its facts inferred. A graph

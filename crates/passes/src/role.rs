@@ -6,10 +6,11 @@
 //! product are gate and up, and so are two halves of one; one that nothing follows is the head.
 
 use crate::Matrix;
-use crate::fused_slice::Tracer;
+use crate::fused_slice::{Tracer, is_whole};
+use crate::lower::lower_where;
 use crate::matrix::{Candidate, candidates};
-use crate::trail::Trail;
-use lorac_ir::{Graph, NodeId, ValueId};
+use crate::trail::{Trail, traits};
+use lorac_ir::{Graph, Node, NodeId, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a matrix does in a transformer.
@@ -56,6 +57,24 @@ pub fn roles(graph: &Graph) -> BTreeMap<ValueId, BTreeSet<Role>> {
     Matrices::of(graph).roles
 }
 
+/// Whether a node takes an attention's queries, keys and values in fewer operands.
+fn is_packed(node: &Node) -> bool {
+    // Only fused operators do.
+    if node.op.domain.is_empty() {
+        return false;
+    }
+    let traits = traits(node);
+    let slots = traits.attention.filter(|_| traits.projects.is_none());
+    slots.is_some_and(|slots| slots.iter().any(|slot| node.input(*slot).is_none()))
+}
+
+/// The graph with such nodes decomposed. What is there keeps its ids.
+fn unpacked(graph: &Graph) -> Option<Graph> {
+    let mut graph = graph.clone();
+    lower_where(&mut graph, |_, node| is_packed(node)).ok()?;
+    Some(graph)
+}
+
 /// An operand that has a role, and a product that it comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operand {
@@ -75,11 +94,31 @@ pub(crate) struct Matrices {
     pub roles: BTreeMap<ValueId, BTreeSet<Role>>,
     /// Where the roles of a part of a matrix are read.
     pub operands: Vec<Operand>,
+    /// The graph that the operands are values of, where it is not the model's.
+    unpacked: Option<Graph>,
 }
 
 impl Matrices {
     pub(crate) fn of(graph: &Graph) -> Matrices {
-        let mut found = Matrices { all: candidates(graph), roles: BTreeMap::new(), operands: Vec::new() };
+        let unpacked = graph.nodes().any(|(_, n)| is_packed(n)).then(|| unpacked(graph)).flatten();
+        let mut found = Matrices::seen_in(unpacked.as_ref().unwrap_or(graph));
+        found.unpacked = unpacked;
+        found
+    }
+
+    /// What follows operands, in the graph that they are values of.
+    pub(crate) fn tracer(&self, graph: &Graph) -> Tracer {
+        Tracer::new(self.unpacked.as_ref().unwrap_or(graph))
+    }
+
+    /// Whether all of the role's matrix comes to the operand.
+    pub(crate) fn is_whole(&self, graph: &Graph, operand: &Operand) -> bool {
+        is_whole(self.unpacked.as_ref().unwrap_or(graph), operand)
+    }
+
+    fn seen_in(graph: &Graph) -> Matrices {
+        let mut found =
+            Matrices { all: candidates(graph), roles: BTreeMap::new(), operands: Vec::new(), unpacked: None };
         let trail = Trail::new(graph, &found.all);
         let attention = found.add_attention(&trail);
         let rest: Vec<Matrix> =

@@ -1,6 +1,6 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
-use crate::fused_slice::{FusedSlice, Tracer, fused_slices, is_whole};
+use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight};
 use crate::role::{Matrices, Operand, ROLES};
@@ -116,7 +116,7 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
             any = true;
             let slice = known.part(graph, pattern, matrix);
             if let Some(role) = slice {
-                let slices = fused.get_or_insert_with(|| fused_slices(&Tracer::new(graph), &known.operands));
+                let slices = fused.get_or_insert_with(|| fused_slices(&known.tracer(graph), &known.operands));
                 if !slices.get(&matrix.weight).is_some_and(|s| s.iter().any(|s| s.role == role)) {
                     wrong.push(known.inseparable(pattern, matrix));
                 }
@@ -196,11 +196,11 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
 /// The slices of every matrix that roles share, where the graph tells which columns are whose.
 pub fn slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
     let known = Matrices::of(graph);
-    let several = |o: &&Operand| !is_whole(graph, o) || known.roles.get(&o.weight).is_some_and(|r| r.len() > 1);
+    let several = |o: &&Operand| !known.is_whole(graph, o) || known.roles.get(&o.weight).is_some_and(|r| r.len() > 1);
     let parts: Vec<Operand> = known.operands.iter().filter(several).copied().collect();
     let mut all = match parts.is_empty() {
         true => BTreeMap::new(),
-        false => fused_slices(&Tracer::new(graph), &parts),
+        false => fused_slices(&known.tracer(graph), &parts),
     };
     let cols: BTreeMap<ValueId, usize> = known.all.iter().map(|c| (c.matrix.weight, c.matrix.cols)).collect();
     all.retain(|weight, slices| slices.iter().any(|s| Some(&s.columns.len()) != cols.get(weight)));
@@ -219,7 +219,7 @@ impl Matrices {
         let role = role_named(pattern)?.filter(|r| r.is_fused())?;
         let several = self.roles_of(matrix).into_iter().filter(|r| r.is_fused()).count() > 1;
         let mut its = self.operands.iter().filter(|o| o.weight == matrix.weight && o.role == role);
-        (several || its.any(|o| !is_whole(graph, o))).then_some(role)
+        (several || its.any(|o| !self.is_whole(graph, o))).then_some(role)
     }
 
     fn inseparable(&self, pattern: &str, matrix: &Matrix) -> NoMatch {
