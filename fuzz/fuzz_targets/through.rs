@@ -55,7 +55,7 @@ fn train(graph: &Graph, lora: &Lora, targets: Vec<Target>) {
         objective: &Square,
         optimizer: &AdamW::default(),
         clip: Some(1.0),
-        dialect: Dialect { fused: false, i64_cumsum: false, empty_inputs: false, files: false },
+        dialect: Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false },
         tokens: None,
         caches: Caches::default(),
     };

@@ -122,10 +122,10 @@ pub fn fold_low_rank(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: 
         let unfit = || FoldError::DType { name: name.clone(), dtype };
         let row = Tensor::new(dtype, vec![inner], bytes.clone())?.to_f64().ok_or_else(unfit)?;
         let sum: Vec<f64> = row.iter().zip(delta).map(|(w, d)| w + scale * d).collect();
-        if sum.iter().any(|x| !x.is_finite()) {
+        let sum = Tensor::from_f64(dtype, &[inner], &sum).ok_or_else(unfit)?;
+        if !is_finite(&sum) {
             return Err(FoldError::NotFinite { name });
         }
-        let sum = Tensor::from_f64(dtype, &[inner], &sum).ok_or_else(unfit)?;
         match matrix.transposed || columns.len() == cols {
             true => out.extend_from_slice(sum.bytes()),
             false => {
@@ -151,11 +151,41 @@ pub fn fold_values(target: &Target, w0: &Tensor, values: &[f32]) -> Result<Bytes
     if values.len() != w0.len() {
         return Err(FoldError::Length { name, want: w0.len(), got: values.len() });
     }
-    if values.iter().any(|x| !x.is_finite()) {
-        return Err(FoldError::NotFinite { name });
-    }
     let wide: Vec<f64> = values.iter().copied().map(f64::from).collect();
-    let unfit = FoldError::DType { name, dtype };
+    let unfit = FoldError::DType { name: name.clone(), dtype };
     let tensor = Tensor::from_f64(dtype, w0.dims(), &wide).filter(|_| dtype.is_float()).ok_or(unfit)?;
-    Ok(tensor.bytes().clone())
+    match is_finite(&tensor) {
+        true => Ok(tensor.bytes().clone()),
+        false => Err(FoldError::NotFinite { name }),
+    }
+}
+
+/// Whether the type of the weight holds all values: f16 ends at 65504.
+fn is_finite(tensor: &Tensor) -> bool {
+    tensor.to_f64().is_some_and(|values| values.iter().all(|x| x.is_finite()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrices;
+
+    fn target(w0: &[f64]) -> (Target, Tensor) {
+        let text = "graph g(%x: f16[N,2]) -> %y { %w = weight \"w\" f16[2,2]\n%y = MatMul(%x, %w) : f16[N,2] }";
+        let matrix = matrices(&lorac_ir::parse(text).expect("parses")).remove(0);
+        (Target::of_matrix(&matrix, Default::default(), "w"), Tensor::from_f64(DType::F16, &[2, 2], w0).expect("f16"))
+    }
+
+    #[test]
+    fn a_fold_into_halves_is_rounded_once_and_held_by_them() {
+        let (target, w0) = target(&[1.0, -2.0, 0.5, 0.0]);
+        // f32 would round 1 + 2^-11 + 2^-41 to the middle between two halves.
+        let (a, b) = ([2f32.powi(-11), 0.0, 2f32.powi(-41), 0.0], [1.0, 1.0, 0.0, 0.0]);
+        let folded = fold_low_rank(&target, &w0, &a, &b, 1.0).expect("folds");
+        let folded = Tensor::new(DType::F16, vec![2, 2], folded).and_then(|t| Ok(t.to_f64())).expect("f16");
+        assert_eq!(folded.expect("floats")[0], 1.0 + 2f64.powi(-10));
+        let large = fold_low_rank(&target, &w0, &[7e4, 0.0], &[1.0, 0.0], 1.0);
+        assert!(matches!(large, Err(FoldError::NotFinite { .. })), "{large:?}");
+        assert!(matches!(fold_values(&target, &w0, &[7e4; 4]), Err(FoldError::NotFinite { .. })));
+    }
 }

@@ -6,8 +6,8 @@ use crate::loss::mean_loss;
 use crate::optimizer::{Optimizer, Update, optimize};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Objective, Packed, Param, PassError, Use, cumsum_to_i32, differentiate,
-    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, pack, prepare,
-    reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
+    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, half_gemm_to_matmul,
+    pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
 use lorac_ops::infer;
@@ -137,6 +137,7 @@ const STEP: &[Stage] = &[
     ("reassociate", |b| reassociate(&mut b.graph).map(drop)),
     ("fold_constants", |b| fold_constants(&mut b.graph, &[]).map(drop)),
     ("remove_dead", |b| remove_dead(&mut b.graph).map(drop)),
+    ("dialect", |b| b.speak()),
     ("infer", |b| Ok(infer(&mut b.graph).map(drop)?)),
 ];
 
@@ -201,6 +202,9 @@ fn training_copy(
     }
     if !dialect.i64_cumsum {
         cumsum_to_i32(graph)?;
+    }
+    if !dialect.half_gemm {
+        half_gemm_to_matmul(graph)?;
     }
     Ok(())
 }
@@ -294,6 +298,14 @@ impl<'a> Build<'a> {
 
     fn prepare_for_dialect(&mut self) -> Result<(), PassError> {
         for_dialect(&mut self.graph, &[], &self.spec.caches, &self.spec.dialect)
+    }
+
+    /// Products that later passes wrote, as the engine reads them.
+    fn speak(&mut self) -> Result<(), PassError> {
+        if !self.spec.dialect.half_gemm {
+            half_gemm_to_matmul(&mut self.graph)?;
+        }
+        Ok(())
     }
 
     fn drop_inputs(&mut self) -> Result<(), PassError> {

@@ -16,7 +16,8 @@ use tract_linalg::multithread::Executor;
 const NAME: &str = "tract 0.23.9";
 
 /// What the embedded engine reads: the standard's operators, in a graph that the caller encoded.
-pub const TRACT: Dialect = Dialect { fused: false, i64_cumsum: false, empty_inputs: false, files: false };
+pub const TRACT: Dialect =
+    Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false };
 
 /// The embedded engine, which runs on the CPU. Of the options only the threads matter to it.
 ///
