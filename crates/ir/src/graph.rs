@@ -1,7 +1,7 @@
 //! The graph: tables of nodes, values and tensors.
 
 use crate::{Attr, Attrs, Body, DType, Fact, NodeId, Tensor, TensorId, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -182,6 +182,16 @@ impl GraphError {
     }
 }
 
+/// Names that are not given to anything new. Two graphs that differ in them alone compute the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reserved(Arc<HashSet<Arc<str>>>);
+
+impl PartialEq for Reserved {
+    fn eq(&self, _: &Reserved) -> bool {
+        true
+    }
+}
+
 /// A computation: nodes over values. Nodes are kept in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -195,6 +205,7 @@ pub struct Graph {
     pub(crate) values: Vec<Option<Value>>,
     pub(crate) tensors: Vec<Option<Tensor>>,
     pub(crate) names: HashMap<Arc<str>, ValueId>,
+    pub(crate) reserved: Reserved,
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
 }
@@ -242,6 +253,40 @@ impl Graph {
     pub fn input(&self, name: &str) -> Option<ValueId> {
         let called = self.aliases.get(name).map_or(name, String::as_str);
         self.find(called).filter(|id| self.inputs.contains(id))
+    }
+
+    /// Reserves the names of all values there are, those of graphs inside nodes included: passes may do away with the
+    /// values, but in the file from which they come they stay.
+    pub fn reserve_names(&mut self) {
+        let mut names = std::mem::take(&mut self.reserved.0);
+        let all = Arc::make_mut(&mut names);
+        let mut open: Vec<&Graph> = vec![self];
+        while let Some(graph) = open.pop() {
+            all.extend(graph.names.keys().cloned());
+            open.extend(graph.nodes().flat_map(|(_, n)| n.bodies()).map(|b| &*b.graph));
+        }
+        self.reserved.0 = names;
+    }
+
+    /// Reserves what `other` reserves.
+    pub fn reserve_as(&mut self, other: &Graph) {
+        self.reserved = other.reserved.clone();
+    }
+
+    /// What something is called that wishes to be called `wish`: so, or so with a number, whatever is not reserved. Of
+    /// graphs with the same reserved names it is the same.
+    pub fn given_name(&self, wish: &str) -> String {
+        self.unlike(wish, |name| self.reserved.0.contains(name))
+    }
+
+    /// As [`Graph::given_name`], and not the name of a value of this graph either.
+    pub fn fresh_name(&self, wish: &str) -> String {
+        self.unlike(wish, |name| self.reserved.0.contains(name) || self.names.contains_key(name))
+    }
+
+    fn unlike(&self, wish: &str, taken: impl Fn(&str) -> bool) -> String {
+        let numbered = (2u64..).map(|n| format!("{wish}_{n}"));
+        std::iter::once(wish.to_string()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
     }
 
     /// The name of a value, or its id where the value is gone.
@@ -309,7 +354,7 @@ impl Graph {
 
     fn add_value(&mut self, name: &str, fact: Fact, def: Def) -> Result<ValueId, GraphError> {
         let id = ValueId(self.values.len() as u32);
-        let name: Arc<str> = if name.is_empty() { id.to_string().into() } else { name.into() };
+        let name: Arc<str> = if name.is_empty() { self.fresh_name(&id.to_string()).into() } else { name.into() };
         if self.names.insert(name.clone(), id).is_some() {
             return Err(GraphError::DuplicateName(name));
         }
@@ -421,6 +466,18 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use crate::{parse, verify};
+
+    #[test]
+    fn names_are_given_that_nothing_has_or_had() {
+        let text = "graph g(%x: f32[2]) -> %y { %loss = Relu(%x) : f32[2]\n %y = Relu(%loss) : f32[2] }";
+        let mut g = parse(text).expect("parses");
+        assert_eq!((g.given_name("loss"), g.fresh_name("loss")), ("loss".into(), "loss_2".into()));
+        g.reserve_names();
+        let mut other = parse("graph g(%loss_2: f32[2]) -> %loss_2 { }").expect("parses");
+        other.reserve_as(&g);
+        assert_eq!((other.given_name("loss"), other.fresh_name("loss")), ("loss_2".into(), "loss_3".into()));
+        assert_eq!(other.given_name("theta"), "theta");
+    }
 
     #[test]
     fn names_move_and_unused_weights_go() {

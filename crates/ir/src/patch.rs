@@ -244,8 +244,9 @@ impl Patch {
         }
         let known = |v: ValueId| self.value(graph, v).map(|_| ()).ok_or(PatchError::NoSuchValue(v));
         let mut names = HashSet::new();
-        for value in &self.values {
-            if graph.names.contains_key(&value.name) || !names.insert(&value.name) {
+        for (i, value) in self.values.iter().enumerate() {
+            let taken = graph.names.contains_key(&value.name) && !self.is_made_up(i);
+            if taken || !names.insert(&value.name) {
                 return Err(PatchError::DuplicateName(value.name.clone()));
             }
         }
@@ -270,6 +271,11 @@ impl Patch {
         }
     }
 
+    /// Whether the name of the patch's value `i` is its id, for want of another.
+    fn is_made_up(&self, i: usize) -> bool {
+        self.values.get(i).is_some_and(|v| *v.name == *ValueId((self.base.1 + i) as u32).to_string())
+    }
+
     /// Applies the patch to the graph it was begun on.
     ///
     /// # Errors
@@ -291,9 +297,14 @@ impl Patch {
         let moved = |v: ValueId| to.get(&v).copied().unwrap_or(v);
         let kept = |v: ValueId| if self.is_removed(graph, v) { moved(v) } else { v };
         next.nodes.iter_mut().flatten().for_each(|node| reread(node, moved));
-        for value in &self.values {
+        for (i, value) in self.values.iter().enumerate() {
+            let mut value = value.clone();
+            // A file may call a value of its own `%12`.
+            if next.names.contains_key(&value.name) && self.is_made_up(i) {
+                value.name = next.fresh_name(&value.name).into();
+            }
             next.names.insert(value.name.clone(), ValueId(next.values.len() as u32));
-            next.values.push(Some(value.clone()));
+            next.values.push(Some(value));
         }
         for &(old, _) in &self.redirects {
             let new = moved(old);

@@ -3,7 +3,7 @@
 use crate::{InferError, ShapeData, infer_node};
 use lorac_ir::{Attr, Attrs, DType, Dim, Fact, Graph, Node, NodeId, OpName, Origin, Patch, Tensor, ValueId};
 use std::cell::{Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ struct State {
     shape_data: ShapeData,
     scalars: HashMap<(DType, u64), ValueId>,
     vectors: HashMap<Vec<i64>, ValueId>,
+    /// Names that nodes of the patch were given.
+    named: HashSet<String>,
     prefix: Arc<str>,
     source: Arc<str>,
     error: Option<InferError>,
@@ -45,6 +47,7 @@ impl<'g> Emit<'g> {
             shape_data: shape_data.clone(),
             scalars: HashMap::new(),
             vectors: HashMap::new(),
+            named: HashSet::new(),
             prefix: "".into(),
             source: "".into(),
             error: None,
@@ -81,18 +84,33 @@ impl<'g> Emit<'g> {
         self.state.borrow_mut().source = source.clone();
     }
 
+    /// The name of a value of the graph or of the patch.
+    pub fn name_of(&self, id: ValueId) -> String {
+        self.patch().value(self.graph, id).map_or_else(|| id.to_string(), |v| v.name.to_string())
+    }
+
     /// Values without a name are called `prefix` and a number from now on: for graphs that are joined to others, where
     /// the ids that are names elsewhere would clash.
     pub fn set_prefix(&self, prefix: &str) {
         self.state.borrow_mut().prefix = prefix.into();
     }
 
-    fn made_up(&self) -> String {
-        let state = self.state.borrow();
-        match state.prefix.is_empty() {
-            true => String::new(),
-            false => format!("{}{}", state.prefix, state.patch.values_added()),
+    /// The name for what wishes to be called `wish`: so, or with a number where something is called so already. What has
+    /// no wish has an empty name, or the prefix and a number.
+    fn name(&self, wish: &str) -> String {
+        let mut state = self.state.borrow_mut();
+        let wish = match (wish, state.prefix.is_empty()) {
+            ("", true) => return String::new(),
+            ("", false) => format!("{}{}", state.prefix, state.patch.values_added()),
+            (wish, _) => wish.to_string(),
+        };
+        let mut name = self.graph.fresh_name(&wish);
+        let mut n = 1;
+        while !state.named.insert(name.clone()) {
+            n += 1;
+            name = self.graph.fresh_name(&format!("{wish}_{n}"));
         }
+        name
     }
 
     /// A handle for a value of the graph or of the patch.
@@ -105,16 +123,16 @@ impl<'g> Emit<'g> {
         self.val(ABSENT)
     }
 
-    /// A new graph input.
+    /// A new graph input, called `name` or like it, see [`Graph::given_name`].
     pub fn input(&self, name: &str, fact: Fact) -> Val<'_, 'g> {
-        self.val(self.edit(|p| p.input(name, fact)))
+        let name = self.name(name);
+        self.val(self.edit(|p| p.input(&name, fact)))
     }
 
-    /// A new weight; an empty name is made up.
+    /// A new weight, called `name` or like it; an empty name is made up.
     pub fn weight(&self, name: &str, tensor: Tensor) -> Val<'_, 'g> {
-        let made_up = self.made_up();
-        let name = if name.is_empty() { &made_up } else { name };
-        self.val(self.edit(|p| p.weight(name, tensor)))
+        let name = self.name(name);
+        self.val(self.edit(|p| p.weight(&name, tensor)))
     }
 
     /// A scalar constant of the given float or integer type.
@@ -164,7 +182,7 @@ impl<'g> Emit<'g> {
         self.ops(op, inputs, attrs, 1).first().copied().unwrap_or_else(|| self.absent())
     }
 
-    /// Applies an operator and names its first result.
+    /// Applies an operator and calls its first result `name` or like it.
     pub fn named(
         &self,
         name: &str,
@@ -177,8 +195,7 @@ impl<'g> Emit<'g> {
         while ids.last() == Some(&None) {
             ids.pop();
         }
-        let made_up = self.made_up();
-        let name = if name.is_empty() { &made_up } else { name };
+        let name = &self.name(name);
         let op = OpName::from(op);
         let attrs: Attrs = attrs.iter().map(|(k, v)| (Arc::from(*k), v.clone())).collect();
         let mut state = self.state.borrow_mut();

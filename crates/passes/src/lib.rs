@@ -40,6 +40,7 @@ mod loss;
 mod lower;
 mod matrix;
 mod method;
+mod names;
 mod no_match;
 mod objective;
 mod obstacle;
@@ -87,6 +88,7 @@ pub use loss::{
 pub use lower::lower;
 pub use matrix::{Matrix, matrices};
 pub use method::*;
+pub use names::{Names, TARGETS};
 pub use no_match::{NoMatch, NoMatches};
 pub use objective::{Attached, Objective};
 pub use obstacle::Obstacle;

@@ -48,6 +48,7 @@ fn holds_projection(graph: &Graph, node: &Node) -> bool {
 /// What [`upgrade`] and [`inline`] cannot do, and shapes that contradict each other.
 pub fn inlined(graph: &Graph, functions: &[Function]) -> Result<Graph, PassError> {
     let mut graph = graph.clone();
+    graph.reserve_names();
     inline_known(&mut graph, functions, INFERRED)?;
     resolve_lists(&mut graph)?;
     infer(&mut graph)?;

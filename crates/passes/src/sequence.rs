@@ -5,9 +5,9 @@
 use crate::loss::mean_loss;
 use crate::optimizer::{Optimizer, Update, optimize};
 use crate::{
-    Adaptation, Delta, DropoutSite, Layout, Objective, Packed, Param, PassError, Use, cumsum_to_i32, differentiate,
-    drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, half_gemm_to_matmul,
-    pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
+    Adaptation, Delta, DropoutSite, Layout, Names, Objective, Packed, Param, PassError, Use, cumsum_to_i32,
+    differentiate, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense,
+    half_gemm_to_matmul, pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
 use lorac_ops::infer;
@@ -88,6 +88,8 @@ pub struct Training {
     pub deltas: Vec<(usize, Delta)>,
     /// Name of the prediction.
     pub prediction: String,
+    /// Names of the inputs and outputs that are not the model's.
+    pub names: Names,
     /// Width of the numbers that a step draws what it drops from; 0 where it drops nothing.
     pub dropout: usize,
 }
@@ -164,6 +166,7 @@ pub fn training_step(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Re
         params: adapted.params,
         deltas: adapted.deltas,
         prediction: adapted.prediction,
+        names: Names::of(&adapted.graph),
         adapted: adapted.graph,
         dropout: step.dropout,
     })
@@ -230,8 +233,10 @@ struct Build<'a> {
 
 impl<'a> Build<'a> {
     fn new(base: &Graph, spec: &'a TrainingSpec<'a>, purpose: Use) -> Build<'a> {
+        let mut graph = base.clone();
+        graph.reserve_names();
         Build {
-            graph: base.clone(),
+            graph,
             spec,
             purpose,
             params: Vec::new(),

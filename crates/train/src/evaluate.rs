@@ -4,7 +4,7 @@ use crate::metric::{Evaluation, Prediction};
 use crate::{Feeds, TrainError};
 use lorac_data::{Dataset, LABELS, Sampler};
 use lorac_ir::{DType, Tensor};
-use lorac_passes::{LOSS_COUNT, LOSS_SUM};
+use lorac_passes::Names;
 use lorac_runtime::Program;
 
 /// What an evaluation reads.
@@ -19,9 +19,11 @@ pub struct Evaluate<'a> {
     pub kind: Prediction,
     /// The output that holds it; not read for [`Prediction::Tokens`].
     pub prediction: &'a str,
+    /// Names of the program's inputs and outputs that are not the model's.
+    pub names: &'a Names,
 }
 
-/// Runs a program with the outputs [`LOSS_SUM`], [`LOSS_COUNT`] and the prediction over all examples. `on_batch` is told
+/// Runs a program with the outputs of the loss's sum and count and the prediction over all examples. `on_batch` is told
 /// how many were in each batch.
 ///
 /// # Errors
@@ -33,7 +35,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let mut found = Evaluation::new(job.kind);
     let predicts = job.kind != Prediction::Tokens;
-    let mut fetch = vec![LOSS_SUM, LOSS_COUNT];
+    let mut fetch = vec![job.names.loss_sum.as_str(), job.names.loss_count.as_str()];
     fetch.extend(predicts.then_some(job.prediction));
     for rows in Sampler::sequential(job.data.len(), job.batch)?.epoch(0) {
         let batch = job.data.batch(&rows, job.batch)?;
@@ -69,13 +71,15 @@ mod tests {
     use crate::metric::Count;
     use crate::testing::{Calls, Fake, examples, feeds, scorer};
     use lorac_data::{Field, IGNORE};
+    use lorac_passes::{LOSS_COUNT, LOSS_SUM};
     use lorac_runtime::RuntimeError;
 
     /// The evaluation of five examples in batches of two, the last of which is half empty, and the rows it told of.
     fn evaluated(mut program: Fake, kind: Prediction, targets: [Field; 5]) -> (Evaluation, Vec<usize>, Calls) {
         let dtype = if matches!(targets[0], Field::Real(_)) { DType::F32 } else { DType::I64 };
         let (data, feeds, mut rows) = (examples(targets), feeds(dtype), Vec::new());
-        let job = Evaluate { data: &data, feeds: &feeds, batch: 2, kind, prediction: "logits" };
+        let job =
+            Evaluate { data: &data, feeds: &feeds, batch: 2, kind, prediction: "logits", names: &Names::default() };
         let found = evaluate(&mut program, &job, |n| rows.push(n)).expect("evaluates");
         (found, rows, program.calls())
     }
@@ -138,7 +142,14 @@ mod tests {
                 _ => Err(RuntimeError::Run { backend: "fake".into(), node: None, why: "out of memory".into() }),
             }
         });
-        let job = Evaluate { data: &data, feeds: &feeds, batch: 1, kind: Prediction::Tokens, prediction: "" };
+        let job = Evaluate {
+            data: &data,
+            feeds: &feeds,
+            batch: 1,
+            kind: Prediction::Tokens,
+            prediction: "",
+            names: &Names::default(),
+        };
         let mut rows = 0;
         let result = evaluate(&mut program, &job, |n| rows += n);
         assert!(matches!(result, Err(TrainError::Runtime(_))), "{result:?}");

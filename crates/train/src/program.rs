@@ -41,14 +41,20 @@ pub fn training_program(
 ) -> Result<Step, TrainError> {
     let mut state = Vec::new();
     for slot in &training.update.slots {
-        let init = match slot.input.as_str() {
-            THETA => Tensor::vector(theta),
-            _ => Tensor::zeros(DType::F32, &[slot.len])?,
+        let init = match slot.input == training.names.theta {
+            true => Tensor::vector(theta),
+            false => Tensor::zeros(DType::F32, &[slot.len])?,
         };
         state.push((slot.input.as_str(), slot.output.as_str(), init));
     }
     let program = compile_graph(backend, &training.step, state)?;
-    Ok(Step { program, update: training.update.clone(), noise: noise(training, seed), taken: 0 })
+    Ok(Step {
+        program,
+        update: training.update.clone(),
+        noise: noise(training, seed),
+        names: training.names.clone(),
+        taken: 0,
+    })
 }
 
 /// The program that evaluates a theta, or runs the model with its adaptations beside the weights.
@@ -56,16 +62,17 @@ pub fn training_program(
 /// # Errors
 /// As [`compile_graph`].
 pub fn theta_program(backend: &dyn Backend, graph: &Graph, theta: &[f32]) -> Result<Box<dyn Program>, TrainError> {
-    compile_graph(backend, graph, vec![(THETA, "", Tensor::vector(theta))])
+    let name = graph.given_name(THETA);
+    compile_graph(backend, graph, vec![(name.as_str(), "", Tensor::vector(theta))])
 }
 
 /// What steps draw from in a training with this seed, if they drop anything.
 pub fn noise(training: &Training, seed: u64) -> Option<Noise> {
     (training.dropout > 0).then(|| Noise {
         seed,
-        rows: dropout::ROWS.into(),
+        rows: training.names.rows.clone(),
         row_limit: dropout::ROW_LIMIT,
-        columns: dropout::COLUMNS.into(),
+        columns: training.names.columns.clone(),
         column_step: dropout::COLUMN_STEP,
         depth: dropout::DEPTH,
         width: training.dropout,

@@ -2,7 +2,7 @@
 
 use crate::{Noise, TrainError};
 use lorac_ir::Tensor;
-use lorac_passes::{GRAD_NORM, LOSS, THETA, Update};
+use lorac_passes::{Names, Update};
 use lorac_runtime::Program;
 
 /// A compiled training program, and the number of steps it has taken.
@@ -14,6 +14,8 @@ pub struct Step {
     pub update: Update,
     /// What a step drops is drawn from this, if it drops.
     pub noise: Option<Noise>,
+    /// Names of the program's inputs and outputs that are not the model's.
+    pub names: Names,
     /// Steps taken.
     pub taken: u64,
 }
@@ -42,14 +44,14 @@ impl Step {
     pub fn run(&mut self, feeds: &[(String, Tensor)], lr: f64) -> Result<StepResult, TrainError> {
         let scalars = self.update.scalars.iter();
         let scalars: Vec<(&str, Tensor)> =
-            scalars.map(|s| (s.name, Tensor::scalar(s.value.at(self.taken, lr) as f32))).collect();
+            scalars.map(|s| (s.input.as_str(), Tensor::scalar(s.value.at(self.taken, lr) as f32))).collect();
         let mut all: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
         // A row for every token: no batch has more of them than its largest tensor has elements.
         let tokens = feeds.iter().map(|(_, t)| t.len()).max().unwrap_or(0);
         let noise = self.noise.as_ref().map(|n| n.draw(self.taken, tokens)).transpose()?;
         all.extend(noise.iter().flatten().map(|(n, t)| (n.as_str(), t)));
         all.extend(scalars.iter().map(|(n, t)| (*n, t)));
-        let out = self.program.run(&all, &[LOSS, GRAD_NORM])?;
+        let out = self.program.run(&all, &[&self.names.loss, &self.names.grad_norm])?;
         let number = |t: &Tensor| t.to_f64().and_then(|v| v.first().copied()).unwrap_or(f64::NAN);
         let (loss, norm) = (out.first().map_or(f64::NAN, number), out.get(1).map_or(f64::NAN, number));
         let result = StepResult { loss, norm };
@@ -62,7 +64,7 @@ impl Step {
     /// # Errors
     /// What the engine says.
     pub fn theta(&self) -> Result<Vec<f32>, TrainError> {
-        Ok(self.program.state(THETA)?.to_vec::<f32>()?)
+        Ok(self.program.state(&self.names.theta)?.to_vec::<f32>()?)
     }
 }
 
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
     use crate::testing::{BETA, Fault, numbers, quadratic, stateless};
     use lorac_ir::DType;
-    use lorac_passes::{Scalar, ScalarValue};
+    use lorac_passes::{GRAD_NORM, LOSS, Scalar, ScalarValue};
 
     fn batch(target: f32) -> Vec<(String, Tensor)> {
         vec![

@@ -4,7 +4,7 @@ use crate::{Binding, Feeds, Noise, Step};
 use lorac_data::{Dataset, Example, Field, LABELS, PadTo};
 use lorac_ir::{DType, Fact, Tensor};
 use lorac_passes::{
-    GRAD_NORM, LEARNING_RATE, LOSS, LOSS_COUNT, LOSS_SUM, Scalar, ScalarValue, StateSlot, THETA, Update,
+    GRAD_NORM, LEARNING_RATE, LOSS, LOSS_COUNT, LOSS_SUM, Names, Scalar, ScalarValue, StateSlot, THETA, Update,
 };
 use lorac_runtime::{Port, Program, RuntimeError};
 use std::sync::{Arc, Mutex};
@@ -192,12 +192,12 @@ pub(crate) fn quadratic(theta: &[f32], faults: &'static [(u64, Fault)]) -> (Step
     let fake = Fake::new(&inputs, &[LOSS, GRAD_NORM], state, compute);
     let calls = fake.calls();
     let slot = |name: &str| StateSlot { input: name.into(), output: format!("{name}.next"), len: theta.len() };
-    let scalar = |name, value| Scalar { name, value };
+    let scalar = |name, value| Scalar { name, value }.into();
     let update = Update {
         slots: vec![slot("m"), slot(THETA)],
         scalars: vec![scalar(lr, ScalarValue::LearningRate), scalar(correction, ScalarValue::OneMinusPow(BETA))],
     };
-    (Step { program: Box::new(fake), update, noise: None, taken: 0 }, calls)
+    (Step { program: Box::new(fake), update, noise: None, names: Names::default(), taken: 0 }, calls)
 }
 
 /// A step without state that is fed `x`, whose first element is its loss, `labels` and what it draws: of an update that
@@ -216,8 +216,8 @@ pub(crate) fn stateless(scalars: Vec<Scalar>, noise: Noise) -> (Step, Calls) {
     };
     let fake = Fake::new(&inputs, &[LOSS, GRAD_NORM], Vec::new(), outputs);
     let calls = fake.calls();
-    let update = Update { slots: Vec::new(), scalars };
-    (Step { program: Box::new(fake), update, noise: Some(noise), taken: 0 }, calls)
+    let update = Update { slots: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
+    (Step { program: Box::new(fake), update, noise: Some(noise), names: Names::default(), taken: 0 }, calls)
 }
 
 /// A program that evaluates: the loss is 1/2 for every target, its prediction what `predict` makes of the ids.

@@ -23,7 +23,6 @@ use crate::verify::VerifyReport;
 use folder::{Folder, Metrics};
 use lorac_data::{Dataset, Sampler};
 use lorac_ir::Tensor;
-use lorac_passes::THETA;
 use lorac_runtime::Program;
 use lorac_train::{
     Checkpoint, Evaluate, Event, Fit, Scores, Step, Summary, TrainError, evaluate, fit, initial_theta, theta_program,
@@ -149,7 +148,7 @@ fn finish(
 ) -> Result<Outcome, Error> {
     let p = &loaded.pipeline;
     let Fitted { theta, mut evaluator, mut metrics, before, summary, events, checkpoint } = fitted;
-    evaluator.set_state(THETA, &Tensor::vector(&theta))?;
+    evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
     let after = scores(plan, loaded, evaluator.as_mut(), options.progress, "after", stop);
     stopped(stop, || saved_in(checkpoint))?;
     let after = after?;
@@ -255,6 +254,7 @@ fn scores(
         batch: plan.eval_batch,
         kind: plan.task.prediction(),
         prediction: &plan.training.prediction,
+        names: &plan.training.names,
     };
     let mut done = 0;
     let evaluation = evaluate(evaluator, &job, |rows| {

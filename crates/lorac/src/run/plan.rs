@@ -141,7 +141,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let mut emitter = Emitter::new(emit)?;
     let training = training_step(&base, &spec, &mut |graph| emitter.write(graph))?;
     emitter.finish()?;
-    feeds.inputs.push(labels(task.prediction()));
+    feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
     // What the engine cannot run cannot be verified either.
     drop(compile_in_place(engine.backend.as_ref(), &model, &caches)?);
@@ -193,9 +193,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
 }
 
 /// The input of targets.
-fn labels(kind: Prediction) -> Binding {
+fn labels(kind: Prediction, input: &str) -> Binding {
     let dtype = if kind == Prediction::Values { DType::F32 } else { DType::I64 };
-    Binding { field: LABELS.into(), input: LABELS.into(), dtype }
+    Binding { field: LABELS.into(), input: input.into(), dtype }
 }
 
 /// The task, with what it leaves to the type of the model.

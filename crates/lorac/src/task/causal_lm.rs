@@ -1,13 +1,13 @@
 //! Causal language modelling: the next token, by the logits that the model has already.
 
-use super::{Class, LABELS, Targets, Task, check_free};
+use super::{Class, LABELS, Targets, Task};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, IGNORE, Row};
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{
-    Attached, LOSS_COUNT, LOSS_SUM, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms,
+    Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms,
 };
 use lorac_train::Prediction;
 use schemars::JsonSchema;
@@ -27,7 +27,6 @@ impl Check for CausalLm {
 
 impl Objective for CausalLm {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        check_free(graph, &[LABELS, LOSS_SUM, LOSS_COUNT], "what training adds")?;
         let prediction = language_logits(graph, self.logits.as_deref())?;
         Ok(Attached { prediction, params: Vec::new() })
     }

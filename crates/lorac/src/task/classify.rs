@@ -54,7 +54,7 @@ impl Check for Classify {
 
 impl Objective for Classify {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.new_head().attach(graph, &[LABELS])
+        self.new_head().attach(graph)
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {

@@ -1,6 +1,6 @@
 //! A new head on the hidden states of an encoder: what tasks that have one share.
 
-use super::{TaskChoice, check_free};
+use super::TaskChoice;
 use lorac_config::Problems;
 use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
 use lorac_models::{ClassHead, Classes, Form};
@@ -167,12 +167,10 @@ impl NewHead<'_> {
         all
     }
 
-    /// Puts the head on a model, beside its outputs; `more` are names that the task gives to inputs.
-    pub(super) fn attach(&self, graph: &mut Graph, more: &[&str]) -> Result<Attached, PassError> {
+    /// Puts the head on a model, beside its outputs.
+    pub(super) fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
         let (start, width, layers) = self.place(graph)?;
         let params = self.params(&layers, width);
-        let names = params.iter().map(|(name, _)| name.as_str());
-        check_free(graph, &names.chain([LOGITS]).chain(more.iter().copied()).collect::<Vec<_>>(), "a new head")?;
         rewrite(graph, "head", |e| {
             let values: Vec<Val> =
                 params.iter().map(|(name, dims)| e.input(name, Fact::new(DType::F32, dims.iter().copied()))).collect();
@@ -192,6 +190,7 @@ impl NewHead<'_> {
         let (start, width, layers) = self.place(readable)?;
         // Written in a form that is known, then in the model's own.
         let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
+        graph.reserve_as(readable);
         let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
         let mut take = |value| graph.add_input(&readable.name_of(value), readable.fact(value)).map_err(unfit);
         let start = match start {
@@ -222,7 +221,7 @@ impl NewHead<'_> {
     }
 }
 
-/// Writes the head and names its result `logits`; `values` are the params of its layers, in order.
+/// Writes the head and calls its result `logits` or like it; `values` are the params of its layers, in order.
 fn write<'e, 'g>(
     e: &'e Emit<'g>,
     start: &Start,
@@ -316,7 +315,7 @@ mod tests {
             lorac_ops::infer(&mut base).expect("infers");
             let head = NewHead { outputs: 2, kind, pool: Pool::Mean, hidden: None };
             let mut whole = base.clone();
-            let attached = head.attach(&mut whole, &[]).expect("attaches");
+            let attached = head.attach(&mut whole).expect("attaches");
             let names: Vec<&str> = attached.params.iter().map(|p| p.name.as_str()).collect();
             assert_eq!(names, head.paths(), "{kind:?}");
             let theta: Vec<f64> =
@@ -359,7 +358,7 @@ mod tests {
         lorac_ops::infer(&mut graph).expect("infers");
         for (kind, params) in [(HeadKind::Bert, 2), (HeadKind::Roberta, 4)] {
             let head = NewHead { outputs: 3, kind, pool: Pool::Mean, hidden: None };
-            assert_eq!(head.attach(&mut graph.clone(), &[]).expect("attaches").params.len(), params, "{kind:?}");
+            assert_eq!(head.attach(&mut graph.clone()).expect("attaches").params.len(), params, "{kind:?}");
         }
     }
 

@@ -135,14 +135,3 @@ fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
         problems.report("label", "pipeline::split", message);
     }
 }
-
-/// Refuses a model that has values of these names already.
-fn check_free(graph: &Graph, names: &[&str], what: &str) -> Result<(), PassError> {
-    match names.iter().find(|n| graph.find(n).is_some()) {
-        Some(name) => {
-            let why = format!("the model has a value called `{name}` already: {what} would clash with it");
-            Err(PassError::Unsuitable(why))
-        }
-        None => Ok(()),
-    }
-}

@@ -39,7 +39,7 @@ impl Check for Regress {
 
 impl Objective for Regress {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.new_head().attach(graph, &[LABELS])
+        self.new_head().attach(graph)
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {

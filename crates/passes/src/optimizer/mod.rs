@@ -4,7 +4,7 @@
 
 mod decay;
 
-use crate::{Layout, Packed, PassError, THETA, rewrite};
+use crate::{Layout, Packed, PassError, rewrite};
 pub use decay::Decay;
 use lorac_ir::{DType, Fact, Graph, ValueId};
 use lorac_ops::Val;
@@ -35,7 +35,7 @@ pub trait Optimizer {
 /// A vector that an optimizer keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// Its name, an input of the graph.
+    /// Its name, that of an input of the graph unless the model has one of this name.
     pub name: &'static str,
     /// Number of elements.
     pub len: usize,
@@ -44,7 +44,7 @@ pub struct State {
 /// A number that is given to every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalar {
-    /// Its name, an f32 input of the graph.
+    /// Its name, that of an f32 input of the graph unless the model has one of this name.
     pub name: &'static str,
     /// What it is.
     pub value: ScalarValue,
@@ -106,7 +106,22 @@ pub struct Update {
     /// theta and what the optimizer keeps.
     pub slots: Vec<StateSlot>,
     /// The numbers that a step is given, the learning rate first.
-    pub scalars: Vec<Scalar>,
+    pub scalars: Vec<StepScalar>,
+}
+
+/// A number that a step is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepScalar {
+    /// The input that takes it, f32.
+    pub input: String,
+    /// What it is.
+    pub value: ScalarValue,
+}
+
+impl From<Scalar> for StepScalar {
+    fn from(scalar: Scalar) -> StepScalar {
+        StepScalar { input: scalar.name.into(), value: scalar.value }
+    }
 }
 
 /// A vector that stays on the device.
@@ -151,6 +166,8 @@ pub fn optimize(
         let (theta, grad) = (e.val(packed.theta), e.val(grad));
         let state: Vec<Val> = kept.iter().map(|s| e.input(s.name, Fact::new(DType::F32, [s.len]))).collect();
         let mut numbers: Vec<Val> = scalars.iter().map(|s| e.input(s.name, Fact::scalar(DType::F32))).collect();
+        let scalars = scalars.iter().zip(&numbers);
+        let scalars = scalars.map(|(s, v)| StepScalar { input: e.name_of(v.id()), value: s.value }).collect();
         let lr = numbers.remove(0);
         let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
         let norm = e.named(GRAD_NORM, "Sqrt", &[square], &[], 1)[0];
@@ -164,13 +181,14 @@ pub fn optimize(
         let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
         let mut outputs = vec![loss, norm.id()];
         let mut slots = Vec::new();
-        let names = std::iter::once(THETA).chain(kept.iter().map(|s| s.name));
         let pairs = std::iter::once((theta, next.theta)).chain(state.into_iter().zip(next.state));
-        for (name, (old, new)) in names.zip(pairs) {
-            let output = format!("{name}.next");
-            outputs.extend(e.named(&output, "Where", &[finite, new, old], &[], 1).iter().map(|v| v.id()));
+        for (old, new) in pairs {
+            let input = e.name_of(old.id());
+            let made = e.named(&format!("{input}.next"), "Where", &[finite, new, old], &[], 1);
+            outputs.extend(made.iter().map(|v| v.id()));
+            let output = made.first().map(|v| e.name_of(v.id())).unwrap_or_default();
             let len = old.fact().known_dims().map_or(0, |d| d.iter().product());
-            slots.push(StateSlot { input: name.to_string(), output, len });
+            slots.push(StateSlot { input, output, len });
         }
         e.edit(|p| p.set_outputs(outputs));
         Ok(Update { slots, scalars })
