@@ -1,7 +1,9 @@
 //! Models whose graphs are written as other tools write them, on both engines.
 
+use lorac::ir::{Graph, ValueId};
+use lorac::onnx::{SaveOptions, load, save};
 use lorac::run::Outcome;
-use lorac_tests::border::border;
+use lorac_tests::border::{Border, border};
 
 const EMBEDDED: &str = "runtime.source=embedded";
 
@@ -40,4 +42,79 @@ fn a_model_of_one_shape_is_trained_in_that_shape() {
     for settings in [&[][..], &[EMBEDDED]] {
         border("static").succeeds(settings);
     }
+}
+
+/// What training, heads and their files call things of their own.
+const OURS: [&str; 20] = [
+    "theta",
+    "theta.next",
+    "labels",
+    "loss",
+    "loss.sum",
+    "loss.count",
+    "grad_norm",
+    "lr",
+    "m",
+    "m.next",
+    "v",
+    "correction1",
+    "correction2",
+    "dropout.rows",
+    "dropout.columns",
+    "logits",
+    "classifier.weight",
+    "classifier.bias",
+    "classifier.6",
+    "%500",
+];
+
+/// The border `static` with values of the model called otherwise.
+fn renamed(values: impl FnOnce(&Graph) -> Vec<ValueId>, names: &[&str]) -> Border {
+    let border = border("static");
+    let path = border.path().join("model.onnx");
+    let mut graph = load(&path).expect("loads").graph;
+    let values = values(&graph);
+    assert!(values.len() >= names.len(), "{} values", values.len());
+    for (value, name) in values.into_iter().zip(names) {
+        graph.rename(value, name).expect("a name");
+    }
+    save(&graph, &path, &SaveOptions::default()).expect("saves");
+    border
+}
+
+#[test]
+fn names_of_a_model_clash_with_nothing() {
+    let few = ["train.steps=2", "data.eval.take=4"];
+    let dropout = "adapt=[{lora: {targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4, dropout: 0.1}}]";
+    let computed = |graph: &Graph| {
+        let outputs = graph.outputs().to_vec();
+        let values = graph.nodes().flat_map(|(_, n)| n.outputs.clone());
+        values.filter(|v| !outputs.contains(v)).skip(60).collect::<Vec<_>>()
+    };
+    let weights = |graph: &Graph| {
+        let all = graph.weights().filter(|(_, v, _)| !v.name.contains("query") && !v.name.contains("value"));
+        all.map(|w| w.0).collect::<Vec<_>>()
+    };
+    for engine in ["runtime.source=pypi:onnxruntime==1.31.1", EMBEDDED] {
+        renamed(computed, &OURS).succeeds(&[dropout, few[0], few[1], engine]);
+        renamed(weights, &OURS).succeeds(&[dropout, few[0], few[1], engine]);
+        for name in ["logits", "loss.sum", "theta"] {
+            renamed(|graph| graph.outputs().to_vec(), &[name]).succeeds(&[dropout, few[0], few[1], engine]);
+        }
+        for [ids, mask] in [["theta", "labels"], ["m", "lr"], ["logits", "dropout.rows"]] {
+            let inputs = format!("data.inputs={{input_ids: \"{ids}\", attention_mask: \"{mask}\"}}");
+            let named = |graph: &Graph| ["input_ids", "attention_mask"].map(|n| graph.find(n).expect(n)).to_vec();
+            renamed(named, &[ids, mask]).succeeds(&[dropout, few[0], few[1], engine, &inputs]);
+        }
+    }
+}
+
+/// A second head beside the model's own: both outputs are in the file.
+#[test]
+fn a_second_head_has_names_of_its_own() {
+    let border = renamed(|graph| graph.outputs().to_vec(), &["logits"]);
+    border.succeeds(&[]);
+    let deployed = load(border.out().join("model.onnx")).expect("loads").graph;
+    let outputs: Vec<String> = deployed.outputs().iter().map(|v| deployed.name_of(*v)).collect();
+    assert_eq!(outputs, ["logits", "logits_2"]);
 }

@@ -46,7 +46,8 @@ pub struct Request {
     pub fix: BTreeMap<String, i64>,
 }
 
-/// A graph with the outputs `loss` and `grad.<name>`, and what is known of it.
+/// A graph with the outputs `loss` and `grad.<name>`, and what is known of it. Where an input or a weight of the model is
+/// called so, or `target`, the result's own have a number behind the name: `loss_2`.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     /// The graph. The outputs of the model itself are gone.
@@ -75,21 +76,23 @@ pub fn grad(model: &Subject, request: &Request) -> Result<Gradient, PassError> {
     let mut fixed = model.graph.clone();
     fix(&mut fixed, &request.fix)?;
     let mut graph = readable(&fixed, model.functions)?;
+    // The result is a file of its own.
+    graph.reserve_as(&Graph::default());
     let wrt = wrt(&graph, model.constants, &request.wrt)?;
     let output = output(&graph, request)?;
-    check_names(&graph, request, output, &wrt)?;
     graph.set_outputs(vec![output]).map_err(|e| PassError::Unsuitable(e.to_string()))?;
     prepare(&mut graph, &[], &wrt)?;
     remove_dead(&mut graph)?;
     let [output] = *graph.outputs() else {
         return Err(PassError::Unsuitable("the loss is no longer an output".into()));
     };
+    make_way(&mut graph, &wrt)?;
     let loss = match request.loss {
         Loss::Output(_) => output,
         Loss::CrossEntropy => cross_entropy(&mut graph, output, TARGET)?,
         Loss::MeanSquaredError => {
-            let target =
-                graph.add_input(TARGET, graph.fact(output)).map_err(|e| PassError::Unsuitable(e.to_string()))?;
+            let (name, fact) = (graph.fresh_name(TARGET), graph.fact(output));
+            let target = graph.add_input(&name, fact).map_err(|e| PassError::Unsuitable(e.to_string()))?;
             mean_squared_error(&mut graph, output, target)?
         }
     };
@@ -174,31 +177,29 @@ fn output(graph: &Graph, request: &Request) -> Result<ValueId, PassError> {
     }
 }
 
-/// Names that the result needs must not mean something else.
-fn check_names(graph: &Graph, request: &Request, output: ValueId, wrt: &[ValueId]) -> Result<(), PassError> {
-    let mut needed: Vec<String> = wrt.iter().map(|v| format!("grad.{}", graph.name_of(*v))).collect();
-    if request.loss != Loss::Output(LOSS.into()) {
-        needed.push(LOSS.into());
+/// Gives way to the names of the result: what the graph computes on the way may be called otherwise.
+fn make_way(graph: &mut Graph, wrt: &[ValueId]) -> Result<(), PassError> {
+    let needed = wrt.iter().map(|v| format!("grad.{}", graph.name_of(*v))).chain([LOSS, TARGET].map(String::from));
+    for name in needed.collect::<Vec<_>>() {
+        if let Some(value) = graph.find(&name).filter(|v| graph.producer(*v).is_some()) {
+            let other = graph.fresh_name(&name);
+            graph.rename(value, &other).map_err(|e| PassError::Unsuitable(e.to_string()))?;
+        }
     }
-    if !matches!(request.loss, Loss::Output(_)) {
-        needed.push(TARGET.into());
-    }
-    match needed.iter().find(|n| graph.find(n).is_some_and(|v| v != output || **n == TARGET)) {
-        Some(name) => Err(PassError::Unsuitable(format!(
-            "the model has a value called `{name}` already, which the result would call something else: rename it first"
-        ))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Gives loss and gradients their names and makes them the outputs.
 fn name_outputs(graph: &mut Graph, loss: ValueId, pairs: &[(ValueId, ValueId)]) -> Result<(), PassError> {
-    let named = std::iter::once((LOSS.to_string(), loss))
+    let kept = Some(graph.name_of(loss)).filter(|name| name.starts_with(LOSS) && graph.producer(loss).is_some());
+    let named = std::iter::once((kept.unwrap_or(LOSS.to_string()), loss))
         .chain(pairs.iter().map(|(w, g)| (format!("grad.{}", graph.name_of(*w)), *g)))
         .collect::<Vec<_>>();
     let failed = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
     let mut outputs = Vec::new();
     for (name, value) in named {
+        // Inputs and weights keep what they are called.
+        let name = if graph.find(&name) == Some(value) { name } else { graph.fresh_name(&name) };
         // One value may be the gradient of several weights, and weights and inputs keep their names.
         let own = graph.producer(value).is_some() && !outputs.contains(&value);
         let id = if own {
@@ -243,5 +244,43 @@ fn domains(graph: &Graph, used: &mut BTreeSet<std::sync::Arc<str>>) {
                 domains(&body.graph, used);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(inputs: &str, weight: &str, on_the_way: &str, loss: Loss) -> (Vec<String>, Vec<String>) {
+        let text = format!(
+            "graph g({inputs}: f32[N,2]) -> %y {{
+                {weight} = weight \"{}\" f32[2,3]
+                {on_the_way} = MatMul({inputs}, {weight}) : f32[N,3]
+                %y = Tanh({on_the_way}) : f32[N,3]
+            }}",
+            weight.trim_start_matches('%')
+        );
+        let graph = lorac_ir::parse(&text).expect("parses");
+        let subject = Subject { graph: &graph, functions: &[], constants: &HashSet::new() };
+        let request = Request { wrt: Vec::new(), loss, output: None, fix: BTreeMap::new() };
+        let made = grad(&subject, &request).unwrap_or_else(|e| panic!("{text}: {e}")).graph;
+        let named = |ids: &[ValueId]| ids.iter().map(|v| made.name_of(*v)).collect();
+        (named(made.inputs()), named(made.outputs()))
+    }
+
+    #[test]
+    fn what_is_called_like_the_result_clashes_with_nothing() {
+        let of = |input: &str, weight: &str, way: &str, want: [&[&str]; 2]| {
+            for loss in [Loss::MeanSquaredError, Loss::CrossEntropy] {
+                let (inputs, outputs) = names(input, weight, way, loss);
+                assert_eq!([inputs, outputs], want, "{input} {weight} {way}");
+            }
+        };
+        of("%x", "%w", "%h", [&["x", "target"], &["loss", "grad.w"]]);
+        of("%x", "%w", "%loss", [&["x", "target"], &["loss", "grad.w"]]);
+        of("%x", "%w", "%grad.w", [&["x", "target"], &["loss", "grad.w"]]);
+        of("%target", "%w", "%h", [&["target", "target_2"], &["loss", "grad.w"]]);
+        of("%loss", "%w", "%h", [&["loss", "target"], &["loss_2", "grad.w"]]);
+        of("%grad.loss", "%loss", "%target", [&["grad.loss", "target"], &["loss_2", "grad.loss_2"]]);
     }
 }
