@@ -1,0 +1,96 @@
+"""Tiny models of random weights, as folders and as both of PyTorch's exporters write them: models.py FOLDER TOKENIZER.
+
+FOLDER/TYPE/, FOLDER/bert-mlm/, FOLDER/gpt2-bare/: config.json, model.safetensors (of the base class, or of the class with a language head) and tokenizer.json;
+FOLDER/TYPE-EXPORTER-base/ and FOLDER/TYPE-EXPORTER-lm/: config.json, tokenizer.json, model.onnx of a wrapper around the
+base class (hidden states; of BERT the pooled state too) or around the class with a language head.
+"""
+
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import transformers as t
+
+WIDTH, VOCAB = 16, 100
+SIZES = dict(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, pad_token_id=0)
+PLACES = dict(max_position_embeddings=40)
+TOKENS = dict(bos_token_id=2, eos_token_id=3)
+CONFIGS = {
+    "bert": t.BertConfig(**SIZES, **PLACES),
+    "roberta": t.RobertaConfig(**SIZES, **PLACES, **TOKENS, type_vocab_size=1),
+    "distilbert": t.DistilBertConfig(vocab_size=VOCAB, dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=24, pad_token_id=0, **PLACES),
+    "gpt2": t.GPT2Config(vocab_size=VOCAB, n_embd=WIDTH, n_layer=2, n_head=2, n_positions=40, pad_token_id=0, **TOKENS),
+    "llama": t.LlamaConfig(**SIZES, **PLACES, **TOKENS),
+    "qwen2": t.Qwen2Config(**SIZES, **PLACES, **TOKENS, num_key_value_heads=1),
+}
+DECODERS = ["gpt2", "llama", "qwen2"]
+
+
+class Wrapper(torch.nn.Module):
+    def __init__(self, model, pick):
+        super().__init__()
+        self.m, self.pick = model, pick
+
+    def forward(self, input_ids, attention_mask):
+        more = {"use_cache": False} if self.m.config.model_type in DECODERS else {}
+        y = self.m(input_ids=input_ids, attention_mask=attention_mask, **more)
+        return tuple(getattr(y, name) for name in self.pick)
+
+
+def export(model, pick, path, dynamo):
+    ids = torch.randint(5, VOCAB, (2, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    names = dict(input_names=["input_ids", "attention_mask"], output_names=pick)
+    wrapper = Wrapper(model, pick).eval()
+    if dynamo:
+        dims = {0: torch.export.Dim("batch", max=4096), 1: torch.export.Dim("sequence", max=40)}
+        shapes = dict(dynamic_shapes={"input_ids": dims, "attention_mask": dims}, external_data=False)
+        torch.onnx.export(wrapper, (ids, mask), str(path), dynamo=True, **names, **shapes)
+    else:
+        axes = {n: {0: "batch", 1: "sequence"} for n in ["input_ids", "attention_mask"]}
+        axes |= {n: {0: "batch", 1: "sequence"} for n in pick if n != "pooler_output"}
+        axes |= {n: {0: "batch"} for n in pick if n == "pooler_output"}
+        torch.onnx.export(wrapper, (ids, mask), str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+
+
+def save_bare(model, target, tokenizer):
+    model.save_pretrained(target)
+    shutil.copy(tokenizer, target / "tokenizer.json")
+
+
+def main(folder, tokenizer):
+    warnings.simplefilter("ignore")
+    for name, config in CONFIGS.items():
+        config.initializer_range = 0.3
+        config._attn_implementation = "eager"
+        torch.manual_seed(len(name))
+        full = (t.AutoModelForCausalLM if name in DECODERS else t.AutoModel).from_config(config).eval()
+        # Biases begin at zero, which exporters keep once: trained ones differ.
+        for key, value in full.named_parameters():
+            if key.endswith("bias"):
+                torch.nn.init.normal_(value, std=0.1)
+        source = folder / name
+        full.save_pretrained(source)
+        shutil.copy(tokenizer, source / "tokenizer.json")
+        if name == "bert":
+            # Without a pooler, as language models are saved.
+            save_bare(t.BertForMaskedLM(config), folder / "bert-mlm", tokenizer)
+        if name == "gpt2":
+            # Names as the hub's gpt2 has them: those of the base class, in a file of the class with a head.
+            save_bare(full.transformer, folder / "gpt2-bare", tokenizer)
+        base = t.AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+        hidden = ["last_hidden_state"] + (["pooler_output"] if name == "bert" else [])
+        kinds = [("base", base, hidden)] + ([("lm", full, ["logits"])] if name in DECODERS else [])
+        for exporter in ["torchscript", "dynamo"]:
+            for kind, model, pick in kinds:
+                target = folder / f"{name}-{exporter}-{kind}"
+                target.mkdir()
+                for file in ["config.json", "tokenizer.json"]:
+                    shutil.copy(source / file, target / file)
+                export(model, pick, target / "model.onnx", exporter == "dynamo")
+
+
+main(Path(sys.argv[1]), sys.argv[2])

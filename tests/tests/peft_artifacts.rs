@@ -1,0 +1,138 @@
+//! Adapters as PEFT and transformers load them: tiny models of six types, from folders and from both of PyTorch's
+//! exporters, are trained, and what the class computes with the adapter is what the deployed model does. It needs a Python
+//! with PyTorch, transformers and PEFT: `LORAC_PEFT_PYTHON`; `tests/peft/venv.sh` makes one.
+
+use lorac::pipeline::Loaded;
+use lorac::progress::Silent;
+use lorac::run::{RunOptions, run};
+use lorac::source::Resolver;
+use lorac_tests::{ONNXRUNTIME, data, root, skipped};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
+
+/// What is trained: a task and a key of its pipeline.
+const CLASSIFY: &str = "classify: { labels: [negative, positive] }";
+const CLASSIFY_CLS: &str = "classify: { labels: [negative, positive], pool: cls }";
+const CLASSIFY_LAST: &str = "classify: { labels: [negative, positive], pool: last }";
+const CLASSIFY_OWN: &str = "classify: { labels: [negative, positive], head: architecture }";
+const REGRESS: &str = "regress";
+const REGRESS_OWN: &str = "regress: { head: architecture }";
+const CAUSAL_LM: &str = "causal_lm";
+
+const QUERY_VALUE: &str = "[{ lora: { targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 } }]";
+const ALL: &str = "[{ lora: { targets: [all-linear], rank: 3, alpha: 6 } }]";
+/// Ranks, alphas and scales that differ by module.
+const MIXED: &str = "[{ lora: { targets: [\"role:query\"], rank: 2, alpha: 4 } }, \
+                     { lora: { targets: [\"role:key\", \"role:down\"], rank: 3, alpha: 9 } }]";
+const RSLORA: &str = "[{ lora: { targets: [\"role:query\", \"role:up\"], rank: 4, alpha: 4, rslora: true } }]";
+
+const ENCODERS: [&str; 3] = ["bert", "roberta", "distilbert"];
+const DECODERS: [&str; 3] = ["gpt2", "llama", "qwen2"];
+
+/// A model below the folder of models, the folder that transformers load it from, and what is done with it.
+type Job<'a> = (String, &'a str, &'a str, &'a str);
+
+fn jobs() -> Vec<Job<'static>> {
+    let mut jobs: Vec<Job> = Vec::new();
+    let exported =
+        |name: &str, what: &str| ["torchscript", "dynamo"].map(|by| format!("{name}-{by}-{what}/model.onnx"));
+    for name in ENCODERS.into_iter().chain(DECODERS) {
+        let folder = name.to_string();
+        jobs.push((folder.clone(), name, CLASSIFY, QUERY_VALUE));
+        jobs.push((folder.clone(), name, CLASSIFY_OWN, ALL));
+        jobs.push((folder.clone(), name, REGRESS_OWN, MIXED));
+        for export in exported(name, "base") {
+            jobs.push((export.clone(), name, CLASSIFY, ALL));
+            jobs.push((export, name, CLASSIFY_OWN, MIXED));
+        }
+    }
+    for name in DECODERS {
+        jobs.push((name.to_string(), name, CAUSAL_LM, MIXED));
+        for export in exported(name, "lm") {
+            jobs.push((export, name, CAUSAL_LM, ALL));
+        }
+    }
+    jobs.push(("bert".into(), "bert", CLASSIFY_CLS, RSLORA));
+    jobs.push(("bert".into(), "bert", REGRESS, RSLORA));
+    jobs.push(("llama".into(), "llama", CLASSIFY_LAST, RSLORA));
+    jobs.push(("bert-mlm".into(), "bert-mlm", CLASSIFY_OWN, QUERY_VALUE));
+    jobs.push(("gpt2-bare".into(), "gpt2-bare", CAUSAL_LM, QUERY_VALUE));
+    jobs.push(("gpt2-bare".into(), "gpt2-bare", CLASSIFY_OWN, QUERY_VALUE));
+    jobs
+}
+
+fn pipeline(model: &str, task: &str, adapt: &str) -> String {
+    let label = match task {
+        CAUSAL_LM => "",
+        REGRESS | REGRESS_OWN => ", label: score",
+        _ => ", label: label",
+    };
+    format!(
+        "name: artifact\nmodel: {{ source: {model} }}\ntask: {{ {task} }}\nadapt: {adapt}\n\
+         data: {{ train: {{ csv: train.csv, text: text{label} }}, eval: {{ csv: eval.csv, text: text{label} }}, max_length: 24 }}\n\
+         train: {{ steps: 12, epochs: 4, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
+         runtime: {{ source: \"{ONNXRUNTIME}\" }}\n"
+    )
+    .replace("task: { causal_lm }", "task: causal_lm")
+    .replace("task: { regress }", "task: regress")
+}
+
+/// The table with a column of numbers beside the labels.
+fn scored(table: &str) -> String {
+    let rows = table.lines().enumerate().map(|(i, line)| match i {
+        0 => format!("{line},score\n"),
+        _ => format!("{line},{}\n", if line.ends_with("negative") { -0.75 } else { 0.5 }),
+    });
+    rows.collect()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn python(program: &str, script: &str, arguments: &[&Path]) -> Output {
+    let script = root().join("tests/peft").join(script);
+    let output = Command::new(program).arg(script).args(arguments).output();
+    output.unwrap_or_else(|e| panic!("LORAC_PEFT_PYTHON, {program}: {e}"))
+}
+
+#[test]
+fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
+    let Ok(program) = std::env::var("LORAC_PEFT_PYTHON") else {
+        return skipped("LORAC_PEFT_PYTHON, a Python with PyTorch, transformers and PEFT (tests/peft/venv.sh)");
+    };
+    let folder = tempfile::tempdir().expect("temp");
+    let common = data("borders/common");
+    let made = python(&program, "models.py", &[folder.path(), &common.join("tokenizer.json")]);
+    assert!(made.status.success(), "{}", text(&made));
+    let mut rows = Vec::new();
+    for table in ["train.csv", "eval.csv"] {
+        let content = scored(&fs::read_to_string(common.join(table)).expect("a table"));
+        rows = content.lines().skip(1).take(6).filter_map(|l| Some(l.split_once(',')?.0.to_string())).collect();
+        fs::write(folder.path().join(table), content).expect("writes");
+    }
+    let resolver = Resolver::new(None, folder.path()).expect("a cache");
+    let mut checks: Vec<Value> = Vec::new();
+    for (i, (model, base, task, adapt)) in jobs().iter().enumerate() {
+        let name = format!("{model}, {task}, {adapt}");
+        let source = pipeline(model, task, adapt);
+        let loaded =
+            Loaded::parse(&source, &folder.path().join("p.yaml"), &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let out = folder.path().join(format!("out-{i}"));
+        let options = RunOptions { out: out.clone(), command: "test".into(), progress: &Silent, emit: None };
+        let outcome = run(&loaded, &resolver, &options, &AtomicBool::new(false));
+        let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(outcome.gates.is_empty(), "{name}: {:?}", outcome.gates);
+        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows }));
+    }
+    let list = folder.path().join("jobs.json");
+    fs::write(&list, serde_json::to_vec(&checks).expect("JSON")).expect("writes");
+    let checked = python(&program, "check.py", &[&list]);
+    println!("{}", String::from_utf8_lossy(&checked.stdout));
+    assert!(checked.status.success(), "{}", text(&checked));
+    let good = String::from_utf8_lossy(&checked.stdout).lines().filter(|l| l.starts_with("ok ")).count();
+    assert_eq!(good, checks.len());
+}
