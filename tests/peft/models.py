@@ -1,6 +1,6 @@
 """Tiny models of random weights, as folders and as both of PyTorch's exporters write them: models.py FOLDER TOKENIZER.
 
-FOLDER/TYPE/, FOLDER/bert-mlm/, FOLDER/gpt2-bare/: config.json, model.safetensors (of the base class, or of the class with a language head) and tokenizer.json;
+FOLDER/TYPE/, FOLDER/bert-mlm/, FOLDER/gpt2-bare/, FOLDER/gpt2-untied/: config.json, model.safetensors (of the base class, or of the class with a language head) and tokenizer.json;
 FOLDER/TYPE-EXPORTER-base/ and FOLDER/TYPE-EXPORTER-lm/: config.json, tokenizer.json, model.onnx of a wrapper around the
 base class (hidden states; of BERT the pooled state too) or around the class with a language head.
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 import transformers as t
 
-WIDTH, VOCAB = 16, 100
-SIZES = dict(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, pad_token_id=0)
+WIDTH, VOCAB = 8, 100
+SIZES = dict(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=12, pad_token_id=0)
 PLACES = dict(max_position_embeddings=40)
 TOKENS = dict(bos_token_id=2, eos_token_id=3)
 CONFIGS = {
     "bert": t.BertConfig(**SIZES, **PLACES),
     "roberta": t.RobertaConfig(**SIZES, **PLACES, **TOKENS, type_vocab_size=1),
-    "distilbert": t.DistilBertConfig(vocab_size=VOCAB, dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=24, pad_token_id=0, **PLACES),
+    "distilbert": t.DistilBertConfig(vocab_size=VOCAB, dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=12, pad_token_id=0, **PLACES),
     "gpt2": t.GPT2Config(vocab_size=VOCAB, n_embd=WIDTH, n_layer=2, n_head=2, n_positions=40, pad_token_id=0, **TOKENS),
     "llama": t.LlamaConfig(**SIZES, **PLACES, **TOKENS),
     "qwen2": t.Qwen2Config(**SIZES, **PLACES, **TOKENS, num_key_value_heads=1),
@@ -36,7 +36,7 @@ class Wrapper(torch.nn.Module):
     def forward(self, input_ids, attention_mask):
         more = {"use_cache": False} if self.m.config.model_type in DECODERS else {}
         y = self.m(input_ids=input_ids, attention_mask=attention_mask, **more)
-        return tuple(getattr(y, name) for name in self.pick)
+        return tuple(getattr(y, {"scores": "logits"}.get(name, name)) for name in self.pick)
 
 
 def export(model, pick, path, dynamo):
@@ -79,12 +79,16 @@ def main(folder, tokenizer):
             # Without a pooler, as language models are saved.
             save_bare(t.BertForMaskedLM(config), folder / "bert-mlm", tokenizer)
         if name == "gpt2":
+            # Linear maps beside Conv1D.
+            apart = t.AutoModelForCausalLM.from_config(t.GPT2Config(**config.to_diff_dict() | {"tie_word_embeddings": False}))
+            save_bare(apart, folder / "gpt2-untied", tokenizer)
             # Names as the hub's gpt2 has them: those of the base class, in a file of the class with a head.
             save_bare(full.transformer, folder / "gpt2-bare", tokenizer)
         base = t.AutoModel.from_pretrained(source, attn_implementation="eager").eval()
         hidden = ["last_hidden_state"] + (["pooler_output"] if name == "bert" else [])
-        kinds = [("base", base, hidden)] + ([("lm", full, ["logits"])] if name in DECODERS else [])
         for exporter in ["torchscript", "dynamo"]:
+            scores = "logits" if exporter == "torchscript" else "scores"
+            kinds = [("base", base, hidden)] + ([("lm", full, [scores])] if name in DECODERS else [])
             for kind, model, pick in kinds:
                 target = folder / f"{name}-{exporter}-{kind}"
                 target.mkdir()

@@ -29,6 +29,8 @@ const MIXED: &str = "[{ lora: { targets: [\"role:query\"], rank: 2, alpha: 4 } }
                      { lora: { targets: [\"role:key\", \"role:down\"], rank: 3, alpha: 9 } }]";
 const RSLORA: &str = "[{ lora: { targets: [\"role:query\", \"role:up\"], rank: 4, alpha: 4, rslora: true } }]";
 
+const CONV1D_AND_LINEAR: &str = "[{ lora: { targets: [all-linear, \"role:head\"], rank: 2, alpha: 4 } }]";
+
 const ENCODERS: [&str; 3] = ["bert", "roberta", "distilbert"];
 const DECODERS: [&str; 3] = ["gpt2", "llama", "qwen2"];
 
@@ -58,6 +60,13 @@ fn jobs() -> Vec<Job<'static>> {
     jobs.push(("bert".into(), "bert", CLASSIFY_CLS, RSLORA));
     jobs.push(("bert".into(), "bert", REGRESS, RSLORA));
     jobs.push(("llama".into(), "llama", CLASSIFY_LAST, RSLORA));
+    jobs.push(("gpt2-untied".into(), "gpt2-untied", CAUSAL_LM, CONV1D_AND_LINEAR));
+    // Heads on what a language model's export has before its logits, and on the logits themselves.
+    for name in ["qwen2", "gpt2"] {
+        let [_, export] = exported(name, "lm");
+        jobs.push((export.clone(), name, CLASSIFY_OWN, QUERY_VALUE));
+        jobs.push((export, name, CLASSIFY, QUERY_VALUE));
+    }
     jobs.push(("bert-mlm".into(), "bert-mlm", CLASSIFY_OWN, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CAUSAL_LM, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CLASSIFY_OWN, QUERY_VALUE));
@@ -126,7 +135,7 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
         let outcome = run(&loaded, &resolver, &options, &AtomicBool::new(false));
         let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(outcome.gates.is_empty(), "{name}: {:?}", outcome.gates);
-        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows }));
+        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows, "mixed": *adapt == CONV1D_AND_LINEAR }));
     }
     let list = folder.path().join("jobs.json");
     fs::write(&list, serde_json::to_vec(&checks).expect("JSON")).expect("writes");

@@ -149,7 +149,10 @@ impl NewHead<'_> {
             layers.remove(0);
             return Ok((Start::Pooled(pooled), width(pooled), layers));
         }
-        let hidden = hidden_states(graph, self.hidden)?;
+        let mut hidden = hidden_states(graph, self.hidden)?;
+        if self.kind != HeadKind::Linear && is_logits(graph, hidden) {
+            hidden = before_logits(graph, hidden)?;
+        }
         let mask = graph.input("attention_mask");
         Ok((Start::Hidden(Head { hidden, mask, pool: self.pool() }), width(hidden), layers))
     }
@@ -192,7 +195,13 @@ impl NewHead<'_> {
         let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
         graph.reserve_as(readable);
         let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
-        let mut take = |value| graph.add_input(&readable.name_of(value), readable.fact(value)).map_err(unfit);
+        let mut take = |value| {
+            let name = readable.name_of(value);
+            if model.find(&name).is_none() {
+                return Err(PassError::Unsuitable(format!("the file of the model has no value `{name}` for a head")));
+            }
+            graph.add_input(&name, readable.fact(value)).map_err(unfit)
+        };
         let start = match start {
             Start::Pooled(pooled) => Start::Pooled(take(pooled)?),
             Start::Hidden(Head { hidden, mask, pool }) => {
@@ -219,6 +228,29 @@ impl NewHead<'_> {
         graph.opsets = model.opsets.clone();
         Ok(graph)
     }
+}
+
+/// Whether a value is the scores of tokens that a language model has for an output: called so, or a product of narrower
+/// states with a matrix.
+pub(crate) fn is_logits(graph: &Graph, value: ValueId) -> bool {
+    graph.name_of(value) == LOGITS || states_of(graph, value).is_some()
+}
+
+/// The hidden states that the scores of tokens are computed of.
+fn before_logits(graph: &Graph, logits: ValueId) -> Result<ValueId, PassError> {
+    states_of(graph, logits).ok_or_else(|| {
+        let why = "the model's output is the scores of tokens, and what they are computed of is not found: export the base \
+                   class, whose output is last_hidden_state";
+        PassError::Unsuitable(why.into())
+    })
+}
+
+/// The states `[batch, sequence, hidden]` whose product with a matrix a value is, where that makes them wider.
+fn states_of(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    let (_, product) = graph.producer(value).filter(|(_, node)| &*node.op.name == "MatMul")?;
+    let states = product.input(0)?;
+    let width = |v| graph.fact(v).dims().and_then(|d| if let [_, _, w] = d { w.known() } else { None });
+    (width(value)? > width(states)?).then_some(states)
 }
 
 /// Writes the head and calls its result `logits` or like it; `values` are the params of its layers, in order.

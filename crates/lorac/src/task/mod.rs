@@ -2,6 +2,8 @@
 
 mod head;
 
+pub(crate) use head::is_logits;
+
 pub use head::{HeadKind, NewHead};
 
 use crate::pipeline::Split;

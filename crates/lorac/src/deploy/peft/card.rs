@@ -32,7 +32,7 @@ pub(super) fn write(folder: &Path, trained: &Trained, contract: &Contract) -> Re
         let shapes = tensors.iter().map(|(key, dims, _)| (key.clone(), json!(dims)));
         let config = json!({
             "task": task.name(),
-            "input": head.hidden.unwrap_or("last_hidden_state"),
+            "input": contract.input,
             "pool": head.pool().to_string(),
             "outputs": head.outputs,
             "labels": task.labels(),
@@ -71,6 +71,12 @@ fn readme(trained: &Trained, contract: &Contract) -> String {
     );
     let Some(head) = task.head() else { return text };
     if head.kind == HeadKind::Linear {
+        let input = contract.input.as_deref().unwrap_or_default();
+        let (field, of) = match contract.class {
+            Class::CausalLm => ("logits", String::new()),
+            _ if head.hidden.is_none_or(|name| name == "last_hidden_state") => ("last_hidden_state", String::new()),
+            _ => ("last_hidden_state", format!("  # or what `{input}` of the exported model is")),
+        };
         let pooled = match head.pool() {
             Pool::Mean => {
                 "mask = inputs[\"attention_mask\"].unsqueeze(-1).to(hidden.dtype)\n\
@@ -85,11 +91,11 @@ fn readme(trained: &Trained, contract: &Contract) -> String {
         };
         _ = write!(
             text,
-            "\nThe head that was trained is none of a class of transformers: `{}` pooling of the hidden states and one linear \
+            "\nThe head that was trained is none of a class of transformers: `{}` pooling of the `{field}` and one linear \
              layer. Its weights are in `{HEAD}`, its description in `{HEAD_CONFIG}`. `AutoModelForSequenceClassification` \
              computes something else.\n\n\
              ```python\nimport torch\nfrom safetensors.torch import load_file\n\n\
-             head = load_file(\"adapter/{HEAD}\")\nhidden = model(**inputs).last_hidden_state\n{pooled}\n\
+             head = load_file(\"adapter/{HEAD}\")\nhidden = model(**inputs).{field}{of}\n{pooled}\n\
              logits = pooled @ head[\"classifier.weight\"].T + head[\"classifier.bias\"]\n```\n",
             head.pool()
         );

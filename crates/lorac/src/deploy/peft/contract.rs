@@ -4,8 +4,9 @@ use crate::base;
 use crate::module_paths::{Module, ModulePaths};
 use crate::run::Plan;
 use crate::source::{HubKind, Source};
-use crate::task::{Class, HeadKind};
-use lorac_passes::{Delta, DeltaForm, Group, group_by_weight};
+use crate::task::{Class, HeadKind, is_logits};
+use lorac_ir::ValueId;
+use lorac_passes::{Delta, DeltaForm, Group, group_by_weight, hidden_states};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,7 +14,9 @@ use std::path::Path;
 pub(super) struct Contract<'a> {
     /// The class.
     pub(super) class: Class,
-    /// The model type, where it is known.
+    /// What a head in a file beside is put on: an output of the model.
+    pub(super) input: Option<String>,
+    /// Whether the model type is known.
     pub(super) known: bool,
     /// The modules that each matrix is the weight of, and its branches. Slices of one matrix are together.
     pub(super) modules: Vec<(Vec<Module>, Vec<LowRank<'a>>)>,
@@ -65,7 +68,11 @@ impl<'a> Contract<'a> {
                 return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
             }
         }
-        let class = plan.task.class();
+        let input = head_input(plan);
+        let class = match input {
+            Some(input) if is_logits(&plan.readable, input) => Class::CausalLm,
+            _ => plan.task.class(),
+        };
         let paths = ModulePaths::new(&plan.model, &plan.readable, Path::new(model_path(plan)));
         let groups = group_by_weight(&branches, |b| &b.delta.target);
         let mut unnamed: Vec<(&str, String)> = Vec::new();
@@ -103,7 +110,8 @@ impl<'a> Contract<'a> {
             ));
         }
         let saved = saved(plan, &paths, class)?;
-        Ok(Contract { class, known: paths.classes().is_some(), modules, saved })
+        let input = input.map(|input| plan.readable.name_of(input));
+        Ok(Contract { class, input, known: paths.classes().is_some(), modules, saved })
     }
 
     /// PEFT's name for the task.
@@ -130,13 +138,13 @@ impl<'a> Contract<'a> {
     /// What a user should know before the training.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.class == Class::Base {
-            notes.push(
-                "the adapter is for AutoModel (FEATURE_EXTRACTION), with the head in a file beside it: no class of \
-                 transformers has the pooling and linear layer of `head: linear`. `head: architecture` trains the head of \
-                 AutoModelForSequenceClassification instead"
-                    .to_string(),
-            );
+        if self.input.is_some() {
+            notes.push(format!(
+                "the adapter is for {} ({}), its head a file beside it: no class of transformers has `head: linear`; `head: \
+                 architecture` is that of AutoModelForSequenceClassification",
+                self.class.auto(),
+                self.task_type()
+            ));
         }
         if !self.known {
             notes.push(
@@ -147,6 +155,12 @@ impl<'a> Contract<'a> {
         }
         notes
     }
+}
+
+/// The output that a head of no class is put on.
+fn head_input(plan: &Plan) -> Option<ValueId> {
+    let head = plan.task.head().filter(|head| head.kind == HeadKind::Linear)?;
+    hidden_states(&plan.readable, head.hidden).ok()
 }
 
 /// Keys of what the head trains.
