@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::source::{Resolved, Resolver, SourceError};
-use lorac_models::Form;
+use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
 use std::path::{Path, PathBuf};
 
@@ -79,15 +79,15 @@ pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<PathBuf, Er
     })
 }
 
-/// The `model_type` of the model at a path: its own `config.json`'s, that of the folder of an `.onnx` file, or of the one
+/// What the configuration of the model at a path says: its own `config.json`'s, that of the folder of an `.onnx` file, or of the one
 /// above where that is called `onnx`.
-pub fn model_type(path: &Path) -> Option<String> {
-    if let found @ Some(_) = lorac_models::model_type(path) {
+pub fn model_kind(path: &Path) -> Option<ModelKind> {
+    if let found @ Some(_) = lorac_models::model_kind(path) {
         return found;
     }
     let folder = if path.is_dir() { path } else { path.parent()? };
     let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
-    [Some(folder), above].into_iter().flatten().find_map(lorac_models::model_type)
+    [Some(folder), above].into_iter().flatten().find_map(lorac_models::model_kind)
 }
 
 fn is_folder_of_weights(path: &Path) -> bool {

@@ -1,12 +1,16 @@
 //! Which module of a PyTorch class a matrix of the model is: by its own name, by the scopes that exporters leave on nodes,
-//! by the bias behind it.
+//! by the bias behind it, by what it does and in which layer.
+
+mod layers;
 
 use crate::base;
 use crate::task::Class;
-use lorac_ir::{Graph, Node, NodeId};
+use layers::{LayerModules, layer_modules};
+use lorac_ir::{Graph, Node, NodeId, ValueId};
 use lorac_models::{Classes, Place, base_path, classes_by_paths, classes_of};
 use lorac_onnx::{Model, ModuleScope, module_scopes};
-use lorac_passes::{Matrix, matrices};
+use lorac_passes::{Matrix, Role, matrices};
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
@@ -26,6 +30,9 @@ pub struct ModulePaths<'a> {
     classes: Option<&'static Classes>,
     /// Whether the type of the model is known, and not only what its kin call their base model.
     known: bool,
+    /// Number of layers, where the configuration says it.
+    layers: Option<usize>,
+    layer_modules: OnceCell<LayerModules>,
 }
 
 /// What the model itself says of a matrix.
@@ -38,9 +45,12 @@ impl<'a> ModulePaths<'a> {
     /// For the model at `path`, whose graph is `graph` once it can be read.
     pub fn new(model: &Model, graph: &'a Graph, path: &Path) -> ModulePaths<'a> {
         let scopes = module_scopes(model);
-        let given = base::model_type(path).or_else(|| scopes.values().find_map(|s| model_type(s)));
+        let kind = base::model_kind(path);
+        let layers = kind.as_ref().and_then(|kind| kind.layers);
+        let given = kind.map(|kind| kind.model_type).or_else(|| scopes.values().filter_map(|s| model_type(s)).min());
         let known = given.and_then(|t| classes_of(&t));
-        let mut paths = ModulePaths { graph, scopes, classes: known, known: known.is_some() };
+        let layer_modules = OnceCell::new();
+        let mut paths = ModulePaths { graph, scopes, classes: known, known: known.is_some(), layers, layer_modules };
         if known.is_none() {
             let all: Vec<String> =
                 matrices(graph).iter().filter_map(|m| Some(paths.raw(m).ok()?.into_iter().next()?.path)).collect();
@@ -66,6 +76,27 @@ impl<'a> ModulePaths<'a> {
             Ok(Module { path, conv1d })
         });
         modules.collect()
+    }
+
+    /// The module of `class` that a slice of a matrix is the weight of, where the file has in one what the class has apart.
+    pub fn of_slice(&self, matrix: &Matrix, role: Role, class: Class) -> Option<Module> {
+        let path = self.path_in(self.layer_modules().get(&(matrix.weight, role))?, class).ok()?;
+        let conv1d = self.is_conv1d(&path, matrix);
+        Some(Module { path, conv1d })
+    }
+
+    /// The module whose weight is all of a matrix, by what it does.
+    fn by_role(&self, weight: ValueId) -> Option<String> {
+        let mut own = self.layer_modules().iter().filter(|((w, _), _)| *w == weight).map(|(_, path)| path);
+        let first = own.next()?;
+        own.all(|path| path == first).then(|| first.clone())
+    }
+
+    fn layer_modules(&self) -> &LayerModules {
+        self.layer_modules.get_or_init(|| match (self.classes(), self.layers) {
+            (Some(classes), Some(layers)) => layer_modules(self.graph, classes, layers),
+            _ => LayerModules::new(),
+        })
     }
 
     /// Whether a module is a `Conv1D`, as its class does not say: the type of the model does, or a weight that the file
@@ -121,8 +152,8 @@ impl<'a> ModulePaths<'a> {
             [product] => self.bias_beside(*product),
             _ => None,
         };
-        let path =
-            beside.ok_or_else(|| "neither its name nor the nodes around it say which module it is".to_string())?;
+        let unknown = || "neither its name nor the nodes around it say which module it is".to_string();
+        let path = beside.or_else(|| self.by_role(matrix.weight)).ok_or_else(unknown)?;
         Ok(vec![Raw { path, conv1d: None }])
     }
 
@@ -153,7 +184,7 @@ impl<'a> ModulePaths<'a> {
     }
 
     /// The weight in the sum that is all that becomes of a product.
-    fn added(&self, product: &Node) -> Option<lorac_ir::ValueId> {
+    fn added(&self, product: &Node) -> Option<ValueId> {
         let y = *product.outputs.first()?;
         let [only] = self.graph.value(y)?.uses() else { return None };
         let sum = self.graph.node(only.node).filter(|n| &*n.op.name == "Add")?;
@@ -207,7 +238,8 @@ mod tests {
         let (graph, classes) = paths(text, known);
         let scope = |(path, class): &(&str, &str)| ModuleScope { path: path.to_string(), class: class.to_string() };
         let scopes = scopes.iter().map(|(v, s)| (v.to_string(), s.iter().map(scope).collect())).collect();
-        let paths = ModulePaths { graph: &graph, scopes, classes, known: known.is_some() };
+        let (known, layer_modules) = (known.is_some(), OnceCell::new());
+        let paths = ModulePaths { graph: &graph, scopes, classes, known, layers: None, layer_modules };
         let name = |m: &Matrix| match paths.of(m, class) {
             Ok(all) => {
                 let each = all.iter().map(|m| format!("{}{}", m.path, if m.conv1d { " (Conv1D)" } else { "" }));

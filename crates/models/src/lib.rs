@@ -71,13 +71,24 @@ pub fn build(path: &Path) -> Result<Built, ModelError> {
     build_form(path, Form::Saved)
 }
 
-/// The `model_type` of the model at `path`, which [`build`] takes; none where its configuration cannot be read.
-pub fn model_type(path: &Path) -> Option<String> {
+/// What a configuration says of a model's classes, whether or not [`build`] knows its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelKind {
+    /// `model_type`: `bert`.
+    pub model_type: String,
+    /// Number of layers, where one is given.
+    pub layers: Option<usize>,
+}
+
+/// What the configuration of the model at `path`, which [`build`] takes, says; none where it cannot be read.
+pub fn model_kind(path: &Path) -> Option<ModelKind> {
     let fields = match gguf_file(path) {
         Some(file) => gguf::open(&file).ok()?.config().ok()?,
         None => config::fields(&path.join("config.json")).ok()?,
     };
-    fields.get("model_type").and_then(Value::as_str).map(str::to_string)
+    let model_type = fields.get("model_type").and_then(Value::as_str)?.to_string();
+    let layers = ["num_hidden_layers", "n_layer", "n_layers"].iter().find_map(|key| fields.get(*key)?.as_u64());
+    Some(ModelKind { model_type, layers: layers.map(|n| n as usize) })
 }
 
 /// The model at `path`: a folder with `config.json` and `model.safetensors` (or the files that

@@ -14,6 +14,8 @@ pub struct Classes {
     pub conv1d: bool,
     /// The head of `<Type>ForSequenceClassification`, where it is one of the known ones.
     pub head: Option<ClassHead>,
+    /// The modules of a layer of the base model by what they do: `query`, `encoder.layer.#.attention.self.query`.
+    layer: &'static [(&'static str, &'static str)],
 }
 
 /// The head of a sequence classifier.
@@ -40,34 +42,35 @@ const fn classes(
     begins: &'static [&'static str],
     head: Option<ClassHead>,
 ) -> Classes {
-    Classes { model_types, base, begins, conv1d: false, head }
+    Classes { model_types, base, begins, conv1d: false, head, layer: &[] }
 }
 
 const ALL: &[Classes] = &[
-    classes(&["bert"], "bert", ENCODER, Some(ClassHead::Bert)),
-    classes(&["roberta", "camembert", "xlm-roberta"], "roberta", ENCODER, Some(ClassHead::Roberta)),
-    classes(&["distilbert"], "distilbert", &["transformer.layer.#", "embeddings"], Some(ClassHead::DistilBert)),
-    Classes { conv1d: true, ..classes(&["gpt2"], "transformer", BLOCKS, Some(ClassHead::LastToken)) },
+    Classes { layer: BERT_LAYER, ..classes(&["bert"], "bert", ENCODER, Some(ClassHead::Bert)) },
+    Classes {
+        layer: BERT_LAYER,
+        ..classes(&["roberta", "camembert", "xlm-roberta"], "roberta", ENCODER, Some(ClassHead::Roberta))
+    },
+    Classes {
+        layer: DISTILBERT_LAYER,
+        ..classes(&["distilbert"], "distilbert", &["transformer.layer.#", "embeddings"], Some(ClassHead::DistilBert))
+    },
+    Classes {
+        conv1d: true,
+        layer: GPT2_LAYER,
+        ..classes(&["gpt2"], "transformer", BLOCKS, Some(ClassHead::LastToken))
+    },
     Classes { conv1d: true, ..classes(&["openai-gpt"], "transformer", BLOCKS, None) },
-    classes(
-        &[
-            "llama",
-            "mistral",
-            "mixtral",
-            "qwen2",
-            "qwen2_moe",
-            "qwen3",
-            "gemma",
-            "gemma2",
-            "phi",
-            "phi3",
-            "smollm3",
-            "stablelm",
-        ],
-        "model",
-        LAYERS,
-        Some(ClassHead::LastToken),
-    ),
+    Classes {
+        layer: LLAMA_LAYER,
+        ..classes(
+            &["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "smollm3"],
+            "model",
+            LAYERS,
+            Some(ClassHead::LastToken),
+        )
+    },
+    classes(&["mixtral", "phi", "phi3", "qwen2_moe", "stablelm"], "model", LAYERS, Some(ClassHead::LastToken)),
     classes(&["cohere", "granite", "modernbert", "olmo", "olmo2", "starcoder2"], "model", LAYERS, None),
     classes(&["bloom", "codegen", "falcon", "gpt_bigcode", "gpt_neo", "gptj"], "transformer", BLOCKS, None),
     classes(&["gpt_neox"], "gpt_neox", LAYERS, None),
@@ -81,6 +84,43 @@ const ALL: &[Classes] = &[
     classes(&["longformer"], "longformer", ENCODER, None),
     classes(&["mpnet"], "mpnet", ENCODER, None),
     classes(&["vit"], "vit", ENCODER, None),
+];
+
+const BERT_LAYER: &[(&str, &str)] = &[
+    ("query", "encoder.layer.#.attention.self.query"),
+    ("key", "encoder.layer.#.attention.self.key"),
+    ("value", "encoder.layer.#.attention.self.value"),
+    ("output", "encoder.layer.#.attention.output.dense"),
+    ("up", "encoder.layer.#.intermediate.dense"),
+    ("down", "encoder.layer.#.output.dense"),
+];
+
+const DISTILBERT_LAYER: &[(&str, &str)] = &[
+    ("query", "transformer.layer.#.attention.q_lin"),
+    ("key", "transformer.layer.#.attention.k_lin"),
+    ("value", "transformer.layer.#.attention.v_lin"),
+    ("output", "transformer.layer.#.attention.out_lin"),
+    ("up", "transformer.layer.#.ffn.lin1"),
+    ("down", "transformer.layer.#.ffn.lin2"),
+];
+
+const GPT2_LAYER: &[(&str, &str)] = &[
+    ("query", "h.#.attn.c_attn"),
+    ("key", "h.#.attn.c_attn"),
+    ("value", "h.#.attn.c_attn"),
+    ("output", "h.#.attn.c_proj"),
+    ("up", "h.#.mlp.c_fc"),
+    ("down", "h.#.mlp.c_proj"),
+];
+
+const LLAMA_LAYER: &[(&str, &str)] = &[
+    ("query", "layers.#.self_attn.q_proj"),
+    ("key", "layers.#.self_attn.k_proj"),
+    ("value", "layers.#.self_attn.v_proj"),
+    ("output", "layers.#.self_attn.o_proj"),
+    ("gate", "layers.#.mlp.gate_proj"),
+    ("up", "layers.#.mlp.up_proj"),
+    ("down", "layers.#.mlp.down_proj"),
 ];
 
 /// Modules of classes with a head that are not the base model's.
@@ -112,6 +152,12 @@ pub enum Place {
 }
 
 impl Classes {
+    /// The module of a layer that does something, by its path in the base model.
+    pub fn module(&self, role: &str, layer: usize) -> Option<String> {
+        let (_, path) = self.layer.iter().find(|(name, _)| *name == role)?;
+        Some(path.replace('#', &layer.to_string()))
+    }
+
     /// Where a module lies by its path in any module around one of the classes: what is before the class is dropped.
     pub fn place(&self, path: &str) -> Option<Place> {
         let parts: Vec<&str> = path.split('.').collect();
@@ -194,6 +240,8 @@ mod tests {
         for model_type in crate::model_types() {
             let classes = classes_of(model_type).unwrap_or_else(|| panic!("{model_type}"));
             assert!(classes.head.is_some(), "{model_type}");
+            let query = classes.module("query", 3).unwrap_or_else(|| panic!("{model_type}"));
+            assert_eq!(classes.place(&query), Some(Place::Base(query)), "{model_type}");
         }
     }
 }

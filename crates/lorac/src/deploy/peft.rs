@@ -7,7 +7,7 @@ use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
 use crate::run::Plan;
-use contract::{Contract, LowRank};
+use contract::{Adapted, Contract};
 use lorac_passes::{Group, ParamValues, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,12 +64,12 @@ impl DeployFormat for Peft {
 
 fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error> {
     let (plan, p) = (trained.plan, trained.pipeline);
-    let usual = contract.modules.first().and_then(|(_, branches)| branches.first());
+    let usual = contract.modules.first().and_then(|adapted| adapted.branches.first());
     let (base, revision) = contract::base_model(plan, &p.model.source);
     let mut modules = Vec::new();
-    for (names, branches) in &contract.modules {
-        for name in names {
-            modules.push(module(&name.path, branches, &trained.values)?);
+    for adapted in &contract.modules {
+        for name in &adapted.names {
+            modules.push(module(&name.path, adapted, &trained.values)?);
         }
     }
     let heads = plan.training.params.iter().filter(|param| param.group == Group::Head);
@@ -85,7 +85,7 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
         alpha: usual.map_or(1.0, |b| b.alpha),
         rslora: usual.is_some_and(|b| b.rslora),
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
-        fan_in_fan_out: contract.modules.iter().any(|(names, _)| names.iter().any(|m| m.conv1d)),
+        fan_in_fan_out: contract.modules.iter().any(|adapted| adapted.names.iter().any(|m| m.conv1d)),
         modules,
         saved: saved.collect::<Result<_, lorac_passes::LayoutError>>()?,
         modules_to_save: contract.modules_to_save(),
@@ -93,10 +93,17 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
 }
 
 /// The branches of one matrix as a module of PEFT, which knows no slices: one branch whose A has the rows of all of them
-/// and whose B has zeros where a slice's rows meet another's columns. Scales go into B where they differ.
-fn module(name: &str, branches: &[LowRank], values: &ParamValues) -> Result<PeftModule, Error> {
+/// and whose B has zeros where a slice's rows meet another's columns. Scales go into B where they differ. A slice that is a
+/// module of its own is as it is.
+fn module(name: &str, adapted: &Adapted, values: &ParamValues) -> Result<PeftModule, Error> {
+    let branches = &adapted.branches;
     let first = branches[0];
     let m = first.delta.target.matrix()?;
+    if adapted.apart {
+        let (a, b) = (values.get(first.a)?.to_vec(), values.get(first.b)?.to_vec());
+        let (rows, cols, name) = (m.rows, first.delta.target.cols(), name.to_string());
+        return Ok(PeftModule { name, a, b, rows, cols, alpha: first.alpha, rslora: first.rslora });
+    }
     let rank: usize = branches.iter().map(|b| b.rank).sum();
     let (mut a, mut b, mut from) = (Vec::new(), vec![0.0f32; m.cols * rank], 0);
     for branch in branches {

@@ -6,7 +6,7 @@ use crate::run::Plan;
 use crate::source::{HubKind, Source};
 use crate::task::{Class, HeadKind, is_logits};
 use lorac_ir::ValueId;
-use lorac_passes::{Delta, DeltaForm, Group, group_by_weight, hidden_states};
+use lorac_passes::{Delta, DeltaForm, Group, Matrix, group_by_weight, hidden_states};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,9 +19,19 @@ pub(super) struct Contract<'a> {
     /// Whether the model type is known.
     pub(super) known: bool,
     /// The modules that each matrix is the weight of, and its branches. Slices of one matrix are together.
-    pub(super) modules: Vec<(Vec<Module>, Vec<LowRank<'a>>)>,
+    pub(super) modules: Vec<Adapted<'a>>,
     /// Keys in the class of what the head trains, in the order of its params; empty where the head is a file beside.
     pub(super) saved: Vec<String>,
+}
+
+/// A matrix, or a slice of one that is a module of its own.
+pub(super) struct Adapted<'a> {
+    /// The modules whose weight it is.
+    pub(super) names: Vec<Module>,
+    /// Its branches.
+    pub(super) branches: Vec<LowRank<'a>>,
+    /// Whether it is a slice that is a module of its own.
+    pub(super) apart: bool,
 }
 
 /// A low-rank delta.
@@ -87,14 +97,19 @@ impl<'a> Contract<'a> {
                 None => paths.of(matrix, class),
             };
             match found {
-                Ok(names) => modules.push((names, group.into_iter().copied().collect::<Vec<_>>())),
-                Err(why) => unnamed.push((name, why)),
+                Ok(names) => {
+                    modules.push(Adapted { names, branches: group.into_iter().copied().collect(), apart: false });
+                }
+                Err(why) => match slices(&paths, matrix, &group, class) {
+                    Some(slices) => modules.extend(slices),
+                    None => unnamed.push((name, why)),
+                },
             }
         }
         let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (names, group) in &modules {
-            for module in names {
-                owners.entry(&module.path).or_default().push(&group[0].delta.target.weight_name);
+        for adapted in &modules {
+            for module in &adapted.names {
+                owners.entry(&module.path).or_default().push(&adapted.branches[0].delta.target.weight_name);
             }
         }
         for (path, weights) in owners.into_iter().filter(|(_, weights)| weights.len() > 1) {
@@ -157,6 +172,16 @@ impl<'a> Contract<'a> {
     }
 }
 
+/// The slices of a matrix that is several modules of the class.
+fn slices<'a>(paths: &ModulePaths, matrix: &Matrix, group: &[&LowRank<'a>], class: Class) -> Option<Vec<Adapted<'a>>> {
+    let slice = |branch: &&LowRank<'a>| {
+        let role = branch.delta.target.slice.as_ref()?.role;
+        let names = vec![paths.of_slice(matrix, role, class)?];
+        Some(Adapted { names, branches: vec![**branch], apart: true })
+    };
+    group.iter().map(slice).collect()
+}
+
 /// The output that a head of no class is put on.
 fn head_input(plan: &Plan) -> Option<ValueId> {
     let head = plan.task.head().filter(|head| head.kind == HeadKind::Linear)?;
@@ -189,7 +214,7 @@ pub(super) fn base_model(plan: &Plan, source: &Source) -> (String, Option<String
         }
         Source::Path(path) => {
             let resolved = Path::new(model_path(plan));
-            let beside = resolved.is_file() && resolved.parent().is_some_and(|f| base::model_type(f).is_some());
+            let beside = resolved.is_file() && resolved.parent().is_some_and(|f| base::model_kind(f).is_some());
             let folder = path.parent().filter(|f| beside && !f.as_os_str().is_empty());
             (folder.unwrap_or(path).display().to_string(), None)
         }
