@@ -71,8 +71,7 @@ pub(crate) fn layout(
 
 /// The content of the graph's message alone, as [`layout`] lays it out.
 pub(crate) fn content(body: &Body, graph: &Graph, inline_limit: usize, location: &str) -> Result<Layout, OnnxError> {
-    let mut runs = Runs::default();
-    runs.tail = body.proto.encode_to_vec();
+    let mut runs = Runs { tail: body.proto.encode_to_vec(), ..Runs::default() };
     let mut external = Vec::new();
     let mut offset = 0u64;
     for (_, value, tensor) in graph.weights() {
