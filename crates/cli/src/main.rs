@@ -18,11 +18,11 @@ use clap::Parser;
 use lorac::error::Error;
 use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
-use lorac::progress::{Progress, Silent};
+use lorac::progress::Progress;
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::source::{Resolver, Source, Stop, kill_children};
 use lorac::{base, coverage, explain, inspect};
-use progress::{Downloads, Terminal};
+use progress::{Downloads, Terminal, Warnings};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ fn command(args: Args) -> Result<(), Error> {
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
             let command = std::env::args().collect::<Vec<_>>().join(" ");
             let terminal = Terminal::default();
-            let progress: &dyn Progress = if args.quiet { &Silent } else { &terminal };
+            let progress: &dyn Progress = if args.quiet { &Warnings } else { &terminal };
             let emit = emit.or_else(|| std::env::var_os("LORAC_EMIT").map(PathBuf::from));
             let options = RunOptions { out: out.clone(), command, progress, emit };
             let outcome = run(&loaded, &resolver, &options, &STOP)?;
@@ -106,7 +106,7 @@ fn open(model: &str, quiet: bool) -> Result<lorac::onnx::Model, Error> {
     base::open(&resolved, &resolver)
 }
 
-/// The first Ctrl-C ends a training cleanly; the second, or the first of any other command, ends the process and the
+/// The first Ctrl-C ends a run cleanly; the second, or the first of any other command, ends the process and the
 /// downloads that it runs.
 fn listen(cleanly: bool) -> Result<(), Error> {
     let handler = move || {
@@ -114,7 +114,7 @@ fn listen(cleanly: bool) -> Result<(), Error> {
             kill_children();
             std::process::exit(130);
         }
-        terminal::say("stopping after this step; Ctrl-C again to stop at once");
+        terminal::say("stopping as soon as the work under way allows; Ctrl-C again to stop at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("signals cannot be handled: {e}")))
 }

@@ -1,59 +1,119 @@
-//! Bars and lines on stderr. Standard output is for results.
+//! Bars on a terminal, and lines where there is none, on stderr. Standard output is for results.
 
-use crate::terminal::{self, shown};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::terminal::{say, shown};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lorac::progress::Progress;
 use lorac::source::{self, Meter};
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where a run's progress goes.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
-    bar: Mutex<Option<ProgressBar>>,
+    work: Mutex<Option<Work>>,
+}
+
+/// What is under way.
+#[derive(Debug)]
+enum Work {
+    Bar(ProgressBar),
+    Lines { what: String, len: u64, every: Every },
 }
 
 impl Terminal {
-    fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
-        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Progress for Terminal {
     fn line(&self, text: &str) {
-        terminal::say(text);
+        match self.work().as_ref() {
+            Some(Work::Bar(bar)) => bar.suspend(|| say(text)),
+            _ => say(text),
+        }
     }
 
-    /// A bar with what is done, the message, and the time left. Hidden where stderr is not a terminal.
+    /// A bar with what is done, the message, and the time left; a line every ten seconds where stderr is not a terminal.
     fn begin(&self, what: &str, len: u64) {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr_with_hz(8)
-        } else {
-            ProgressDrawTarget::hidden()
+        let work = match std::io::stderr().is_terminal() {
+            true => {
+                let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(8));
+                bar.set_style(style("{prefix:>10} [{bar:32}] {pos}/{len} {msg} {eta} left").progress_chars("=> "));
+                bar.set_prefix(shown(what).into_owned());
+                bar.enable_steady_tick(Duration::from_millis(250));
+                Work::Bar(bar)
+            }
+            false => Work::Lines { what: what.into(), len, every: Every::new(BETWEEN_LINES, Instant::now()) },
         };
-        let bar = ProgressBar::with_draw_target(Some(len), target);
-        bar.set_style(style("{prefix:>10} [{bar:32}] {pos}/{len} {msg} {eta} left").progress_chars("=> "));
-        bar.set_prefix(shown(what).into_owned());
-        bar.enable_steady_tick(Duration::from_millis(250));
-        *self.bar() = Some(bar);
+        *self.work() = Some(work);
     }
 
     fn at(&self, position: u64, message: &str) {
-        if let Some(bar) = self.bar().as_ref() {
-            bar.set_position(position);
-            bar.set_message(shown(message).into_owned());
+        match self.work().as_mut() {
+            Some(Work::Bar(bar)) => {
+                bar.set_position(position);
+                bar.set_message(shown(message).into_owned());
+            }
+            Some(Work::Lines { what, len, every }) => {
+                if every.is_due(Instant::now()) {
+                    say(&at_line(what, position, *len, message));
+                }
+            }
+            None => {}
         }
     }
 
     fn end(&self) {
-        if let Some(bar) = self.bar().take() {
+        if let Some(Work::Bar(bar)) = self.work().take() {
             bar.finish_and_clear();
         }
     }
 }
 
-/// Downloads, unpacking and waits: bars in bytes on a terminal, else a line as each begins.
+fn at_line(what: &str, position: u64, len: u64, message: &str) -> String {
+    format!("{what:<9} {position}/{len} {message}").trim_end().to_string()
+}
+
+/// Says nothing but what the user must know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Warnings;
+
+impl Progress for Warnings {
+    fn line(&self, _text: &str) {}
+    fn warning(&self, text: &str) {
+        say(&format!("warning   {text}"));
+    }
+    fn begin(&self, _what: &str, _len: u64) {}
+    fn at(&self, _position: u64, _message: &str) {}
+    fn end(&self) {}
+}
+
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// What is due once in a span of time.
+#[derive(Clone, Copy, Debug)]
+struct Every {
+    span: Duration,
+    last: Instant,
+}
+
+impl Every {
+    fn new(span: Duration, now: Instant) -> Every {
+        Every { span, last: now }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now.saturating_duration_since(self.last) >= self.span;
+        if due {
+            self.last = now;
+        }
+        due
+    }
+}
+
+/// Downloads, unpacking and waits: bars in bytes on a terminal, else a line as each begins and one every ten seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Downloads;
 
@@ -67,20 +127,14 @@ impl Downloads {
 impl source::Progress for Downloads {
     fn begin(&self, what: &str) -> Box<dyn Meter> {
         if !std::io::stderr().is_terminal() {
-            terminal::say(what);
-            return Box::new(Line);
+            say(what);
+            return Box::new(Lines { what: what.into(), every: Mutex::new(Every::new(BETWEEN_LINES, Instant::now())) });
         }
         let bar = ProgressBar::no_length().with_style(style("{spinner} {bytes} [{elapsed}] {wide_msg}"));
         bar.set_message(shown(what).into_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         Box::new(Bytes(bar))
     }
-}
-
-struct Line;
-
-impl Meter for Line {
-    fn at(&self, _: u64, _: Option<u64>) {}
 }
 
 struct Bytes(ProgressBar);
@@ -101,6 +155,41 @@ impl Drop for Bytes {
     }
 }
 
+/// A line every ten seconds.
+struct Lines {
+    what: String,
+    every: Mutex<Every>,
+}
+
+impl Meter for Lines {
+    fn at(&self, bytes: u64, total: Option<u64>) {
+        if self.every.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now()) {
+            let of = total.map(|total| format!("/{}", HumanBytes(total))).unwrap_or_default();
+            say(&format!("{}: {}{of}", self.what, HumanBytes(bytes)));
+        }
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_once_in_ten_seconds() {
+        let start = Instant::now();
+        let mut every = Every::new(BETWEEN_LINES, start);
+        let seconds = [0, 9, 10, 11, 19, 20, 45, 54, 55];
+        let due: Vec<u64> = seconds.into_iter().filter(|s| every.is_due(start + Duration::from_secs(*s))).collect();
+        assert_eq!(due, [10, 20, 45, 55]);
+    }
+
+    #[test]
+    fn lines_say_what_is_at_which_place() {
+        assert_eq!(at_line("training", 120, 1000, "loss 0.5000"), "training  120/1000 loss 0.5000");
+        assert_eq!(at_line("before", 32, 64, ""), "before    32/64");
+    }
 }

@@ -6,6 +6,10 @@ use std::fmt::Debug;
 pub trait Progress: Debug + Sync {
     /// A stage is done; `text` is a line that says what came out.
     fn line(&self, text: &str);
+    /// Something that the user should know, although the work goes on.
+    fn warning(&self, text: &str) {
+        self.line(&format!("warning   {text}"));
+    }
     /// Work of `len` parts begins: rows of an evaluation, steps of a training.
     fn begin(&self, what: &str, len: u64);
     /// The work has come to `position`; `message` may say more, and may be empty.
