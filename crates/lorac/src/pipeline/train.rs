@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
-    /// Passes over the examples
+    /// Passes over the examples, where steps are not given
     pub epochs: f64,
-    /// At most this many steps
+    /// Steps of the whole training: where they are given, they alone decide
     pub steps: Option<usize>,
     /// Batch size: examples of a step
     pub batch: usize,
@@ -57,8 +57,7 @@ impl Train {
 
     /// Steps of the whole training.
     pub fn total_steps(&self, per_epoch: usize) -> usize {
-        let all = (self.epochs * per_epoch as f64).round().max(1.0) as usize;
-        self.steps.map_or(all, |cap| all.min(cap))
+        self.steps.unwrap_or((self.epochs * per_epoch as f64).round().max(1.0) as usize)
     }
 
     /// The learning rate over so many steps.
@@ -78,5 +77,17 @@ impl Check for Train {
         }
         problems.within("optimizer", |p| self.optimizer.check(p));
         problems.within("schedule", |p| self.schedule.check(p));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_alone_decide_where_they_are_given() {
+        let steps = |epochs, steps| Train { epochs, steps, ..Train::default() }.total_steps(8);
+        assert_eq!((steps(1.0, Some(100)), steps(50.0, Some(6))), (100, 6));
+        assert_eq!((steps(2.5, None), steps(0.01, None)), (20, 1));
     }
 }
