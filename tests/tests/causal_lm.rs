@@ -179,6 +179,7 @@ fn parts_of_fused_matrices_are_adapted_on_both_engines() {
                 head: 0,
                 caches: &Caches::default(),
                 tolerance: 1.0,
+                stop: &std::sync::atomic::AtomicBool::new(false),
             };
             let outside = check.files(0.0, 0);
             assert!(!outside.passed && outside.changed_bytes_outside_targets > 1000, "{outside:?}");

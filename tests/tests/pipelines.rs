@@ -238,7 +238,8 @@ fn stops_at(what: &'static str, position: u64, extra: &[&str], step: u64) {
     let options = RunOptions { progress: &progress, ..silent(out.path()) };
     let error = run(&loaded, &resolver(), &options, &stop).expect_err("stopped");
     assert_eq!(error.exit_code(), 130, "{error}");
-    assert!(error.to_string().contains("the state is saved in"), "{error}");
+    assert!(error.to_string().contains(&format!("behind step {step} are in ")), "{error}");
+    assert!(error.to_string().contains("cannot continue from them yet"), "{error}");
     let checkpoints = std::fs::read_dir(out.path().join("checkpoints")).expect("checkpoints");
     let checkpoints: Vec<_> = checkpoints.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     assert_eq!(checkpoints, [format!("step-{step}.safetensors")]);

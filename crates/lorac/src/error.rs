@@ -8,10 +8,10 @@ use lorac_models::ModelError;
 use lorac_onnx::OnnxError;
 use lorac_passes::{FoldError, LayoutError, PassError};
 use lorac_runtime::RuntimeError;
-use lorac_train::TrainError;
+use lorac_train::{Kept, TrainError};
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +52,43 @@ pub enum Error {
     /// Ctrl-C: what is left of the run.
     #[error("interrupted: {0}")]
     Interrupted(String),
-    /// The training is done, and what comes after it failed.
-    #[error("{error}; the trained parameters are in {}", .checkpoint.display())]
-    Trained {
-        /// Where the training is kept.
-        checkpoint: PathBuf,
+    /// What comes after the training was tried before it, and failed.
+    #[error(
+        "{}; found before the training by a trial of what comes after it: nothing is trained",
+        .error.to_string().trim_end()
+    )]
+    Trial {
         /// What failed.
         error: Box<Error>,
     },
+    /// The training is done, and what comes after it failed.
+    #[error("{error}; the trained parameters {checkpoint}")]
+    Trained {
+        /// Where the training is kept.
+        checkpoint: Kept,
+        /// What failed.
+        error: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The same of a file whose place is in `folder`, and not in the `stage` where it was being written.
+    pub(crate) fn placed(self, stage: &Path, folder: &Path) -> Error {
+        let place = |path: PathBuf| path.strip_prefix(stage).map(|name| folder.join(name)).unwrap_or(path.clone());
+        match self {
+            Error::Onnx(OnnxError::Write { path, source }) => OnnxError::Write { path: place(path), source }.into(),
+            Error::Output(OutputError::Io { path, source }) => OutputError::Io { path: place(path), source }.into(),
+            other => other,
+        }
+    }
+
+    /// An error of what comes after the training, found by a trial before it.
+    pub(crate) fn of_trial(self) -> Error {
+        match self {
+            Error::Interrupted(_) | Error::Output(OutputError::InTheWay { .. }) => self,
+            error => Error::Trial { error: Box::new(error) },
+        }
+    }
 }
 
 /// What kind of end a command has come to.
@@ -119,8 +148,9 @@ impl Error {
             Error::Model(ModelError::UnknownType { .. } | ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => {
                 Class::Usage
             }
+            Error::Output(OutputError::InTheWay { .. }) => Class::Usage,
             Error::Interrupted(_) => Class::Interrupted,
-            Error::Trained { error, .. } => error.class(),
+            Error::Trained { error, .. } | Error::Trial { error } => error.class(),
             _ => Class::Failed,
         }
     }
@@ -143,13 +173,13 @@ impl Error {
             Error::Data(e) => e.code(),
             Error::Runtime(e) => e.code(),
             Error::Train(e) => e.code(),
-            Error::Output(_) => "output::file",
+            Error::Output(e) => e.code(),
             Error::Tensor(e) => e.code(),
             Error::Layout(_) => "train::layout",
             Error::Usage(_) => "usage",
             Error::Gate(_) => "gate",
             Error::Interrupted(_) => "interrupted",
-            Error::Trained { error, .. } => error.code(),
+            Error::Trained { error, .. } | Error::Trial { error } => error.code(),
         }
     }
 
@@ -165,7 +195,11 @@ impl Error {
             Error::Runtime(RuntimeError::NotALibrary { .. } | RuntimeError::NoEngine { .. }) => {
                 Some("choose runtime.source: embedded for the engine that is compiled in, or pypi:onnxruntime==VERSION")
             }
-            Error::Trained { error, .. } => error.advice(),
+            Error::Trial { error } if matches!(**error, Error::Runtime(RuntimeError::Compile { .. })) => Some(
+                "what is deployed is the model's own file with other bytes in some weights: choose another \
+                 runtime.source, or a file that this one reads",
+            ),
+            Error::Trained { error, .. } | Error::Trial { error } => error.advice(),
             _ => None,
         }
     }

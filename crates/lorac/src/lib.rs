@@ -35,5 +35,6 @@ pub mod pipeline;
 pub mod program;
 pub mod progress;
 pub mod run;
+mod stop;
 pub mod task;
 pub mod verify;

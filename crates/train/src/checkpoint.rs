@@ -5,6 +5,7 @@ use lorac_ir::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -64,11 +65,27 @@ impl Checkpoint {
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
         let meta = HashMap::from([("step".to_string(), self.step.to_string())]);
         let whole = serialize(views, Some(meta)).map_err(|e| fail(&e))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| TrainError::file(folder, e))?;
+        let mut file = temporary().tempfile_in(folder).map_err(|e| TrainError::file(folder, e))?;
         file.write_all(&whole).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
         file.persist(&path).map_err(|e| fail(&e.error))?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(|e| TrainError::file(folder, e))?;
         Ok(path)
+    }
+
+    /// As [`Checkpoint::save`]; where the folder takes no file, into a new one among the system's temporary files.
+    pub fn keep(&self, folder: &Path) -> Kept {
+        let refused = match self.save(folder) {
+            Ok(path) => return Kept(Ok(path)),
+            Err(error) => error,
+        };
+        let elsewhere = tempfile::Builder::new().prefix("lorac-checkpoint-").tempdir();
+        let saved = elsewhere.ok().and_then(|other| {
+            let path = self.save(other.path()).ok()?;
+            // Only now is there something in it to keep.
+            _ = other.keep();
+            Some(path)
+        });
+        Kept(saved.ok_or_else(|| refused.to_string()))
     }
 
     /// Reads what [`Checkpoint::save`] wrote, in the order of the names.
@@ -92,6 +109,32 @@ impl Checkpoint {
     }
 }
 
+/// Where a checkpoint that had to be saved is, or why it is nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept(pub Result<PathBuf, String>);
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.0 {
+            Ok(path) => write!(f, "are in {}", path.display()),
+            Err(why) => write!(f, "could not be saved ({why})"),
+        }
+    }
+}
+
+/// Files that are not finished. Whoever may read what the user writes may read the finished ones.
+fn temporary<'a>() -> tempfile::Builder<'a, 'a> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lorac-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The umask takes away what the user does not grant.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +153,20 @@ mod tests {
         let whole = std::fs::read(&path).expect("reads");
         std::fs::write(&path, &whole[..whole.len() - 1]).expect("writes");
         assert!(Checkpoint::load(&path).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_file_loses_nothing() {
+        let folder = tempfile::tempdir().expect("temp");
+        let c = Checkpoint { step: 7, state: vec![("theta".to_string(), vec![1.0])] };
+        let Kept(kept) = c.keep(folder.path());
+        assert_eq!(kept, Ok(folder.path().join("step-7.safetensors")));
+        let file = folder.path().join("step-7.safetensors");
+        let kept = c.keep(&file);
+        let elsewhere = kept.0.clone().expect("kept elsewhere");
+        assert!(kept.to_string().starts_with("are in ") && !elsewhere.starts_with(folder.path()), "{kept}");
+        assert_eq!(Checkpoint::load(&elsewhere).expect("loads"), c);
+        std::fs::remove_dir_all(elsewhere.parent().expect("a folder")).expect("removes");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What ends a training.
 
+use crate::Kept;
 use lorac_data::DataError;
 use lorac_ir::TensorError;
 use lorac_onnx::OnnxError;
@@ -33,9 +34,8 @@ pub enum TrainError {
     },
     /// The loss or its gradient is NaN or infinite.
     #[error(
-        "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} are in {}",
-        kept(*.good),
-        .checkpoint.display()
+        "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} {checkpoint}",
+        kept(*.good)
     )]
     Diverged {
         /// The step, from 1.
@@ -47,7 +47,7 @@ pub enum TrainError {
         /// Whether any parameters gave a finite loss.
         good: bool,
         /// Where the last of these are; where there are none, those that the training began with.
-        checkpoint: PathBuf,
+        checkpoint: Kept,
     },
     /// A checkpoint of another training.
     #[error("state `{name}`: the checkpoint has {got} elements, the training {want}")]

@@ -1,7 +1,7 @@
 //! Epochs of steps.
 
 use crate::schedule::LearningRate;
-use crate::{Checkpoint, Feeds, Step, TrainError, number};
+use crate::{Checkpoint, Feeds, Kept, Step, TrainError, number};
 use lorac_data::{Dataset, Sampler};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ pub struct Fit<'a> {
     pub checkpoints: PathBuf,
     /// Steps between checkpoints; `None` for none but the necessary.
     pub every: Option<u64>,
+    /// Hears of a checkpoint that could not be saved: the training goes on without it.
+    pub unsaved: &'a dyn Fn(&TrainError),
     /// Set when the user wants to stop: the step under way is finished and a checkpoint saved.
     pub stop: &'a AtomicBool,
 }
@@ -63,7 +65,7 @@ pub struct Summary {
     /// Tokens, padding excluded.
     pub tokens: u64,
     /// The checkpoint of a training that was stopped.
-    pub interrupted_at: Option<PathBuf>,
+    pub interrupted: Option<Kept>,
 }
 
 /// Steps between copies of the state that leave the device, to go back to.
@@ -81,7 +83,7 @@ pub fn fit(
     let start = Instant::now();
     let (mut losses, mut tokens) = (Vec::new(), 0u64);
     let per_epoch = fit.sampler.batches_per_epoch().max(1) as u64;
-    let mut interrupted_at = None;
+    let mut interrupted = None;
     let mut good: Option<Checkpoint> = None;
     'epochs: for epoch in step.taken / per_epoch.. {
         let skip = (step.taken - epoch * per_epoch) as usize;
@@ -90,7 +92,7 @@ pub fn fit(
                 break 'epochs;
             }
             if fit.stop.load(Ordering::Relaxed) {
-                interrupted_at = Some(Checkpoint::of(step)?.save(&fit.checkpoints)?);
+                interrupted = Some(Checkpoint::of(step)?.keep(&fit.checkpoints));
                 break 'epochs;
             }
             let batch = fit.data.batch(&rows, fit.rows)?;
@@ -109,7 +111,7 @@ pub fn fit(
                     Some(earlier) => (earlier, true),
                     None => (Checkpoint::of(step)?, false),
                 };
-                let checkpoint = kept.save(&fit.checkpoints)?;
+                let checkpoint = kept.keep(&fit.checkpoints);
                 return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, good, checkpoint });
             }
             good = copied.or(good);
@@ -125,7 +127,9 @@ pub fn fit(
                 seconds: start.elapsed().as_secs_f64(),
             })?;
             if fit.every.is_some_and(|n| n > 0 && step.taken.is_multiple_of(n)) {
-                Checkpoint::of(step)?.save(&fit.checkpoints)?;
+                if let Err(error) = Checkpoint::of(step)?.save(&fit.checkpoints) {
+                    (fit.unsaved)(&error);
+                }
             }
         }
     }
@@ -136,7 +140,7 @@ pub fn fit(
         loss_last: tail.iter().sum::<f64>() / tail.len() as f64,
         seconds: start.elapsed().as_secs_f64(),
         tokens,
-        interrupted_at,
+        interrupted,
     })
 }
 
@@ -147,7 +151,7 @@ mod tests {
     use crate::testing::{Calls, Fault, examples, feeds, numbers, quadratic};
     use lorac_data::{Field, LABELS};
     use lorac_ir::{DType, Tensor};
-    use std::path::Path;
+    use std::cell::RefCell;
 
     const EXAMPLES: usize = 5;
 
@@ -160,6 +164,7 @@ mod tests {
         stop: AtomicBool,
         every: Option<u64>,
         schedule: ScheduleChoice,
+        unsaved: Box<dyn Fn(&TrainError)>,
     }
 
     impl Job {
@@ -172,6 +177,7 @@ mod tests {
                 stop: AtomicBool::new(false),
                 every: None,
                 schedule: Constant { warmup: 0.0 }.into(),
+                unsaved: Box::new(|error| panic!("{error}")),
             }
         }
 
@@ -184,6 +190,7 @@ mod tests {
                 rate: LearningRate { lr: 0.1, total, schedule: self.schedule.clone() },
                 checkpoints: self.folder.path().join("checkpoints"),
                 every: self.every,
+                unsaved: &*self.unsaved,
                 stop: &self.stop,
             }
         }
@@ -244,7 +251,7 @@ mod tests {
             batches.iter_mut().for_each(|rows| rows.retain(|i| *i >= 0));
             assert_eq!(batches, order.iter().map(|b| b.iter().map(|i| *i as i64).collect()).collect::<Vec<Vec<_>>>());
         }
-        assert_eq!((summary.steps, summary.interrupted_at), (8, None));
+        assert_eq!((summary.steps, summary.interrupted), (8, None));
         assert_eq!(summary.tokens, events.iter().map(|e| e.tokens).sum::<u64>());
         assert_eq!((summary.loss_first, summary.loss_last), (events[0].loss, events[7].loss));
         assert!((events[0].grad_norm.powi(2) / 2.0 - events[0].loss).abs() < 1e-4 * events[0].loss);
@@ -277,6 +284,19 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_that_cannot_be_saved_is_told_of_and_ends_nothing() {
+        let told = std::rc::Rc::new(RefCell::new(Vec::new()));
+        let hears = std::rc::Rc::clone(&told);
+        let unsaved = Box::new(move |e: &TrainError| hears.borrow_mut().push(e.to_string()));
+        let job = Job { every: Some(3), unsaved, ..Job::new() };
+        std::fs::write(job.fit(0).checkpoints, "no folder").expect("writes");
+        let (summary, events) = job.run(&mut quadratic(&[1.0], &[]).0, 7);
+        assert_eq!((summary.expect("trains").steps, events.len()), (7, 7));
+        let told = told.borrow();
+        assert!(told.len() == 2 && told.iter().all(|t| t.contains("checkpoints")), "{told:?}");
+    }
+
+    #[test]
     fn a_training_continued_from_a_checkpoint_ends_with_the_same_bits() {
         let job = Job { every: Some(4), schedule: Linear { warmup: 0.2 }.into(), ..Job::new() };
         let (mut whole, first) = quadratic(&[1.0, -2.0], &[]);
@@ -304,7 +324,7 @@ mod tests {
         let summary = summary.expect("a summary");
         assert_eq!((summary.steps, calls.all().len()), (2, 2));
         assert_eq!(job.checkpoints(), ["step-2.safetensors"]);
-        assert_eq!(summary.interrupted_at, Some(job.fit(8).checkpoints.join("step-2.safetensors")));
+        assert_eq!(summary.interrupted, Some(Kept(Ok(job.fit(8).checkpoints.join("step-2.safetensors")))));
         assert_eq!(job.load("step-2.safetensors"), Checkpoint::of(&step).expect("a state"));
     }
 
@@ -315,7 +335,7 @@ mod tests {
             job.stop.store(event.step == 2, Ordering::Relaxed);
             Ok(())
         });
-        assert_eq!(summary.expect("a summary").interrupted_at, None);
+        assert_eq!(summary.expect("a summary").interrupted, None);
         assert_eq!(job.checkpoints(), Vec::<String>::new());
     }
 
@@ -330,8 +350,8 @@ mod tests {
         assert_eq!((*at, *said, events.len() as u64), (faults[0].0, good, faults[0].0 - 1));
         let name = format!("step-{kept}.safetensors");
         assert_eq!(
-            (job.checkpoints(), checkpoint.file_name()),
-            (vec![name.clone()], Some(Path::new(&name).as_os_str()))
+            (job.checkpoints(), checkpoint),
+            (vec![name.clone()], &Kept(Ok(job.fit(0).checkpoints.join(&name))))
         );
         let (mut healthy, _) = quadratic(&[1.0, 2.0], &[]);
         Job::new().run(&mut healthy, kept).0.expect("trains");

@@ -25,7 +25,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Kept};
 pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};
 pub use feed::{Binding, Feeds, ZeroInput};

@@ -1,6 +1,6 @@
 //! One optimizer step.
 
-use crate::{Noise, TrainError};
+use crate::{Checkpoint, Noise, TrainError};
 use lorac_ir::Tensor;
 use lorac_passes::{Names, Update};
 use lorac_runtime::Program;
@@ -56,6 +56,17 @@ impl Step {
         let (loss, norm) = (out.first().map_or(f64::NAN, number), out.get(1).map_or(f64::NAN, number));
         let result = StepResult { loss, norm };
         self.taken += u64::from(result.is_finite());
+        Ok(result)
+    }
+
+    /// Takes a step and puts everything back as it was.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn try_out(&mut self, feeds: &[(String, Tensor)], lr: f64) -> Result<StepResult, TrainError> {
+        let before = Checkpoint::of(self)?;
+        let result = self.run(feeds, lr)?;
+        before.restore(self)?;
         Ok(result)
     }
 
@@ -134,6 +145,17 @@ mod tests {
                 assert_eq!(call.fed(&name), &want, "{name} behind {taken} steps");
             }
         }
+    }
+
+    #[test]
+    fn a_step_that_is_tried_out_leaves_no_trace() {
+        let (mut step, calls) = quadratic(&[3.0, -1.0], &[]);
+        step.run(&batch(1.0), 0.25).expect("runs");
+        let before = Checkpoint::of(&step).expect("a state");
+        let tried = step.try_out(&batch(5.0), 0.25).expect("runs");
+        assert!(tried.is_finite() && calls.all().len() == 2);
+        assert_eq!(Checkpoint::of(&step).expect("a state"), before);
+        assert!(quadratic(&[1.0], &[(1, Fault::Engine)]).0.try_out(&batch(1.0), 0.1).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Trained;
 use crate::error::Error;
+use crate::stop::stopped;
 use lorac_ir::Graph;
 use lorac_onnx::{Appendix, Edit, Model, OnnxError, patch};
 use lorac_passes::{Delta, Method, fold_all, group_by_weight};
@@ -59,6 +60,9 @@ fn fold<'a>(trained: &'a Trained<'a>, deltas: Vec<(&'a dyn Method, &'a Delta)>) 
     let target = &deltas[0].1.target;
     let missing = || Error::Usage(format!("the model has no weight `{}`", target.weight_name));
     let w0 = trained.plan.model.graph.weight(target.weight).ok_or_else(missing)?;
-    let values = trained.values;
-    Ok(Edit::lazy(target.weight, move || fold_all(w0, &deltas, &values)))
+    let Trained { values, stop, .. } = *trained;
+    Ok(Edit::lazy(target.weight, move || {
+        stopped(stop, || Error::Interrupted("the model is half written".into()))?;
+        Ok::<_, Error>(fold_all(w0, &deltas, &values)?)
+    }))
 }

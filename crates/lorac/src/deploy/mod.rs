@@ -10,6 +10,7 @@ use crate::run::Plan;
 use crate::verify::VerifyReport;
 use lorac_passes::ParamValues;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 lorac_config::members! {
     /// Every format by its name under `deploy.formats`.
@@ -50,7 +51,7 @@ pub trait DeployFormat {
     }
 }
 
-/// A training that has come to its end.
+/// A training that has come to its end, or is to begin: then what comes after it is tried with other values.
 #[derive(Clone, Copy)]
 pub struct Trained<'a> {
     /// What was planned.
@@ -61,6 +62,10 @@ pub struct Trained<'a> {
     pub values: ParamValues<'a>,
     /// The same as one vector.
     pub theta: &'a [f32],
+    /// Held-out examples to verify with.
+    pub samples: usize,
+    /// Set when the user wants to stop: what is under way fails.
+    pub stop: &'a AtomicBool,
 }
 
 /// Files that were written, with their kinds.

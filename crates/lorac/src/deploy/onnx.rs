@@ -49,10 +49,11 @@ impl DeployFormat for Onnx {
             head: Deployment::of(trained)?.nodes_added(),
             caches: &plan.caches,
             tolerance: verify.max_abs_diff,
+            stop: trained.stop,
         };
         let mut batches = Vec::new();
         let rows: Vec<usize> = (0..plan.eval.len()).collect();
-        for rows in rows.chunks(plan.eval_batch).take(verify.samples.div_ceil(plan.eval_batch)) {
+        for rows in rows.chunks(plan.eval_batch).take(trained.samples.div_ceil(plan.eval_batch)) {
             batches.push(plan.feeds.tensors(&plan.eval.batch(rows, plan.eval_batch)?)?);
         }
         let backend = plan.engine.backend.as_ref();

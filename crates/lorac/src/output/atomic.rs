@@ -9,22 +9,22 @@ use std::path::Path;
 /// Writes a file beside its place, syncs it, and lets it take the place.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(OutputError::io(path))?;
+    let mut file = temporary().tempfile_in(folder).map_err(OutputError::io(path))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(OutputError::io(path))?;
-    readable(&file).map_err(OutputError::io(path))?;
     file.persist(path).map_err(|e| OutputError::Io { path: path.to_path_buf(), source: e.error })?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(OutputError::io(folder))
 }
 
-/// Temporary files are for their owner only; results are for everyone who may read the folder.
-fn readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    let _ = file;
-    Ok(())
+/// Names of files and folders that are not finished: between these a few characters.
+pub(crate) const TEMPORARY: (&str, &str) = (".lorac-", ".tmp");
+
+/// Temporary files that become results: whoever may read what the user writes may read them.
+pub(crate) fn temporary<'a>() -> tempfile::Builder<'a, 'a> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut builder = tempfile::Builder::new();
+    // The umask takes away what the user does not grant.
+    builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).permissions(std::fs::Permissions::from_mode(0o666));
+    builder
 }
 
 /// The sum of bytes, in hex.
@@ -63,6 +63,11 @@ mod tests {
         let (sum, size) = sha256_file(&path).expect("reads");
         assert_eq!((sum.as_str(), size), ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3));
         assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
+        let plain = folder.path().join("b");
+        std::fs::write(&plain, "b").expect("writes");
+        let mode = |path: &Path| std::fs::metadata(path).expect("is there").permissions();
+        assert_eq!(mode(&path), mode(&plain), "as the umask says");
+        std::fs::remove_file(&plain).expect("removes");
         let missing = folder.path().join("no/such/folder/file");
         assert!(write_atomic(&missing, b"x").expect_err("no folder").to_string().contains("no/such/folder"));
     }

@@ -14,6 +14,12 @@ pub struct Manifest {
     pub lorac_version: String,
     /// Seconds since 1970, UTC.
     pub created: u64,
+    /// Whether the result is what was promised.
+    #[serde(default)]
+    pub status: Status,
+    /// The gates that were missed.
+    #[serde(default)]
+    pub gates: Vec<MissedGate>,
     pub command: String,
     pub pipeline: PipelineRecord,
     pub inputs: Vec<InputRecord>,
@@ -26,10 +32,35 @@ pub struct Manifest {
     pub verify: VerifyReport,
     /// Largest resident size of the process, where the system tells.
     pub peak_memory_bytes: Option<u64>,
-    /// What was said of the artifacts before the training.
+    /// What the user should know of the run, in words.
     #[serde(default)]
     pub notes: Vec<String>,
     pub artifacts: Vec<Artifact>,
+}
+
+/// How a run came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Every gate was passed.
+    #[default]
+    Passed,
+    /// A gate was missed: the model and what belongs to it have names that nobody deploys by accident.
+    Rejected,
+}
+
+/// What a result was to reach and did not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MissedGate {
+    /// Its key in the pipeline: `metrics.accuracy.min`.
+    pub name: String,
+    /// The bound; none for a number that had to be finite.
+    pub wanted: Option<f64>,
+    /// The number that missed it.
+    #[serde(deserialize_with = "lorac_train::number")]
+    pub got: f64,
+    /// The same in words.
+    pub message: String,
 }
 
 /// The pipeline that was run.

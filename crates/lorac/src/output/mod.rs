@@ -6,9 +6,11 @@ mod peft;
 #[cfg(feature = "report")]
 mod report;
 
+pub(crate) use atomic::{TEMPORARY, temporary};
 pub use atomic::{sha256, sha256_file, write_atomic};
 pub use manifest::{
-    Artifact, Evaluation, InputRecord, Manifest, MetricsEval, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord,
+    Artifact, Evaluation, InputRecord, Manifest, MetricsEval, MissedGate, PipelineRecord, RuntimeRecord, Status,
+    TargetRecord, TrainRecord,
 };
 pub(crate) use manifest::{now, peak_memory};
 pub use peft::{PeftAdapter, PeftModule, read_peft, write_peft, write_safetensors};
@@ -36,10 +38,47 @@ pub enum OutputError {
         /// What is wrong.
         why: String,
     },
+    /// Another run writes into the folder.
+    #[error("the output folder {} is in use by {holder}: wait for it, or choose another folder with --out", .path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The process, its machine, since when and with what command.
+        holder: String,
+    },
+    /// A folder on a disk that is too full.
+    #[error(
+        "{} has no room for {bytes} bytes more, which the run will need: free some, or choose another folder with --out",
+        .path.display()
+    )]
+    Space {
+        /// The folder.
+        path: PathBuf,
+        /// What is needed.
+        bytes: u64,
+    },
+    /// Something else has the name of a file that is to be written.
+    #[error("{} is in the way: {what}; move it away, or choose another folder with --out", .path.display())]
+    InTheWay {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
 }
 
 impl OutputError {
-    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError + '_ {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            OutputError::Io { .. } | OutputError::Content { .. } => "output::file",
+            OutputError::Space { .. } => "output::space",
+            OutputError::Locked { .. } => "output::locked",
+            OutputError::InTheWay { .. } => "output::in_the_way",
+        }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError + '_ {
         |source| OutputError::Io { path: path.to_path_buf(), source }
     }
 

@@ -1,6 +1,6 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
-use super::{Manifest, OutputError};
+use super::{Manifest, OutputError, Status};
 use lorac_train::{Event, Score, Scores};
 use plotters::prelude::*;
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use std::path::Path;
 
 const STYLE: &str = include_str!("report.css");
 
-/// The page. `failed_gates` says which gates the run failed, in words.
-pub fn report(m: &Manifest, steps: &[Event], failed_gates: &[String]) -> Result<String, OutputError> {
+/// The page.
+pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     let (before, after) = (&m.eval.before, &m.eval.after);
     let verdict = if m.verify.passed { "passed" } else { "failed" };
     let mut page = String::new();
@@ -22,8 +22,15 @@ pub fn report(m: &Manifest, steps: &[Event], failed_gates: &[String]) -> Result<
         headline(before, after),
         after.count,
     );
-    for gate in failed_gates {
-        let _ = write!(page, "<p class=\"missed\">Gate missed: {}.</p>", escape(gate));
+    for gate in &m.gates {
+        let _ = write!(page, "<p class=\"missed\">Gate missed: {}.</p>", escape(&gate.message));
+    }
+    if m.status == Status::Rejected {
+        let rejected = "The result is rejected: its files have names with <code>rejected</code>.";
+        let _ = write!(page, "<p class=\"missed\">{rejected}</p>");
+    }
+    for note in &m.notes {
+        let _ = write!(page, "<p>Note: {}.</p>", escape(note.trim_end_matches('.')));
     }
     let row = |name: &str, a: f64, b: f64| format!("<tr><th>{}<td>{b:.4}<td>{a:.4}<td>{:+.4}", escape(name), a - b);
     let pairs = after.scores.iter().zip(&before.scores);

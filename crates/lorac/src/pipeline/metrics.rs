@@ -1,6 +1,7 @@
 //! `metrics:`: what the result is scored by and must reach.
 
 use super::offer_value;
+use crate::output::MissedGate;
 use lorac_config::{Check, Problems};
 use lorac_train::{METRICS, Prediction, Scores, metric};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -31,18 +32,21 @@ impl Metrics {
     }
 
     /// Why the scores are not what was asked for: every gate that they miss, and scores that are not finite.
-    pub fn failed_gates(&self, scores: &Scores) -> Vec<String> {
+    pub fn failed_gates(&self, scores: &Scores) -> Vec<MissedGate> {
         let mut failed = Vec::new();
+        let mut miss = |name: String, wanted, got, message| failed.push(MissedGate { name, wanted, got, message });
         if let Some(loss) = scores.get("loss").filter(|loss| !loss.is_finite()) {
-            failed.push(format!("the loss on the held-out examples is {loss}"));
+            miss("loss".into(), None, loss, format!("the loss on the held-out examples is {loss}"));
         }
         for (name, gate) in &self.0 {
             let score = scores.get(name).unwrap_or(f64::NAN);
             if let Some(min) = gate.min.filter(|min| !(score >= *min)) {
-                failed.push(format!("{name} {score:.4} is below metrics.{name}.min {min}"));
+                let message = format!("{name} {score:.4} is below metrics.{name}.min {min}");
+                miss(format!("metrics.{name}.min"), Some(min), score, message);
             }
             if let Some(max) = gate.max.filter(|max| !(score <= *max)) {
-                failed.push(format!("{name} {score:.4} is above metrics.{name}.max {max}"));
+                let message = format!("{name} {score:.4} is above metrics.{name}.max {max}");
+                miss(format!("metrics.{name}.max"), Some(max), score, message);
             }
         }
         failed
@@ -110,12 +114,14 @@ mod tests {
     #[test]
     fn missed_gates_and_losses_that_are_not_finite_are_named() {
         let gate = |min, max| Metrics([("perplexity".to_string(), Gate { min, max })].into());
-        assert_eq!(gate(None, Some(3.0)).failed_gates(&scores(1.0)), Vec::<String>::new());
+        assert_eq!(gate(None, Some(3.0)).failed_gates(&scores(1.0)), Vec::new());
         let failed = gate(None, Some(2.0)).failed_gates(&scores(1.0));
-        assert_eq!(failed, ["perplexity 2.7183 is above metrics.perplexity.max 2"]);
+        let message = "perplexity 2.7183 is above metrics.perplexity.max 2".to_string();
+        let name = "metrics.perplexity.max".to_string();
+        assert_eq!(failed, [MissedGate { name, wanted: Some(2.0), got: 1f64.exp(), message }]);
         for sum in [f64::NAN, f64::INFINITY] {
             let failed = gate(Some(1.0), Some(2.0)).failed_gates(&scores(sum));
-            assert!(failed[0].contains("loss on the held-out") && failed.len() >= 2, "{failed:?}");
+            assert!(failed[0].message.contains("loss on the held-out") && failed.len() >= 2, "{failed:?}");
         }
         assert_eq!(Metrics::default().names(&["a", "b"]), ["a", "b"]);
         assert_eq!(gate(None, None).names(&["perplexity", "loss"]), ["perplexity", "loss"]);

@@ -1,43 +1,44 @@
 //! `lorac run`: a pipeline from its first source to its last artifact.
 //!
-//! Everything that can be told beforehand is found before anything is trained, and nothing but the output folder is
-//! written.
+//! Everything that can be told beforehand is found before anything is trained, and what an earlier run has left in the
+//! output folder stays as it is until this one has succeeded.
 
 mod data;
+mod finish;
 mod folder;
 mod input_limits;
 mod plan;
 mod record;
-mod stop;
+mod rehearsal;
 
 pub use data::SplitSummary;
 pub use plan::{Plan, plan};
 
-use crate::deploy::{self, Trained};
+use crate::deploy;
 use crate::error::Error;
-use crate::output::{Artifact, Manifest, MetricsEval};
+use crate::output::{Manifest, MetricsEval};
 use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use crate::source::Resolver;
-use crate::verify::VerifyReport;
-use folder::{Folder, Metrics};
+use crate::stop::{Stoppable, stopped};
+use finish::{REPORT, finish, rejected, verify, write};
+use folder::{Folder, Log, Reserve};
 use lorac_data::{Dataset, Sampler};
-use lorac_ir::Tensor;
 use lorac_runtime::Program;
 use lorac_train::{
-    Checkpoint, Evaluate, Event, Fit, Scores, Step, Summary, TrainError, evaluate, fit, initial_theta, theta_program,
-    training_program,
+    Checkpoint, Evaluate, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit, initial_theta,
+    theta_program, training_program,
 };
-use std::path::{Path, PathBuf};
+use rehearsal::Reserved;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use stop::Stoppable;
 
 /// How a run is started.
 #[derive(Clone, Debug)]
 pub struct RunOptions<'a> {
     /// The output folder.
     pub out: PathBuf,
-    /// The command line, for the manifest.
+    /// The command line, for the manifest and for other runs that want the folder.
     pub command: String,
     /// What hears how far the run is.
     pub progress: &'a dyn Progress,
@@ -54,57 +55,58 @@ pub struct Outcome {
     pub gates: Vec<String>,
 }
 
+/// A training that is about to begin: all that comes after it has been tried.
+struct Ready {
+    plan: Plan,
+    step: Step,
+    evaluator: Box<dyn Program>,
+    before: Scores,
+    reserved: Reserved,
+}
+
 /// A training that has come to its end.
-struct Fitted<'a> {
+struct Fitted {
     theta: Vec<f32>,
     evaluator: Box<dyn Program>,
-    metrics: Metrics,
+    log: Log,
     before: Scores,
     summary: Summary,
     events: Vec<Event>,
-    /// Where it is kept until the model is written.
-    checkpoint: &'a Path,
+    /// Space for the manifest and the report.
+    records: Reserve,
 }
+
+/// Files below a folder, with their kinds.
+type Files = Vec<(String, &'static str)>;
 
 /// Runs a pipeline. `stop` ends it after the step or batch under way.
 ///
 /// # Errors
-/// Bad input before anything is trained, which leaves the output folder as it was, and what fails on the way. Then there
-/// is neither a manifest nor a model of this run, and once the training is done, a checkpoint of it.
+/// Bad input and what would fail after the training, before anything is trained, and what fails on the way. The files of
+/// an earlier run in the output folder are then as they were; once there are trained parameters, they are in a checkpoint.
 pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
-    let folder = Folder::open(&options.out)?;
-    let mut plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
-    let p = &loaded.pipeline;
-    for format in deploy::chosen(&p.deploy.formats) {
-        let notes = format.check(&plan, folder.path())?;
-        notes.iter().for_each(|note| options.progress.line(&format!("note      {note}")));
-        plan.notes.extend(notes);
+    let progress = options.progress;
+    let mut folder = Folder::open(&options.out, &options.command)?;
+    if !folder.is_locked() {
+        let path = folder.path().display();
+        progress.warning(&format!("the file system of {path} has no locks: nothing keeps other runs out of it"));
     }
-    let untrained = || Error::Interrupted("nothing is trained yet".into());
-    stopped(stop, untrained)?;
-    let start = initial_theta(&plan.training.params, p.train.seed).map_err(TrainError::from)?;
-    let mut metrics = folder.metrics()?;
-
-    let backend = plan.engine.backend.as_ref();
-    let mut evaluator = theta_program(backend, &plan.training.eval, &start)?;
-    let before = scores(&plan, loaded, evaluator.as_mut(), options.progress, "before", stop);
-    stopped(stop, untrained)?;
-    let before = before?;
-    metrics.write(&MetricsEval::new("before", &before))?;
-    options.progress.line(&format!("before    {}", describe(&before)));
-
-    let mut step = training_program(backend, &plan.training, &start, p.train.seed)?;
+    let ready = prepare(&folder, loaded, resolver, options, stop);
+    stopped(stop, || Error::Interrupted("nothing is trained yet".into()))?;
+    let Ready { plan, mut step, evaluator, before, reserved } = ready?;
+    let mut log = folder.begin()?;
+    let warn = |why: Option<&str>| why.into_iter().for_each(|why| progress.warning(why));
+    warn(log.write(&MetricsEval::new("before", &before)));
     let mut events: Vec<Event> = Vec::new();
-    let summary = train(&plan, &mut step, &folder, options.progress, stop, |event| {
-        metrics.write(event)?;
+    let summary = train(&plan, &mut step, &folder, progress, stop, |event| {
+        warn(log.write(event));
         events.push(*event);
-        Ok(())
     })?;
-    metrics.finish()?;
-    if let Some(checkpoint) = &summary.interrupted_at {
-        return Err(saved_in(checkpoint));
+    if let Some(kept) = &summary.interrupted {
+        log.finish();
+        return Err(interrupted(kept, summary.steps));
     }
-    options.progress.line(&format!(
+    progress.line(&format!(
         "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
         summary.steps,
         summary.seconds,
@@ -113,123 +115,72 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
         summary.tokens as f64 / summary.seconds
     ));
 
-    let checkpoint = Checkpoint::of(&step)?.save(&folder.checkpoints())?;
-    let theta = step.theta()?;
-    let fitted = Fitted { theta, evaluator, metrics, before, summary, events, checkpoint: &checkpoint };
+    // What has been set aside is for what is written from here on.
+    let Reserved { artifacts, records } = reserved;
+    drop(artifacts);
+    let checkpoint = Checkpoint::of(&step)?.keep(&folder.checkpoints());
+    if let Kept(Err(why)) = &checkpoint {
+        progress.warning(&format!("the trained parameters could not be saved before the model is written: {why}"));
+    }
+    let steps = summary.steps;
+    let fitted = Fitted { theta: step.theta()?, evaluator, log, before, summary, events, records };
     drop(step);
-    let mut written = Vec::new();
-    let outcome = finish(loaded, options, &plan, &folder, fitted, stop, &mut written);
-    match outcome {
+    match finish(loaded, options, &plan, &folder, fitted, stop) {
         Ok(outcome) => {
-            if p.train.checkpoint_every.is_none() {
-                folder.forget(&checkpoint);
-            }
+            forget(&checkpoint, &folder);
             Ok(outcome)
         }
-        Err(error) => {
-            written.iter().for_each(|file| _ = std::fs::remove_file(file));
-            Err(match error {
-                Error::Interrupted(_) => error,
-                error => Error::Trained { checkpoint, error: Box::new(error) },
-            })
-        }
+        Err(_) if stop.load(Ordering::Relaxed) => Err(interrupted(&checkpoint, steps)),
+        Err(error) => Err(Error::Trained { checkpoint, error: Box::new(error) }),
     }
 }
 
-/// From the end of the training to the manifest. `written` gets the files of the model.
-fn finish(
+/// Finds and checks all that the run needs, and tries what comes after the training.
+fn prepare(
+    folder: &Folder,
     loaded: &Loaded,
+    resolver: &Resolver,
     options: &RunOptions,
-    plan: &Plan,
-    folder: &Folder,
-    fitted: Fitted,
     stop: &AtomicBool,
-    written: &mut Vec<PathBuf>,
-) -> Result<Outcome, Error> {
+) -> Result<Ready, Error> {
     let p = &loaded.pipeline;
-    let Fitted { theta, mut evaluator, mut metrics, before, summary, events, checkpoint } = fitted;
-    evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
-    let after = scores(plan, loaded, evaluator.as_mut(), options.progress, "after", stop);
-    stopped(stop, || saved_in(checkpoint))?;
-    let after = after?;
-    metrics.write(&MetricsEval::new("after", &after))?;
-    metrics.finish()?;
-    drop(evaluator);
-    options.progress.line(&format!("after     {}", describe(&after)));
-
-    let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
-    let trained = Trained { plan, pipeline: p, values, theta: &theta };
-    let (mut artifacts, verified) = write(&trained, folder, options.progress, written)?;
-    options.progress.line(&format!(
-        "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
-        verified.max_abs_diff, verified.changed_bytes_outside_targets, verified.nodes_before, verified.nodes_of_head
-    ));
-    let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
-    let mut gates = Vec::new();
-    if !verified.passed {
-        gates.push(verified.failures());
+    let mut plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
+    let untrained = || Error::Interrupted("nothing is trained yet".into());
+    stopped(stop, untrained)?;
+    for format in deploy::chosen(&p.deploy.formats) {
+        let notes = format.check(&plan, folder.path())?;
+        notes.iter().for_each(|note| options.progress.line(&format!("note      {note}")));
+        plan.notes.extend(notes);
     }
-    gates.extend(p.metrics.failed_gates(&after));
-    // The report lists what is there before it.
-    artifacts.push(("metrics.jsonl".into(), "metrics"));
-    manifest.artifacts = folder.artifacts(&artifacts)?;
-    manifest.artifacts.extend(report(folder, &manifest, &events, &gates)?);
-    folder.manifest(&manifest)?;
-    Ok(Outcome { manifest, gates })
+    let start = initial_theta(&plan.training.params, p.train.seed).map_err(TrainError::from)?;
+    let reserved = rehearsal::deploy(&plan, loaded, folder, &start, options.progress, stop)?;
+    stopped(stop, untrained)?;
+    let backend = plan.engine.backend.as_ref();
+    let mut step = training_program(backend, &plan.training, &start, p.train.seed)?;
+    rehearsal::step(&plan, &mut step)?;
+    stopped(stop, untrained)?;
+    let mut evaluator = theta_program(backend, &plan.training.eval, &start)?;
+    let before = scores(&plan, loaded, evaluator.as_mut(), options.progress, "before", stop)?;
+    options.progress.line(&format!("before    {}", describe(&before)));
+    Ok(Ready { plan, step, evaluator, before, reserved })
 }
 
-/// Files below the output folder, with their kinds.
-type Artifacts = Vec<(String, &'static str)>;
+fn interrupted(kept: &Kept, steps: u64) -> Error {
+    Error::Interrupted(format!(
+        "the parameters and the state of the optimizer behind step {steps} {kept}; `lorac run` cannot continue from \
+         them yet and begins anew"
+    ))
+}
 
-/// Writes the artifacts, and verifies them.
-fn write(
-    trained: &Trained,
-    folder: &Folder,
-    progress: &dyn Progress,
-    written: &mut Vec<PathBuf>,
-) -> Result<(Artifacts, VerifyReport), Error> {
-    let mut artifacts = Vec::new();
-    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
-        let made = format.write(trained, folder.path())?;
-        for (file, kind) in made.files {
-            artifacts.push((file.strip_prefix(folder.path()).unwrap_or(&file).display().to_string(), kind));
-            if matches!(kind, "model" | "weights") {
-                written.push(file);
-            }
-        }
-        if let Some(why) = made.skipped {
-            progress.line(&format!("left out  {}: {why}", format.about()));
-        }
+/// Removes the checkpoint of a run that has succeeded, where the output folder did not take it.
+fn forget(Kept(checkpoint): &Kept, folder: &Folder) {
+    if let Ok(file) = checkpoint
+        && !file.starts_with(folder.path())
+    {
+        // What cannot be removed does no harm.
+        _ = std::fs::remove_file(file);
+        _ = file.parent().map(std::fs::remove_dir);
     }
-    let mut verified = None;
-    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
-        verified = verified.or(format.verify(trained, folder.path())?);
-    }
-    let verified = verified.ok_or_else(|| Error::Gate("nothing was written that could be verified".into()))?;
-    Ok((artifacts, verified))
-}
-
-/// Writes the report.
-#[cfg(feature = "report")]
-fn report(folder: &Folder, manifest: &Manifest, events: &[Event], gates: &[String]) -> Result<Vec<Artifact>, Error> {
-    let page = crate::output::report(manifest, events, gates)?;
-    crate::output::write_atomic(&folder.path().join("report.html"), page.as_bytes())?;
-    folder.artifacts(&[("report.html".into(), "report")])
-}
-
-/// Without the feature `report` there is none.
-#[cfg(not(feature = "report"))]
-fn report(_: &Folder, _: &Manifest, _: &[Event], _: &[String]) -> Result<Vec<Artifact>, Error> {
-    Ok(Vec::new())
-}
-
-/// The error of a run that is to end here.
-fn stopped(stop: &AtomicBool, error: impl FnOnce() -> Error) -> Result<(), Error> {
-    if stop.load(Ordering::Relaxed) { Err(error()) } else { Ok(()) }
-}
-
-fn saved_in(checkpoint: &Path) -> Error {
-    Error::Interrupted(format!("the state is saved in {}", checkpoint.display()))
 }
 
 fn describe(s: &Scores) -> String {
@@ -271,7 +222,7 @@ fn train(
     folder: &Folder,
     progress: &dyn Progress,
     stop: &AtomicBool,
-    mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
+    mut observe: impl FnMut(&Event),
 ) -> Result<Summary, Error> {
     progress.begin("training", plan.rate.total);
     let job = Fit {
@@ -282,11 +233,13 @@ fn train(
         rate: plan.rate.clone(),
         checkpoints: folder.checkpoints(),
         every: plan.checkpoint_every,
+        unsaved: &|error| progress.warning(&format!("{error}: the training goes on without this checkpoint")),
         stop,
     };
     let summary = fit(step, &job, |event| {
         progress.at(event.step, &format!("loss {:.4}  lr {:.2e}", event.loss, event.lr));
-        observe(event)
+        observe(event);
+        Ok(())
     });
     progress.end();
     Ok(summary?)

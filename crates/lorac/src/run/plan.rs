@@ -10,7 +10,6 @@ use crate::inputs::{caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
 use crate::output::InputRecord;
 use crate::pipeline::{Deploy, Loaded, Pipeline, RuntimeSource, SourceSpec};
-use crate::program::compile_in_place;
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, TaskChoice};
@@ -67,7 +66,7 @@ pub struct Plan {
     pub inputs: Vec<InputRecord>,
     /// What comes out.
     pub deploy: Deploy,
-    /// What is said of the artifacts before the training.
+    /// What the user should know before the training, and of the artifacts.
     pub notes: Vec<String>,
 }
 
@@ -90,7 +89,7 @@ impl Plan {
 /// Everything that can be wrong before anything is trained.
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
-    let mut inputs = Vec::new();
+    let (mut inputs, mut notes) = (Vec::new(), Vec::new());
     let (model_source, model) = open_model(&p.model, resolver, p.task.form())?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
@@ -143,8 +142,6 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     emitter.finish()?;
     feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
-    // What the engine cannot run cannot be verified either.
-    drop(compile_in_place(engine.backend.as_ref(), &model, &caches)?);
     let sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
     let matrices = training.deltas.len();
@@ -160,10 +157,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     for (split, summary) in [("train", &train_summary), ("eval", &eval_summary)] {
         progress.line(&format!("data      {split}: {}", summary.describe(tokenizer.max_length())));
     }
-    for label in train_summary.absent() {
-        progress.line(&format!("note      no example to train on has the label `{label}`"));
-    }
-    tokenizer.notes().iter().for_each(|note| progress.line(&format!("note      {note}")));
+    let absent = train_summary.absent();
+    notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
+    notes.extend(tokenizer.notes().iter().map(ToString::to_string));
+    notes.iter().for_each(|note: &String| progress.line(&format!("note      {note}")));
     if let Some(note) = &shape.note {
         progress.line(&format!("shape     {note}"));
     }
@@ -188,7 +185,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         eval_summary,
         inputs,
         deploy: p.deploy.clone(),
-        notes: Vec::new(),
+        notes,
     })
 }
 

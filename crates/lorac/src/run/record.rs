@@ -1,7 +1,9 @@
 //! The manifest of a run.
 
 use super::{Plan, RunOptions};
-use crate::output::{Evaluation, Manifest, PipelineRecord, RuntimeRecord, TargetRecord, TrainRecord, now, peak_memory};
+use crate::output::{
+    Evaluation, Manifest, PipelineRecord, RuntimeRecord, Status, TargetRecord, TrainRecord, now, peak_memory,
+};
 use crate::pipeline::Loaded;
 use crate::verify::VerifyReport;
 use lorac_passes::{Delta, DeltaForm};
@@ -19,6 +21,8 @@ pub(super) fn manifest(
     let weights = plan.model.graph.weights().filter(|w| w.2.dtype().is_float());
     Manifest {
         pipeline: PipelineRecord::new(loaded),
+        status: Status::default(),
+        gates: Vec::new(),
         command: options.command.clone(),
         inputs: plan.inputs.clone(),
         runtime: RuntimeRecord {

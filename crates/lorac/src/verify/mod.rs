@@ -9,12 +9,14 @@ pub use outputs::{Difference, difference};
 
 use crate::error::Error;
 use crate::program::compile_file;
+use crate::stop::Stoppable;
 use lorac_ir::{Graph, Tensor};
 use lorac_onnx::{Model, compare};
 use lorac_passes::{Caches, Target, group_by_weight};
 use lorac_runtime::Backend;
 use lorac_train::theta_program;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::AtomicBool;
 
 /// What was compared, and how it came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,8 @@ pub struct Check<'a> {
     pub caches: &'a Caches,
     /// Largest accepted difference.
     pub tolerance: f64,
+    /// Set when the user wants to stop: no further batch is run, and the check fails.
+    pub stop: &'a AtomicBool,
 }
 
 impl Check<'_> {
@@ -72,10 +76,11 @@ impl Check<'_> {
     ) -> Result<VerifyReport, Error> {
         let mut left = theta_program(backend, adapted, theta)?;
         let mut right = compile_file(backend, self.deployed, self.caches)?;
-        let mut found = difference(left.as_mut(), right.as_mut(), None, batches)?;
+        let mut left = Stoppable { program: left.as_mut(), stop: self.stop };
+        let mut found = difference(&mut left, right.as_mut(), None, batches)?;
         if found.nan {
             let mut base = compile_file(backend, self.base, self.caches)?;
-            found = difference(left.as_mut(), right.as_mut(), Some(base.as_mut()), batches)?;
+            found = difference(&mut left, right.as_mut(), Some(base.as_mut()), batches)?;
         }
         self.base.check_unchanged()?;
         Ok(self.files(found.largest, batches.len()))

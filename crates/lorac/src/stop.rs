@@ -1,13 +1,19 @@
-//! A program that refuses to run once the user wants to stop: what loops over batches ends after the one under way.
+//! What ends early once the user wants to stop: what loops over batches ends after the one under way.
 
+use crate::error::Error;
 use lorac_ir::Tensor;
 use lorac_runtime::{Port, Program, RuntimeError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The error of work that is to end here.
+pub(crate) fn stopped(stop: &AtomicBool, error: impl FnOnce() -> Error) -> Result<(), Error> {
+    if stop.load(Ordering::Relaxed) { Err(error()) } else { Ok(()) }
+}
+
 /// Another program, and what ends it.
-pub(super) struct Stoppable<'a> {
-    pub(super) program: &'a mut dyn Program,
-    pub(super) stop: &'a AtomicBool,
+pub(crate) struct Stoppable<'a> {
+    pub(crate) program: &'a mut dyn Program,
+    pub(crate) stop: &'a AtomicBool,
 }
 
 impl Program for Stoppable<'_> {

@@ -1,0 +1,196 @@
+//! From the end of a training to the files of the output folder.
+
+use super::folder::{Folder, MANIFEST, METRICS};
+use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, record, scores};
+use crate::deploy::{self, Trained};
+use crate::error::Error;
+use crate::output::{Artifact, Manifest, MetricsEval, MissedGate, Status, sha256_file};
+use crate::pipeline::Loaded;
+use crate::stop::stopped;
+use crate::verify::VerifyReport;
+use lorac_ir::Tensor;
+use lorac_train::{Event, TrainError};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+/// The page that says how a run went.
+pub(super) const REPORT: &str = "report.html";
+
+/// Evaluates, deploys, verifies and writes down. The files of the run take their places in the folder together.
+///
+/// # Errors
+/// What fails on the way. Then the folder is as it was.
+pub(super) fn finish(
+    loaded: &Loaded,
+    options: &RunOptions,
+    plan: &Plan,
+    folder: &Folder,
+    fitted: Fitted,
+    stop: &AtomicBool,
+) -> Result<Outcome, Error> {
+    let (p, progress) = (&loaded.pipeline, options.progress);
+    let interrupted = || stopped(stop, || Error::Interrupted("the training is done".into()));
+    let Fitted { theta, mut evaluator, mut log, before, summary, events, records } = fitted;
+    evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
+    let after = scores(plan, loaded, evaluator.as_mut(), progress, "after", stop)?;
+    interrupted()?;
+    log.write(&MetricsEval::new("after", &after)).into_iter().for_each(|why| progress.warning(why));
+    let incomplete = log.finish().map(String::from);
+    drop((evaluator, log));
+    progress.line(&format!("after     {}", describe(&after)));
+
+    let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
+    let trained = Trained { plan, pipeline: p, values, theta: &theta, samples: p.deploy.verify.samples, stop };
+    let stage = folder.stage()?;
+    let placed = |error: Error| error.placed(stage.path(), folder.path());
+    // What is left out has been said before the training.
+    let files = write(&trained, stage.path(), &mut |_| ()).map_err(placed)?;
+    let verified = verify(&trained, stage.path())?;
+    progress.line(&format!(
+        "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
+        verified.max_abs_diff, verified.changed_bytes_outside_targets, verified.nodes_before, verified.nodes_of_head
+    ));
+    let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
+    manifest.gates = gates(&verified);
+    manifest.gates.extend(p.metrics.failed_gates(&after));
+    manifest.status = if manifest.gates.is_empty() { Status::Passed } else { Status::Rejected };
+    manifest.notes.extend(incomplete);
+
+    // Where every file is now, and its name in the folder.
+    let mut places: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (name, kind) in &files {
+        let to = match manifest.status {
+            Status::Passed => name.clone(),
+            Status::Rejected => rejected(name, kind),
+        };
+        let from = stage.path().join(name);
+        manifest.artifacts.push(artifact(&from, &to, kind)?);
+        places.push((from, to.into()));
+    }
+    manifest.artifacts.push(artifact(&folder.log(), METRICS, "metrics")?);
+    places.push((folder.log(), METRICS.into()));
+    drop(records);
+    // The report lists what is there before it.
+    match report(stage.path(), &manifest, &events).map_err(placed) {
+        Ok(None) => {}
+        Ok(Some(written)) => {
+            places.push((stage.path().join(REPORT), REPORT.into()));
+            manifest.artifacts.push(written);
+        }
+        Err(error) => {
+            let why = format!("the report could not be written: {error}");
+            progress.warning(&why);
+            manifest.notes.push(why);
+        }
+    }
+    if let Err(error) = manifest.write(stage.path()) {
+        // Of the two the manifest is needed: it gets the room of the report.
+        let Some(at) = places.iter().position(|(_, name)| name == Path::new(REPORT)) else {
+            return Err(placed(error.into()));
+        };
+        _ = std::fs::remove_file(places.remove(at).0);
+        manifest.artifacts.retain(|a| a.path != REPORT);
+        manifest.notes.push("the report was left out: there was no room for it".into());
+        manifest.write(stage.path()).map_err(|e| placed(e.into()))?;
+    }
+    places.push((stage.path().join(MANIFEST), MANIFEST.into()));
+    interrupted()?;
+    let every = plan.checkpoint_every.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let mut kept: BTreeSet<u64> = every.into_iter().flat_map(|n| (0..=summary.steps).step_by(n)).collect();
+    kept.extend(every.map(|_| summary.steps));
+    for changed in folder.commit(&stage, &places, &kept)? {
+        let path = folder.path().join(changed);
+        progress.warning(&format!("{} has changed since the run that wrote it, and stays", path.display()));
+    }
+    let gates: Vec<String> = manifest.gates.iter().map(|gate| gate.message.clone()).collect();
+    if !gates.is_empty() {
+        progress.line(&format!("rejected  {}", gates.join("; ")));
+    }
+    Ok(Outcome { manifest, gates })
+}
+
+/// Writes the artifacts into a folder. `left_out` hears of those that cannot be.
+pub(super) fn write(trained: &Trained, folder: &Path, left_out: &mut dyn FnMut(&str)) -> Result<Files, Error> {
+    let mut files = Files::new();
+    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
+        let made = format.write(trained, folder)?;
+        for (file, kind) in made.files {
+            files.push((file.strip_prefix(folder).unwrap_or(&file).display().to_string(), kind));
+        }
+        if let Some(why) = made.skipped {
+            left_out(&format!("left out  {}: {why}", format.about()));
+        }
+    }
+    Ok(files)
+}
+
+/// Holds what was written into a folder against what was trained.
+pub(super) fn verify(trained: &Trained, folder: &Path) -> Result<VerifyReport, Error> {
+    let mut verified = None;
+    for format in deploy::chosen(&trained.pipeline.deploy.formats) {
+        verified = verified.or(format.verify(trained, folder)?);
+    }
+    verified.ok_or_else(|| Error::Gate("nothing was written that could be verified".into()))
+}
+
+/// What the verification has missed.
+fn gates(verified: &VerifyReport) -> Vec<MissedGate> {
+    let missed = || MissedGate {
+        name: "deploy.verify".into(),
+        wanted: Some(verified.tolerance),
+        got: verified.max_abs_diff,
+        message: verified.failures(),
+    };
+    if verified.passed { Vec::new() } else { vec![missed()] }
+}
+
+/// The name of a file of a rejected result: `model.rejected.onnx`, `adapter.rejected/...`. External data keeps the name
+/// by which the model refers to it: without the model it is nothing.
+pub(super) fn rejected(name: &str, kind: &str) -> String {
+    match (kind, name.split_once('/')) {
+        ("weights", _) => name.to_string(),
+        (_, Some((folder, rest))) => format!("{folder}.rejected/{rest}"),
+        (_, None) => match name.rsplit_once('.') {
+            Some((stem, extension)) if !stem.is_empty() => format!("{stem}.rejected.{extension}"),
+            _ => format!("{name}.rejected"),
+        },
+    }
+}
+
+fn artifact(file: &Path, name: &str, kind: &str) -> Result<Artifact, Error> {
+    let (sha256, size) = sha256_file(file)?;
+    Ok(Artifact { path: name.into(), sha256, size, kind: kind.into() })
+}
+
+/// Writes the report into a folder.
+#[cfg(feature = "report")]
+fn report(folder: &Path, manifest: &Manifest, events: &[Event]) -> Result<Option<Artifact>, Error> {
+    let (page, file) = (crate::output::report(manifest, events)?, folder.join(REPORT));
+    crate::output::write_atomic(&file, page.as_bytes())?;
+    artifact(&file, REPORT, "report").map(Some)
+}
+
+/// Without the feature `report` there is none.
+#[cfg(not(feature = "report"))]
+fn report(_: &Path, _: &Manifest, _: &[Event]) -> Result<Option<Artifact>, Error> {
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejected_results_have_names_of_their_own() {
+        for (name, kind, want) in [
+            ("model.onnx", "model", "model.rejected.onnx"),
+            ("adapter/adapter_config.json", "adapter", "adapter.rejected/adapter_config.json"),
+            ("base.onnx.data", "weights", "base.onnx.data"),
+            ("LICENSE", "text", "LICENSE.rejected"),
+            (".hidden", "text", ".hidden.rejected"),
+        ] {
+            assert_eq!(rejected(name, kind), want);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! metrics.jsonl, one line per step, each flushed so that it can be followed.
+
+use crate::output::OutputError;
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A log. What cannot be written ends the log, and nothing else.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole lines.
+    whole: u64,
+    failed: Option<String>,
+}
+
+impl Log {
+    /// Begins a log anew. A link of that name is replaced, not followed.
+    ///
+    /// # Errors
+    /// A file that cannot be made.
+    pub(super) fn begin(path: &Path) -> Result<Log, OutputError> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(OutputError::io(path)(e)),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(OutputError::io(path))?;
+        Ok(Log { path: path.to_path_buf(), file, whole: 0, failed: None })
+    }
+
+    /// Writes a line. The first one that cannot be written is told of, and is the last: the log ends with a whole line.
+    pub(crate) fn write(&mut self, row: &impl Serialize) -> Option<&str> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let mut line = serde_json::to_vec(row).unwrap_or_default();
+        line.push(b'\n');
+        match self.file.write_all(&line) {
+            Ok(()) => {
+                self.whole += line.len() as u64;
+                None
+            }
+            Err(e) => {
+                _ = self.file.set_len(self.whole);
+                Some(self.failed.insert(format!("{}: {e}: the log ends here", self.path.display())))
+            }
+        }
+    }
+
+    /// Syncs what was written. Why the log is not complete, if so.
+    pub(crate) fn finish(&mut self) -> Option<&str> {
+        if let (None, Err(e)) = (&self.failed, self.file.sync_all()) {
+            self.failed = Some(format!("{}: {e}", self.path.display()));
+        }
+        self.failed.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_ends_with_a_whole_line_and_says_so_once() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = Log::begin(&path).expect("begins");
+        assert_eq!(log.write(&1), None);
+        // As if the disk were full.
+        log.file = File::open(&path).expect("opens for reading only");
+        let said = log.write(&2).expect("fails").to_string();
+        assert!(said.contains("metrics.jsonl") && said.ends_with("the log ends here"), "{said}");
+        assert_eq!(log.write(&3), None);
+        assert_eq!(log.finish(), Some(said.as_str()));
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "1\n");
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().expect("temp");
+        let (path, victim) = (folder.path().join("metrics.jsonl"), folder.path().join("victim"));
+        std::fs::write(&victim, "mine").expect("writes");
+        std::os::unix::fs::symlink(&victim, &path).expect("links");
+        let mut log = Log::begin(&path).expect("begins");
+        assert_eq!(log.write(&"a"), None);
+        assert_eq!(log.finish(), None);
+        assert_eq!(std::fs::read_to_string(&victim).expect("reads"), "mine");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "\"a\"\n");
+    }
+}

@@ -1,0 +1,262 @@
+//! The output folder: it holds the files of one run, which take their places together when the run has succeeded.
+
+mod earlier;
+mod lock;
+mod log;
+mod moves;
+mod reserve;
+mod sweep;
+
+pub(crate) use log::Log;
+pub(crate) use reserve::Reserve;
+
+use crate::error::Error;
+use crate::output::{OutputError, TEMPORARY, temporary};
+use earlier::{Earlier, unchanged};
+use lock::{Lock, lock};
+use moves::Moves;
+use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// The record of a run, written last.
+pub(crate) const MANIFEST: &str = "manifest.json";
+/// The log of a run.
+pub(crate) const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+/// Where log and checkpoints of a run are while the result of an earlier one is in the folder.
+const UNFINISHED: &str = "unfinished";
+
+/// An output folder that this process alone writes to.
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Where log and checkpoints of this run are.
+    work: PathBuf,
+    earlier: Option<Earlier>,
+    lock: Option<Lock>,
+}
+
+impl Folder {
+    /// Makes the folder if need be, locks it, tries it, and sweeps up what runs that were killed have left.
+    ///
+    /// # Errors
+    /// A folder that cannot be written or that another run writes to, and other files under the names of a run's.
+    pub(crate) fn open(path: &Path, command: &str) -> Result<Folder, Error> {
+        let refused = |e: &dyn std::fmt::Display| {
+            Error::Usage(format!(
+                "the output folder {} cannot be written: {e}; choose another with --out",
+                path.display()
+            ))
+        };
+        std::fs::create_dir_all(path).map_err(|e| refused(&e))?;
+        let lock = match lock(path, command) {
+            Err(OutputError::Io { source, .. }) => return Err(refused(&source)),
+            other => other?,
+        };
+        if lock.is_some() {
+            sweep::sweep(&[path.to_path_buf(), path.join(CHECKPOINTS), path.join(UNFINISHED)]);
+            sweep::sweep(&[path.join(UNFINISHED).join(CHECKPOINTS)]);
+        }
+        temporary().tempfile_in(path).map_err(|e| refused(&e))?;
+        let folder = Folder { path: path.into(), work: path.into(), earlier: Earlier::read(path), lock };
+        let checkpoint = Path::new(CHECKPOINTS).join("step-0.safetensors");
+        let unfinished = [Path::new(METRICS), &checkpoint].map(|name| Path::new(UNFINISHED).join(name));
+        folder.check([MANIFEST, METRICS].map(Path::new))?;
+        folder.check([&checkpoint, &unfinished[0], &unfinished[1]].map(|p| p.as_path()))?;
+        Ok(folder)
+    }
+
+    /// Whether the file system lets no other run in.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses places, relative to the folder, that a run cannot have: what lorac has not written stays.
+    ///
+    /// # Errors
+    /// [`OutputError::InTheWay`]
+    pub(crate) fn check<'a>(&self, files: impl IntoIterator<Item = &'a Path>) -> Result<(), OutputError> {
+        files.into_iter().try_for_each(|name| self.check_one(name))
+    }
+
+    fn check_one(&self, name: &Path) -> Result<(), OutputError> {
+        let refuse = |path: &Path, what: &str| Err(OutputError::InTheWay { path: path.into(), what: what.into() });
+        let mut at = self.path.clone();
+        for part in name.parent().into_iter().flat_map(Path::components) {
+            at.push(part);
+            match at.symlink_metadata() {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(OutputError::io(&at)(e)),
+                Ok(meta) if meta.is_symlink() => return refuse(&at, "links are not followed in an output folder"),
+                Ok(meta) if !meta.is_dir() => return refuse(&at, "a folder of this name is needed"),
+                Ok(_) => {}
+            }
+        }
+        let path = self.path.join(name);
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(OutputError::io(&path)(e)),
+            // It is replaced, and what it leads to stays as it is.
+            Ok(meta) if meta.is_symlink() => Ok(()),
+            Ok(meta) if meta.is_dir() => refuse(&path, "a file of this name is to be written, and this is a folder"),
+            Ok(meta) if !meta.is_file() => refuse(&path, "this is no regular file"),
+            Ok(_) if self.is_ours(name) => Ok(()),
+            Ok(_) => refuse(&path, "the file is not from an earlier run: no manifest of lorac lists it"),
+        }
+    }
+
+    /// Whether a run of lorac has written the file.
+    fn is_ours(&self, name: &Path) -> bool {
+        let unfinished = name.strip_prefix(UNFINISHED).unwrap_or(name);
+        let of_a_failed_run = unfinished == Path::new(METRICS) || unfinished.starts_with(CHECKPOINTS);
+        let listed = |earlier: &Earlier| earlier.lists(name) || name == Path::new(MANIFEST);
+        of_a_failed_run || self.earlier.as_ref().is_some_and(listed)
+    }
+
+    /// Begins the log of a training. The result of an earlier run stays as it is until this one has succeeded.
+    ///
+    /// # Errors
+    /// A log that cannot be made.
+    pub(crate) fn begin(&mut self) -> Result<Log, OutputError> {
+        if self.earlier.is_some() {
+            self.work = self.path.join(UNFINISHED);
+            std::fs::create_dir_all(&self.work).map_err(OutputError::io(&self.work))?;
+        }
+        Log::begin(&self.log())
+    }
+
+    /// Where the log is.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.work.join(METRICS)
+    }
+
+    /// Where checkpoints go.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.work.join(CHECKPOINTS)
+    }
+
+    /// A folder for files that are not finished. It is gone when it is dropped.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn stage(&self) -> Result<TempDir, OutputError> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).permissions(Permissions::from_mode(0o777));
+        builder.tempdir_in(&self.path).map_err(OutputError::io(&self.path))
+    }
+
+    /// Sets space aside for files of these sizes.
+    ///
+    /// # Errors
+    /// [`OutputError::Space`]
+    pub(crate) fn reserve(&self, sizes: &[u64]) -> Result<Reserve, OutputError> {
+        reserve::reserve(&self.path, sizes)
+    }
+
+    /// Puts the files of a finished run, each with its name in the folder, into their places, the manifest as the last
+    /// of them; what an earlier run has written goes, and of checkpoints all but those behind the steps `kept`. Returns
+    /// files that an earlier run has written and somebody has changed, which stay.
+    ///
+    /// # Errors
+    /// What the system refuses. Then the folder is as it was.
+    pub(crate) fn commit(
+        &self,
+        stage: &TempDir,
+        files: &[(PathBuf, PathBuf)],
+        kept: &BTreeSet<u64>,
+    ) -> Result<Vec<PathBuf>, OutputError> {
+        let (mut moves, mut emptied) = (Moves::default(), BTreeSet::new());
+        match self.replace(&stage.path().join("earlier"), files, kept, &mut moves, &mut emptied) {
+            Ok(stay) => {
+                // The deepest first. One that holds something else stays.
+                emptied.iter().rev().for_each(|folder| _ = std::fs::remove_dir(folder));
+                File::open(&self.path).and_then(|f| f.sync_all()).map_err(OutputError::io(&self.path))?;
+                Ok(stay)
+            }
+            Err(error) => {
+                moves.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn replace(
+        &self,
+        away: &Path,
+        files: &[(PathBuf, PathBuf)],
+        kept: &BTreeSet<u64>,
+        moves: &mut Moves,
+        emptied: &mut BTreeSet<PathBuf>,
+    ) -> Result<Vec<PathBuf>, OutputError> {
+        let mut stay = Vec::new();
+        // No manifest speaks of files while they change.
+        if self.earlier.is_some() {
+            moves.rename(&self.path.join(MANIFEST), &away.join(MANIFEST))?;
+        }
+        for old in self.earlier.iter().flat_map(Earlier::files) {
+            let (name, at) = (PathBuf::from(&old.path), self.path.join(&old.path));
+            // Behind a link there is nothing of ours.
+            if !at.symlink_metadata().is_ok_and(|m| m.is_file()) || self.check_one(&name).is_err() {
+                continue;
+            }
+            if files.iter().any(|(_, new)| *new == name) || unchanged(&at, old) {
+                moves.rename(&at, &away.join(&name))?;
+                emptied.extend(at.ancestors().skip(1).take_while(|a| *a != self.path).map(PathBuf::from));
+            } else {
+                stay.push(name);
+            }
+        }
+        for (from, name) in files {
+            let to = self.path.join(name);
+            if *from == to {
+                continue;
+            }
+            self.check_one(name)?;
+            if to.symlink_metadata().is_ok() {
+                moves.rename(&to, &away.join(name))?;
+            }
+            moves.rename(from, &to)?;
+        }
+        self.replace_checkpoints(&away.join(CHECKPOINTS), kept, moves)?;
+        let unfinished = self.path.join(UNFINISHED);
+        emptied.extend([unfinished.join(CHECKPOINTS), unfinished, self.path.join(CHECKPOINTS)]);
+        Ok(stay)
+    }
+
+    fn replace_checkpoints(&self, away: &Path, kept: &BTreeSet<u64>, moves: &mut Moves) -> Result<(), OutputError> {
+        let to = self.path.join(CHECKPOINTS);
+        let ours = self.checkpoints();
+        for (step, file) in checkpoints(&to) {
+            if ours != to || !kept.contains(&step) {
+                moves.rename(&file, &away.join(format!("step-{step}")))?;
+            }
+        }
+        for (step, file) in checkpoints(&ours).into_iter().filter(|_| ours != to) {
+            match (kept.contains(&step), file.file_name()) {
+                (true, Some(name)) => moves.rename(&file, &to.join(name))?,
+                _ => moves.rename(&file, &away.join(format!("unfinished-step-{step}")))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The checkpoints in a folder, with their steps.
+fn checkpoints(folder: &Path) -> Vec<(u64, PathBuf)> {
+    if !folder.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let step = |name: &str| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse::<u64>().ok();
+    let files = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
+    files.filter_map(|e| Some((step(e.file_name().to_str()?)?, e.path()))).collect()
+}
+
+#[cfg(test)]
+mod tests;

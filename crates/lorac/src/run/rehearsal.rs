@@ -1,0 +1,128 @@
+//! What comes after a training, tried before it: what could be known is not found out when the time is spent.
+
+use super::folder::{Folder, Reserve};
+use super::{Files, REPORT, rejected, verify, write};
+use crate::deploy::Trained;
+use crate::error::Error;
+use crate::pipeline::Loaded;
+use crate::progress::Progress;
+use crate::run::Plan;
+use lorac_data::Dataset;
+use lorac_train::{Step, TrainError};
+use rand::{Rng, SeedableRng};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// Writes every artifact with values that stand for trained ones, and holds the model in the form in which it will be
+/// deployed against base and adapter on one batch. Returns space set aside for the files, which are gone again.
+///
+/// # Errors
+/// Whatever would fail when the training is done, and files in the way of what will be written.
+pub(super) fn deploy(
+    plan: &Plan,
+    loaded: &Loaded,
+    folder: &Folder,
+    start: &[f32],
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Reserved, Error> {
+    let theta = stand_in(start);
+    let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
+    let trained = Trained { plan, pipeline: &loaded.pipeline, values, theta: &theta, samples: plan.eval_batch, stop };
+    let stage = folder.stage()?;
+    let files = write(&trained, stage.path(), &mut |left_out| progress.line(left_out))
+        .map_err(|error| error.placed(stage.path(), folder.path()).of_trial())?;
+    in_the_way(folder, &files)?;
+    let verified = verify(&trained, stage.path()).map_err(Error::of_trial)?;
+    if !verified.passed {
+        return Err(Error::Gate(verified.failures()).of_trial());
+    }
+    let size = |(name, _): &(String, &str)| std::fs::metadata(stage.path().join(name)).map_or(0, |m| m.len());
+    let sizes: Vec<u64> = files.iter().map(size).collect();
+    // Beside the artifacts, which are still there.
+    let records = folder.reserve(&[records_size(plan)])?;
+    let checkpoint = folder.reserve(&[checkpoint_size(plan)])?;
+    drop(stage);
+    // Where files share their blocks there may be less room than this and enough all the same.
+    let artifacts = folder.reserve(&sizes).unwrap_or_default();
+    Ok(Reserved { artifacts: (checkpoint, artifacts), records })
+}
+
+/// Space that a run will need.
+pub(super) struct Reserved {
+    /// For the checkpoint, and for what is deployed.
+    pub(super) artifacts: (Reserve, Reserve),
+    /// For the manifest and the report.
+    pub(super) records: Reserve,
+}
+
+/// Bytes that manifest and report take, unless the training is very long.
+fn records_size(plan: &Plan) -> u64 {
+    const SECTIONS: u64 = 1 << 16;
+    const TARGET: u64 = 1 << 10;
+    SECTIONS + plan.training.deltas.len() as u64 * TARGET
+}
+
+fn in_the_way(folder: &Folder, files: &Files) -> Result<(), Error> {
+    for (name, kind) in files {
+        folder.check([Path::new(name), Path::new(&rejected(name, kind))])?;
+    }
+    Ok(folder.check([Path::new(REPORT)])?)
+}
+
+/// Takes one step on the longest batch, and puts everything back.
+///
+/// # Errors
+/// What would fail in the training.
+pub(super) fn step(plan: &Plan, step: &mut Step) -> Result<(), Error> {
+    let batch = plan.train.batch(&longest(&plan.train, plan.batch), plan.batch)?;
+    let feeds = plan.feeds.for_program(step.program.as_ref(), &batch)?;
+    step.try_out(&feeds, plan.rate.lr)?;
+    Ok(())
+}
+
+/// The longest examples, as many as a batch has.
+fn longest(data: &Dataset, rows: usize) -> Vec<usize> {
+    let lengths = data.lengths();
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(lengths[*i]));
+    order.truncate(rows);
+    order
+}
+
+/// Bytes that a checkpoint takes.
+fn checkpoint_size(plan: &Plan) -> u64 {
+    const HEADER: u64 = 4096;
+    let state = plan.training.update.slots.iter().map(|slot| slot.len as u64 * 4);
+    HEADER + state.sum::<u64>()
+}
+
+/// The first values with small numbers for the zeros among them: a branch whose B is zero hides where it is folded to.
+fn stand_in(start: &[f32]) -> Vec<f32> {
+    const SMALL: f32 = 0.01;
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(start.len() as u64);
+    let one = |x: &f32| if *x == 0.0 { random.random_range(-SMALL..SMALL) } else { *x };
+    start.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_data::{Example, Field, PadTo};
+
+    #[test]
+    fn zeros_are_replaced_and_nothing_else() {
+        let stood = stand_in(&[0.0, 2.0, 0.0, -3.0]);
+        assert_eq!((stood[1], stood[3]), (2.0, -3.0));
+        assert!(stood[0] != 0.0 && stood[0].abs() <= 0.01 && stood[0] != stood[2], "{stood:?}");
+    }
+
+    #[test]
+    fn the_longest_batch_is_of_the_longest_examples() {
+        let example =
+            |len: &usize| Example { fields: vec![("input_ids", Field::Tokens { ids: vec![1; *len], pad: 0 })] };
+        let data = Dataset::new([2, 9, 4, 9, 1].iter().map(example).collect(), PadTo::default());
+        assert_eq!(longest(&data, 3), [1, 3, 2]);
+        assert_eq!(longest(&data, 9).len(), 5);
+    }
+}
