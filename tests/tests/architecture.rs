@@ -71,3 +71,33 @@ fn the_library_carries_no_command_line() {
     let wrong: Vec<&&str> = NOT_IN_THE_LIBRARY.iter().filter(|name| names.contains(**name)).collect();
     assert!(wrong.is_empty(), "lorac without features must not depend on {wrong:?}");
 }
+
+/// What reads graphs by their structure, and asks operators' entries what they are.
+const BY_STRUCTURE: [&str; 10] = [
+    "role.rs",
+    "trail.rs",
+    "matrix.rs",
+    "fused_slice.rs",
+    "select.rs",
+    "obstacle.rs",
+    "buffer.rs",
+    "input_limits.rs",
+    "readable.rs",
+    "method/bias.rs",
+];
+
+/// A list of operators has to be found by whoever adds one; a property of its entry does not.
+#[test]
+fn no_pass_that_reads_structure_lists_operators() {
+    let known: BTreeSet<&str> = lorac::ops::TABLE.iter().flat_map(|family| family.iter()).map(|op| op.name).collect();
+    for file in BY_STRUCTURE {
+        let path = lorac_tests::root().join("crates/passes/src").join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (i, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            let quoted: BTreeSet<&str> =
+                line.split('"').skip(1).step_by(2).filter(|word| known.contains(word)).collect();
+            assert!(quoted.len() < 2, "{file}:{}: {quoted:?} belong into the operators' entries", i + 1);
+        }
+    }
+}

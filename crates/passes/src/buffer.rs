@@ -66,7 +66,7 @@ fn moved(graph: &Graph, value: ValueId, steps: usize) -> Vec<(ValueId, Use)> {
 fn rotates(graph: &Graph, node: &Node, table: ValueId) -> bool {
     let product = |n: &Node| &*n.op.name == "Mul";
     let Some([u]) = node.outputs.first().and_then(|y| graph.value(*y)).map(|v| v.uses()) else { return false };
-    let Some(sum) = graph.node(u.node).filter(|n| ["Add", "Sub"].contains(&&*n.op.name)) else { return false };
+    let Some(sum) = graph.node(u.node).filter(|n| traits(n).carries && n.inputs.len() == 2) else { return false };
     let other = sum.input(1 - u.slot.min(1)).and_then(|v| graph.producer(v)).map(|(_, n)| n);
     let by_table = |n: &Node| n.inputs.iter().flatten().any(|v| *v != table && from_weight(graph, *v, 8));
     product(node) && other.is_some_and(|n| product(n) && by_table(n))

@@ -236,13 +236,13 @@ fn multiplied_inside(node: &Node, capture: usize) -> bool {
 
 fn multiplies(graph: &Graph, u: &lorac_ir::Use) -> bool {
     let Some(node) = graph.node(u.node) else { return false };
-    let projects = find(&node.op).and_then(|op| op.traits.projects);
+    let traits = find(&node.op).map(|op| op.traits).unwrap_or_default();
     let handed_on = || {
         let [y] = node.outputs[..] else { return false };
         let next = graph.value(y).map(|v| v.uses()).unwrap_or_default();
-        ["Transpose", "Identity"].contains(&&*node.op.name) && next.iter().any(|u| multiplies(graph, u))
+        (traits.moves == 1 || traits.reshapes) && u.slot == 0 && next.iter().any(|u| multiplies(graph, u))
     };
-    match projects {
+    match traits.projects {
         Some(projects) => projects(node, u.slot, 2).is_some(),
         None if u.slot >= node.inputs.len() => multiplied_inside(node, u.slot - node.inputs.len()),
         None => handed_on(),

@@ -165,11 +165,28 @@ pub(crate) fn explanation(graph: &Graph, known: &Matrices) -> String {
     format!("{roles}{}", unfit.collect::<String>())
 }
 
-/// What a weight of this name is, where it is no matrix.
+/// What a weight of this name is, and what reads it.
 pub(crate) fn of_weight(graph: &Graph, name: &str) -> Option<String> {
     let (id, value, _) = graph.weights().find(|(_, v, _)| &*v.name == name)?;
-    let readers: Vec<String> =
-        value.uses().iter().filter_map(|u| graph.node(u.node)).map(|n| format!("`{}`", n.op)).take(NAMED).collect();
+    let mut readers: Vec<String> =
+        value.uses().iter().filter_map(|u| graph.node(u.node)).map(|n| format!("`{}`", n.op)).collect();
+    readers.dedup();
+    readers.truncate(NAMED);
     let read = if readers.is_empty() { "nothing reads".to_string() } else { format!("{} reads", readers.join(", ")) };
-    Some(format!("it is {}, which {read}; `full` trains it as it is", graph.fact(id)))
+    Some(format!("it is {}, which {read}", graph.fact(id)))
+}
+
+/// Matrices in graphs inside nodes that a pattern fits.
+pub(crate) fn within_nodes(graph: &Graph, pattern: &str, fits: impl Fn(&str) -> bool) -> Option<NoMatch> {
+    let all = inside(graph);
+    let found: Vec<&(String, String)> = all.iter().filter(|(name, _)| fits(name)).collect();
+    let obstacle = Obstacle::Inside(found.first()?.1.clone());
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    let are = if names.len() == 1 { "is" } else { "are" };
+    Some(NoMatch::Unsuitable {
+        pattern: pattern.to_string(),
+        names: some_of(&names),
+        why: format!("{are} {obstacle}"),
+        advice: obstacle.advice(),
+    })
 }

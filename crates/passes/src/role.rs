@@ -189,9 +189,11 @@ impl Matrices {
                 self.add(matrix.weight, Role::Head);
             }
         }
-        // The last block of an encoder, whose norm is decomposed.
-        for roles in self.roles.values_mut().filter(|r| r.contains(&Role::Down)) {
-            roles.remove(&Role::Head);
+        // The last block of an encoder goes on in the residual stream.
+        for matrix in rest.iter().filter(|m| trail.is_added(m)) {
+            if let Some(roles) = self.roles.get_mut(&matrix.weight).filter(|r| r.contains(&Role::Down)) {
+                roles.remove(&Role::Head);
+            }
         }
     }
 }
@@ -229,5 +231,40 @@ mod tests {
             assert_eq!((of(format!("u{i}")), of(format!("d{i}"))), ([Role::Up].into(), [Role::Down].into()), "{i}");
         }
         assert_eq!(of("head".into()), [Role::Head].into());
+    }
+
+    /// `down(act(gate(x)) * up(x))` with the activation written out in ways of exporters, and what is no gate.
+    #[test]
+    fn a_gate_is_what_an_activation_follows_however_it_is_written() {
+        let silu = "%s = Sigmoid(%a) : f32[N,6]\n %f = Mul(%a, %s) : f32[N,6]";
+        let erf = "%d = Div(%a, %k) : f32[N,6]\n %e = Erf(%d) : f32[N,6]\n %g1 = Add(%e, %k) : f32[N,6]
+            %hx = Mul(%a, %g1) : f32[N,6]\n %f = Mul(%hx, %k) : f32[N,6]";
+        let tanh = "%c = Mul(%a, %a) : f32[N,6]\n %cc = Mul(%c, %a) : f32[N,6]\n %ck = Mul(%cc, %k) : f32[N,6]
+            %su = Add(%a, %ck) : f32[N,6]\n %sk = Mul(%su, %k) : f32[N,6]\n %t = Tanh(%sk) : f32[N,6]
+            %t1 = Add(%t, %k) : f32[N,6]\n %h = Mul(%a, %k) : f32[N,6]\n %f = Mul(%h, %t1) : f32[N,6]";
+        let relu = "%f = Relu(%a) : f32[N,6]";
+        for body in [silu, erf, tanh, relu] {
+            for product in ["Mul(%f, %b)", "Mul(%b, %f)"] {
+                let text = format!(
+                    "graph g(%x: f32[N,2]) -> %y {{
+                        %k = weight \"k\" f32[] = [0.5]
+                        %g = weight \"gate\" f32[2,6]
+                        %u = weight \"up\" f32[2,6]
+                        %d0 = weight \"down\" f32[6,2]
+                        %b = MatMul(%x, %u) : f32[N,6]
+                        %a = MatMul(%x, %g) : f32[N,6]
+                        {body}
+                        %m = {product} : f32[N,6]
+                        %o = MatMul(%m, %d0) : f32[N,2]
+                        %y = Add(%x, %o) : f32[N,2]
+                    }}"
+                );
+                let graph = lorac_ir::parse(&text).expect("parses");
+                let found = roles(&graph);
+                let of = |name: &str| found.get(&graph.find(name).expect("a weight")).cloned().unwrap_or_default();
+                let want = [Role::Gate, Role::Up, Role::Down].map(|r| BTreeSet::from([r]));
+                assert_eq!(["gate", "up", "down"].map(of), want, "{product} of {body}");
+            }
+        }
     }
 }

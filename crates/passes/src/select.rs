@@ -2,7 +2,7 @@
 
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
-use crate::no_match::{NoMatch, NoMatches, explanation, of_weight};
+use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
 use crate::role::{Matrices, Operand, ROLES};
 use crate::{Matrix, PassError, Role};
 use globset::GlobBuilder;
@@ -234,7 +234,14 @@ impl Matrices {
         if pattern == ALL || pattern.starts_with("role:") {
             return NoMatch::Nothing { what, pattern, nearest: Vec::new(), why: explanation(graph, self) };
         }
+        let glob = GlobBuilder::new(&pattern).build().ok().map(|g| g.compile_matcher());
+        let fits = |name: &str| name == pattern || glob.as_ref().is_some_and(|g| g.is_match(name));
+        if let Some(within) = within_nodes(graph, &pattern, fits) {
+            return within;
+        }
         if let Some(why) = of_weight(graph, &pattern) {
+            let trained = graph.find(&pattern).is_some_and(|v| graph.fact(v).dtype.is_float());
+            let why = if trained { format!("{why}; `full` trains it as it is") } else { why };
             return NoMatch::Nothing { what, pattern, nearest: Vec::new(), why };
         }
         let names = self.all.iter().filter(|c| c.obstacle.is_none()).flat_map(|c| names(graph, &c.matrix));

@@ -180,6 +180,24 @@ impl<'g> Trail<'g> {
         false
     }
 
+    /// Whether the result of a matrix is added to what comes from elsewhere in the model, as to a residual stream.
+    pub(crate) fn is_added(&self, matrix: &Matrix) -> bool {
+        let mut todo: Vec<ValueId> =
+            matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first().copied()).collect();
+        for _ in 0..4 {
+            let uses = todo.iter().filter_map(|v| self.graph.value(*v)).flat_map(|v| v.uses());
+            let nodes: Vec<&Node> = uses.filter_map(|u| self.graph.node(u.node)).collect();
+            let computed = |v: &ValueId| self.graph.weight(*v).is_none() && !todo.contains(v);
+            let sums = nodes.iter().filter(|n| &*n.op.name == "Add");
+            if sums.flat_map(|n| n.inputs.iter().flatten()).any(computed) {
+                return true;
+            }
+            let carried = nodes.iter().filter(|n| traits(n).carries).flat_map(|n| n.outputs.iter().copied());
+            todo = carried.collect();
+        }
+        false
+    }
+
     /// The operands of the product in which one half of a matrix's columns gates the other.
     pub(crate) fn halves(&self, matrix: &Matrix, met: &[(&Node, ValueId)], tracer: &Tracer) -> Option<Vec<Operand>> {
         let product = *matrix.products.first()?;

@@ -2,6 +2,7 @@
 
 use super::{Delta, Inserted, Method, Use};
 use crate::buffer::buffers;
+use crate::no_match::of_weight;
 use crate::select::pick;
 use crate::{FoldError, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, select};
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Full {
-    /// Weights: role:query|key|value|output|up|gate|down|head, all-linear, or globs over the names of weights
+    /// Weights: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names, which pass over
+    /// buffers: masks, frequencies and tables of a rotation
     pub targets: Vec<String>,
 }
 
@@ -75,7 +77,13 @@ fn matching(graph: &Graph, pattern: &str) -> Result<Vec<ValueId>, NoMatches> {
     let buffers = buffers(graph);
     let params = floats().filter(|(weight, _, t)| t.len() > 1 && !buffers.contains_key(weight));
     let params: Vec<(ValueId, &str)> = params.map(|(weight, value, _)| (weight, &*value.name)).collect();
-    Ok(pick("weight", pattern, &params)?)
+    Ok(pick("weight", pattern, &params).map_err(|wrong| match (wrong, of_weight(graph, pattern)) {
+        (NoMatch::Nothing { what, pattern, .. }, Some(why)) => {
+            let why = format!("{why}; only floats are trained");
+            NoMatch::Nothing { what, pattern, nearest: Vec::new(), why }
+        }
+        (wrong, _) => wrong,
+    })?)
 }
 
 #[cfg(test)]
@@ -107,6 +115,32 @@ mod tests {
         assert_eq!(inserts_and_folds(&full(&["two", "up.*"]), &graph()), ["up.weight", "up.bias", "two"]);
         assert_eq!(inserts_and_folds(&full(&["all-linear"]), &graph()), ["up.weight"]);
         assert_eq!(inserts_and_folds(&full(&["role:head"]), &graph()), ["down.weight"]);
+    }
+
+    #[test]
+    fn globs_pass_over_buffers_and_say_so() {
+        let text = "graph g(%x: f32[N,2], %at: i64[N,1]) -> %y {
+            %w = weight \"up.weight\" f32[2,2] = [1, 2, 3, 4]
+            %inv = weight \"rotary.inv_freq\" f32[2] = [1, 0.1]
+            %q = weight \"packed\" i8[2,2] = [1, 2, 3, 4]
+            %h = MatMul(%x, %w) : f32[N,2]
+            %f = Cast(%at, to=1) : f32[N,1]
+            %a = Mul(%f, %inv) : f32[N,2]
+            %c = Cos(%a) : f32[N,2]
+            %i = Mul(%h, %c) : f32[N,2]
+            %y = Relu(%i) : f32[N,2]
+        }";
+        let graph = lorac_ir::parse(text).expect("parses");
+        let names = |targets: &[&str]| {
+            let targets = full(targets).select(&graph).expect("selects");
+            targets.into_iter().map(|t| t.weight_name).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&["*"]), full(&["*"]).left_out(&graph).len()), (vec!["up.weight".to_string()], 1));
+        assert_eq!(full(&["*"]).left_out(&graph)[0].name, "rotary.inv_freq");
+        let both = ["*", "rotary.inv_freq"];
+        assert_eq!((names(&both).len(), full(&both).left_out(&graph).len()), (2, 0));
+        let wrong = full(&["packed"]).select(&graph).expect_err("integers").to_string();
+        assert!(wrong.contains("`packed` matches no weight: it is i8[2,2], which nothing reads"), "{wrong}");
     }
 
     #[test]

@@ -19,8 +19,8 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
-    /// Matrices: role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is query,
-    /// key and value in one, a role means its columns
+    /// Matrices: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is
+    /// query, key and value in one, or gate and up, a role means its columns
     pub targets: Vec<String>,
     /// LoRA rank r: rows of A and columns of B
     #[serde(default = "rank")]
