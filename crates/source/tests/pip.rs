@@ -255,7 +255,9 @@ fn a_stop_kills_pip_and_what_it_started() {
     let sleeping: String = fs::read_to_string(&pid).unwrap().trim().to_owned();
     let state = || fs::read_to_string(format!("/proc/{sleeping}/stat")).unwrap_or_default();
     // Killed, though perhaps not yet waited for by whoever adopts it.
+    let begun = std::time::Instant::now();
     while state().rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z')) {
+        assert!(begun.elapsed().as_secs() < 60, "what pip started outlives it");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let left = fs::read_dir(fixture.resolver.cache.join("pypi/toy/1.0")).unwrap().flatten();
