@@ -1,0 +1,189 @@
+//! Runs as processes: who shares a folder, what signals do, and readers who have gone.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const LORAC: &str = env!("CARGO_BIN_EXE_lorac");
+
+/// A small pipeline in a folder of its own.
+fn small() -> TempDir {
+    let folder = tempfile::tempdir().expect("temp");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/borders");
+    for name in ["common", "bert"] {
+        copy(&data.join(name), folder.path());
+    }
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for entry in fs::read_dir(from).expect("lists").flatten() {
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => _ = fs::copy(entry.path(), to).expect("copies"),
+        }
+    }
+}
+
+/// `lorac run pipeline.yaml --out out` in the folder.
+fn command(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(LORAC);
+    command.args(["run", "pipeline.yaml", "--out", "out"]).args(more).current_dir(folder);
+    command
+}
+
+fn run(folder: &Path, more: &[&str]) -> Output {
+    command(folder, more).output().expect("runs")
+}
+
+/// A training without end, once its log has begun.
+fn begun(folder: &Path, log: &str) -> Child {
+    let mut command = command(folder, &["--set", "train.steps=100000000", "--quiet"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let (log, limit) = (folder.join(log), Instant::now() + Duration::from_secs(300));
+    while fs::metadata(&log).map_or(0, |m| m.len()) < 1000 {
+        assert!(child.try_wait().expect("waits").is_none() && Instant::now() < limit, "no training began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+}
+
+/// How a process ends, and what it has said.
+fn end(mut child: Child) -> (Option<i32>, String) {
+    let mut text = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut text).expect("reads");
+    (child.wait().expect("ends").code(), text)
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn left(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).expect("lists").flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+const LEFT: [&str; 5] = ["adapter", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
+
+#[test]
+fn another_process_is_refused_and_a_killed_one_leaves_nothing() {
+    let folder = small();
+    let out = folder.path().join("out");
+    let first = begun(folder.path(), "out/metrics.jsonl");
+    let refused = run(folder.path(), &[]);
+    assert_eq!(refused.status.code(), Some(3));
+    let text = stderr(&refused);
+    let holder = format!("process {} on ", first.id());
+    assert!(text.contains("output::locked") && text.contains(&holder) && text.contains("--quiet"), "{text}");
+    signal(&first, "-KILL");
+    // What is left of it when it is killed while it writes.
+    fs::create_dir(out.join(".lorac-a1b2c3.tmp")).expect("makes");
+    fs::File::create(out.join(".lorac-a1b2c3.tmp/model.onnx")).expect("makes").write_all(b"half").expect("writes");
+    let next = run(folder.path(), &["--quiet"]);
+    assert_eq!(next.status.code(), Some(0), "{}", stderr(&next));
+    assert_eq!(left(&out), LEFT);
+    drop(end(first));
+}
+
+#[test]
+fn an_interrupted_run_ends_with_130_and_leaves_the_earlier_result() {
+    let folder = small();
+    let out = folder.path().join("out");
+    assert_eq!(run(folder.path(), &["--quiet"]).status.code(), Some(0));
+    let sums = || LEFT[1..].iter().map(|name| fs::read(out.join(name)).expect("reads")).collect::<Vec<_>>();
+    let before = sums();
+    let child = begun(folder.path(), "out/unfinished/metrics.jsonl");
+    signal(&child, "-INT");
+    let (code, text) = end(child);
+    assert_eq!(code, Some(130), "{text}");
+    assert!(text.contains("out/unfinished/checkpoints/step-") && text.contains("begins anew"), "{text}");
+    assert_eq!(
+        (left(&out), sums()),
+        ([&LEFT[..], &["unfinished"]].concat().iter().map(|s| s.to_string()).collect(), before)
+    );
+}
+
+/// Of `lorac ... 2>&1 | head`.
+#[test]
+fn a_reader_who_has_gone_ends_no_command() {
+    let folder = small();
+    let deaf = |command: &mut Command| {
+        let (out_reader, out) = std::io::pipe().expect("a pipe");
+        let (err_reader, err) = std::io::pipe().expect("a pipe");
+        drop((out_reader, err_reader));
+        command.stdout(out).stderr(err).status().expect("runs").code()
+    };
+    assert_eq!(deaf(&mut command(folder.path(), &[])), Some(0));
+    assert_eq!(left(&folder.path().join("out")), LEFT);
+    assert_eq!(deaf(&mut command(folder.path(), &["--set", "train.epoch=1"])), Some(2));
+    assert_eq!(deaf(command(folder.path(), &[]).env("LORAC_CACHE", "/dev/null/no")), Some(2));
+    let model = folder.path().join("out/model.onnx");
+    let model = model.to_str().expect("UTF-8");
+    for args in [&["inspect", model][..], &["inspect", model, "--text"], &["schema"], &["doctor"], &["explain", "gate"]]
+    {
+        assert_eq!(deaf(Command::new(LORAC).args(args)), Some(0), "{args:?}");
+    }
+    assert_eq!(deaf(Command::new(LORAC).args(["explain", "nothing"])), Some(2));
+    assert_eq!(deaf(Command::new(LORAC).args(["inspect", "no/such.onnx", "--format", "json"])), Some(3));
+    assert_eq!(deaf(Command::new(LORAC).arg("--help")), Some(0));
+}
+
+/// Runs a script with a small disk at `out`; none where the system lets nobody mount one.
+fn on_a_small_disk(folder: &Path, size: &str, script: &str) -> Option<Output> {
+    let out: PathBuf = folder.join("out");
+    fs::create_dir(&out).expect("makes");
+    let mount = format!("mount -t tmpfs -o size={size} tmpfs out || exit 99\n{script}");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &mount]).current_dir(folder).env("LORAC", LORAC);
+    let output = command.output().ok()?;
+    let refused = !output.status.success() && stderr(&output).starts_with("unshare");
+    if refused || output.status.code() == Some(99) {
+        eprintln!("skipped: this user mounts no file system");
+        return None;
+    }
+    Some(output)
+}
+
+#[test]
+fn a_log_that_fills_the_disk_does_not_end_the_training() {
+    let folder = small();
+    let script = "\"$LORAC\" run pipeline.yaml --out out --quiet --set train.steps=4000; code=$?
+        cat out/manifest.json; exit $code";
+    let Some(output) = on_a_small_disk(folder.path(), "400k", script) else { return };
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("metrics.jsonl: No space left").count(), 1, "{text}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let manifest = &printed[printed.find('{').expect("a manifest")..];
+    let manifest: serde_json::Value = serde_json::from_str(manifest).expect("JSON");
+    let notes = manifest["notes"].as_array().expect("notes");
+    assert!(notes.iter().any(|n| n.as_str().is_some_and(|n| n.contains("the log ends here"))), "{notes:?}");
+    assert_eq!(manifest["train"]["steps"], 4000);
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_found_before_the_training() {
+    for (size, says) in [("60k", "No space left"), ("160k", "has no room for")] {
+        let folder = small();
+        let script = "\"$LORAC\" run pipeline.yaml --out out; code=$?; ls -A out; exit $code";
+        let Some(output) = on_a_small_disk(folder.path(), size, script) else { return };
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains(says) && !text.contains("trained   "), "{text}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "files are left");
+    }
+}
