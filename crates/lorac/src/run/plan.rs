@@ -160,6 +160,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let absent = train_summary.absent();
     notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
     notes.extend(tokenizer.notes().iter().map(ToString::to_string));
+    notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
     notes.iter().for_each(|note: &String| progress.line(&format!("note      {note}")));
     if let Some(note) = &shape.note {
         progress.line(&format!("shape     {note}"));
@@ -187,6 +188,12 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         deploy: p.deploy.clone(),
         notes,
     })
+}
+
+/// What is said of more threads than the process has cores.
+fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
+    let threads = threads.filter(|threads| *threads > cores)?;
+    Some(format!("runtime.threads is {threads}, and this process has {cores} cores: more threads only wait"))
 }
 
 /// The input of targets.
@@ -380,6 +387,13 @@ impl<'a> Emitter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_threads_than_cores_are_told_of() {
+        assert_eq!((idle_threads(None, 2), idle_threads(Some(2), 2)), (None, None));
+        let note = idle_threads(Some(512), 2).expect("too many");
+        assert!(note.starts_with("runtime.threads is 512, and this process has 2 cores"), "{note}");
+    }
 
     #[test]
     fn a_training_set_that_is_held_out_whole_is_named() {
