@@ -67,7 +67,9 @@ fn auto(named: Option<PathBuf>, options: &Options, resolver: &Resolver) -> Resul
     let default = if cuda { DEFAULT_CUDA } else { DEFAULT };
     match default.parse().map_err(Error::from).and_then(|source| from_source(&source, None, options, resolver)) {
         Err(error) if !cuda && !matches!(error, Error::Source(SourceError::Interrupted { .. })) => {
-            let why = format!("{default}, which `auto` means, cannot be used: {error}");
+            let error = error.to_string();
+            let why =
+                format!("{default}, which `auto` means, cannot be used: {}", error.lines().next().unwrap_or_default());
             match embedded(options, Some(why.clone())) {
                 Err(Error::Runtime(RuntimeError::NotBuiltIn)) => {
                     Err(RuntimeError::NoEngine { tried: vec![why] }.into())

@@ -19,7 +19,7 @@ pub enum Source {
         name: String,
         /// The exact version.
         version: String,
-        /// Slash-separated path inside the wheel, or below the top folder of a source archive.
+        /// Slash-separated path inside the wheel.
         path: String,
     },
     /// A file, or the well-known files of a folder, in a hub repository.

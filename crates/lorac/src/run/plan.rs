@@ -126,7 +126,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         inputs.push(InputRecord { role, path: source.clone(), source, sha256 });
     }
     if let Some(why) = &engine.fallback {
-        progress.line(&format!("warning   the embedded engine is used: {why}"));
+        progress.warning(&format!("the embedded engine is used: {why}"));
     }
     let spec = TrainingSpec {
         adaptations: &adaptations,
