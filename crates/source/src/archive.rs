@@ -100,7 +100,7 @@ fn unpack_within(
         sink(&entry.path, &mut Counted { content: &mut content, work: &work, done: &mut done, total })?;
         if done - before > entry.size {
             let why = format!("its entry `{}` is larger than the {} bytes that it announces", entry.path, entry.size);
-            return Err(SourceError::TooLarge { archive: archive.to_owned(), why });
+            return Err(SourceError::TooLarge { path: archive.to_owned(), why });
         }
     }
     Ok(if file { Found::File } else { Found::Folder })
@@ -112,7 +112,7 @@ fn open(archive: &Path) -> Result<ZipArchive<BufReader<File>>, SourceError> {
 
 /// Every entry, by its number, checked. Folders have an empty path.
 fn entries(limits: Limits, archive: &Path, zip: &mut ZipArchive<BufReader<File>>) -> Result<Vec<Entry>, SourceError> {
-    let too_large = |why: String| SourceError::TooLarge { archive: archive.to_owned(), why };
+    let too_large = |why: String| SourceError::TooLarge { path: archive.to_owned(), why };
     if zip.len() > limits.entries {
         return Err(too_large(format!("it has {} entries, and {} are the most", zip.len(), limits.entries)));
     }

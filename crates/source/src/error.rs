@@ -171,11 +171,11 @@ pub enum SourceError {
         path: PathBuf,
     },
 
-    /// A package that is larger than any package is.
-    #[error("{} is not unpacked: {why}; it is broken or hostile", .archive.display())]
+    /// A package or folder that is larger than any is.
+    #[error("{} is not used: {why}; it is broken, hostile or not what was meant", .path.display())]
     TooLarge {
-        /// The package file.
-        archive: PathBuf,
+        /// The package file or the folder.
+        path: PathBuf,
         /// Which limit it exceeds.
         why: String,
     },

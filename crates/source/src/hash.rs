@@ -128,10 +128,16 @@ pub(super) fn lines(mut lines: Vec<(&str, &str)>) -> String {
     hex(&hasher.finalize())
 }
 
+/// Folders that link to one another can be walked without end.
+const MOST_ENTRIES: usize = 200_000;
+/// A link to a folder counts as many.
+const LINK: usize = 100;
+
 /// The files of a folder on disk, by their paths relative to it; links are followed.
 pub(super) fn folder(path: &Path) -> Result<Vec<(String, Sum)>, SourceError> {
     let mut sums = Vec::new();
-    walk(path, "", &mut Vec::new(), &mut sums)?;
+    let mut left = MOST_ENTRIES;
+    walk(path, "", &mut Vec::new(), &mut left, &mut sums)?;
     Ok(sums)
 }
 
@@ -139,6 +145,7 @@ fn walk(
     folder: &Path,
     prefix: &str,
     above: &mut Vec<PathBuf>,
+    left: &mut usize,
     sums: &mut Vec<(String, Sum)>,
 ) -> Result<(), SourceError> {
     let read = SourceError::io;
@@ -150,6 +157,12 @@ fn walk(
     above.push(real);
     for entry in fs::read_dir(folder).map_err(read("read", folder))? {
         let entry = entry.map_err(read("read", folder))?;
+        let cost =
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) && entry.path().is_dir() { LINK } else { 1 };
+        *left = left.checked_sub(cost).ok_or_else(|| {
+            let why = format!("below it are more than {MOST_ENTRIES} files and folders");
+            SourceError::TooLarge { path: folder.to_owned(), why }
+        })?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if hidden(&name) {
             continue;
@@ -158,7 +171,7 @@ fn walk(
         let relative = format!("{prefix}{name}");
         let meta = fs::metadata(&path).map_err(read("read", &path))?;
         if meta.is_dir() {
-            walk(&path, &format!("{relative}/"), above, sums)?;
+            walk(&path, &format!("{relative}/"), above, left, sums)?;
         } else {
             sums.push((relative, sum(&path)?));
         }
@@ -216,6 +229,18 @@ mod tests {
         let before = folder(dir.path()).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
         assert_eq!(folder(dir.path()).unwrap(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_that_link_to_one_another_are_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..12).map(|i| format!("d{i}")).collect();
+        names.iter().for_each(|name| fs::create_dir(dir.path().join(name)).unwrap());
+        for (from, to) in names.iter().flat_map(|from| names.iter().map(move |to| (from, to))) {
+            std::os::unix::fs::symlink(dir.path().join(to), dir.path().join(from).join(to)).unwrap();
+        }
+        assert_eq!(folder(dir.path()).unwrap_err().code(), "source::too_large");
     }
 
     #[cfg(unix)]
