@@ -1,7 +1,7 @@
 //! What keeps a patch from being written, found before there are any bytes to write.
 
 use crate::map::{Mapped, stamp};
-use crate::output::folder_of;
+use crate::output::{check_place, folder_of};
 use crate::splice::GraphPlace;
 use crate::wire::Malformed;
 use crate::{Location, Model, OnnxError};
@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A model that was decoded from memory, a target that is not a weight of the file or is opaque, bytes that another
-/// weight has too, a place that is the model's own or lies outside the folder of `out`, and a folder that does not exist.
+/// weight has too, a place that is the model's own, a folder, a pipe or a device, or lies outside the folder of `out`, and a
+/// folder that does not exist.
 pub fn check_patch(model: &Model, targets: &[ValueId], out: impl AsRef<Path>) -> Result<(), OnnxError> {
     check(model, targets, out.as_ref(), &|_, _| Ok(false))
 }
@@ -115,13 +116,15 @@ fn refuse_places(model: &Model, targets: &[ValueId], out: &Path) -> Result<(), O
     if is_own(out) || is_external() {
         return Err(OnnxError::Overwrites { path: out.to_path_buf() });
     }
-    if !folder_of(out).is_dir() {
-        return Err(OnnxError::NoFolder { path: out.to_path_buf() });
-    }
+    check_place(out)?;
     for (_, _, to) in copied(model, targets, out) {
         stay_inside(folder_of(out), &to)?;
         if is_own(&to) {
             return Err(OnnxError::Overwrites { path: to });
+        }
+        // Its folder may be made when it is written.
+        if folder_of(&to).is_dir() {
+            check_place(&to)?;
         }
     }
     Ok(())

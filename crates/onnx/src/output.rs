@@ -20,14 +20,9 @@ impl Output {
         path: &Path,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), OnnxError> {
+        check_place(path)?;
         let folder = folder_of(path);
-        if !folder.is_dir() {
-            return Err(OnnxError::NoFolder { path: path.to_path_buf() });
-        }
         let failed = |source| OnnxError::Write { path: path.to_path_buf(), source };
-        if path.is_dir() || path.file_name().is_none() {
-            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
-        }
         // The umask takes away what the user does not grant.
         let mode = std::fs::Permissions::from_mode(0o666);
         let mut builder = tempfile::Builder::new();
@@ -47,6 +42,24 @@ impl Output {
             File::open(folder_of(&path)).and_then(|d| d.sync_all()).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a place in which no file can be, or which a file must not take: that of a folder, a pipe or a device. A link is
+/// replaced, and what it leads to is left alone.
+pub(crate) fn check_place(path: &Path) -> Result<(), OnnxError> {
+    let failed = |source| OnnxError::Write { path: path.to_path_buf(), source };
+    if !folder_of(path).is_dir() {
+        return Err(OnnxError::NoFolder { path: path.to_path_buf() });
+    }
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
+            Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "a pipe or a device is there")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -334,6 +334,21 @@ fn what_would_be_refused_is_found_before_there_are_bytes() {
     assert!(matches!(check(&["w"], "in/m.onnx"), Err(OnnxError::Overwrites { path }) if path == at("in/w.bin")));
     assert!(check(&[], "in/m.onnx").is_ok(), "the data is not edited, and stays");
     assert!(matches!(check(&[], "absent/m.onnx"), Err(OnnxError::NoFolder { .. })));
+    // Nothing but a file is replaced by one.
+    std::fs::create_dir(at("out/folder.onnx")).expect("made");
+    let fifo = at("out/fifo.onnx");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().is_ok_and(|s| s.success()));
+    for taken in ["out/folder.onnx", "out/fifo.onnx"] {
+        assert!(matches!(check(&[], taken), Err(OnnxError::Write { .. })), "{taken}");
+        assert!(matches!(patch(&base, &[], None, at(taken)), Err(OnnxError::Write { .. })), "{taken}");
+    }
+    assert!(matches!(check_patch(&base, &[], "/dev/null"), Err(OnnxError::Write { .. })));
+    // A link is replaced, not followed.
+    std::fs::write(at("elsewhere"), b"kept").expect("written");
+    std::os::unix::fs::symlink(at("elsewhere"), at("out/link.onnx")).expect("linked");
+    patch(&base, &[], None, at("out/link.onnx")).expect("patched");
+    assert_eq!(std::fs::read(at("elsewhere")).expect("read"), b"kept");
+    std::fs::remove_file(at("out/w.bin")).expect("removed");
     // A file of the model under another name is not replaced by a copy of another one.
     std::fs::hard_link(at("in/model.onnx"), at("out/w.bin")).expect("linked");
     assert!(matches!(check(&[], "out/m.onnx"), Err(OnnxError::Overwrites { path }) if path == at("out/w.bin")));
