@@ -5,11 +5,13 @@ mod de;
 mod deploy;
 mod document;
 mod error;
+mod findings;
 mod metrics;
 mod runtime;
 mod shorthand;
 mod synonyms;
 mod train;
+mod yaml;
 
 pub use data::{Data, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
@@ -23,7 +25,8 @@ pub use train::Train;
 use crate::output::sha256;
 use crate::source::Source;
 use crate::task::TaskChoice;
-use de::{Findings, MOST_FINDINGS, read};
+use de::read;
+use findings::{Findings, MOST_FINDINGS, shortened};
 use lorac_config::{Check, Problems, nearest};
 use lorac_passes::MethodChoice;
 use schemars::JsonSchema;
@@ -228,13 +231,13 @@ fn unknown_key(key: &str, known: &[&str]) -> (Problem, Option<String>) {
         None => (offer(key, known), None),
     };
     let meant = meant.map(String::from).or_else(|| nearest(key, known).into_iter().next());
-    let message = format!("unknown key `{key}`");
+    let message = format!("unknown key `{}`", shortened(key));
     (Problem { code: "pipeline::unknown_key", message, place: Place::Nowhere, help: Some(help) }, meant)
 }
 
 /// A value that is none of a choice.
 fn unknown_value(value: &str, known: &[&str]) -> Problem {
-    let (message, help) = (format!("unknown `{value}`"), Some(offer_value(value, known)));
+    let (message, help) = (format!("unknown `{}`", shortened(value)), Some(offer_value(value, known)));
     Problem { code: "pipeline::unknown_value", message, place: Place::Nowhere, help }
 }
 

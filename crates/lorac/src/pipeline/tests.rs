@@ -275,6 +275,9 @@ fn a_thousand_findings_are_fifty() {
     assert_eq!(findings(&many, &[]).len(), 50);
     let keys: String = (0..20_000).map(|i| format!("k{i}: 1\n")).collect();
     assert_eq!(findings(&format!("{SMALL}{keys}"), &[]).len(), 50);
+    let long = "k".repeat(200_000);
+    let of_long = format!("{SMALL}{long}: 1\n? {long}\n: {long}\nruntime: {{ provider: {long} }}\n");
+    assert!(fail(&of_long, &[]).len() < 1000);
 }
 
 #[test]
