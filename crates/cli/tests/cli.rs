@@ -184,8 +184,8 @@ fn errors_in_json_have_a_code_that_explain_knows() {
     let path = path.to_str().expect("UTF-8");
     let pipeline = |set: &'static str| lorac(&["run", path, "--format", "json", "--set", set]);
     for (output, code, issues) in [
-        (pipeline("task=clasify"), "pipeline::unknown_value", 1),
-        (pipeline("task"), "pipeline::set", 1),
+        (pipeline("task=clasify"), "pipeline::unknown_value", 2),
+        (pipeline("task"), "pipeline::set", 2),
         (lorac(&["inspect", "pypi:numpy", "--format", "json"]), "source::syntax", 0),
     ] {
         let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
