@@ -111,7 +111,7 @@ impl<R: Read> Records<R> {
             Err(error) => return Some(Err(self.fault(row, line, error))),
         };
         let line = record.position().map_or(line, Position::line);
-        match record.iter().last() {
+        match record.iter().next_back() {
             Some("\0") if self.state.ended.get() && record.len() == 1 => None,
             Some(last) if self.state.ended.get() && last.ends_with("\n\0\n") => {
                 Some(Err(DataError::OpenQuote { path: self.path.to_path_buf(), row, line }))
