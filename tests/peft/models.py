@@ -3,13 +3,17 @@
 FOLDER/TYPE/, FOLDER/bert-mlm/, FOLDER/gpt2-bare/, FOLDER/gpt2-untied/: config.json, model.safetensors (of the base class, or of the class with a language head) and tokenizer.json;
 FOLDER/TYPE-EXPORTER-base/ and FOLDER/TYPE-EXPORTER-lm/: config.json, tokenizer.json, model.onnx of a wrapper around the
 base class (hidden states; of BERT the pooled state too) or around the class with a language head.
+FOLDER/TYPE-stripped/ and FOLDER/bert-packed/: the same without a name but those of inputs and outputs, the latter with
+query, key and value in one matrix.
 """
 
 import shutil
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 import transformers as t
 
@@ -56,6 +60,45 @@ def export(model, pick, path, dynamo):
         torch.onnx.export(wrapper, (ids, mask), str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names)
 
 
+def strip(source, target):
+    """The model without names: as tools that optimise models leave it."""
+    target.mkdir()
+    for file in ["config.json", "tokenizer.json"]:
+        shutil.copy(source / file, target / file)
+    model = onnx.load(source / "model.onnx")
+    graph, names = model.graph, {}
+    kept = {v.name for v in [*graph.input, *graph.output]} | {""}
+    new = lambda name: name if name in kept else names.setdefault(name, f"t{len(names)}")
+    for tensor in graph.initializer:
+        tensor.name = new(tensor.name)
+    for node in graph.node:
+        node.name, node.doc_string = "", ""
+        del node.metadata_props[:]
+        node.input[:] = [new(x) for x in node.input]
+        node.output[:] = [new(x) for x in node.output]
+    del graph.value_info[:]
+    onnx.save(model, target / "model.onnx")
+
+
+class Packed(torch.nn.Module):
+    """BertSelfAttention with one matrix of query, key and value."""
+
+    def __init__(self, old):
+        super().__init__()
+        parts = [old.query, old.key, old.value]
+        self.heads, self.qkv = old.num_attention_heads, torch.nn.Linear(WIDTH, 3 * WIDTH)
+        self.qkv.weight.data = torch.cat([p.weight.data for p in parts])
+        self.qkv.bias.data = torch.cat([p.bias.data for p in parts])
+
+    def forward(self, hidden_states, attention_mask=None, **_):
+        batch, length, width = hidden_states.shape
+        split = lambda x: x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        q, k, v = [split(x) for x in self.qkv(hidden_states).split(width, dim=-1)]
+        scores = q @ k.transpose(2, 3) / (width // self.heads) ** 0.5 + attention_mask
+        mixed = torch.softmax(scores, dim=-1) @ v
+        return mixed.transpose(1, 2).reshape(batch, length, width), scores
+
+
 def save_bare(model, target, tokenizer):
     model.save_pretrained(target)
     shutil.copy(tokenizer, target / "tokenizer.json")
@@ -95,6 +138,17 @@ def main(folder, tokenizer):
                 for file in ["config.json", "tokenizer.json"]:
                     shutil.copy(source / file, target / file)
                 export(model, pick, target / "model.onnx", exporter == "dynamo")
+        if name in ["bert", "gpt2", "llama"]:
+            strip(folder / f"{name}-torchscript-base", folder / f"{name}-stripped")
+        if name == "bert":
+            for layer in base.encoder.layer:
+                layer.attention.self = Packed(layer.attention.self)
+            with tempfile.TemporaryDirectory() as plain:
+                for file in ["config.json", "tokenizer.json"]:
+                    shutil.copy(source / file, plain)
+                export(base, hidden, Path(plain) / "model.onnx", False)
+                strip(Path(plain), folder / "bert-packed")
 
 
-main(Path(sys.argv[1]), sys.argv[2])
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -67,6 +67,11 @@ fn jobs() -> Vec<Job<'static>> {
         jobs.push((export.clone(), name, CLASSIFY_OWN, QUERY_VALUE));
         jobs.push((export, name, CLASSIFY, QUERY_VALUE));
     }
+    for name in ["bert", "gpt2", "llama"] {
+        jobs.push((format!("{name}-stripped/model.onnx"), name, CLASSIFY_OWN, ALL));
+    }
+    jobs.push(("bert-packed/model.onnx".into(), "bert", CLASSIFY_OWN, QUERY_VALUE));
+    jobs.push(("bert-packed/model.onnx".into(), "bert", CLASSIFY, MIXED));
     jobs.push(("bert-mlm".into(), "bert-mlm", CLASSIFY_OWN, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CAUSAL_LM, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CLASSIFY_OWN, QUERY_VALUE));
