@@ -178,7 +178,7 @@ fn parts_of_fused_matrices_are_adapted_on_both_engines() {
                 targets: &queries,
                 head: 0,
                 caches: &Caches::default(),
-                tolerance: 1.0,
+                tolerance: Some(1.0),
                 stop: &std::sync::atomic::AtomicBool::new(false),
             };
             let outside = check.files(0.0, 0);

@@ -91,7 +91,10 @@ fn headline(before: &Scores, after: &Scores) -> String {
 fn verification(m: &Manifest) -> String {
     let v = &m.verify;
     let cells = [
-        ("largest difference of outputs", format!("{:.3e}, at most {:.0e} accepted", v.max_abs_diff, v.tolerance)),
+        (
+            "largest difference of outputs",
+            format!("{:.3e}, at most {:.0e} accepted ({})", v.max_abs_diff, v.tolerance, v.tolerance_by),
+        ),
         ("bytes changed outside the targets", v.changed_bytes_outside_targets.to_string()),
         ("nodes", format!("{} before, {} after, {} of them the head", v.nodes_before, v.nodes_after, v.nodes_of_head)),
         ("bytes inserted (the head)", v.inserted_bytes.to_string()),

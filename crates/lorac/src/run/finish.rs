@@ -48,8 +48,13 @@ pub(super) fn finish(
     let files = write(&trained, stage.path(), &mut |_| ()).map_err(placed)?;
     let verified = verify(&trained, stage.path())?;
     progress.line(&format!(
-        "verified  max difference {:.2e}, {} bytes changed outside the targets, {} nodes + {} of the head",
-        verified.max_abs_diff, verified.changed_bytes_outside_targets, verified.nodes_before, verified.nodes_of_head
+        "verified  max difference {:.2e} of {:.1e} ({}), {} bytes changed outside the targets, {} nodes + {} of the head",
+        verified.max_abs_diff,
+        verified.tolerance,
+        verified.tolerance_by,
+        verified.changed_bytes_outside_targets,
+        verified.nodes_before,
+        verified.nodes_of_head
     ));
     let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
     manifest.gates = gates(&verified);

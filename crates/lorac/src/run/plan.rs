@@ -12,7 +12,7 @@ use crate::output::InputRecord;
 use crate::pipeline::{Deploy, Loaded, Pipeline, RuntimeSource, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
-use crate::task::{HeadKind, LABELS, TaskChoice};
+use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
 use lorac_config::Problem;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
@@ -161,6 +161,11 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
     notes.extend(tokenizer.notes().iter().map(ToString::to_string));
     notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
+    let is_new = !base.outputs().iter().any(|v| base.name_of(*v) == training.prediction);
+    if is_new && training.prediction != LOGITS {
+        let name = &training.prediction;
+        notes.push(format!("the output of the head is `{name}`: the model has something called `{LOGITS}` already"));
+    }
     notes.iter().for_each(|note: &String| progress.line(&format!("note      {note}")));
     if let Some(note) = &shape.note {
         progress.line(&format!("shape     {note}"));

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Name of the head's output `[batch, outputs]`.
-const LOGITS: &str = "logits";
+pub(crate) const LOGITS: &str = "logits";
 
 /// The output of base models that a BERT's head goes on, where there is one.
 const POOLER_OUTPUT: &str = "pooler_output";

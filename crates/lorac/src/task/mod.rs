@@ -2,7 +2,7 @@
 
 mod head;
 
-pub(crate) use head::is_logits;
+pub(crate) use head::{LOGITS, is_logits};
 
 pub use head::{HeadKind, NewHead};
 

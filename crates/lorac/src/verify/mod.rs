@@ -3,9 +3,10 @@
 mod files;
 mod outputs;
 mod samples;
+mod tolerance;
 
 pub use files::{Allow, Outputs, Request, Verdict, files};
-pub use outputs::{Difference, difference};
+pub use outputs::{Difference, OutputDifference, difference};
 
 use crate::error::Error;
 use crate::program::compile_file;
@@ -17,6 +18,7 @@ use lorac_runtime::Backend;
 use lorac_train::theta_program;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::AtomicBool;
+use tolerance::{Accepted, computed};
 
 /// What was compared, and how it came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct VerifyReport {
     pub max_abs_diff: f64,
     /// The largest that is accepted.
     pub tolerance: f64,
+    /// What that follows from, in words: the type and the size of the outputs, or the pipeline.
+    #[serde(default)]
+    pub tolerance_by: String,
     /// Batches that were run through both.
     pub samples: usize,
     /// Bytes of the base file that differ in the deployed one and belong to no target.
@@ -59,8 +64,8 @@ pub struct Check<'a> {
     pub head: usize,
     /// Inputs that are caches without an entry.
     pub caches: &'a Caches,
-    /// Largest accepted difference.
-    pub tolerance: f64,
+    /// Largest accepted difference; by the type and the size of the outputs where there is none.
+    pub tolerance: Option<f64>,
     /// Set when the user wants to stop: no further batch is run, and the check fails.
     pub stop: &'a AtomicBool,
 }
@@ -83,11 +88,19 @@ impl Check<'_> {
             found = difference(&mut left, right.as_mut(), Some(base.as_mut()), batches)?;
         }
         self.base.check_unchanged()?;
-        Ok(self.files(found.largest, batches.len()))
+        let accepted = match self.tolerance {
+            Some(tolerance) => Accepted::at_most(found.largest, tolerance),
+            None => Accepted::by_type(&found.outputs, computed(&self.base.graph, self.targets)),
+        };
+        Ok(self.report(accepted, batches.len()))
     }
 
     /// The comparison of the files, with a difference of outputs found elsewhere.
     pub fn files(&self, max_abs_diff: f64, samples: usize) -> VerifyReport {
+        self.report(Accepted::at_most(max_abs_diff, self.tolerance.unwrap_or_default()), samples)
+    }
+
+    fn report(&self, accepted: Accepted, samples: usize) -> VerifyReport {
         let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
         let c = compare(self.base, self.deployed, &names);
         let nodes = c.nodes_after == c.nodes_before + self.head;
@@ -95,10 +108,11 @@ impl Check<'_> {
         let allowed: &[Allow] = if self.head > 0 { &[Allow::Head] } else { &[] };
         let inserted = files::refused(&c.inserted, allowed);
         let unexpected: Vec<String> = c.changed.into_iter().chain(inserted).collect();
-        let passed = max_abs_diff <= self.tolerance && changed == 0 && nodes && unexpected.is_empty();
+        let passed = accepted.passed() && changed == 0 && nodes && unexpected.is_empty();
         VerifyReport {
-            max_abs_diff,
-            tolerance: self.tolerance,
+            max_abs_diff: accepted.largest,
+            tolerance: accepted.tolerance,
+            tolerance_by: accepted.by,
             samples,
             changed_bytes_outside_targets: changed,
             inserted_bytes: c.inserted_bytes,
@@ -135,7 +149,8 @@ impl VerifyReport {
     pub fn failures(&self) -> String {
         let mut why = Vec::new();
         if !(self.max_abs_diff <= self.tolerance) {
-            why.push(format!("outputs differ by {:e}, more than {:e}", self.max_abs_diff, self.tolerance));
+            let (differ, tolerance, by) = (self.max_abs_diff, self.tolerance, &self.tolerance_by);
+            why.push(format!("outputs differ by {differ:.3e}, more than {tolerance:.3e} ({by})"));
         }
         if self.changed_bytes_outside_targets > 0 {
             why.push(format!("{} bytes changed outside the targets", self.changed_bytes_outside_targets));

@@ -6,12 +6,27 @@ use lorac_runtime::Program;
 use std::collections::BTreeSet;
 
 /// How far the outputs of two programs are apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// The largest difference. A NaN on one side only counts as infinite.
     pub largest: f64,
     /// Whether there is a NaN that both sides have.
     pub nan: bool,
+    /// Each output.
+    pub outputs: Vec<OutputDifference>,
+}
+
+/// How far one output of two programs is apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputDifference {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub dtype: DType,
+    /// The largest difference.
+    pub largest: f64,
+    /// The largest magnitude on either side.
+    pub magnitude: f64,
 }
 
 /// The difference between the float outputs that both programs have, over all batches. A NaN that both have does not count,
@@ -40,7 +55,11 @@ pub(super) fn difference_of(
         return Err(Error::Gate("the two models have no output in common".into()));
     }
     let known = base.as_deref().map(&floats);
-    let mut found = Difference { largest: 0.0, nan: false };
+    let output = |name: &&str| {
+        let (name, dtype) = (name.to_string(), DType::Opaque);
+        OutputDifference { name, dtype, largest: 0.0, magnitude: 0.0 }
+    };
+    let mut found = Difference { largest: 0.0, nan: false, outputs: common.iter().map(output).collect() };
     for batch in batches {
         let (ours, theirs) = (accepted(left, batch), accepted(right, batch));
         let (x, y) = (left.run(&ours, &common)?, right.run(&theirs, &common)?);
@@ -60,9 +79,20 @@ pub(super) fn difference_of(
             let (distance, nan) = distance(x, y, excused);
             found.largest = found.largest.max(distance);
             found.nan |= nan;
+            if let Some(output) = found.outputs.get_mut(i) {
+                output.dtype = y.dtype();
+                output.largest = output.largest.max(distance);
+                output.magnitude = [x, y].into_iter().map(magnitude).fold(output.magnitude, f64::max);
+            }
         }
     }
     Ok(found)
+}
+
+/// The largest finite magnitude.
+fn magnitude(x: &Tensor) -> f64 {
+    let values = x.to_f64().unwrap_or_default();
+    values.into_iter().map(f64::abs).filter(|x| x.is_finite()).fold(0.0, f64::max)
 }
 
 /// The outputs that can be compared.
@@ -149,13 +179,15 @@ mod tests {
         let beside = |base: Option<&mut dyn Program>| {
             difference(&mut broken(), &mut broken(), base, &batches).expect("an output in common")
         };
-        assert_eq!(beside(None), Difference { largest: 0.0, nan: true });
+        assert_eq!((beside(None).largest, beside(None).nan), (0.0, true));
         assert_eq!(beside(Some(&mut broken())).largest, 0.0);
         for mut base in [Fixed::new("y", &[1.0, 2.0]), Fixed::new("y", &[f32::NAN, 2.0]), Fixed::new("z", &[f32::NAN])]
         {
             assert_eq!(beside(Some(&mut base)).largest, f64::INFINITY);
         }
         let one = difference(&mut broken(), &mut Fixed::new("y", &[1.0, 2.0]), None, &batches).expect("compares");
-        assert_eq!(one, Difference { largest: f64::INFINITY, nan: false });
+        assert_eq!((one.largest, one.nan), (f64::INFINITY, false));
+        let [output] = one.outputs.as_slice() else { panic!("{one:?}") };
+        assert_eq!((output.name.as_str(), output.dtype, output.magnitude), ("y", DType::F32, 2.0));
     }
 }
