@@ -57,9 +57,8 @@ impl Progress for Terminal {
                 bar.set_message(shown(message).into_owned());
             }
             Some(Work::Lines { what, len, every }) => {
-                if every.is_due(Instant::now()) {
-                    say(&at_line(what, position, *len, message));
-                }
+                let due = every.is_due(Instant::now());
+                due.then(|| say(&at_line(what, position, *len, message)));
             }
             None => {}
         }

@@ -126,10 +126,10 @@ pub fn fit(
                 tokens: batch.tokens as u64,
                 seconds: start.elapsed().as_secs_f64(),
             })?;
-            if fit.every.is_some_and(|n| n > 0 && step.taken.is_multiple_of(n)) {
-                if let Err(error) = Checkpoint::of(step)?.save(&fit.checkpoints) {
-                    (fit.unsaved)(&error);
-                }
+            if fit.every.is_some_and(|n| n > 0 && step.taken.is_multiple_of(n))
+                && let Err(error) = Checkpoint::of(step)?.save(&fit.checkpoints)
+            {
+                (fit.unsaved)(&error);
             }
         }
     }
