@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(super) struct Entry {
 const INDEX_LIMIT: u64 = 256 << 20;
 
 impl Index {
-    /// Reads an index; a missing or unreadable one is empty.
+    /// Reads an index; a missing or unreadable one, or one that leads out of its store, is empty.
     pub(super) fn load(path: &Path) -> Index {
         let read = || -> Option<Index> {
             let meta = fs::symlink_metadata(path).ok()?;
@@ -49,7 +49,11 @@ impl Index {
             fs::File::open(path).ok()?.take(INDEX_LIMIT).read_to_end(&mut bytes).ok()?;
             serde_json::from_slice(&bytes).ok()
         };
-        read().unwrap_or_default()
+        let inside = |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let names = |index: &Index| {
+            index.files.keys().chain(index.archive.iter().map(|(name, _)| name)).all(|name| inside(name))
+        };
+        read().filter(names).unwrap_or_default()
     }
 
     /// What the index vouches for under `path`. With `rehash`, files whose times changed are read again.

@@ -251,6 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_leads_out_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "mine").unwrap();
+        let store = Store::new(dir.path(), "s");
+        let mut locked = store.lock(Task::default()).unwrap();
+        locked.put("x", &mut "mine".as_bytes()).unwrap();
+        locked.complete("");
+        locked.save().unwrap();
+        assert!(store.reread("").is_some());
+        let index = store.root().join("index.json");
+        let text = fs::read_to_string(&index).unwrap();
+        for name in ["../../outside", outside.to_str().unwrap()] {
+            fs::write(&index, text.replace("\"x\"", &format!("\"{name}\""))).unwrap();
+            assert!(store.reread("").is_none(), "{name}");
+        }
+    }
+
+    #[test]
     fn what_a_killed_run_left_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path(), "");
