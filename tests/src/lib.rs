@@ -8,13 +8,14 @@
 //! | offline | `cargo test` of `lorac-ops`, `lorac-passes`, `lorac-onnx`, `lorac-models`, `lorac-data`; here `cases`, `architecture`, `cuda`, `independent_reader`, `methods`, `roles` | nothing but more time |
 //! | engines | [`engines`], [`onnxruntime`], and the tests of `lorac-runtime`: what an engine computes, against f64, PyTorch, PEFT and the other engine | the embedded engine, which is compiled in, and [`ONNXRUNTIME`], [`OLDEST`] and [`NEWEST`] |
 //! | packages | [`package`], [`model`], the pipelines and the tests of `lorac-cli`: models and data that people ship | their packages |
+//! | Python | `peft_artifacts`: adapters in PEFT's and transformers' own classes | a Python with them, `LORAC_PEFT_PYTHON`, which `tests/peft/venv.sh` makes |
 //! | browser | `report` | a Chromium on the path, or where `LORAC_BROWSER` says |
 //! | readers | [`readers`]: what other readers of `.onnx` files see in what lorac writes | node with npm's onnx-proto (`NODE_PATH`), a Python (`LORAC_PYTHON`) with netron and onnx |
 //!
 //! Packages, those of ONNX Runtime as well, come out of lorac's cache, and get into it through `python3 -m pip` and the index
 //! that pip is set up with; with `LORAC_OFFLINE=1` nothing is downloaded. The tests of `lorac-source` and of the command's
 //! `doctor` need that pip, and no index. A test that lacks an engine or a package fails and names it: `this test needs ..`.
-//! Without a browser or a reader its test is skipped, and says so: `skipped: needs ..`.
+//! Without a browser, a reader or that Python its test is skipped, and says so: `skipped: needs ..`.
 
 pub mod border;
 pub mod browser;
