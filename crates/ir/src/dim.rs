@@ -34,6 +34,11 @@ struct Table {
 // the training copy derived from it.
 static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
 
+/// Terms of a polynomial, and symbols of a term. What is longer describes no shape that anybody declared, and is unknown:
+/// sums of products grow faster than the file that asks for them.
+const MAX_TERMS: usize = 128;
+const MAX_DEGREE: usize = 16;
+
 fn poly_of(dim: Dim) -> Option<Poly> {
     match dim {
         Dim::Known(0) => Some(Poly::new()),
@@ -172,7 +177,7 @@ impl std::ops::Add for Dim {
                 let sum = a.entry(mono).or_default();
                 *sum = sum.checked_add(c)?;
             }
-            Some(a)
+            (a.len() <= MAX_TERMS).then_some(a)
         })
     }
 }
@@ -189,8 +194,15 @@ impl std::ops::Mul for Dim {
             return Dim::Known(0);
         }
         combine(self, other, |a, b| {
+            let degree = |poly: &Poly| poly.keys().map(Vec::len).max().unwrap_or(0);
+            if degree(&a) + degree(&b) > MAX_DEGREE {
+                return None;
+            }
             let mut out = Poly::new();
             for (m, x) in &a {
+                if out.len() > MAX_TERMS {
+                    return None;
+                }
                 for (n, y) in &b {
                     let mut mono = [m.as_slice(), n.as_slice()].concat();
                     mono.sort();
@@ -198,7 +210,7 @@ impl std::ops::Mul for Dim {
                     *sum = sum.checked_add(x.checked_mul(*y)?)?;
                 }
             }
-            Some(out)
+            (out.len() <= MAX_TERMS).then_some(out)
         })
     }
 }
@@ -295,6 +307,17 @@ mod tests {
         assert_eq!((n * Dim::Known(i64::MIN)).div_exact(Dim::Known(-1)), None);
         assert_eq!(Dim::Known(i64::MIN).div_exact(Dim::Known(-1)), None);
         assert_eq!((n * Dim::Known(6)).div_exact(Dim::Known(-2)), Some(n * Dim::Known(-3)));
+    }
+
+    #[test]
+    fn what_grows_beyond_shapes_is_unknown() {
+        let sum = |n: usize| (0..n).map(|i| Dim::named(&format!("n{i}"))).fold(Dim::Known(0), |a, b| a + b);
+        assert_ne!(sum(MAX_TERMS), Dim::Unknown);
+        assert_eq!(sum(MAX_TERMS + 1), Dim::Unknown);
+        assert_eq!(sum(40) * sum(40), Dim::Unknown);
+        let power = |n: usize| (0..n).fold(Dim::Known(1), |a, _| a * Dim::named("n0"));
+        assert_ne!(power(MAX_DEGREE), Dim::Unknown);
+        assert_eq!(power(MAX_DEGREE + 1), Dim::Unknown);
     }
 
     #[test]

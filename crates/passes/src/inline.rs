@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep functions may call each other.
 const MAX_DEPTH: usize = 32;
-/// Nodes that a graph may have once its functions are inlined.
-const MAX_NODES: usize = 1 << 21;
+/// Nodes that inlining may make. Functions that call others twice double with every level.
+const MAX_NODES: u64 = 1 << 18;
 
 /// Replaces every call of a function, in the graph and in graphs inside its nodes, by what the function computes. A name
 /// that is an operator's stands for the operator, as ONNX Runtime reads it. Returns how many calls there were.
@@ -30,6 +30,7 @@ pub fn inline(graph: &mut Graph, functions: &[Function]) -> Result<usize, PassEr
         depth(op, &known, &mut Vec::new(), &mut done)?;
     }
     called = done.keys().copied().collect();
+    affordable(graph, &known)?;
     let mut next = graph.clone();
     let mut imports: Vec<&Function> = called.iter().filter_map(|op| known.get(op).copied()).collect();
     imports.sort_by(|a, b| a.op.cmp(&b.op));
@@ -101,6 +102,45 @@ fn depth<'f>(
     Ok(deepest + 1)
 }
 
+/// Refuses functions that make too many nodes, before any is made.
+fn affordable(graph: &Graph, known: &HashMap<&OpName, &Function>) -> Result<(), PassError> {
+    let mut sizes = HashMap::new();
+    match made(graph, known, &mut sizes) {
+        0..=MAX_NODES => Ok(()),
+        _ => {
+            let why = format!("inlining its functions makes more than {MAX_NODES} nodes");
+            Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")))
+        }
+    }
+}
+
+/// Nodes that stand for the calls in a graph once everything is inlined. Requires: functions that do not call themselves,
+/// and no deeper than is allowed.
+fn made<'f>(graph: &Graph, known: &HashMap<&'f OpName, &'f Function>, sizes: &mut HashMap<&'f OpName, u64>) -> u64 {
+    let mut sum = 0u64;
+    for (_, node) in graph.nodes() {
+        let own = match known.get_key_value(&node.op) {
+            None => 0,
+            Some((op, function)) => match sizes.get(op) {
+                Some(size) => *size,
+                None => {
+                    let size = made(&function.graph, known, sizes).saturating_add(whole(&function.graph));
+                    sizes.insert(op, size);
+                    size
+                }
+            },
+        };
+        let inside = node.bodies().map(|b| made(&b.graph, known, sizes)).fold(0, u64::saturating_add);
+        sum = sum.saturating_add(own).saturating_add(inside);
+    }
+    sum
+}
+
+/// Nodes of a graph and of those inside it.
+fn whole(graph: &Graph) -> u64 {
+    graph.nodes().map(|(_, n)| 1 + n.bodies().map(|b| whole(&b.graph)).sum::<u64>()).sum()
+}
+
 /// The operator sets that a function's nodes are of.
 fn import(graph: &mut Graph, function: &Function) -> Result<(), PassError> {
     for (domain, version) in &function.graph.opsets {
@@ -138,10 +178,6 @@ fn inside(graph: &mut Graph, known: &HashMap<&OpName, &Function>) -> Result<usiz
             instantiate(graph, &mut patch, node, &function.bind(&node.attrs), &node.inputs)?;
             patch.remove(id);
             round += 1;
-            if patch.added() > MAX_NODES {
-                let why = format!("inlining its functions makes more than {MAX_NODES} nodes");
-                return Err(PassError::Unsuitable(format!("the model cannot be trained: {why}")));
-            }
         }
         if round == 0 {
             break;
@@ -299,6 +335,27 @@ mod tests {
         // On the way to a training copy it is upgraded, and Relu has not changed since.
         assert_eq!(prepare(&mut g, &[old], &[]), Ok(()));
         assert_eq!(g.node_count(), 1);
+    }
+
+    #[test]
+    fn functions_that_double_with_every_level_are_refused_before_they_are_written() {
+        let doubled = |i: usize| {
+            let call = format!("own.F{}", i + 1);
+            function(
+                &format!("own.F{i}"),
+                &format!("graph f (%x: f32[..]) -> %y {{ %h = {call}(%x) : f32[..]\n %y = {call}(%h) : f32[..] }}"),
+            )
+        };
+        let relu = |n: usize| function(&format!("own.F{n}"), "graph f (%x: f32[..]) -> %y { %y = Relu(%x) : f32[..] }");
+        let text = "graph g (%x: f32[2]) -> %y { %y = own.F0(%x) : f32[2] }";
+        let of = |n: usize| {
+            let mut g = parse(text).expect("parses");
+            let functions: Vec<Function> = (0..n).map(doubled).chain([relu(n)]).collect();
+            inline(&mut g, &functions).map(|_| g.node_count())
+        };
+        assert_eq!(of(6), Ok(64));
+        let error = of(31).expect_err("2^31 nodes").to_string();
+        assert!(error.ends_with("inlining its functions makes more than 262144 nodes"), "{error}");
     }
 
     #[test]
