@@ -65,18 +65,34 @@ impl<'g> Trail<'g> {
         if &*node.op.name != "Softmax" {
             return None;
         }
-        let (_, scores) = self.find_up(node.input(0)?)?;
         let (slot, mix) = self.find_down(*node.outputs.first()?)?;
-        let key = scores.str("equation").and_then(key_slot).unwrap_or_else(|| right(scores));
-        let query = if key == 0 { 1 } else { 0 };
-        let value = if slot == 0 { right(mix) } else { 0 };
-        let operands = [scores.input(query)?, scores.input(key)?, mix.input(value)?];
-        Some((operands, *mix.outputs.first()?))
+        let value = mix.input(if slot == 0 { right(mix) } else { 0 })?;
+        let [query, key] = self.scores(node.input(0)?, value)?;
+        Some(([query, key, value], *mix.outputs.first()?))
     }
 
-    /// The product of two activations that a score comes from.
-    fn find_up(&self, from: ValueId) -> Option<(NodeId, &'g Node)> {
-        self.walk_up(from, |id, node| self.is_product_of_activations(id, node)).into_iter().next()
+    /// Query and key of the product of two activations that scores come from. Beside it stand, in relative attention,
+    /// products with what positions are: the key is computed from what the value is.
+    fn scores(&self, from: ValueId, value: ValueId) -> Option<[ValueId; 2]> {
+        let found = self.walk_up(from, |id, node| self.is_product_of_activations(id, node));
+        let operands = found.iter().filter_map(|(_, node)| {
+            let key = node.str("equation").and_then(key_slot).unwrap_or_else(|| right(node));
+            Some([node.input(if key == 0 { 1 } else { 0 })?, node.input(key)?])
+        });
+        let mut operands: Vec<[ValueId; 2]> = operands.collect();
+        if operands.len() > 1 {
+            let read = |v: ValueId| -> HashSet<Option<ValueId>> {
+                let products = self.products_upstream(v).into_iter().filter_map(|id| self.graph.node(id));
+                products.map(|n| n.input(0)).collect()
+            };
+            let of_value = read(value);
+            let unlike = |[query, key]: &[ValueId; 2]| {
+                let (of_query, of_key) = (read(*query), read(*key));
+                (of_key.is_disjoint(&of_value), of_key.is_empty() || of_query.is_empty())
+            };
+            operands.sort_by_cached_key(unlike);
+        }
+        operands.first().copied()
     }
 
     /// The product of two activations that attention weights go to, and as which operand: the left one, but in Einsum.

@@ -77,7 +77,8 @@ fn ungather<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
 
 pub(super) const GATHER_ELEMENTS: Op = Op {
     name: "GatherElements",
-    traits: Traits::MOVES,
+    // Every element from a place of its own: positions are mixed.
+    traits: Traits { moves: 1, ..Traits::NONE },
     infer: |c| one(Fact { dtype: c.dtype(), ..c.fact(1) }),
     eval: |a| {
         let (x, index) = (a.x(0)?, a.x(1)?);
