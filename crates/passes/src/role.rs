@@ -267,4 +267,38 @@ mod tests {
             }
         }
     }
+
+    /// Scores of content and of positions are added up, either first; positions are projected, or a table alone.
+    #[test]
+    fn the_key_of_a_relative_attention_is_what_the_value_is_read_beside() {
+        for sum in ["Add(%c, %r)", "Add(%r, %c)"] {
+            for positions in ["MatMul(%p, %wr)", "Relu(%p)"] {
+                let text = format!(
+                    "graph g(%x: f32[N,4,2], %p: f32[4,2]) -> %y {{
+                        %wq = weight \"wq\" f32[2,2]
+                        %wk = weight \"wk\" f32[2,2]
+                        %wv = weight \"wv\" f32[2,2]
+                        %wr = weight \"wr\" f32[2,2]
+                        %q = MatMul(%x, %wq) : f32[N,4,2]
+                        %k = MatMul(%x, %wk) : f32[N,4,2]
+                        %v = MatMul(%x, %wv) : f32[N,4,2]
+                        %e = {positions} : f32[4,2]
+                        %kt = Transpose(%k, perm=[0,2,1]) : f32[N,2,4]
+                        %et = Transpose(%e, perm=[1,0]) : f32[2,4]
+                        %c = MatMul(%q, %kt) : f32[N,4,4]
+                        %r = MatMul(%q, %et) : f32[N,4,4]
+                        %s = {sum} : f32[N,4,4]
+                        %a = Softmax(%s, axis=-1) : f32[N,4,4]
+                        %y = MatMul(%a, %v) : f32[N,4,2]
+                    }}"
+                );
+                let graph = lorac_ir::parse(&text).expect("parses");
+                let found = roles(&graph);
+                let of = |name: &str| found.get(&graph.find(name).expect("a weight")).cloned().unwrap_or_default();
+                let want = [Role::Query, Role::Key, Role::Value].map(|r| BTreeSet::from([r]));
+                assert_eq!(["wq", "wk", "wv"].map(of), want, "{sum} of {positions}");
+                assert!(!of("wr").contains(&Role::Key), "{sum} of {positions}");
+            }
+        }
+    }
 }
