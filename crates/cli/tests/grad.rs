@@ -120,7 +120,7 @@ fn bad_input_is_named_and_leaves_nothing() {
         (TINY, &["--loss", "mse", "--wrt", "fc.q"], &["`fc.q` matches no weight", "nearest: fc."]),
         (TINY, &["--loss", "mse", "--wrt", "n"], &["`n` i64[1]", "only real numbers"]),
         (TINY, &["--loss", "mse", "--wrt", "unused"], &["does not depend on unused"]),
-        (TINY, &["--loss", "mse", "--fix", "M=2"], &["`M` is neither a dimension", "there are N"]),
+        (TINY, &["--loss", "mse", "--fix", "M=2"], &["`M` is neither a dimension", "there are `N`"]),
         (TINY, &["--loss", "mse", "--dim", "N"], &["--dim N", "NAME=N"]),
         (TINY, &["--loss", "mse", "-o", "no/such/g.onnx"], &["no/such/g.onnx", "folder"]),
         (&broken, &["--loss", "total"], &["MatMul", "do not fit"]),

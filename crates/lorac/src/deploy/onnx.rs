@@ -1,12 +1,13 @@
-//! The deployable model: the user's file with other bytes in the adapted weights, and a head behind it where the task
-//! needs one.
+//! The deployable model: the user's file with other bytes in the adapted weights, and a head at the end of its graph
+//! where the task needs one.
 
 use super::{DeployFormat, Deployment, Trained, Written};
 use crate::error::Error;
+use crate::output::OutputError;
 use crate::run::Plan;
 use crate::verify::{Check, VerifyReport};
 use lorac_ir::ValueId;
-use lorac_onnx::{check_patch, load};
+use lorac_onnx::{OnnxError, check_patch, load};
 use std::path::Path;
 
 /// The deployed model, below the output folder.
@@ -26,8 +27,14 @@ impl DeployFormat for Onnx {
 
     fn check(&self, plan: &Plan, folder: &Path) -> Result<Vec<String>, Error> {
         let targets: Vec<ValueId> = plan.targets().iter().map(|t| t.weight).collect();
-        check_patch(&plan.model, &targets, folder.join(MODEL))?;
-        Ok(Vec::new())
+        match check_patch(&plan.model, &targets, folder.join(MODEL)) {
+            Ok(()) => Ok(Vec::new()),
+            // Nothing has been written: it is the place that cannot be taken.
+            Err(OnnxError::Write { path, source }) => {
+                Err(OutputError::InTheWay { path, what: source.to_string() }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
