@@ -226,7 +226,8 @@ fn what_cannot_be_written_behind_the_training_leaves_the_earlier_result_and_the_
 
 #[test]
 fn what_is_in_the_way_is_found_before_the_training() {
-    let place: [(&str, fn(&Border)); 5] = [
+    type Put = fn(&Border);
+    let place: [(&str, Put); 5] = [
         ("model.onnx", |b| fs::create_dir_all(b.out().join("model.onnx")).expect("makes")),
         ("model.rejected.onnx", |b| fs::create_dir_all(b.out().join("model.rejected.onnx")).expect("makes")),
         ("report.html", |b| fs::write(b.out().join("report.html"), "mine").expect("writes")),

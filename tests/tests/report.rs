@@ -64,8 +64,8 @@ fn readable_on_every_screen() {
         assert_eq!(number("cut"), 0.0, "a table is wider than the page: {seen}");
         let sections = ["Before and after", "Loss", "What was asked", "What was matched", "Verification", "Files"];
         assert_eq!(seen["sections"], serde_json::json!(sections), "{seen}");
-        // Three scores; nine answers; twelve matrices; four facts; the model, two files of the adapter, metrics.
-        assert_eq!(seen["rows"], serde_json::json!([3, 0, 9, 12, 4, 4]), "{seen}");
+        // Three scores; nine answers; twelve matrices; four facts; the model, five files of the adapter with its head, metrics.
+        assert_eq!(seen["rows"], serde_json::json!([3, 0, 9, 12, 4, 7]), "{seen}");
         assert_eq!((number("empty"), number("hidden"), number("fetched")), (0.0, 0.0, 0.0), "{seen}");
         assert!(number("faint") >= 4.5, "{seen}");
         let chart = &seen["chart"];

@@ -35,5 +35,5 @@ pub use emit::{Emit, Val};
 pub use eval::{Args, Array, EvalError, array, evaluate, tensor};
 pub use family::{BINARY, TABLE, UNARY};
 pub use infer::{Ctx, InferError, Inferred, Input, ShapeData, infer, infer_node};
-pub use op::{Grad, Lowering, Op, Projection, Traits, Vjp};
+pub use op::{Grad, Lowering, Op, Projection, Projects, Traits, Vjp};
 pub use registry::{RegisterError, find, register};

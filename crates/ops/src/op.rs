@@ -42,9 +42,8 @@ pub struct Traits {
     /// Puts elements elsewhere, repeats or leaves out some, and changes none: so many of its first operands hold what is
     /// moved, the others tell where. 0 for every other operator.
     pub moves: usize,
-    /// A product: how it multiplies by one of its operands, given the slot and the rank of that operand. `None` where the
-    /// operand is not the weight of a projection of another one.
-    pub projects: Option<fn(&Node, usize, usize) -> Option<Projection>>,
+    /// A product: how it multiplies by one of its operands.
+    pub projects: Option<Projects>,
     /// The operands that an attention takes for queries, keys and values.
     pub attention: Option<[usize; 3]>,
     /// Operands that are biases, where they are weights.
@@ -53,6 +52,10 @@ pub struct Traits {
     /// a rotation, the scales of a resize.
     pub constants: &'static [usize],
 }
+
+/// How a node multiplies by one of its operands, given the slot and the rank of that operand. `None` where the operand is
+/// not the weight of a projection of another one.
+pub type Projects = fn(&Node, usize, usize) -> Option<Projection>;
 
 /// How a product multiplies rows by a weight: the axes of the weight that are summed over are the first ones, or, where it
 /// is stored transposed, the last ones.

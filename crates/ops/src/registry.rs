@@ -1,11 +1,13 @@
 //! Finding an operator: in the table, or among those that a program has added to it.
 
 use crate::{Op, TABLE};
+use fnv::FnvBuildHasher;
 use lorac_ir::OpName;
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock, PoisonError, RwLock};
 
-type Index = HashMap<(&'static str, &'static str), &'static Op>;
+// Short names, none of them a stranger's, looked up at every node: no need for a keyed hash.
+type Index = HashMap<(&'static str, &'static str), &'static Op, FnvBuildHasher>;
 
 static REGISTERED: OnceLock<RwLock<Index>> = OnceLock::new();
 

@@ -182,7 +182,7 @@ mod tests {
         // f32 would round 1 + 2^-11 + 2^-41 to the middle between two halves.
         let (a, b) = ([2f32.powi(-11), 0.0, 2f32.powi(-41), 0.0], [1.0, 1.0, 0.0, 0.0]);
         let folded = fold_low_rank(&target, &w0, &a, &b, 1.0).expect("folds");
-        let folded = Tensor::new(DType::F16, vec![2, 2], folded).and_then(|t| Ok(t.to_f64())).expect("f16");
+        let folded = Tensor::new(DType::F16, vec![2, 2], folded).map(|t| t.to_f64()).expect("f16");
         assert_eq!(folded.expect("floats")[0], 1.0 + 2f64.powi(-10));
         let large = fold_low_rank(&target, &w0, &[7e4, 0.0], &[1.0, 0.0], 1.0);
         assert!(matches!(large, Err(FoldError::NotFinite { .. })), "{large:?}");

@@ -33,7 +33,8 @@ impl PeftOptions {
     /// What names no target, and what may have been meant.
     pub(crate) fn unknown<'a>(&'a self, targets: &[&Target]) -> impl Iterator<Item = (&'a str, Vec<String>)> {
         let known: Vec<String> = targets.iter().map(|t| t.weight_name.clone()).collect();
-        let unknown: Vec<&str> = self.names.keys().map(String::as_str).filter(|n| !known.iter().any(|k| k == n)).collect();
+        let unknown: Vec<&str> =
+            self.names.keys().map(String::as_str).filter(|n| !known.iter().any(|k| k == n)).collect();
         unknown.into_iter().map(move |name| (name, lorac_config::nearest(name, &known)))
     }
 }

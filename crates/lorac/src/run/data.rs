@@ -49,7 +49,7 @@ impl SplitSummary {
         if self.cut > 0 {
             let (cut, all) = (self.cut, self.examples + self.held_out);
             let share = 100.0 * cut as f64 / all.max(1) as f64;
-            words.push(format!("cut {cut} of {all} texts ({share:.0} %) at {max_length} tokens"));
+            words.push(format!("cut {cut} of {all} texts ({share:.1} %) at {max_length} tokens"));
         }
         if self.left_out > 0 {
             words.push(format!("{} tokens at the ends of texts fill no block", self.left_out));
@@ -174,7 +174,7 @@ mod tests {
         };
         summary.count(&[example(1), example(0), example(1), example(-100)]);
         let want = "4 examples of 10 rows; 2 filtered out; 3 not taken; 1 dropped because they are held out; 1 `neg`, \
-                    2 `pos`, 0 `neutral`; cut 2 of 5 texts (40 %) at 32 tokens";
+                    2 `pos`, 0 `neutral`; cut 2 of 5 texts (40.0 %) at 32 tokens";
         assert_eq!(summary.describe(32), want);
         assert_eq!(summary.absent(), ["neutral"]);
         let plain = SplitSummary { read: 2, examples: 40, left_out: 7, ..SplitSummary::default() };

@@ -6,9 +6,7 @@ use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, IGNORE, Row};
 use lorac_ir::Graph;
 use lorac_ops::Val;
-use lorac_passes::{
-    Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms,
-};
+use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms};
 use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

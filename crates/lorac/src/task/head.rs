@@ -317,8 +317,11 @@ mod tests {
         %hidden = Gather(%table, %ids) : f32[N,S,2]
     }";
 
-    /// Logits by hand: `layers` as rows of (matrix, bias, activation), applied to the token that is picked.
-    fn by_hand(x: &[f64], layers: &[(&[f64], Option<&[f64]>, fn(f64) -> f64)]) -> Vec<f64> {
+    /// A matrix, row by row, a bias and an activation.
+    type Dense<'a> = (&'a [f64], Option<&'a [f64]>, fn(f64) -> f64);
+
+    /// Logits by hand: layers applied to the token that is picked.
+    fn by_hand(x: &[f64], layers: &[Dense]) -> Vec<f64> {
         layers.iter().fold(x.to_vec(), |x, (weight, bias, activation)| {
             let rows = weight.chunks(x.len()).enumerate();
             let row = |(i, row): (usize, &[f64])| {

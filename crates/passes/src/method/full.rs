@@ -40,7 +40,8 @@ impl Method for Full {
 
     fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {
         let is_glob = |p: &String| !p.starts_with("role:") && p != "all-linear" && graph.find(p).is_none();
-        let globs: Vec<_> = self.targets.iter().filter(|p| is_glob(p)).filter_map(|p| GlobBuilder::new(p).build().ok()).collect();
+        let globs: Vec<_> =
+            self.targets.iter().filter(|p| is_glob(p)).filter_map(|p| GlobBuilder::new(p).build().ok()).collect();
         let globs: Vec<_> = globs.iter().map(|g| g.compile_matcher()).collect();
         let out = |(weight, why): (ValueId, &str)| LeftOut { name: graph.name_of(weight), why: why.to_string() };
         let fits = |name: &str| globs.iter().any(|g| g.is_match(name)) && !self.targets.iter().any(|p| p == name);

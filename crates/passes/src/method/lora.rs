@@ -4,8 +4,8 @@ use super::{Delta, DeltaForm, DropoutSite, Inserted, Method, Use, low_rank_scale
 use crate::order::{Order, order};
 use crate::rewrite::{replace_value, rewrite};
 use crate::{
-    FoldError, Group, Init, LeftOut, Matrix, NoMatch, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank, group_by_weight,
-    left_out, select,
+    FoldError, Group, Init, LeftOut, Matrix, NoMatch, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank,
+    group_by_weight, left_out, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -254,7 +254,7 @@ fn sum(e: &Emit, m: &Matrix, factors: &[[Val; 2]], lora: &Lora) {
     }
     let w = e.val(m.weight);
     let sum = factors.iter().fold(w.cast(DType::F32), |w, [a, b]| match m.transposed {
-        true => e.op("Gemm", &[*b, *a, w], &[scale.clone()]),
+        true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
         false => e.op("Gemm", &[*a, *b, w], &[scale.clone(), ("transA", 1i64.into()), ("transB", 1i64.into())]),
     });
     let sum = sum.cast(w.fact().dtype);
