@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
-use lorac_ir::{DType, Fact, Graph, NodeId, Tensor, ValueId};
+use lorac_ir::{DType, Fact, Graph, NodeId, Tensor, ValueId, topological_order};
 use lorac_ops::{Emit, Val};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -215,14 +215,16 @@ fn branch<'e, 'g>(
     lora: &Lora,
     flat: &mut HashMap<ValueId, Val<'e, 'g>>,
 ) {
-    for product in &m.products {
-        let Some(node) = e.graph().node(*product) else { continue };
-        let (Some(x), y) = (node.input(0), after_bias(e.graph(), *product)) else { continue };
+    // Where a matrix is applied to its own result, the branch reads what the one before it has added.
+    let mut adapted: HashMap<ValueId, Val> = HashMap::new();
+    for product in producers_first(e.graph(), &m.products) {
+        let Some(node) = e.graph().node(product) else { continue };
+        let (Some(x), y) = (node.input(0), after_bias(e.graph(), product)) else { continue };
         e.set_source(&node.origin.source);
         // A weight of more axes multiplies by several axes of its operand at once.
         let plain = e.val(m.weight).rank() == 2;
         let rows = *flat.entry(x).or_insert_with(|| {
-            let x = e.val(x);
+            let x = adapted.get(&x).copied().unwrap_or_else(|| e.val(x));
             let x = if plain && x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
             x.cast(DType::F32)
         });
@@ -242,6 +244,18 @@ fn branch<'e, 'g>(
             let sum = sum.cast(y.fact().dtype);
             let sum = if plain && y.rank() == 2 { sum } else { sum.reshape_like(y) };
             replace_value(e, y.id(), sum);
+            adapted.insert(y.id(), sum);
+        }
+    }
+}
+
+/// Products with those first whose results others of them multiply.
+fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
+    match products {
+        [] | [_] => products.to_vec(),
+        _ => {
+            let products: HashSet<&NodeId> = products.iter().collect();
+            topological_order(graph).into_iter().filter(|node| products.contains(node)).collect()
         }
     }
 }
