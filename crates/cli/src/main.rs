@@ -9,8 +9,8 @@ mod doctor;
 mod grad;
 mod progress;
 mod render;
+mod signals;
 mod terminal;
-mod truncated;
 mod verify;
 
 use args::{Args, Command};
@@ -33,7 +33,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.format;
-    truncated::listen(format);
+    signals::listen(format);
     match listen(matches!(args.command, Command::Run { .. })).and_then(|()| command(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -138,7 +138,7 @@ fn a_reader_who_has_gone_ends_no_command() {
         assert_eq!(deaf(Command::new(LORAC).args(args)), Some(0), "{args:?}");
     }
     assert_eq!(deaf(Command::new(LORAC).args(["explain", "nothing"])), Some(2));
-    assert_eq!(deaf(Command::new(LORAC).args(["inspect", "no/such.onnx", "--format", "json"])), Some(3));
+    assert_eq!(deaf(Command::new(LORAC).args(["inspect", "no/such.onnx", "--format", "json"])), Some(2));
     assert_eq!(deaf(Command::new(LORAC).arg("--help")), Some(0));
 }
 
@@ -186,4 +186,17 @@ fn a_disk_that_is_too_small_is_found_before_the_training() {
         assert!(text.contains(says) && !text.contains("trained   "), "{text}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "files are left");
     }
+}
+
+/// `ulimit -f`, in blocks of half a KiB or of one.
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_like_a_full_disk() {
+    let folder = small();
+    let script = "ulimit -f 20; exec \"$LORAC\" run pipeline.yaml --out out --quiet";
+    let output = Command::new("sh").args(["-c", script]).current_dir(folder.path()).env("LORAC", LORAC).output();
+    let output = output.expect("runs");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("File too large") && text.contains("nothing is trained"), "{text}");
+    assert!(left(&folder.path().join("out")).is_empty(), "files are left");
 }

@@ -45,16 +45,14 @@ impl DeployFormat for Peft {
     }
 
     fn check(&self, plan: &Plan, _: &Path) -> Result<Vec<String>, Error> {
-        Ok(match Contract::of(plan) {
-            Ok(contract) => contract.notes(),
-            Err(why) => vec![format!("there will be no adapter: {why}")],
-        })
+        // What there will not be is said when it is tried.
+        Ok(Contract::of(plan).map_or(Vec::new(), |contract| contract.notes()))
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let contract = match Contract::of(trained.plan) {
             Ok(contract) => contract,
-            Err(why) => return Ok(Written { files: Vec::new(), skipped: Some(why) }),
+            Err(why) => return Ok(Written { files: Vec::new(), skipped: Some(format!("there will be no adapter: {why}")) }),
         };
         let folder = folder.join(FOLDER);
         let mut files = write_peft(&folder, &adapter(trained, &contract)?)?;

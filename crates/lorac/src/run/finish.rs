@@ -44,8 +44,9 @@ pub(super) fn finish(
     let trained = Trained { plan, pipeline: p, values, theta: &theta, samples: p.deploy.verify.samples, stop };
     let stage = folder.stage()?;
     let placed = |error: Error| error.placed(stage.path(), folder.path());
-    // What is left out has been said before the training.
-    let files = write(&trained, stage.path(), &mut |_| ()).map_err(placed)?;
+    // It has been said before the training.
+    let mut left_out = Vec::new();
+    let files = write(&trained, stage.path(), &mut |why| left_out.push(why.to_string())).map_err(placed)?;
     let verified = verify(&trained, stage.path())?;
     progress.line(&format!(
         "verified  max difference {:.2e} of {:.1e} ({}), {} bytes changed outside the targets, {} nodes + {} of the head",
@@ -60,6 +61,7 @@ pub(super) fn finish(
     manifest.gates = gates(&verified);
     manifest.gates.extend(p.metrics.failed_gates(&after));
     manifest.status = if manifest.gates.is_empty() { Status::Passed } else { Status::Rejected };
+    manifest.notes.extend(left_out);
     manifest.notes.extend(incomplete);
 
     // Where every file is now, and its name in the folder.
@@ -124,7 +126,7 @@ pub(super) fn write(trained: &Trained, folder: &Path, left_out: &mut dyn FnMut(&
             files.push((file.strip_prefix(folder).unwrap_or(&file).display().to_string(), kind));
         }
         if let Some(why) = made.skipped {
-            left_out(&format!("left out  {}: {why}", format.about()));
+            left_out(&why);
         }
     }
     Ok(files)

@@ -30,7 +30,7 @@ pub(super) fn deploy(
     let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
     let trained = Trained { plan, pipeline: &loaded.pipeline, values, theta: &theta, samples: plan.eval_batch, stop };
     let stage = folder.stage()?;
-    let files = write(&trained, stage.path(), &mut |left_out| progress.line(left_out))
+    let files = write(&trained, stage.path(), &mut |left_out| progress.warning(left_out))
         .map_err(|error| error.placed(stage.path(), folder.path()).of_trial())?;
     in_the_way(folder, &files)?;
     let verified = verify(&trained, stage.path()).map_err(Error::of_trial)?;

@@ -1,4 +1,5 @@
-//! A file that somebody shortens while lorac has it mapped.
+//! What the system would end the process for: a file that somebody shortens while lorac has it mapped, and one that grows
+//! beyond what the user may write, which is to be an error like that of a full disk.
 
 use super::args::Format;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ static MESSAGE: OnceLock<String> = OnceLock::new();
 /// The exit code of a run that failed.
 const FAILED: i32 = 3;
 
-/// Ends the process with a message and the exit code of a failed run where it would be killed: when it touches bytes that
+/// Lets writes beyond a limit fail, and ends the process with a message and the exit code of a failed run where it would be killed: when it touches bytes that
 /// a mapped file no longer has. Libraries ask whether a file has changed before they read it, but an engine reads weights
 /// for as long as it runs.
 pub(super) fn listen(format: Format) {
@@ -30,12 +31,14 @@ pub(super) fn listen(format: Format) {
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "a signal handler")]
 fn install() {
-    // SAFETY: the handler makes no calls but `write` and `_exit`, which a handler may, on text that never changes.
+    // SAFETY: the handler makes no calls but `write` and `_exit`, which a handler may, on text that never changes. What is
+    // ignored has no handler.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
         libc::sigemptyset(&mut action.sa_mask);
         libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
