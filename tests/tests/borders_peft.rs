@@ -273,3 +273,11 @@ fn the_head_of_an_unknown_type_is_asked_for_by_name() {
     let idle = case("bert").run("classify: { labels: [a, b], head: bert, pool: cls }", QUERY_VALUE, "");
     assert!(idle.expect_err("idle").to_string().contains("`head: linear`"));
 }
+
+/// As onnxruntime-genai's model builder names weights: after the nodes that read them.
+#[test]
+fn a_weight_that_is_named_after_a_node_is_no_module() {
+    let notes = lorac_tests::border::border("genai").succeeds(&[]).manifest.notes;
+    let says = |n: &String| n.starts_with("there will be no adapter") && n.contains("deploy.peft.names");
+    assert!(notes.iter().any(says), "{notes:?}");
+}

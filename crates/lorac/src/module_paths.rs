@@ -134,6 +134,13 @@ impl<'a> ModulePaths<'a> {
     }
 
     fn raw(&self, matrix: &Matrix) -> Result<Vec<Raw>, String> {
+        let unknown = || "neither its name nor the nodes around it say which module it is".to_string();
+        let named_after = |product: &NodeId| Some(is_of_node(&matrix.name, &self.graph.node(*product)?.op.name));
+        if matrix.products.first().and_then(named_after).unwrap_or(false) {
+            // Whoever wrote the file gave names of its own to nodes, too.
+            let path = self.by_role(matrix.weight).ok_or_else(unknown)?;
+            return Ok(vec![Raw { path, conv1d: None }]);
+        }
         let scoped: Option<Vec<Raw>> = matrix.products.iter().map(|p| self.scope(*p, &matrix.name)).collect();
         let mut seen = BTreeSet::new();
         let mut scoped: Vec<Raw> = scoped.unwrap_or_default();
@@ -152,7 +159,6 @@ impl<'a> ModulePaths<'a> {
             [product] => self.bias_beside(*product),
             _ => None,
         };
-        let unknown = || "neither its name nor the nodes around it say which module it is".to_string();
         let path = beside.or_else(|| self.by_role(matrix.weight)).ok_or_else(unknown)?;
         Ok(vec![Raw { path, conv1d: None }])
     }
@@ -195,6 +201,11 @@ impl<'a> ModulePaths<'a> {
 /// The path that a weight's own name says: `encoder.layer.0.output.dense.weight`.
 fn own_path(name: &str) -> Option<&str> {
     name.strip_suffix(".weight").filter(|path| is_path(path))
+}
+
+/// Whether a weight has the name of the node that reads it: `model.layers.0.attn.qkv_proj.MatMul.weight`.
+fn is_of_node(weight: &str, operator: &str) -> bool {
+    own_path(weight).and_then(|path| path.rsplit('.').next()) == Some(operator)
 }
 
 /// Whether a text is names and numbers with dots between them.
@@ -315,5 +326,7 @@ mod tests {
         for other in ["onnx::MatMul_3", "val_3", "MatMul_3.weight_quantized", "/a/b.weight"] {
             assert_eq!(own_path(other), None, "{other}");
         }
+        assert!(is_of_node("model.layers.0.attn.qkv_proj.MatMul.weight", "MatMul"));
+        assert!(!is_of_node("model.layers.0.attn.qkv_proj.weight", "MatMul") && !is_of_node("MatMul_3", "MatMul"));
     }
 }
