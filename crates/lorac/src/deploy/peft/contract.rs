@@ -119,7 +119,7 @@ impl<'a> Contract<'a> {
             let names: Vec<&str> = unnamed.iter().map(|(name, _)| *name).collect();
             return Err(format!(
                 "the PyTorch modules of {} are not known (of `{first}`: {why}); name them under deploy.peft.names: {{ \
-                 \"{first}\": MODULE.OF.{} }}",
+                 {first:?}: MODULE.OF.{} }}",
                 quoted(&names),
                 class.auto()
             ));
