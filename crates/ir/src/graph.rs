@@ -152,6 +152,8 @@ pub struct Value {
     pub def: Def,
     // Invariant: sorted by (node, slot).
     pub(crate) uses: Vec<Use>,
+    // Invariant: whether the graph's outputs list it.
+    pub(crate) output: bool,
 }
 
 impl Value {
@@ -252,7 +254,7 @@ impl Graph {
     /// The input that stands for `name`: by an alias, or because it is called so.
     pub fn input(&self, name: &str) -> Option<ValueId> {
         let called = self.aliases.get(name).map_or(name, String::as_str);
-        self.find(called).filter(|id| self.inputs.contains(id))
+        self.find(called).filter(|id| self.is_input(*id))
     }
 
     /// Reserves the names of all values there are, those of graphs inside nodes included: passes may do away with the
@@ -337,6 +339,28 @@ impl Graph {
         &self.outputs
     }
 
+    /// Whether the value is one of [`Graph::inputs`], in time that does not depend on how many there are.
+    pub fn is_input(&self, id: ValueId) -> bool {
+        self.value(id).is_some_and(|v| v.def == Def::Input)
+    }
+
+    /// Whether the value is one of [`Graph::outputs`], in time that does not depend on how many there are.
+    pub fn is_output(&self, id: ValueId) -> bool {
+        self.value(id).is_some_and(|v| v.output)
+    }
+
+    /// Replaces the outputs, all of which are live values.
+    pub(crate) fn put_outputs(&mut self, outputs: Vec<ValueId>) {
+        for (list, output) in [(&self.outputs, false), (&outputs, true)] {
+            for id in list {
+                if let Some(value) = self.values.get_mut(id.index()).and_then(Option::as_mut) {
+                    value.output = output;
+                }
+            }
+        }
+        self.outputs = outputs;
+    }
+
     /// Number of live nodes.
     pub fn node_count(&self) -> usize {
         self.nodes.iter().flatten().count()
@@ -358,7 +382,7 @@ impl Graph {
         if self.names.insert(name.clone(), id).is_some() {
             return Err(GraphError::DuplicateName(name));
         }
-        self.values.push(Some(Value { name, fact, def, uses: Vec::new() }));
+        self.values.push(Some(Value { name, fact, def, uses: Vec::new(), output: false }));
         Ok(id)
     }
 
@@ -410,7 +434,7 @@ impl Graph {
         if let Some(gone) = outputs.iter().find(|v| self.value(**v).is_none()) {
             return Err(GraphError::NoSuchValue(*gone));
         }
-        self.outputs = outputs;
+        self.put_outputs(outputs);
         Ok(())
     }
 
@@ -431,7 +455,7 @@ impl Graph {
 
     /// Takes away every weight that nothing reads and that is not an output. Returns how many there were.
     pub fn remove_unused_weights(&mut self) -> usize {
-        let unused = self.weights().filter(|(id, v, _)| v.uses.is_empty() && !self.outputs.contains(id));
+        let unused = self.weights().filter(|(_, v, _)| v.uses.is_empty() && !v.output);
         let unused: Vec<ValueId> = unused.map(|w| w.0).collect();
         for id in &unused {
             let Some(value) = self.values[id.index()].take() else { continue };

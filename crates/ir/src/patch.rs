@@ -105,7 +105,7 @@ impl Patch {
     fn push_value(&mut self, name: &str, fact: Fact, def: Def) -> ValueId {
         let id = self.value_id();
         let name: Arc<str> = if name.is_empty() { id.to_string().into() } else { name.into() };
-        self.values.push(Value { name, fact, def, uses: Vec::new() });
+        self.values.push(Value { name, fact, def, uses: Vec::new(), output: false });
         id
     }
 
@@ -306,12 +306,17 @@ impl Patch {
             next.names.insert(value.name.clone(), ValueId(next.values.len() as u32));
             next.values.push(Some(value));
         }
+        let mut outputs = next.outputs.clone();
+        let mut places: HashMap<ValueId, Vec<usize>> = HashMap::new();
+        if !self.redirects.is_empty() {
+            outputs.iter().enumerate().for_each(|(i, v)| places.entry(*v).or_default().push(i));
+        }
         for &(old, _) in &self.redirects {
+            let Some(at) = places.remove(&old) else { continue };
             let new = moved(old);
-            for slot in next.outputs.iter_mut().filter(|v| **v == old) {
-                *slot = new;
-                swap_names(&mut next.values, &mut next.names, old, new);
-            }
+            at.iter().for_each(|i| outputs[*i] = new);
+            places.entry(new).or_default().extend(at);
+            swap_names(&mut next.values, &mut next.names, old, new);
         }
         next.nodes.extend(self.nodes.iter().cloned().map(|mut node| {
             reread(&mut node, kept);
@@ -319,17 +324,20 @@ impl Patch {
         }));
         next.tensors.extend(self.tensors.iter().cloned().map(Some));
         next.inputs.extend(&self.inputs);
-        next.inputs.retain(|v| !self.dropped_inputs.contains(v));
-        if let Some(outputs) = &self.outputs {
-            next.outputs = outputs.iter().map(|v| kept(*v)).collect();
+        if !self.dropped_inputs.is_empty() {
+            let dropped: HashSet<ValueId> = self.dropped_inputs.iter().copied().collect();
+            next.inputs.retain(|v| !dropped.contains(v));
         }
+        if let Some(given) = &self.outputs {
+            outputs = given.iter().map(|v| kept(*v)).collect();
+        }
+        next.put_outputs(outputs);
         rebuild_uses(&mut next, &self.removed);
         let mut gone = self.dropped_inputs.clone();
         for id in &self.removed {
             let outputs = next.node(*id).map(|n| n.outputs.clone()).unwrap_or_default();
             for value in &outputs {
-                let used = next.value(*value).is_some_and(|v| !v.uses.is_empty());
-                if used || next.outputs.contains(value) {
+                if next.value(*value).is_some_and(|v| v.output || !v.uses.is_empty()) {
                     return Err(PatchError::StillUsed { node: *id, value: *value });
                 }
             }
@@ -499,6 +507,25 @@ mod tests {
         let before = print(&g);
         assert!(p.apply(&mut g).is_err());
         assert_eq!(print(&g), before);
+    }
+
+    #[test]
+    fn an_output_that_is_listed_twice_is_redirected_in_both_places_and_keeps_its_name() {
+        let text = "graph g(%x: f32[N]) -> %y, %q, %y { %y = Relu(%x) : f32[N]\n %q = Relu(%x) : f32[N] }";
+        let mut g = parse(text).expect("parses");
+        let (x, y, q) = (g.find("x").expect("x"), g.find("y").expect("y"), g.find("q").expect("q"));
+        let mut p = Patch::new(&g, "test");
+        let t = p.node("Tanh".into(), "t", vec![Some(x)], Attrs::new(), vec![g.fact(y)], &"".into())[0];
+        p.redirect(y, t);
+        p.remove(g.producer(y).expect("relu").0);
+        p.apply(&mut g).expect("fits");
+        assert_eq!((verify(&g), g.outputs()), (vec![], &[t, q, t][..]));
+        assert_eq!(
+            [t, q, x].map(|v| (g.name_of(v), g.is_output(v), g.is_input(v))),
+            [("y".to_string(), true, false), ("q".to_string(), true, false), ("x".to_string(), false, true),]
+        );
+        g.set_outputs(vec![q]).expect("live");
+        assert_eq!((verify(&g), g.is_output(t), g.is_output(q)), (vec![], false, true));
     }
 
     #[test]

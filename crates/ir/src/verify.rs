@@ -3,7 +3,8 @@
 //! A graph is well formed when
 //! 1. every input, output, operand and capture is a live value;
 //! 2. a node's output knows the node and the slot that define it, and nobody else claims it;
-//! 3. `uses` of a value is exactly the set of operands and captures that name it, sorted;
+//! 3. `uses` of a value is exactly the set of operands and captures that name it, sorted, and it knows whether it is an
+//!    output of the graph;
 //! 4. names are unique and the name table agrees with the values;
 //! 5. a weight has a tensor, whose fact is the value's fact;
 //! 6. no dimension of a fact is a negative number;
@@ -123,8 +124,14 @@ pub fn verify(graph: &Graph) -> Vec<Violation> {
             found.push(Violation::DanglingSignature(value));
         }
     }
+    let mut outputs = graph.outputs().to_vec();
+    outputs.sort_unstable();
+    found.extend(
+        outputs.iter().filter(|v| graph.value(**v).is_some_and(|v| !v.output)).map(|v| Violation::WrongUses(*v)),
+    );
     for (id, value) in graph.values() {
-        if named[id.index()] != (value.uses.len(), value.uses.len()) || !value.uses.is_sorted() {
+        let known = named[id.index()] == (value.uses.len(), value.uses.len()) && value.uses.is_sorted();
+        if !known || (value.output && outputs.binary_search(&id).is_err()) {
             found.push(Violation::WrongUses(id));
         }
         if graph.find(&value.name) != Some(id) {
@@ -167,12 +174,14 @@ mod tests {
         g.values[x.index()].as_mut().expect("x").uses.clear();
         g.set_fact(w, Fact::new(crate::DType::F32, [-5i64]));
         g.outputs.push(ValueId(99));
+        g.values[w.index()].as_mut().expect("w").output = true;
         let found = verify(&g);
+        assert!(found.contains(&Violation::WrongUses(w)));
         assert!(found.contains(&Violation::WrongUses(x)));
         assert!(found.contains(&Violation::NegativeDim(w)));
         assert!(found.contains(&Violation::DanglingSignature(ValueId(99))));
         assert!(found.iter().any(|v| matches!(v, Violation::WrongTensor { .. })));
-        assert_eq!(found.len(), 4);
+        assert_eq!(found.len(), 5);
     }
 
     #[test]

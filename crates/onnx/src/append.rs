@@ -48,7 +48,7 @@ fn mismatches(model: &Model, new: &Graph) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (id, value) in new.values() {
         let name = value.name.to_string();
-        match (new.inputs().contains(&id), model.graph.find(&name).is_some()) {
+        match (new.is_input(id), model.graph.find(&name).is_some()) {
             (true, false) => problems.push(Problem::Undefined { node: "the appended graph".to_string(), value: name }),
             (false, true) => problems.push(Problem::DuplicateValue(name)),
             _ => {}

@@ -23,7 +23,7 @@ pub fn fuse_dense(graph: &mut Graph) -> Result<usize, PassError> {
             };
             let y = node.outputs[0];
             let uses = e.graph().value(y).map(|v| v.uses()).unwrap_or_default();
-            let ([only], false) = (uses, e.graph().outputs().contains(&y)) else { continue };
+            let ([only], false) = (uses, e.graph().is_output(y)) else { continue };
             let Some(add) = e.graph().node(only.node).filter(|n| &*n.op.name == "Add") else { continue };
             let Some(bias) = add.inputs.iter().flatten().find(|v| **v != y) else { continue };
             let ranked = e.graph().fact(x).rank().is_some() && e.graph().opset() >= 15;

@@ -60,8 +60,7 @@ pub fn specialize_empty_cache(graph: &mut Graph, caches: &[ValueId], batch: Opti
     })?;
     let unread = rewrite(graph, "empty", |e| {
         let idle = |v: &&ValueId| e.graph().value(**v).is_some_and(|x| x.uses().is_empty());
-        let outputs = e.graph().outputs();
-        let idle: Vec<ValueId> = caches.iter().filter(idle).filter(|v| !outputs.contains(v)).copied().collect();
+        let idle: Vec<ValueId> = caches.iter().filter(idle).filter(|v| !e.graph().is_output(**v)).copied().collect();
         idle.iter().for_each(|v| e.edit(|p| p.drop_input(*v)));
         Ok(idle.len())
     })?;

@@ -31,7 +31,7 @@ pub fn fold_constants(graph: &mut Graph, trained: &[ValueId]) -> Result<usize, P
             // A node goes only if all that is read of it is known.
             let read = |v: &&ValueId| e.graph().value(**v).is_some_and(|v| !v.uses().is_empty());
             let read: Vec<&ValueId> = node.outputs.iter().filter(read).collect();
-            let output = node.outputs.iter().any(|v| e.graph().outputs().contains(v));
+            let output = node.outputs.iter().any(|v| e.graph().is_output(*v));
             if read.is_empty() || output || !read.iter().all(|v| known.contains_key(v)) {
                 continue;
             }

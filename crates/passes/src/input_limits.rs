@@ -138,7 +138,7 @@ pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
 /// A matrix that no input reaches, with its width.
 fn table(graph: &Graph, data: ValueId, padding_excluded: bool) -> Option<(Table, usize)> {
     let [rows, width] = graph.fact(data).known_dims()?[..] else { return None };
-    let fixed = upstream(graph, data).values.iter().all(|v| !graph.inputs().contains(v));
+    let fixed = upstream(graph, data).values.iter().all(|v| !graph.is_input(*v));
     fixed.then(|| (Table { name: graph.name_of(data), rows, padding_excluded }, width))
 }
 

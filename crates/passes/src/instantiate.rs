@@ -53,7 +53,7 @@ pub(crate) fn instantiate(
     let mut given = HashSet::new();
     for (result, outer) in inner.outputs().iter().zip(&node.outputs) {
         let Some(value) = to.get(result).copied().flatten() else {
-            let used = graph.value(*outer).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(outer);
+            let used = graph.value(*outer).is_some_and(|v| !v.uses().is_empty()) || graph.is_output(*outer);
             if used {
                 return Err(wrong(format!("its result `{}` is an absent operand", graph.name_of(*outer))));
             }

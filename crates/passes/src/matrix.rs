@@ -51,7 +51,7 @@ fn candidate(graph: &Graph, weight: ValueId, name: &str, dims: &[usize], dtype: 
     readers.walk(weight, &Via::default());
     let Readers { found, mut other, .. } = readers;
     let first = found.first()?;
-    if graph.outputs().contains(&weight) {
+    if graph.is_output(weight) {
         other.get_or_insert(Obstacle::Output);
     }
     let mut obstacle = found.iter().find_map(|r| r.obstacle.clone());
@@ -115,7 +115,7 @@ impl Readers<'_> {
         let graph = self.graph;
         let Some(at) = graph.value(value) else { return };
         let as_it_is = via.obstacle.is_none() && matches!(at.def, lorac_ir::Def::Output(..));
-        if as_it_is && graph.outputs().contains(&value) {
+        if as_it_is && graph.is_output(value) {
             self.other.get_or_insert(Obstacle::Output);
         }
         for u in at.uses() {

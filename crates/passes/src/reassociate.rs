@@ -77,7 +77,7 @@ fn chains(graph: &Graph, inner: &Node) -> Option<Vec<Chain>> {
     let [left, right] = factors(inner)?;
     let alpha = inner.float("alpha", 1.0);
     let value = *inner.outputs.first()?;
-    if inner.input(2).is_some() || graph.outputs().contains(&value) {
+    if inner.input(2).is_some() || graph.is_output(value) {
         return None;
     }
     let uses = graph.value(value)?.uses();

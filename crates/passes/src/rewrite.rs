@@ -34,8 +34,7 @@ pub fn rewrite<T>(
 pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
     let (want, got) = (e.graph().fact(old), new.fact());
     let unknown = [want.dtype, got.dtype].contains(&lorac_ir::DType::Opaque);
-    let kept = e.graph().outputs().contains(&old)
-        && e.graph().value(new.id()).is_some_and(|v| !matches!(v.def, Def::Output(..)));
+    let kept = e.graph().is_output(old) && e.graph().value(new.id()).is_some_and(|v| !matches!(v.def, Def::Output(..)));
     let id = match !kept && (want == got || !(unknown || want.compatible(&got))) {
         true => new.id(),
         false => {

@@ -169,7 +169,7 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
     let (mut out, mut taken) = (BTreeMap::new(), BTreeSet::new());
     let mut bodies = Vec::new();
     for pattern in patterns.iter().map(AsRef::as_ref) {
-        let found = matching(graph, &known, pattern).unwrap_or_default();
+        let found: BTreeSet<usize> = matching(graph, &known, pattern).unwrap_or_default().into_iter().collect();
         if pattern == ALL {
             bodies = inside(graph);
         }

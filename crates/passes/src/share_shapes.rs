@@ -16,7 +16,7 @@ pub(crate) fn share_shapes(e: &Emit) {
             let (true, DType::I64, Some(rank)) = (used, fact.dtype, fact.rank()) else { continue };
             let Some(content) = e.val(value).content().filter(|c| symbolic(c)) else { continue };
             match first.get(&(rank, content.clone())) {
-                Some(same) if !e.graph().outputs().contains(&value) && e.graph().fact(*same) == fact => {
+                Some(same) if !e.graph().is_output(value) && e.graph().fact(*same) == fact => {
                     e.edit(|p| p.redirect(value, *same));
                 }
                 _ => drop(first.insert((rank, content), value)),

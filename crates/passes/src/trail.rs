@@ -147,7 +147,7 @@ impl<'g> Trail<'g> {
         let mut found = Downstream::default();
         let (mut seen, mut todo) = (HashSet::new(), vec![from]);
         while let Some(value) = todo.pop() {
-            found.output |= self.graph.outputs().contains(&value);
+            found.output |= self.graph.is_output(value);
             for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
                 let Some(node) = self.graph.node(u.node) else { continue };
                 if !seen.insert(u.node) {

@@ -108,7 +108,7 @@ fn operand(new: &mut New, name: &str, patch: &mut Patch) -> Option<()> {
 fn replace(graph: &Graph, id: NodeId, node: &Node, new: New, patch: &mut Patch) -> Result<(), PassError> {
     let source = display_name(graph, node).into();
     for dropped in node.outputs.iter().skip(new.outputs) {
-        if graph.value(*dropped).is_some_and(|v| !v.uses().is_empty()) || graph.outputs().contains(dropped) {
+        if graph.value(*dropped).is_some_and(|v| !v.uses().is_empty()) || graph.is_output(*dropped) {
             let name = graph.name_of(*dropped);
             let why = format!("node `{source}` ({}): its result `{name}` does not exist since opset 14", node.op);
             return Err(PassError::Unsuitable(why));

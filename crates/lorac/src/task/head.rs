@@ -142,7 +142,7 @@ impl NewHead<'_> {
         }
         let width = |v| graph.fact(v).dims().and_then(|d| d.last()?.known()).unwrap_or(0) as usize;
         let mut layers = self.kind.layers();
-        let pooler = graph.find(POOLER_OUTPUT).filter(|v| graph.outputs().contains(v));
+        let pooler = graph.find(POOLER_OUTPUT).filter(|v| graph.is_output(*v));
         let pooler =
             pooler.filter(|v| self.kind == HeadKind::Bert && graph.fact(*v).dims().is_some_and(|d| d.len() == 2));
         if let Some(pooled) = pooler {

@@ -196,12 +196,12 @@ fn name_outputs(graph: &mut Graph, loss: ValueId, pairs: &[(ValueId, ValueId)]) 
         .chain(pairs.iter().map(|(w, g)| (format!("grad.{}", graph.name_of(*w)), *g)))
         .collect::<Vec<_>>();
     let failed = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
-    let mut outputs = Vec::new();
+    let (mut outputs, mut listed) = (Vec::new(), HashSet::new());
     for (name, value) in named {
         // Inputs and weights keep what they are called.
         let name = if graph.find(&name) == Some(value) { name } else { graph.fresh_name(&name) };
         // One value may be the gradient of several weights, and weights and inputs keep their names.
-        let own = graph.producer(value).is_some() && !outputs.contains(&value);
+        let own = graph.producer(value).is_some() && listed.insert(value);
         let id = if own {
             graph.rename(value, &name).map_err(failed)?;
             value

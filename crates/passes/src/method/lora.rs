@@ -288,7 +288,7 @@ fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
     let y = graph.node(product).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX));
     let Some([only]) = graph.value(y).map(|v| v.uses()) else { return y };
     match graph.node(only.node) {
-        Some(n) if &*n.op.name == "Add" && !graph.outputs().contains(&y) => {
+        Some(n) if &*n.op.name == "Add" && !graph.is_output(y) => {
             let bias = n.inputs.iter().flatten().any(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1));
             n.outputs.first().copied().filter(|_| bias).unwrap_or(y)
         }
