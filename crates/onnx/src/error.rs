@@ -37,6 +37,14 @@ pub enum OnnxError {
         /// What the protobuf decoder says.
         source: prost::DecodeError,
     },
+    /// Graphs inside nodes of graphs inside nodes, further than protobuf messages are followed.
+    #[error("{path} nests graphs too deeply: graphs inside nodes are read to a depth of {limit}")]
+    Nesting {
+        /// The file.
+        path: PathBuf,
+        /// How deep graphs can be nested.
+        limit: usize,
+    },
     /// The bytes at an offset are not a protobuf field that lorac can step over.
     #[error("{path} has a malformed field at byte {at}")]
     Malformed {
@@ -253,6 +261,7 @@ impl OnnxError {
             OnnxError::NotRegular { .. } => "onnx::not_regular",
             OnnxError::Empty { .. } => "onnx::empty",
             OnnxError::Garbage { .. } => "onnx::garbage",
+            OnnxError::Nesting { .. } => "onnx::nesting",
             OnnxError::Malformed { .. } => "onnx::malformed",
             OnnxError::NoGraph { .. } => "onnx::no_graph",
             OnnxError::IrVersion { .. } => "onnx::ir_version",

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use lorac_ir::{Attr, Attrs, Body, DType, Fact, Function, Graph, OpName, Origin, Tensor, ValueId};
 use prost::Message;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const OPSETS: (i64, i64) = (11, 26);
@@ -44,7 +44,7 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
     if file.is_empty() {
         return Err(OnnxError::Empty { path });
     }
-    let model = ModelProto::decode(file.clone()).map_err(|source| OnnxError::Garbage { path: path.clone(), source })?;
+    let model = ModelProto::decode(file.clone()).map_err(|source| undecodable(path.clone(), source))?;
     let Some(graph) = &model.graph else { return Err(OnnxError::NoGraph { path }) };
     let ((min, max), got) = (IR_VERSIONS, model.ir_version());
     if !(min..=max).contains(&got) {
@@ -80,6 +80,17 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
         file,
         mapped,
     })
+}
+
+/// Graphs inside each other that the decoder reads: it stops at 100 messages, and a graph in a node's attribute is three.
+const NESTED: usize = 32;
+
+/// What a file is that the decoder refuses. Its error has a text alone.
+fn undecodable(path: PathBuf, source: prost::DecodeError) -> OnnxError {
+    match source.to_string().contains("recursion limit reached") {
+        true => OnnxError::Nesting { path, limit: NESTED },
+        false => OnnxError::Garbage { path, source },
+    }
 }
 
 struct Reader<'a> {

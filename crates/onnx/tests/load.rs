@@ -239,6 +239,27 @@ fn files_that_are_no_models() {
 }
 
 #[test]
+fn graphs_that_are_nested_too_deeply_are_said_to_be() {
+    let nested = |depth: usize| {
+        let mut nodes = vec![node("Relu", &["x"], &["y"])];
+        for _ in 0..depth {
+            let body = GraphProto { node: nodes, ..Default::default() };
+            let attr =
+                AttributeProto { name: Some("body".into()), r#type: Some(5), g: Some(body), ..Default::default() };
+            nodes = vec![NodeProto { attribute: vec![attr], ..node("Loop", &[], &["y"]) }];
+        }
+        read(&model(GraphProto { node: nodes, ..Default::default() }))
+    };
+    for depth in [1, 32] {
+        assert!(!matches!(nested(depth), Err(OnnxError::Nesting { .. } | OnnxError::Garbage { .. })), "{depth}");
+    }
+    for depth in [33, 90, 1000] {
+        let error = nested(depth).expect_err("too deep");
+        assert_eq!((error.code(), matches!(error, OnnxError::Nesting { limit: 32, .. })), ("onnx::nesting", true));
+    }
+}
+
+#[test]
 fn external_data_is_mapped() {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::create_dir(folder.path().join("sub")).expect("made");
