@@ -155,14 +155,23 @@ impl Matrices {
     fn add_feed_forward(&mut self, trail: &Trail, rest: &[Matrix]) {
         let by_weight: HashMap<ValueId, &Matrix> = rest.iter().map(|m| (m.weight, m)).collect();
         let mut tracer = None;
+        let ends = trail.ends();
         for matrix in rest {
-            let mut reached = BTreeSet::new();
-            let mut met = Vec::new();
-            let mut ends = false;
+            let all = || matrix.products.iter().map(|p| ends[p.index()]);
+            if !all().any(|e| e.matrix) {
+                if all().any(|e| e.output) {
+                    self.add(matrix.weight, Role::Head);
+                }
+                continue;
+            }
+            // What lies behind the others says nothing of them.
+            if matrix.cols <= matrix.rows {
+                continue;
+            }
+            let (mut reached, mut met) = (BTreeSet::new(), Vec::new());
             for product in &matrix.products {
                 for y in trail.graph.node(*product).map(|n| n.outputs.clone()).unwrap_or_default() {
                     let next = trail.downstream(y);
-                    ends |= next.output;
                     met.extend(next.met);
                     reached.extend(next.matrices);
                 }
@@ -170,7 +179,7 @@ impl Matrices {
             let wide = |times: usize| {
                 let narrows = |m: &&&Matrix| {
                     let cols = m.rows.checked_mul(times);
-                    cols == Some(matrix.cols) && m.cols == matrix.rows && matrix.cols > matrix.rows
+                    cols == Some(matrix.cols) && m.cols == matrix.rows
                 };
                 reached.iter().find_map(|w| by_weight.get(w).filter(narrows).map(|m| m.weight))
             };
@@ -185,13 +194,12 @@ impl Matrices {
                 halves.iter().for_each(|half| self.add(half.weight, half.role));
                 self.operands.extend(halves);
                 self.add(down, Role::Down);
-            } else if ends && reached.is_empty() {
-                self.add(matrix.weight, Role::Head);
             }
         }
         // The last block of an encoder goes on in the residual stream.
-        for matrix in rest.iter().filter(|m| trail.is_added(m)) {
-            if let Some(roles) = self.roles.get_mut(&matrix.weight).filter(|r| r.contains(&Role::Down)) {
+        for matrix in rest {
+            let both = |r: &&mut BTreeSet<Role>| r.contains(&Role::Down) && r.contains(&Role::Head);
+            if let Some(roles) = self.roles.get_mut(&matrix.weight).filter(both).filter(|_| trail.is_added(matrix)) {
                 roles.remove(&Role::Head);
             }
         }
@@ -231,6 +239,22 @@ mod tests {
             assert_eq!((of(format!("u{i}")), of(format!("d{i}"))), ([Role::Up].into(), [Role::Down].into()), "{i}");
         }
         assert_eq!(of("head".into()), [Role::Head].into());
+    }
+
+    #[test]
+    fn where_products_on_one_stream_end_is_told_of_each() {
+        let text = "graph g(%x: f32[N,2]) -> %y {
+            %a = weight \"a\" f32[2,2]\n %b = weight \"b\" f32[2,2]\n %c = weight \"c\" f32[2,2]
+            %p = MatMul(%x, %a) : f32[N,2]\n %s = Add(%x, %p) : f32[N,2]\n %q = MatMul(%s, %b) : f32[N,2]
+            %y = Add(%s, %q) : f32[N,2]\n %n = MatMul(%x, %c) : f32[N,2]\n %m = Softmax(%n) : f32[N,2]
+        }";
+        let graph = lorac_ir::parse(text).expect("parses");
+        let all = candidates(&graph);
+        let ends = Trail::new(&graph, &all).ends();
+        let of = |c: &Candidate| (ends[c.matrix.products[0].index()].matrix, ends[c.matrix.products[0].index()].output);
+        assert_eq!(all.iter().map(of).collect::<Vec<_>>(), [(true, true), (false, true), (false, false)]);
+        let heads: Vec<ValueId> = roles(&graph).into_keys().collect();
+        assert_eq!(heads, [graph.find("b").expect("b")]);
     }
 
     /// `down(act(gate(x)) * up(x))` with the activation written out in ways of exporters, and what is no gate.

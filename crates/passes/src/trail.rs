@@ -4,7 +4,7 @@ use crate::Matrix;
 use crate::fused_slice::Tracer;
 use crate::matrix::Candidate;
 use crate::role::{Operand, Role};
-use lorac_ir::{Graph, Node, NodeId, ValueId};
+use lorac_ir::{Graph, Node, NodeId, ValueId, topological_order};
 use lorac_ops::{Traits, find};
 use std::collections::{HashMap, HashSet};
 
@@ -30,7 +30,14 @@ pub(crate) struct Downstream<'g> {
     /// The products that lie between, each with the operand that was followed. Where their other operands come from is
     /// asked of few: along a residual stream the answer costs a walk over the whole model.
     pub met: Vec<(&'g Node, ValueId)>,
-    /// Whether the graph's output is reached before any of them.
+}
+
+/// Where what a node computes comes to through carriers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// Whether to a matrix.
+    pub matrix: bool,
+    /// Whether to an output of the graph.
     pub output: bool,
 }
 
@@ -147,7 +154,6 @@ impl<'g> Trail<'g> {
         let mut found = Downstream::default();
         let (mut seen, mut todo) = (HashSet::new(), vec![from]);
         while let Some(value) = todo.pop() {
-            found.output |= self.graph.is_output(value);
             for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
                 let Some(node) = self.graph.node(u.node) else { continue };
                 if !seen.insert(u.node) {
@@ -164,6 +170,33 @@ impl<'g> Trail<'g> {
             }
         }
         found
+    }
+
+    /// What every node leads to through carriers, its own results included, by the node's index. One walk for all matrices:
+    /// along a residual stream a walk from each of them sees all that follow.
+    pub(crate) fn ends(&self) -> Vec<Ends> {
+        let mut ends = vec![Ends::default(); self.graph.node_bound()];
+        for id in topological_order(self.graph).into_iter().rev() {
+            let Some(node) = self.graph.node(id) else { continue };
+            ends[id.index()] = self.ends_of(&node.outputs, &ends);
+        }
+        ends
+    }
+
+    fn ends_of(&self, values: &[ValueId], known: &[Ends]) -> Ends {
+        let mut ends = Ends::default();
+        for value in values.iter().filter_map(|v| self.graph.value(*v)) {
+            for u in value.uses() {
+                if self.by_product.contains_key(&u.node) {
+                    ends.matrix = true;
+                } else if self.graph.node(u.node).is_some_and(|n| traits(n).carries) {
+                    ends.output |= known[u.node.index()].output;
+                    ends.matrix |= known[u.node.index()].matrix;
+                }
+            }
+        }
+        ends.output |= values.iter().any(|v| self.graph.is_output(*v));
+        ends
     }
 
     /// Whether the other operand of a product comes from a matrix of its own.
@@ -201,9 +234,11 @@ impl<'g> Trail<'g> {
         let mut todo: Vec<ValueId> =
             matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first().copied()).collect();
         for _ in 0..4 {
+            todo.sort_unstable();
+            todo.dedup();
             let uses = todo.iter().filter_map(|v| self.graph.value(*v)).flat_map(|v| v.uses());
             let nodes: Vec<&Node> = uses.filter_map(|u| self.graph.node(u.node)).collect();
-            let computed = |v: &ValueId| self.graph.weight(*v).is_none() && !todo.contains(v);
+            let computed = |v: &ValueId| self.graph.weight(*v).is_none() && todo.binary_search(v).is_err();
             let sums = nodes.iter().filter(|n| &*n.op.name == "Add");
             if sums.flat_map(|n| n.inputs.iter().flatten()).any(computed) {
                 return true;
