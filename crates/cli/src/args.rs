@@ -110,7 +110,7 @@ pub(super) enum Command {
         /// What DEPLOYED may have that BASE does not
         #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
         allow: Vec<Allowed>,
-        /// Random batches to run; 0 compares the files alone, which proves nothing of outputs
+        /// Random batches to run, at most 100000; 0 compares the files alone, which proves nothing of outputs
         #[arg(long, default_value_t = 4)]
         samples: usize,
         /// A number for the name of a dimension of the inputs

@@ -172,3 +172,15 @@ fn a_file_that_is_shortened_under_a_command_ends_it_with_an_error() {
     }
     assert!(ended_by_it > 0, "never found at work");
 }
+
+#[test]
+fn samples_have_a_bound() {
+    let folder = tempfile::tempdir().expect("temp");
+    saved(folder.path(), "base.onnx", SMALL);
+    for samples in ["100001", "99999999999"] {
+        let refused = lorac(folder.path(), &["verify", "base.onnx", "base.onnx", "--samples", samples]);
+        assert_eq!(refused.status.code(), Some(2));
+        let says = text(&refused.stderr);
+        assert!(says.contains(&format!("`--samples {samples}`: at most 100000")), "{says}");
+    }
+}

@@ -51,6 +51,9 @@ impl Allow {
     }
 }
 
+/// The most random batches that two files are run on.
+pub const MAX_SAMPLES: usize = 100_000;
+
 /// What is asked of two files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -60,7 +63,7 @@ pub struct Request {
     pub allow: Vec<Allow>,
     /// Largest accepted difference of outputs; any where there is none.
     pub tolerance: Option<f64>,
-    /// Random batches to run; with none, outputs are not compared.
+    /// Random batches to run, at most [`MAX_SAMPLES`]; with none, outputs are not compared.
     pub samples: usize,
     /// Numbers for names of the inputs' dimensions.
     pub dims: BTreeMap<String, i64>,
@@ -111,7 +114,7 @@ pub struct Verdict {
 /// only then.
 ///
 /// # Errors
-/// Targets and dimensions that the base does not have, inputs for which nothing can be made up, an engine that cannot be
+/// More than [`MAX_SAMPLES`], targets and dimensions that the base does not have, inputs for which nothing can be made up, an engine that cannot be
 /// opened and what it refuses.
 pub fn files<B: AsRef<dyn Backend>>(
     base: &Model,
@@ -119,6 +122,10 @@ pub fn files<B: AsRef<dyn Backend>>(
     request: &Request,
     backend: impl FnOnce() -> Result<B, Error>,
 ) -> Result<Verdict, Error> {
+    if request.samples > MAX_SAMPLES {
+        let samples = request.samples;
+        return Err(Error::Usage(format!("`--samples {samples}`: at most {MAX_SAMPLES} random batches are run")));
+    }
     let missing: Vec<String> =
         request.targets.iter().filter(|t| base.location(t).is_none()).map(|t| format!("`{t}`")).collect();
     if !missing.is_empty() {

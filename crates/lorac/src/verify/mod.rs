@@ -5,7 +5,7 @@ mod outputs;
 mod samples;
 mod tolerance;
 
-pub use files::{Allow, Outputs, Request, Verdict, files};
+pub use files::{Allow, MAX_SAMPLES, Outputs, Request, Verdict, files};
 pub use outputs::{Difference, OutputDifference, difference};
 
 use crate::error::Error;
