@@ -19,7 +19,7 @@ use lorac::error::Error;
 use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::Progress;
-use lorac::run::{Outcome, RunOptions, run};
+use lorac::run::{Outcome, RunOptions, default_folder, run};
 use lorac::source::{Resolver, Source, Stop, kill_children};
 use lorac::{base, coverage, explain, inspect};
 use progress::{Downloads, Terminal, Warnings};
@@ -48,12 +48,15 @@ fn command(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Run { pipeline, set, out, emit } => {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
-            let out = out.unwrap_or_else(|| PathBuf::from("lorac-out").join(loaded.pipeline.name.as_str()));
+            let out = match out {
+                Some(out) => out,
+                None => default_folder(Path::new(""), loaded.pipeline.name.as_str())?,
+            };
             let resolver = resolver(pipeline.parent().unwrap_or(Path::new(".")), args.quiet)?;
             let command = std::env::args().collect::<Vec<_>>().join(" ");
             let terminal = Terminal::default();
             let progress: &dyn Progress = if args.quiet { &Warnings } else { &terminal };
-            let emit = emit.or_else(|| std::env::var_os("LORAC_EMIT").map(PathBuf::from));
+            let emit = emit.or_else(|| std::env::var_os("LORAC_EMIT").filter(|dir| !dir.is_empty()).map(PathBuf::from));
             let options = RunOptions { out: out.clone(), command, progress, emit };
             let outcome = run(&loaded, &resolver, &options, &STOP)?;
             render::outcome(&outcome, &out, format)?;

@@ -200,3 +200,16 @@ fn a_limit_on_the_size_of_files_is_an_error_like_a_full_disk() {
     assert!(text.contains("File too large") && text.contains("nothing is trained"), "{text}");
     assert!(left(&folder.path().join("out")).is_empty(), "files are left");
 }
+
+#[test]
+fn a_link_in_the_default_place_is_not_followed() {
+    let folder = small();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("victim")).expect("makes");
+    std::os::unix::fs::symlink(at("victim"), at("lorac-out")).expect("links");
+    let output = Command::new(LORAC).args(["run", "pipeline.yaml"]).current_dir(folder.path()).output().expect("runs");
+    let says = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{says}");
+    assert!(says.contains("lorac-out is in the way: this is a link"), "{says}");
+    assert_eq!(fs::read_dir(at("victim")).expect("lists").count(), 0);
+}

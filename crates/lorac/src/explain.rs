@@ -177,7 +177,7 @@ mod tests {
             TrainError::NoField { field: name.clone() }.into(),
             LayoutError::Unknown { name: name.clone() }.into(),
             OutputError::Content { path: path.clone(), why: name.clone() }.into(),
-            OutputError::InTheWay { path: path.clone(), what: name.clone() }.into(),
+            OutputError::InTheWay { path: path.clone(), what: name.clone(), option: "--out" }.into(),
             TensorError::Overflow { dims: Vec::new() }.into(),
             Error::Usage(name.clone()),
             Error::Gate(name.clone()),

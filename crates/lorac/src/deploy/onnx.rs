@@ -31,7 +31,7 @@ impl DeployFormat for Onnx {
             Ok(()) => Ok(Vec::new()),
             // Nothing has been written: it is the place that cannot be taken.
             Err(OnnxError::Write { path, source }) => {
-                Err(OutputError::InTheWay { path, what: source.to_string() }.into())
+                Err(OutputError::in_the_way(&path, &source.to_string()).into())
             }
             Err(error) => Err(error.into()),
         }

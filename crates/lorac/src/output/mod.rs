@@ -58,12 +58,14 @@ pub enum OutputError {
         bytes: u64,
     },
     /// Something else has the name of a file that is to be written.
-    #[error("{} is in the way: {what}; move it away, or choose another folder with --out", .path.display())]
+    #[error("{} is in the way: {what}; move it away, or choose another folder with {option}", .path.display())]
     InTheWay {
         /// The place.
         path: PathBuf,
         /// What is there.
         what: String,
+        /// The option that names the folder.
+        option: &'static str,
     },
 }
 
@@ -76,6 +78,11 @@ impl OutputError {
             OutputError::Locked { .. } => "output::locked",
             OutputError::InTheWay { .. } => "output::in_the_way",
         }
+    }
+
+    /// Something in the output folder of a run.
+    pub(crate) fn in_the_way(path: &Path, what: &str) -> OutputError {
+        OutputError::InTheWay { path: path.into(), what: what.into(), option: "--out" }
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError + '_ {

@@ -4,6 +4,7 @@
 //! output folder stays as it is until this one has succeeded.
 
 mod data;
+mod emit;
 mod finish;
 mod folder;
 mod input_limits;
@@ -12,6 +13,7 @@ mod record;
 mod rehearsal;
 
 pub use data::SplitSummary;
+pub use folder::default_folder;
 pub use plan::{Plan, plan};
 
 use crate::deploy;

@@ -1,6 +1,7 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
 use super::data::SplitSummary;
+use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::{data, sampler};
 use crate::base;
@@ -19,7 +20,7 @@ use lorac_ir::{DType, Graph};
 use lorac_models::Form;
 use lorac_onnx::Model;
 use lorac_passes::{
-    Adaptation, Caches, Delta, Emitted, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
+    Adaptation, Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
     training_step,
 };
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
@@ -358,34 +359,6 @@ fn record(role: &str, r: &Resolved) -> InputRecord {
         source: r.source.clone(),
         sha256: r.sha256.clone(),
         path: r.path.display().to_string(),
-    }
-}
-
-/// Writes graphs in the text form, `step.03-loss.txt`, into a folder.
-struct Emitter<'a> {
-    folder: Option<&'a Path>,
-    failed: Option<Error>,
-}
-
-impl<'a> Emitter<'a> {
-    fn new(folder: Option<&'a Path>) -> Result<Emitter<'a>, Error> {
-        if let Some(folder) = folder {
-            let wrong = |e| Error::Usage(format!("the folder {} of --emit cannot be made: {e}", folder.display()));
-            std::fs::create_dir_all(folder).map_err(wrong)?;
-        }
-        Ok(Emitter { folder, failed: None })
-    }
-
-    fn write(&mut self, emitted: Emitted) {
-        let (Some(folder), None) = (self.folder, &self.failed) else { return };
-        let file = folder.join(format!("{}.{:02}-{}.txt", emitted.program, emitted.number, emitted.stage));
-        if let Err(e) = std::fs::write(&file, lorac_ir::print(emitted.graph)) {
-            self.failed = Some(Error::Usage(format!("{}: {e}", file.display())));
-        }
-    }
-
-    fn finish(self) -> Result<(), Error> {
-        self.failed.map_or(Ok(()), Err)
     }
 }
 

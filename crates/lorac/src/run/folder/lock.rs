@@ -71,7 +71,7 @@ fn open(path: &Path) -> Result<File, OutputError> {
     let file = options.open(path).map_err(OutputError::io(path))?;
     match file.metadata().map_err(OutputError::io(path))?.is_file() {
         true => Ok(file),
-        false => Err(OutputError::InTheWay { path: path.to_path_buf(), what: "this is no regular file".into() }),
+        false => Err(OutputError::in_the_way(path, "this is no regular file")),
     }
 }
 

@@ -25,6 +25,8 @@ use tempfile::TempDir;
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The log of a run.
 pub(crate) const METRICS: &str = "metrics.jsonl";
+/// Where the output folders are that the user does not name.
+const DEFAULT: &str = "lorac-out";
 const CHECKPOINTS: &str = "checkpoints";
 /// Where log and checkpoints of a run are while the result of an earlier one is in the folder.
 const UNFINISHED: &str = "unfinished";
@@ -36,6 +38,23 @@ pub(crate) struct Folder {
     work: PathBuf,
     earlier: Option<Earlier>,
     lock: Option<Lock>,
+}
+
+/// The output folder of a pipeline for which the user names none: `lorac-out/NAME` in the folder `root` that lorac runs
+/// in. Whoever can write there may not lead the run elsewhere.
+///
+/// # Errors
+/// [`OutputError::InTheWay`]: a link.
+pub fn default_folder(root: &Path, name: &str) -> Result<PathBuf, OutputError> {
+    const LINK: &str = "this is a link, which is followed only where --out names it";
+    let all = root.join(DEFAULT);
+    let folder = all.join(name);
+    for at in [&all, &folder] {
+        if at.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
+            return Err(OutputError::in_the_way(at, LINK));
+        }
+    }
+    Ok(folder)
 }
 
 impl Folder {
@@ -86,7 +105,7 @@ impl Folder {
     }
 
     fn check_one(&self, name: &Path) -> Result<(), OutputError> {
-        let refuse = |path: &Path, what: &str| Err(OutputError::InTheWay { path: path.into(), what: what.into() });
+        let refuse = |path: &Path, what: &str| Err(OutputError::in_the_way(path, what));
         let mut at = self.path.clone();
         for part in name.parent().into_iter().flat_map(Path::components) {
             at.push(part);

@@ -195,3 +195,26 @@ fn a_failed_run_without_an_earlier_result_leaves_log_and_checkpoints_in_their_pl
     // The next run replaces the log.
     out.open().begin().expect("begins");
 }
+
+#[test]
+fn a_default_folder_is_no_link() {
+    let root = tempfile::tempdir().expect("temp");
+    let (all, own) = (root.path().join(DEFAULT), root.path().join("own"));
+    std::fs::create_dir(&own).expect("makes");
+    assert_eq!(default_folder(root.path(), "p").expect("free"), all.join("p"));
+    symlink(&own, &all).expect("links");
+    let error = default_folder(root.path(), "p").expect_err("a link");
+    assert!(error.code() == "output::in_the_way" && error.to_string().contains("--out names it"), "{error}");
+    std::fs::remove_file(&all).expect("removes");
+    std::fs::create_dir(&all).expect("makes");
+    for to in [own.clone(), root.path().join("missing")] {
+        symlink(&to, all.join("p")).expect("links");
+        assert!(
+            default_folder(root.path(), "p").expect_err("a link").to_string().contains("lorac-out/p is in the way")
+        );
+        std::fs::remove_file(all.join("p")).expect("removes");
+    }
+    // One that the user names may be a link.
+    symlink(&own, root.path().join("named")).expect("links");
+    Folder::open(&root.path().join("named"), "test").unwrap_or_else(|e| panic!("{e}"));
+}
