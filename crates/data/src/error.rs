@@ -134,6 +134,10 @@ pub enum DataError {
     #[error("cannot use the tokenizer `{}`: {what}", Path(path))]
     BadTokenizer { path: PathBuf, what: String },
 
+    /// A `tokenizer.json` that makes texts many times longer.
+    #[error("the tokenizer `{}` is refused: {what}", Path(path))]
+    GrowingTokenizer { path: PathBuf, what: String },
+
     /// Special tokens alone reach the maximum length.
     #[error("a maximum length of {max_length} tokens leaves no room for text: {special} of them are special tokens")]
     MaxLengthTooSmall { max_length: usize, special: usize },
@@ -201,6 +205,7 @@ impl DataError {
             Self::EmptySelection { .. } => "data::empty_selection",
             Self::NoBatch { .. } => "data::no_batch",
             Self::BadTokenizer { .. } => "data::bad_tokenizer",
+            Self::GrowingTokenizer { .. } => "data::growing_tokenizer",
             Self::MaxLengthTooSmall { .. } => "data::max_length_too_small",
             Self::Encode { .. } => "data::encode",
             Self::TooLong { .. } => "data::too_long",

@@ -52,6 +52,7 @@ mod example;
 mod file;
 mod filter;
 pub mod format;
+mod growth;
 mod label;
 mod row;
 mod sampler;

@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use crate::file;
+use crate::growth;
 use crate::tokenizer_config::TokenizerConfig;
 use serde_json::Value;
 use std::path::Path;
@@ -19,11 +20,13 @@ pub struct Tokenizer {
     vocab_size: usize,
     max_length: usize,
     direction: TruncationDirection,
+    /// How much shorter the part of a text is that is looked at, so that it is not made longer than others.
+    shorter: usize,
     notes: Vec<String>,
 }
 
 /// Longer files are no tokenizers.
-const MOST_BYTES: u64 = 1 << 30;
+const MOST_BYTES: u64 = 512 << 20;
 
 /// One text as tokens, without padding. Both lists are equally long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Tokenizer {
     /// `tokenizer_config.json` beside it is followed as transformers does ([`Tokenizer::notes`]).
     ///
     /// # Errors
-    /// `Io`, `NotRegular`, `BadTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
+    /// `Io`, `NotRegular`, `BadTokenizer`, `GrowingTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
     pub fn from_file(path: &Path, max_length: usize) -> Result<Self, DataError> {
         let bad = |error: tokenizers::Error| DataError::BadTokenizer { path: path.to_owned(), what: error.to_string() };
         let mut bytes = file::read(path, MOST_BYTES)?;
@@ -56,6 +59,9 @@ impl Tokenizer {
             notes = config.unfollowed(&value, max_length);
         }
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(bad)?;
+        let growth = growth::bound(&inner);
+        let growth = growth.map_err(|what| DataError::GrowingTokenizer { path: path.to_owned(), what })?;
+        let shorter = (growth / USUAL_GROWTH).max(1.0) as usize;
         inner.set_encode_special_tokens(config.splits_special_tokens());
 
         let configured = config.pad_token().and_then(|token| inner.token_to_id(token));
@@ -76,7 +82,7 @@ impl Tokenizer {
             TruncationParams { max_length, direction, stride: 0, strategy: TruncationStrategy::LongestFirst };
         inner.with_padding(None).with_truncation(Some(truncation)).map_err(bad)?;
         stop_sampling(&mut inner);
-        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, notes })
+        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, shorter, notes })
     }
 
     /// What of a `tokenizer_config.json` is not followed, in words.
@@ -94,7 +100,7 @@ impl Tokenizer {
     /// # Errors
     /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
     pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Encoded>, DataError> {
-        let enough = self.max_length.saturating_mul(CHARS_PER_TOKEN).saturating_add(FEW_CHARS);
+        let enough = self.max_length.saturating_mul(CHARS_PER_TOKEN).saturating_add(FEW_CHARS) / self.shorter;
         let parts: Vec<&str> = texts.iter().map(|text| part(text.as_ref(), enough, self.direction)).collect();
         let encodings = self.inner.encode_batch_fast(parts, true).map_err(refused)?;
         let encoded = texts.iter().zip(encodings).map(|(text, encoding)| self.enough(text.as_ref(), enough, encoding));
@@ -103,7 +109,7 @@ impl Tokenizer {
 
     /// The tokens of a text, of which so many bytes are encoded; of more of them, where those may be too few.
     fn enough(&self, text: &str, bytes: usize, encoding: Encoding) -> Result<Encoded, DataError> {
-        let most = self.max_length.saturating_mul(MOST_CHARS_PER_TOKEN).saturating_add(MANY_CHARS);
+        let most = self.max_length.saturating_mul(MOST_CHARS_PER_TOKEN).saturating_add(MANY_CHARS) / self.shorter;
         let (mut bytes, mut encoding) = (bytes, encoding);
         loop {
             let rest: usize = encoding.get_overflowing().iter().map(|more| more.get_ids().len()).sum();
@@ -134,6 +140,11 @@ impl Tokenizer {
         whole.with_truncation(None).map_err(refused)?;
         // One text after the other: an encoding takes many times the memory of its ids, and texts may be whole books.
         let encode = |text: &S| {
+            let bytes = text.as_ref().len();
+            if self.shorter > 1 && bytes > MOST_WHOLE / self.shorter {
+                let what = format!("the tokenizer can make a text of {bytes} bytes many times as long");
+                return Err(DataError::Encode { what });
+            }
             let encoding = whole.encode_fast(text.as_ref(), false).map_err(refused)?;
             Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
         };
@@ -166,6 +177,12 @@ const FEW_CHARS: usize = 16 << 10;
 /// Of longer texts, no more than this is ever looked at.
 const MOST_CHARS_PER_TOKEN: usize = 256;
 const MANY_CHARS: usize = 1 << 20;
+
+/// Bytes that the replacements of tokenizers in use make of one.
+const USUAL_GROWTH: f64 = 16.0;
+
+/// Texts that may become longer than usual are encoded whole up to this length, divided by how much longer.
+const MOST_WHOLE: usize = 16 << 20;
 
 /// The end of a text that is kept, of about so many bytes: from a space on, where there is one near.
 fn part(text: &str, bytes: usize, cut: TruncationDirection) -> &str {
