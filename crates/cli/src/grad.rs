@@ -2,6 +2,7 @@
 
 use super::args::Format;
 use super::{open, render};
+use crate::terminal::cell;
 use lorac::error::Error;
 use lorac::grad::{Cost, Gradient, Loss, Request, cost, grad};
 use lorac::onnx::{Model, SaveOptions, save};
@@ -124,7 +125,7 @@ fn print(s: Summary, format: Format) -> Result<(), Error> {
     if format == Format::Json {
         return render::json(&s);
     }
-    let list = |items: Vec<String>| items.join(", ");
+    let list = |items: Vec<String>| cell(&items.join(", "));
     let inputs = s.inputs.iter().map(|(n, f)| format!("{n}: {f}")).collect();
     let active = s.active_operators.iter().map(|(o, n)| format!("{o} x{n}")).collect();
     let mut out = format!("inputs            {}\n", list(inputs));
@@ -148,7 +149,8 @@ fn print(s: Summary, format: Format) -> Result<(), Error> {
         };
         out += &format!("{what:<17} {} {unit}{unknown}\n", amount.number.map_or(amount.value.clone(), readable));
     }
-    out += &format!("wrote             {}: {} nodes, opset {}\n", s.wrote.display(), s.nodes, s.opset);
+    out +=
+        &format!("wrote             {}: {} nodes, opset {}\n", cell(&s.wrote.display().to_string()), s.nodes, s.opset);
     render::text(&out)
 }
 

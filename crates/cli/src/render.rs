@@ -3,7 +3,7 @@
 use super::args::Format;
 use crate::diagnostic::diagnostics;
 use crate::doctor::Finding;
-use crate::terminal;
+use crate::terminal::{self, cell};
 use lorac::error::Error;
 use lorac::explain::Explanation;
 use lorac::inspect::Summary;
@@ -59,41 +59,49 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
     let pairs = m.eval.before.scores.iter().zip(&m.eval.after.scores);
     let mut lines: String = pairs.map(|(b, a)| format!("{:<9} {:.4} -> {:.4}\n", a.name, b.value, a.value)).collect();
     for artifact in m.artifacts.iter().map(|a| a.path.as_str()).chain(["manifest.json"]) {
-        lines.push_str(&format!("wrote     {}\n", out.join(artifact).display()));
+        lines.push_str(&format!("wrote     {}\n", cell(&out.join(artifact).display().to_string())));
     }
     text(&lines)
 }
 
 pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {
-    if format == Format::Json {
-        return json(s);
+    match format {
+        Format::Json => json(s),
+        _ => text(&summary_text(s)),
     }
-    let list = |items: &[(String, String)]| items.iter().map(|(n, f)| format!("  {n}: {f}\n")).collect::<String>();
-    let mut out = format!("{}\n", if s.name.is_empty() { "(no name)" } else { &s.name });
-    let opsets: Vec<String> = s.opsets.iter().map(|(d, v)| format!("{d} {v}")).collect();
+}
+
+/// Every name is a [`cell`].
+fn summary_text(s: &Summary) -> String {
+    let list = |items: &[(String, String)]| {
+        items.iter().map(|(n, f)| format!("  {}: {}\n", cell(n), cell(f))).collect::<String>()
+    };
+    let mut out = if s.name.is_empty() { "(no name)\n".to_owned() } else { format!("{}\n", cell(&s.name)) };
+    let opsets: Vec<String> = s.opsets.iter().map(|(d, v)| format!("{} {v}", cell(d))).collect();
     out += &format!("opset {}; {} nodes; {} parameters", opsets.join(", "), s.nodes, s.parameters);
     out += &format!("; {:.1} MB of weights\n", s.weight_bytes as f64 / 1e6);
     out += &format!("inputs\n{}outputs\n{}", list(&s.inputs), list(&s.outputs));
-    let operators: Vec<String> = s.operators.iter().map(|(o, n)| format!("{o} x{n}")).collect();
+    let operators: Vec<String> = s.operators.iter().map(|(o, n)| format!("{} x{n}", cell(o))).collect();
     out += &format!("operators\n  {}\n", operators.join(", "));
     out += "matrices that can be adapted\n";
-    let width = s.matrices.iter().map(|m| m.name.len()).max().unwrap_or(0);
-    for m in &s.matrices {
+    let names: Vec<String> = s.matrices.iter().map(|m| cell(&m.name)).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0);
+    for (m, name) in s.matrices.iter().zip(names) {
         let [rows, cols] = m.shape;
         let shape = format!("{rows} x {cols}");
         let roles = if m.slices.is_empty() { m.roles.join(", ") } else { m.slices.join("; ") };
-        out += &format!("  {:width$}  {shape:>13}  {roles}\n", m.name);
+        out += &format!("  {name:width$}  {shape:>13}  {}\n", cell(&roles));
     }
     for left in &s.left_out {
-        out += &format!("left out by all-linear: {}, which is {}\n", left.name, left.why);
+        out += &format!("left out by all-linear: {}, which is {}\n", cell(&left.name), cell(&left.why.to_string()));
     }
     for (op, why) in &s.without_gradient {
-        out += &format!("no gradient through {op}: {why}\n");
+        out += &format!("no gradient through {}: {}\n", cell(op), cell(why));
     }
     if let Some(problem) = &s.problem {
-        out += &format!("problem: {problem}\n");
+        out += &format!("problem: {}\n", cell(problem));
     }
-    text(&out)
+    out
 }
 
 pub(super) fn doctor(found: &[Finding], format: Format) -> Result<(), Error> {
@@ -109,4 +117,25 @@ pub(super) fn explanation(found: &Explanation, format: Format) -> Result<(), Err
         return json(found);
     }
     text(&format!("{} ({}, exit code {})\n\n{}\n", found.code, found.class, found.class.exit_code(), found.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_forges_no_line() {
+        let model = lorac::ir::Graph::new("", 17);
+        let mut summary = lorac::inspect::summary(&model, &[]);
+        let honest = summary_text(&summary).lines().count();
+        let forged = "x\nproblem: none\n".to_owned();
+        (summary.name, summary.problem) = (forged.clone(), Some(forged.clone()));
+        summary.opsets.insert(forged.clone(), 1);
+        summary.inputs = vec![(forged.clone(), forged.clone())];
+        summary.operators.insert(forged.clone(), 1);
+        summary.without_gradient.insert(forged.clone(), forged);
+        let text = summary_text(&summary);
+        assert_eq!(text.lines().count(), honest + 3, "{text}");
+        assert!(text.starts_with("x\\nproblem: none\\n\n"), "{text}");
+    }
 }

@@ -11,6 +11,19 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
     escape_control(text)
 }
 
+/// A name or another text of a foreign file, as it is shown on the line that it has a place on: it ends no line.
+pub(super) fn cell(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in shown(text).chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// A text with another character of the same length in place of every control character, for those who point into it.
 pub(super) fn covered(text: &str) -> String {
     let cover = |c: char| match c.len_utf8() {
@@ -79,6 +92,7 @@ mod tests {
     fn control_characters_are_escaped_or_covered() {
         let hostile = "a\u{1b}[31m\u{9b}b\u{7f}\u{202e}\tc\n";
         assert_eq!(shown(hostile), "a\\u{1b}[31m\\u{9b}b\\u{7f}\\u{202e}\tc\n");
+        assert_eq!(cell(hostile), "a\\u{1b}[31m\\u{9b}b\\u{7f}\\u{202e}\\tc\\n");
         let covered = covered(hostile);
         assert_eq!((covered.as_str(), covered.len()), ("a?[31m¿b?\u{fffd}\tc\n", hostile.len()));
         let text = json(&serde_json::json!({ "name": hostile }).to_string());

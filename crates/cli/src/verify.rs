@@ -57,7 +57,7 @@ fn allowed(what: Allowed) -> Allow {
 }
 
 fn text(v: &Verdict, request: &Request) -> String {
-    let list = |items: &[String]| items.iter().map(|item| format!("  {item}\n")).collect::<String>();
+    let list = |items: &[String]| items.iter().map(|item| format!("  {}\n", terminal::cell(item))).collect::<String>();
     let any = if request.targets.is_empty() && !v.changed.is_empty() { " (`--target` says which may)" } else { "" };
     let mut out = format!("changed weights                   {}{any}\n{}", v.changed.len(), list(&v.changed));
     out += &format!("bytes changed outside the targets {}\n", v.changed_bytes_outside_targets);
