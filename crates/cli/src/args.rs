@@ -116,7 +116,7 @@ pub(super) enum Command {
         /// A number for the name of a dimension of the inputs
         #[arg(long, value_name = "NAME=N")]
         dim: Vec<String>,
-        /// The runtime: a path or pypi:onnxruntime==VERSION [default: that of pipelines without one]
+        /// The runtime: auto, embedded, a path or pypi:onnxruntime==VERSION [default: auto]
         #[arg(long, value_name = "SOURCE")]
         runtime: Option<String>,
     },

@@ -2,9 +2,9 @@
 
 use super::args::{Allowed, Format};
 use super::{grad, open, render, resolver, terminal};
-use lorac::engine::{self, EngineChoice};
+use lorac::engine;
 use lorac::error::Error;
-use lorac::source::Source;
+use lorac::pipeline::RuntimeSource;
 use lorac::verify::{Allow, Outputs, Request, Verdict, files};
 use std::path::Path;
 
@@ -28,9 +28,8 @@ pub(super) fn run(base: &str, deployed: &str, ask: Ask, quiet: bool, format: For
     };
     let (base, deployed) = (open(base, quiet)?, open(deployed, quiet)?);
     let verdict = files(&base, &deployed, &request, || {
-        let source = ask.runtime.map(|r| r.parse::<Source>()).transpose()?;
-        let choice = source.as_ref().map_or(EngineChoice::Auto, |s| EngineChoice::Source(s, None));
-        let engine = engine::open(&choice, &Default::default(), &resolver(Path::new("."), quiet)?)?;
+        let source = ask.runtime.map(RuntimeSource::try_from).transpose()?.unwrap_or_default();
+        let engine = engine::open(&source.choice(None), &Default::default(), &resolver(Path::new("."), quiet)?)?;
         if let Some(why) = &engine.fallback {
             terminal::say(&format!("warning: the embedded engine is used: {why}"));
         }

@@ -40,6 +40,29 @@ fn base_and_head(folder: &Path) {
 }
 
 #[test]
+fn a_runtime_is_what_it_is_in_a_pipeline_and_no_file_of_this_folder() {
+    let folder = tempfile::tempdir().expect("temp");
+    base_and_head(folder.path());
+    for file in ["embedded", "auto"] {
+        std::fs::write(folder.path().join(file), "no library").expect("writes");
+    }
+    for runtime in ["embedded", "auto"] {
+        let command = ["verify", "base.onnx", "base.onnx", "--runtime", runtime];
+        let output = Command::new(env!("CARGO_BIN_EXE_lorac"))
+            .args(command)
+            .env("LORAC_CACHE", folder.path().join("cache"))
+            .env("LORAC_OFFLINE", "1")
+            .env_remove("ORT_DYLIB_PATH")
+            .current_dir(folder.path())
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let named = lorac(folder.path(), &["verify", "base.onnx", "base.onnx", "--runtime", "./embedded"]);
+    assert!(text(&named.stderr).contains("runtime::not_a_library"), "{}", text(&named.stderr));
+}
+
+#[test]
 fn what_is_inserted_is_refused_unless_it_is_allowed() {
     let folder = tempfile::tempdir().expect("temp");
     base_and_head(folder.path());

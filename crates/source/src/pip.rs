@@ -206,9 +206,10 @@ fn command(resolver: &Resolver, python: &Path, args: &[String], folder: &Path) -
     for name in ["TMPDIR", "TEMP", "TMP"] {
         command.env(name, &work);
     }
+    let here = std::env::current_dir()?;
     for name in FILES {
         if let Some(value) = std::env::var_os(name) {
-            command.env(name, absolute(value));
+            command.env(name, absolute(value, &here));
         }
     }
     command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
@@ -216,17 +217,28 @@ fn command(resolver: &Resolver, python: &Path, args: &[String], folder: &Path) -
     Ok(command)
 }
 
-/// The value with each of its words that names something in this folder made absolute: Python runs in another.
-fn absolute(value: OsString) -> OsString {
+/// The value with each of its words that names something in the folder `here` made absolute: Python runs in another.
+/// Addresses are left alone, whatever that folder holds under their names.
+fn absolute(value: OsString, here: &Path) -> OsString {
     let Some(text) = value.to_str() else { return value };
-    let word = |word: &str| match std::path::absolute(word) {
-        Ok(path) if Path::new(word).is_relative() && path.exists() => path.display().to_string(),
+    let word = |word: &str| match here.join(word) {
+        path if !is_address(word) && Path::new(word).is_relative() && path.exists() => path.display().to_string(),
         _ => word.to_owned(),
     };
-    if Path::new(text).exists() {
+    if here.join(text).exists() && !text.split_whitespace().any(is_address) {
         return word(text).into();
     }
     text.split(' ').map(word).collect::<Vec<_>>().join(" ").into()
+}
+
+/// Whether a word begins as an address does: `https://`, `file:`, `git+ssh:`. A single letter is a drive.
+fn is_address(word: &str) -> bool {
+    let scheme = |name: &str| {
+        name.len() > 1
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    word.contains("://") || word.split_once(':').is_some_and(|(name, _)| scheme(name))
 }
 
 /// The wheel that pip left, and nothing else.
@@ -304,6 +316,25 @@ mod tests {
     #[test]
     fn names_are_normalised_as_pip_does() {
         assert_eq!(folder("My_.Package", "1.0"), Path::new("pypi/my-package/1.0"));
+    }
+
+    #[test]
+    fn addresses_are_no_paths_and_relative_paths_become_absolute() {
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path();
+        let to = |value: &str| absolute(value.into(), here).into_string().unwrap();
+        std::fs::create_dir(here.join("wheels")).unwrap();
+        let wheels = here.join("wheels").display().to_string();
+        assert_eq!(to("wheels none"), format!("{wheels} none"));
+        if cfg!(unix) {
+            for scheme in ["http:", "HTTPS:", "file:", "git+ssh:", "wheels http:"] {
+                // What the address is as a path.
+                std::fs::create_dir_all(here.join(scheme).join("127.0.0.1:1/wheels")).unwrap();
+                for address in [format!("{scheme}//127.0.0.1:1/wheels"), format!("{scheme}/127.0.0.1:1/wheels")] {
+                    assert_eq!(to(&address), address.replace("wheels http", &format!("{wheels} http")));
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `runtime:`: the execution engine.
 
+use crate::engine::EngineChoice;
 use crate::source::{Source, SourceError};
 use lorac_config::{Check, Problems};
 use lorac_runtime::{DeviceChoice, Options};
@@ -39,6 +40,17 @@ pub enum RuntimeSource {
     Embedded,
     /// A library or package
     Source(Source),
+}
+
+impl RuntimeSource {
+    /// What [`engine::open`](crate::engine::open) takes; `sha256` pins a library or package.
+    pub fn choice<'a>(&'a self, sha256: Option<&'a str>) -> EngineChoice<'a> {
+        match self {
+            Self::Auto => EngineChoice::Auto,
+            Self::Embedded => EngineChoice::Embedded,
+            Self::Source(source) => EngineChoice::Source(source, sha256),
+        }
+    }
 }
 
 impl TryFrom<String> for RuntimeSource {

@@ -5,12 +5,12 @@ use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::{data, sampler};
 use crate::base;
-use crate::engine::{self, Engine, EngineChoice};
+use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
 use crate::output::InputRecord;
-use crate::pipeline::{Deploy, Loaded, Pipeline, RuntimeSource, SourceSpec};
+use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
@@ -345,11 +345,7 @@ fn passed_over(p: &Pipeline, graph: &Graph) -> Vec<String> {
 }
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
-    let choice = match &p.runtime.source {
-        RuntimeSource::Auto => EngineChoice::Auto,
-        RuntimeSource::Embedded => EngineChoice::Embedded,
-        RuntimeSource::Source(source) => EngineChoice::Source(source, p.runtime.sha256.as_deref()),
-    };
+    let choice = p.runtime.source.choice(p.runtime.sha256.as_deref());
     engine::open(&choice, &p.runtime.options(), resolver)
 }
 

@@ -54,8 +54,14 @@ impl Request<'_> {
     /// The address below which the repository's files are.
     fn base(&self, resolver: &Resolver) -> Result<String, SourceError> {
         let endpoint = resolver.hub.endpoint.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
+        let shown = resolver.hub.endpoint_shown().unwrap_or_default();
+        if endpoint.contains(['@', '?', '#']) {
+            let reason = "`HF_ENDPOINT` holds more than an address: leave out user name, password and what follows a `?` \
+                          or `#`, and give the hub's access token as HF_TOKEN";
+            return Err(self.error(shown.to_owned(), reason.to_owned(), None));
+        }
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(self.error(endpoint.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
+            return Err(self.error(shown.to_owned(), "`HF_ENDPOINT` is not an http(s) address".to_owned(), None));
         }
         let kind = match self.kind {
             HubKind::Model => "",

@@ -39,11 +39,20 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// The server's address without what may be secret: a user name, a password, a query.
+    fn endpoint_shown(&self) -> Option<&str> {
+        let endpoint = self.endpoint.as_deref()?;
+        let host = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
+        host.split(['?', '#']).next()
+    }
+}
+
 impl fmt::Debug for Hub {
-    /// Does not show the token.
+    /// Does not show the token, nor a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "***");
-        f.debug_struct("Hub").field("endpoint", &self.endpoint).field("token", &token).finish()
+        f.debug_struct("Hub").field("endpoint", &self.endpoint_shown()).field("token", &token).finish()
     }
 }
 

@@ -245,4 +245,12 @@ fn hub_failures_say_what_to_do() {
     fixture.resolver.hub.endpoint = Some("mirror".to_owned());
     let bad = get(&fixture.resolver, "hf:org/other").unwrap_err().to_string();
     assert!(bad.contains("not an http(s) address"), "{bad}");
+
+    for address in ["http://me:s3cret@host", "https://me:x/s3cret@host/", "me:s3cret@host", "http://host?s3cret"] {
+        fixture.resolver.hub.endpoint = Some(address.to_owned());
+        let error = get(&fixture.resolver, "hf:org/other").unwrap_err();
+        let text = format!("{error} {error:?} {:?}", fixture.resolver);
+        assert!(text.contains("host") && !text.contains("me:") && !text.contains("s3cret"), "{text}");
+        assert!(error.to_string().contains("give the hub's access token as HF_TOKEN"), "{error}");
+    }
 }
