@@ -129,7 +129,7 @@ fn print(s: Summary, format: Format) -> Result<(), Error> {
     let inputs = s.inputs.iter().map(|(n, f)| format!("{n}: {f}")).collect();
     let active = s.active_operators.iter().map(|(o, n)| format!("{o} x{n}")).collect();
     let mut out = format!("inputs            {}\n", list(inputs));
-    out += &format!("gradients         {} of {} parameters\n", s.trained.len(), s.parameters);
+    out += &format!("gradients         {} tensors, {} parameters\n", s.trained.len(), s.parameters);
     if !s.unreached.is_empty() {
         const SHOWN: usize = 5;
         let shown = s.unreached.iter().take(SHOWN).cloned().collect();

@@ -28,6 +28,8 @@ pub(super) fn cell(text: &str) -> String {
 pub(super) fn covered(text: &str) -> String {
     let cover = |c: char| match c.len_utf8() {
         _ if !is_control(c) => c,
+        // An end of line has two of them on some systems.
+        _ if c == '\r' => ' ',
         1 => '?',
         2 => '¿',
         _ => '\u{fffd}',
@@ -93,6 +95,7 @@ mod tests {
         let hostile = "a\u{1b}[31m\u{9b}b\u{7f}\u{202e}\tc\n";
         assert_eq!(shown(hostile), "a\\u{1b}[31m\\u{9b}b\\u{7f}\\u{202e}\tc\n");
         assert_eq!(cell(hostile), "a\\u{1b}[31m\\u{9b}b\\u{7f}\\u{202e}\\tc\\n");
+        assert_eq!(covered("a\r\nb"), "a \nb");
         let covered = covered(hostile);
         assert_eq!((covered.as_str(), covered.len()), ("a?[31m¿b?\u{fffd}\tc\n", hostile.len()));
         let text = json(&serde_json::json!({ "name": hostile }).to_string());
