@@ -25,6 +25,10 @@ pub enum DataError {
     #[error("{}: row {row} (line {line}) is longer than {most} bytes; is one of its quotes never closed?", Path(path))]
     LongRow { path: PathBuf, row: usize, line: u64, most: u64 },
 
+    /// A row with more cells than any table has; with `row` 0, the header. `line` counts from 1.
+    #[error("{}: row {row} (line {line}) has more than {most} columns; is it a table?", Path(path))]
+    ManyColumns { path: PathBuf, row: usize, line: u64, most: usize },
+
     /// A quote that is still open at the end of the file; with `row` 0, in the header. `line` counts from 1.
     #[error("{}: a quote of row {row}, which begins on line {line}, is never closed", Path(path))]
     OpenQuote { path: PathBuf, row: usize, line: u64 },
@@ -184,6 +188,7 @@ impl DataError {
             Self::NotRegular { .. } => "data::not_regular",
             Self::Utf16 { .. } => "data::utf16",
             Self::LongRow { .. } => "data::long_row",
+            Self::ManyColumns { .. } => "data::many_columns",
             Self::OpenQuote { .. } => "data::open_quote",
             Self::Rows { faults, .. } => faults.first().map_or("data::empty", |fault| fault.error.code()),
             Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",

@@ -1,6 +1,6 @@
 //! Comma-separated rows.
 
-use super::{Format, MOST_ROW_BYTES, Rows};
+use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows};
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Comma-separated values with a header row ([RFC 4180](https://www.rfc-editor.org/rfc/rfc4180)), in UTF-8. Every cell is
-/// a text. Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8`, `Ragged`, `OpenQuote`, `LongRow`.
+/// a text. Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8`, `Ragged`, `OpenQuote`, `LongRow`,
+/// `ManyColumns`.
 pub struct Csv;
 
 impl Format for Csv {
@@ -29,17 +30,21 @@ impl Format for Csv {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        open(path, &mut ReaderBuilder::new(), MOST_ROW_BYTES)
+        open(path, &mut ReaderBuilder::new(), b',', MOST_ROW_BYTES)
     }
 }
 
-/// The rows of a file with a header, split as the reader says, none of them longer than `most` bytes.
-pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, most: u64) -> Result<Rows, DataError> {
+/// The rows of a file with a header, split as the reader says and at `delimiter`, none of them longer than `most` bytes.
+pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, delimiter: u8, most: u64) -> Result<Rows, DataError> {
     let state = Rc::new(State::default());
-    let source = Watched { inner: file::open_text(path)?, state: state.clone(), most, end: END };
-    let records = reader.has_headers(false).flexible(true).from_reader(source).into_records();
+    let source = Watched { inner: file::open_text(path)?, state: state.clone(), delimiter, most, end: END };
+    let records = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(source).into_records();
     let mut records = Records { records, state, path: path.into(), most };
     let header = records.next(0).transpose()?.unwrap_or_default();
+    if header.len() > MOST_COLUMNS {
+        let line = header.position().map_or(1, Position::line);
+        return Err(DataError::ManyColumns { path: path.to_owned(), row: 0, line, most: MOST_COLUMNS });
+    }
     let columns: Arc<[String]> = header.iter().map(str::to_owned).collect();
     let names = columns.clone();
     let rows = (1..).map_while(move |position| {
@@ -62,11 +67,16 @@ pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, most: u64) -> Result
 /// A row of its own behind the file's last: where it does not come out as one, a quote is open.
 const END: &[u8] = b"\n\0\n";
 
+/// Delimiters in a row, those in quotes too, beyond which it is no text with a few commas: each takes memory when read.
+const MOST_DELIMITERS: usize = 1 << 24;
+
 /// What is read of a file.
 #[derive(Default)]
 struct State {
     /// Bytes since the last row.
     bytes: Shared<u64>,
+    /// Delimiters among them.
+    delimiters: Shared<usize>,
     /// Whether the file has come to its end.
     ended: Shared<bool>,
 }
@@ -75,13 +85,14 @@ struct State {
 struct Watched<R> {
     inner: R,
     state: Rc<State>,
+    delimiter: u8,
     most: u64,
     end: &'static [u8],
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.state.bytes.get() > self.most {
+        if self.state.bytes.get() > self.most || self.state.delimiters.get() > MOST_DELIMITERS {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let mut read = self.inner.read(buffer)?;
@@ -90,6 +101,8 @@ impl<R: Read> Read for Watched<R> {
             read = self.end.read(buffer)?;
         }
         self.state.bytes.set(self.state.bytes.get() + read as u64);
+        let delimiters = buffer[..read].iter().filter(|byte| **byte == self.delimiter).count();
+        self.state.delimiters.set(self.state.delimiters.get() + delimiters);
         Ok(read)
     }
 }
@@ -106,6 +119,7 @@ impl<R: Read> Records<R> {
     fn next(&mut self, row: usize) -> Option<Result<StringRecord, DataError>> {
         let line = self.records.reader().position().line();
         self.state.bytes.set(0);
+        self.state.delimiters.set(0);
         let record = match self.records.next()? {
             Ok(record) => record,
             Err(error) => return Some(Err(self.fault(row, line, error))),
@@ -124,6 +138,9 @@ impl<R: Read> Records<R> {
         let path = self.path.to_path_buf();
         let line = error.position().map_or(line, Position::line);
         match error.into_kind() {
+            ErrorKind::Io(_) if self.state.delimiters.get() > MOST_DELIMITERS => {
+                DataError::ManyColumns { path, row, line, most: MOST_DELIMITERS }
+            }
             ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
                 DataError::LongRow { path, row, line, most: self.most }
             }
@@ -229,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.csv");
         std::fs::write(&path, bytes).unwrap();
-        let rows = super::open(&path, &mut ::csv::ReaderBuilder::new(), 100)?.rows;
+        let rows = super::open(&path, &mut ::csv::ReaderBuilder::new(), b',', 100)?.rows;
         rows.map(|row| row.and_then(|row| row.text("text").map(str::to_owned))).collect()
     }
 
@@ -241,6 +258,22 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(pairs_of_one_column(format!("text\n{}", "a\n".repeat(40_000)).as_bytes()).unwrap().len(), 40_000);
+    }
+
+    #[test]
+    fn more_columns_than_any_table_has_are_refused_before_they_take_memory() {
+        match read(",".repeat(100_000).as_bytes()) {
+            Err(DataError::ManyColumns { row: 0, line: 1, most: 100_000, .. }) => {}
+            other => panic!("{:?}", other.err().map(|error| error.to_string())),
+        }
+        for (bytes, at) in [("", 0), ("text,label\n", 1)] {
+            match read(format!("{bytes}{}", ",".repeat((1 << 24) + (1 << 20))).as_bytes()) {
+                Err(DataError::ManyColumns { row, most: 16_777_216, .. }) => assert_eq!(row, at),
+                other => panic!("{:?}", other.err().map(|error| error.to_string())),
+            }
+        }
+        let most = format!("text,label{}\na,0{}\n", ",x".repeat(99_998), ",".repeat(99_998));
+        assert_eq!(read(most.as_bytes()).unwrap().len(), 1);
     }
 
     #[test]

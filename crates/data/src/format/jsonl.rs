@@ -1,6 +1,6 @@
 //! One JSON object per line.
 
-use super::{Format, MOST_ROW_BYTES, Rows};
+use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows};
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -101,6 +101,9 @@ impl<'de> Deserialize<'de> for Fields {
                     if !names.insert(name.clone()) {
                         let name = name.escape_debug();
                         return Err(A::Error::custom(format!("the field `{name}` is there twice")));
+                    }
+                    if fields.len() == MOST_COLUMNS {
+                        return Err(A::Error::custom(format!("it has more than {MOST_COLUMNS} fields")));
                     }
                     fields.push((name, value));
                 }

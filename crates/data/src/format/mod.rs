@@ -39,6 +39,9 @@ pub trait Format {
 /// Longer rows are no texts, but files of another kind, or a quote that is never closed.
 pub(crate) const MOST_ROW_BYTES: u64 = 256 << 20;
 
+/// The most columns of a table.
+pub(crate) const MOST_COLUMNS: usize = 100_000;
+
 /// The column of formats without columns.
 pub const TEXT: &str = "text";
 

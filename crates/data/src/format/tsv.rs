@@ -8,7 +8,7 @@ use std::path::Path;
 /// Tab-separated values with a header row
 /// ([text/tab-separated-values](https://www.iana.org/assignments/media-types/text/tab-separated-values)), in UTF-8. Every
 /// cell is a text, and quotation marks are part of it, as in the files of GLUE. Errors: `Io`, `NotRegular`, `Utf16`,
-/// `NotUtf8`, `Ragged`, `LongRow`.
+/// `NotUtf8`, `Ragged`, `LongRow`, `ManyColumns`.
 pub struct Tsv;
 
 impl Format for Tsv {
@@ -25,7 +25,7 @@ impl Format for Tsv {
     }
 
     fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        csv::open(path, ReaderBuilder::new().delimiter(b'\t').quoting(false), MOST_ROW_BYTES)
+        csv::open(path, ReaderBuilder::new().quoting(false), b'\t', MOST_ROW_BYTES)
     }
 }
 

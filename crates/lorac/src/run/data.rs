@@ -2,10 +2,12 @@
 
 use crate::error::Error;
 use crate::pipeline::{Data, Split};
-use crate::source::{Resolved, Resolver};
+use crate::source::{Resolved, Resolver, Stop};
 use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
+use lorac_data::format::{Format, Rows};
 use lorac_data::{Columns, DataError, Encodings, Example, Field, Filter, Row, Tokenizer, each, rows, select};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// What became of the rows of a split.
@@ -79,7 +81,8 @@ pub(super) fn examples(
     let (inputs, targets) = (split.inputs(), task.targets(split)?);
     let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
-    let table = rows(format, &found.path, &Columns { needed, filter })?;
+    let format = Interruptible { format, stop: resolver.stop };
+    let table = rows(&format, &found.path, &Columns { needed, filter })?;
     found.unchanged()?;
     let (read, mut rows) = (table.read, table.rows);
     if !split.is_table() {
@@ -110,6 +113,36 @@ pub(super) fn examples(
     summary.labels = targets.classes().iter().map(|name| (name.clone(), 0)).collect();
     summary.count(&examples);
     Ok((examples, summary, found))
+}
+
+/// A format whose rows end with an error once the user wants to stop.
+struct Interruptible {
+    format: &'static dyn Format,
+    stop: Stop,
+}
+
+impl Format for Interruptible {
+    fn about(&self) -> &'static str {
+        self.format.about()
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        self.format.extensions()
+    }
+
+    fn has_columns(&self) -> bool {
+        self.format.has_columns()
+    }
+
+    fn open(&self, path: &Path) -> Result<Rows, DataError> {
+        let (stop, at) = (self.stop, path.to_owned());
+        let Rows { columns, rows } = self.format.open(path)?;
+        let rows = rows.map(move |row| match stop.is_set() {
+            true => Err(DataError::Io { path: at.clone(), source: ErrorKind::Interrupted.into() }),
+            false => row,
+        });
+        Ok(Rows { columns, rows: Box::new(rows) })
+    }
 }
 
 impl SplitSummary {
@@ -158,6 +191,24 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lorac_data::format::Csv;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn rows_end_once_the_user_wants_to_stop() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, "text\na\nb\nc\n").expect("writes");
+        let format = Interruptible { format: &Csv, stop: Stop(Some(&STOP)) };
+        let mut rows = format.open(&path).expect("opens").rows;
+        assert!(rows.next().expect("a row").is_ok());
+        STOP.store(true, Ordering::Relaxed);
+        match rows.next() {
+            Some(Err(DataError::Io { source, .. })) => assert_eq!(source.kind(), ErrorKind::Interrupted),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn a_summary_counts_what_is_there_and_says_what_is_not() {
