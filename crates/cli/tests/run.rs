@@ -92,6 +92,7 @@ fn another_process_is_refused_and_a_killed_one_leaves_nothing() {
     signal(&first, "-KILL");
     // What is left of it when it is killed while it writes.
     fs::create_dir(out.join(".lorac-a1b2c3.tmp")).expect("makes");
+    fs::File::create(out.join(".lorac-a1b2c3.tmp/.lorac-stage")).expect("makes");
     fs::File::create(out.join(".lorac-a1b2c3.tmp/model.onnx")).expect("makes").write_all(b"half").expect("writes");
     let next = run(folder.path(), &["--quiet"]);
     assert_eq!(next.status.code(), Some(0), "{}", stderr(&next));

@@ -52,6 +52,9 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Key in the metadata of the file, by which lorac knows its checkpoints; the value is the step.
+    pub const MARK: &str = "lorac_step";
+
     /// Writes `step-N.safetensors` into the folder, whole or not at all. Returns its path.
     pub fn save(&self, folder: &Path) -> Result<PathBuf, TrainError> {
         let path = folder.join(format!("step-{}.safetensors", self.step));
@@ -63,7 +66,7 @@ impl Checkpoint {
             TensorView::new(Dtype::F32, vec![data.len()], bytes).map(|view| (name.clone(), view))
         });
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
-        let meta = HashMap::from([("step".to_string(), self.step.to_string())]);
+        let meta = HashMap::from([(Checkpoint::MARK.to_string(), self.step.to_string())]);
         let whole = serialize(views, Some(meta)).map_err(|e| fail(&e))?;
         let mut file = temporary().tempfile_in(folder).map_err(|e| TrainError::file(folder, e))?;
         file.write_all(&whole).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
@@ -93,7 +96,7 @@ impl Checkpoint {
         let fail = |e: &dyn std::fmt::Display| TrainError::file(path, e);
         let bytes = std::fs::read(path).map_err(|e| fail(&e))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| fail(&e))?;
-        let step = header.metadata().as_ref().and_then(|m| m.get("step")?.parse().ok());
+        let step = header.metadata().as_ref().and_then(|m| m.get(Checkpoint::MARK)?.parse().ok());
         let step = step.ok_or_else(|| TrainError::file(path, "it has no step number: not a checkpoint of lorac"))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(&e))?;
         let mut state = Vec::new();

@@ -154,6 +154,9 @@ pub struct Artifact {
 pub struct MetricsEval {
     /// `before` or `after`.
     pub eval: String,
+    /// In the first line of a log, by which lorac knows its logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lorac_version: Option<String>,
     #[serde(flatten)]
     pub scores: Scores,
 }
@@ -161,7 +164,13 @@ pub struct MetricsEval {
 impl MetricsEval {
     /// The line of an evaluation.
     pub fn new(when: &str, scores: &Scores) -> MetricsEval {
-        MetricsEval { eval: when.into(), scores: scores.clone() }
+        MetricsEval { eval: when.into(), lorac_version: None, scores: scores.clone() }
+    }
+
+    /// The first line of a log.
+    pub fn first(scores: &Scores) -> MetricsEval {
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        MetricsEval { lorac_version: Some(version), ..MetricsEval::new("before", scores) }
     }
 }
 

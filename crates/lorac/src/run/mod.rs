@@ -98,7 +98,7 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
     let Ready { plan, mut step, evaluator, before, reserved } = ready?;
     let mut log = folder.begin()?;
     let warn = |why: Option<&str>| why.into_iter().for_each(|why| progress.warning(why));
-    warn(log.write(&MetricsEval::new("before", &before)));
+    warn(log.write(&MetricsEval::first(&before)));
     let mut events: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, progress, stop, |event| {
         warn(log.write(event));

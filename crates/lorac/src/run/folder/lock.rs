@@ -5,7 +5,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) fn lock(folder: &Path, command: &str) -> Result<Option<Lock>, OutputE
     loop {
         let mut file = open(&path)?;
         match file.try_lock() {
-            Ok(()) => {}
+            Ok(()) => is_ours(&file, &path)?,
             Err(TryLockError::WouldBlock) if patience > 0 => {
                 patience -= 1;
                 std::thread::sleep(PAUSE);
@@ -42,6 +42,7 @@ pub(super) fn lock(folder: &Path, command: &str) -> Result<Option<Lock>, OutputE
                 return Err(OutputError::Locked { path: folder.to_path_buf(), holder });
             }
             Err(TryLockError::Error(_)) => {
+                is_ours(&file, &path)?;
                 _ = std::fs::remove_file(&path);
                 return Ok(None);
             }
@@ -72,6 +73,17 @@ fn open(path: &Path) -> Result<File, OutputError> {
     match file.metadata().map_err(OutputError::io(path))?.is_file() {
         true => Ok(file),
         false => Err(OutputError::in_the_way(path, "this is no regular file")),
+    }
+}
+
+/// Refuses a file that says something else than who holds a lock.
+fn is_ours(mut file: &File, path: &Path) -> Result<(), OutputError> {
+    let mut text = Vec::new();
+    let read = file.take(1 << 16).read_to_end(&mut text).and_then(|_| file.rewind());
+    read.map_err(OutputError::io(path))?;
+    match text.is_empty() || serde_json::from_slice::<Holder>(&text).is_ok() {
+        true => Ok(()),
+        false => Err(OutputError::in_the_way(path, "this is no lock of lorac's")),
     }
 }
 
@@ -168,6 +180,25 @@ mod tests {
         std::os::unix::fs::symlink(victim.path(), folder.path().join(NAME)).expect("links");
         assert!(lock(folder.path(), "").is_err());
         assert_eq!(std::fs::read_to_string(victim.path()).expect("reads"), "mine");
+    }
+
+    #[test]
+    fn a_file_of_that_name_that_holds_something_else_stays() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join(NAME);
+        std::fs::write(&path, "mine").expect("writes");
+        assert_eq!(lock(folder.path(), "").err().expect("refused").code(), "output::in_the_way");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "mine");
+    }
+
+    #[test]
+    fn what_a_lock_says_is_of_one_holder() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join(NAME);
+        std::fs::write(&path, Holder { pid: 1, ..Holder::this("x") }.line()).expect("writes");
+        let _lock = lock(folder.path(), "new").expect("free");
+        let text = std::fs::read_to_string(&path).expect("reads");
+        assert!(text.starts_with('{') && text.contains("\"new\""), "{text}");
     }
 
     #[test]

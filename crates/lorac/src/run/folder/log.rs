@@ -1,32 +1,33 @@
 //! metrics.jsonl, one line per step, each flushed so that it can be followed.
 
-use crate::output::OutputError;
+use crate::output::{OutputError, temporary};
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 /// A log. What cannot be written ends the log, and nothing else.
 pub(crate) struct Log {
     path: PathBuf,
     file: File,
+    /// Where it is until it has a line.
+    elsewhere: Option<TempPath>,
     /// Bytes of whole lines.
     whole: u64,
     failed: Option<String>,
 }
 
 impl Log {
-    /// Begins a log anew. A link of that name is replaced, not followed.
+    /// Begins a log anew. It takes its place with its first line, by which it is known as lorac's. A link of that name
+    /// is replaced, not followed.
     ///
     /// # Errors
     /// A file that cannot be made.
     pub(super) fn begin(path: &Path) -> Result<Log, OutputError> {
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(OutputError::io(path)(e)),
-            _ => {}
-        }
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(OutputError::io(path))?;
-        Ok(Log { path: path.to_path_buf(), file, whole: 0, failed: None })
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (file, temporary) = temporary().tempfile_in(folder).map_err(OutputError::io(path))?.into_parts();
+        Ok(Log { path: path.to_path_buf(), file, elsewhere: Some(temporary), whole: 0, failed: None })
     }
 
     /// Writes a line. The first one that cannot be written is told of, and is the last: the log ends with a whole line.
@@ -36,7 +37,9 @@ impl Log {
         }
         let mut line = serde_json::to_vec(row).unwrap_or_default();
         line.push(b'\n');
-        match self.file.write_all(&line) {
+        let written = self.file.write_all(&line);
+        let placed = self.elsewhere.take().map_or(Ok(()), |at| at.persist(&self.path).map_err(|e| e.error));
+        match written.and(placed) {
             Ok(()) => {
                 self.whole += line.len() as u64;
                 None

@@ -3,6 +3,7 @@
 mod earlier;
 mod lock;
 mod log;
+mod mark;
 mod moves;
 mod reserve;
 mod sweep;
@@ -16,8 +17,9 @@ use earlier::{Earlier, unchanged};
 use lock::{Lock, lock};
 use moves::Moves;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -74,16 +76,20 @@ impl Folder {
             Err(OutputError::Io { source, .. }) => return Err(refused(&source)),
             other => other?,
         };
+        let user = temporary().tempfile_in(path).and_then(|file| file.as_file().metadata());
+        let user = user.map_err(|e| refused(&e))?.uid();
         if lock.is_some() {
-            sweep::sweep(&[path.to_path_buf(), path.join(CHECKPOINTS), path.join(UNFINISHED)]);
-            sweep::sweep(&[path.join(UNFINISHED).join(CHECKPOINTS)]);
+            sweep::sweep(&[path.to_path_buf(), path.join(CHECKPOINTS), path.join(UNFINISHED)], user);
+            sweep::sweep(&[path.join(UNFINISHED).join(CHECKPOINTS)], user);
         }
-        temporary().tempfile_in(path).map_err(|e| refused(&e))?;
         let folder = Folder { path: path.into(), work: path.into(), earlier: Earlier::read(path), lock };
         let checkpoint = Path::new(CHECKPOINTS).join("step-0.safetensors");
         let unfinished = [Path::new(METRICS), &checkpoint].map(|name| Path::new(UNFINISHED).join(name));
         folder.check([MANIFEST, METRICS].map(Path::new))?;
         folder.check([&checkpoint, &unfinished[0], &unfinished[1]].map(|p| p.as_path()))?;
+        for below in [PathBuf::from(CHECKPOINTS), Path::new(UNFINISHED).join(CHECKPOINTS)] {
+            folder.check(named_as_checkpoints(&path.join(&below)).map(|(_, name)| below.join(name)))?;
+        }
         Ok(folder)
     }
 
@@ -100,8 +106,8 @@ impl Folder {
     ///
     /// # Errors
     /// [`OutputError::InTheWay`]
-    pub(crate) fn check<'a>(&self, files: impl IntoIterator<Item = &'a Path>) -> Result<(), OutputError> {
-        files.into_iter().try_for_each(|name| self.check_one(name))
+    pub(crate) fn check(&self, files: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<(), OutputError> {
+        files.into_iter().try_for_each(|name| self.check_one(name.as_ref()))
     }
 
     fn check_one(&self, name: &Path) -> Result<(), OutputError> {
@@ -126,16 +132,23 @@ impl Folder {
             Ok(meta) if meta.is_dir() => refuse(&path, "a file of this name is to be written, and this is a folder"),
             Ok(meta) if !meta.is_file() => refuse(&path, "this is no regular file"),
             Ok(_) if self.is_ours(name) => Ok(()),
-            Ok(_) => refuse(&path, "the file is not from an earlier run: no manifest of lorac lists it"),
+            Ok(_) => refuse(&path, "the file is not from a run of lorac: no manifest lists it"),
         }
     }
 
     /// Whether a run of lorac has written the file.
     fn is_ours(&self, name: &Path) -> bool {
-        let unfinished = name.strip_prefix(UNFINISHED).unwrap_or(name);
-        let of_a_failed_run = unfinished == Path::new(METRICS) || unfinished.starts_with(CHECKPOINTS);
         let listed = |earlier: &Earlier| earlier.lists(name) || name == Path::new(MANIFEST);
-        of_a_failed_run || self.earlier.as_ref().is_some_and(listed)
+        if self.earlier.as_ref().is_some_and(listed) {
+            return true;
+        }
+        let unfinished = name.strip_prefix(UNFINISHED).unwrap_or(name);
+        let step = || mark::step(unfinished.strip_prefix(CHECKPOINTS).ok()?.to_str()?);
+        let at = self.path.join(name);
+        match unfinished == Path::new(METRICS) {
+            true => mark::is_log(&at),
+            false => step().is_some_and(|step| mark::is_checkpoint(&at, step)),
+        }
     }
 
     /// Begins the log of a training. The result of an earlier run stays as it is until this one has succeeded.
@@ -147,6 +160,8 @@ impl Folder {
             self.work = self.path.join(UNFINISHED);
             std::fs::create_dir_all(&self.work).map_err(OutputError::io(&self.work))?;
         }
+        // The training is minutes behind the first look.
+        self.check([self.log().strip_prefix(&self.path).unwrap_or(Path::new(METRICS))])?;
         Log::begin(&self.log())
     }
 
@@ -167,7 +182,9 @@ impl Folder {
     pub(crate) fn stage(&self) -> Result<TempDir, OutputError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).permissions(Permissions::from_mode(0o777));
-        builder.tempdir_in(&self.path).map_err(OutputError::io(&self.path))
+        let stage = builder.tempdir_in(&self.path).map_err(OutputError::io(&self.path))?;
+        File::create_new(stage.path().join(sweep::MARK)).map_err(OutputError::io(&self.path))?;
+        Ok(stage)
     }
 
     /// Sets space aside for files of these sizes.
@@ -258,7 +275,10 @@ impl Folder {
         }
         for (step, file) in checkpoints(&ours).into_iter().filter(|_| ours != to) {
             match (kept.contains(&step), file.file_name()) {
-                (true, Some(name)) => moves.rename(&file, &to.join(name))?,
+                (true, Some(name)) => {
+                    self.check_one(&Path::new(CHECKPOINTS).join(name))?;
+                    moves.rename(&file, &to.join(name))?;
+                }
                 _ => moves.rename(&file, &away.join(format!("unfinished-step-{step}")))?,
             }
         }
@@ -266,15 +286,18 @@ impl Folder {
     }
 }
 
-/// The checkpoints in a folder, with their steps.
+/// The checkpoints of runs in a folder, with their steps.
 fn checkpoints(folder: &Path) -> Vec<(u64, PathBuf)> {
-    if !folder.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-        return Vec::new();
-    }
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let step = |name: &str| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse::<u64>().ok();
-    let files = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
-    files.filter_map(|e| Some((step(e.file_name().to_str()?)?, e.path()))).collect()
+    let all = named_as_checkpoints(folder).map(|(step, name)| (step, folder.join(name)));
+    let regular = |file: &Path| file.symlink_metadata().is_ok_and(|m| m.is_file());
+    all.filter(|(step, file)| regular(file) && mark::is_checkpoint(file, *step)).collect()
+}
+
+/// What has the name of a checkpoint in a folder, with the steps.
+fn named_as_checkpoints(folder: &Path) -> impl Iterator<Item = (u64, OsString)> {
+    let is_folder = folder.symlink_metadata().is_ok_and(|m| m.is_dir());
+    let entries = is_folder.then(|| std::fs::read_dir(folder)).into_iter().flatten().flatten().flatten();
+    entries.map(|e| e.file_name()).filter_map(|name| Some((mark::step(name.to_str()?)?, name)))
 }
 
 #[cfg(test)]

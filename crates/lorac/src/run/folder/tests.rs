@@ -42,10 +42,9 @@ impl Out {
     /// Opens the folder and puts these files into it, as a run does.
     fn run(&self, files: &[&str], kept: &[u64]) -> Result<Vec<PathBuf>, OutputError> {
         let mut folder = self.open();
-        folder.begin().expect("begins");
-        std::fs::create_dir_all(folder.checkpoints()).expect("makes");
+        assert_eq!(folder.begin().expect("begins").write(&first()), None);
         for step in [7, 8] {
-            std::fs::write(folder.checkpoints().join(format!("step-{step}.safetensors")), "new").expect("writes");
+            checkpoint(step).save(&folder.checkpoints()).expect("saves");
         }
         let stage = folder.stage().expect("a stage");
         let mut all = vec![(folder.log(), PathBuf::from(METRICS))];
@@ -77,6 +76,15 @@ impl Out {
     }
 }
 
+fn checkpoint(step: u64) -> lorac_train::Checkpoint {
+    lorac_train::Checkpoint { step, state: vec![("theta".into(), vec![0.0])] }
+}
+
+/// The first line of a log.
+fn first() -> serde_json::Value {
+    serde_json::json!({"eval": "before", "lorac_version": "0"})
+}
+
 fn named(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
 }
@@ -85,15 +93,17 @@ fn named(files: &[(&str, &str)]) -> Vec<(String, String)> {
 fn a_folder_holds_the_files_of_one_run() {
     let out = Out::new();
     out.earlier(&["model.onnx", "adapter/a", "adapter/b", METRICS]);
-    out.write("checkpoints/step-3.safetensors", "old");
-    out.write("unfinished/checkpoints/step-4.safetensors", "failed");
+    checkpoint(3).save(&out.at(CHECKPOINTS)).expect("saves");
+    checkpoint(4).save(&out.at("unfinished/checkpoints")).expect("saves");
     out.write("notes.txt", "mine");
     assert_eq!(out.run(&["model.onnx", "head/h"], &[8]).expect("commits"), Vec::<PathBuf>::new());
+    let saved = std::fs::read_to_string(out.at("checkpoints/step-8.safetensors")).unwrap_or_default();
+    let log = format!("{}\n", first());
     let want = [
-        ("checkpoints/step-8.safetensors", "new"),
+        ("checkpoints/step-8.safetensors", saved.as_str()),
         ("head/h", "new"),
         (MANIFEST, "new"),
-        (METRICS, ""),
+        (METRICS, log.as_str()),
         ("model.onnx", "new"),
         ("notes.txt", "mine"),
     ];
@@ -114,10 +124,10 @@ fn a_file_that_somebody_has_changed_stays_and_is_named() {
 fn what_fails_on_the_way_leaves_the_folder_as_it_was() {
     let out = Out::new();
     out.earlier(&["model.onnx", "adapter/a", METRICS]);
-    out.write("checkpoints/step-3.safetensors", "old");
+    checkpoint(3).save(&out.at(CHECKPOINTS)).expect("saves");
     let before = out.files();
     let mut folder = out.open();
-    folder.begin().expect("begins");
+    assert_eq!(folder.begin().expect("begins").write(&first()), None);
     let stage = folder.stage().expect("a stage");
     std::fs::write(stage.path().join("model.onnx"), "new").expect("writes");
     let file = |name: &str| (stage.path().join(name), PathBuf::from(name));
@@ -138,7 +148,7 @@ fn what_lorac_has_not_written_is_in_the_way() {
     let socket = std::os::unix::net::UnixListener::bind(out.at("socket")).expect("a socket");
     let folder = out.open();
     for (name, says) in [
-        ("model.onnx", "no manifest of lorac lists it"),
+        ("model.onnx", "no manifest lists it"),
         ("folder", "this is a folder"),
         ("adapter/a", "links are not followed"),
         ("model.onnx/a", "a folder of this name is needed"),
@@ -171,29 +181,76 @@ fn names_of_a_run_are_looked_at_when_the_folder_is_opened() {
 }
 
 #[test]
-fn what_killed_runs_have_left_is_swept() {
+fn what_killed_runs_have_left_is_swept_and_nothing_else() {
     let out = Out::new();
-    for name in [".lorac-ab12.tmp/adapter/x", ".lorac-cd34.tmp", "checkpoints/.lorac-ef56.tmp"] {
+    for name in [".lorac-cd34EF.tmp", "checkpoints/.lorac-ef5678.tmp", "unfinished/.lorac-AAAAAA.tmp"] {
         out.write(name, "half");
     }
-    out.write(".tmpXyz123", "of another program");
+    out.write(".lorac-ab12cd.tmp/adapter/x", "half");
+    out.write(&format!(".lorac-ab12cd.tmp/{}", sweep::MARK), "");
+    let mine = [".lorac-abcdef.tmp/x", ".lorac-mine.tmp", ".lorac-too-long.tmp", ".tmpXyz123", "unfinished/notes"];
+    mine.iter().for_each(|name| out.write(name, "mine"));
     let kept = tempfile::tempdir().expect("temp");
     std::fs::write(kept.path().join("x"), "mine").expect("writes");
-    symlink(kept.path(), out.at(".lorac-gh78.tmp")).expect("links");
+    symlink(kept.path().join("x"), out.at(".lorac-gh78ij.tmp")).expect("links");
     drop(out.open());
-    assert_eq!(out.files(), named(&[(".tmpXyz123", "of another program")]));
-    assert!(kept.path().join("x").exists());
+    let left = [&[".lorac-abcdef.tmp/x", ".lorac-gh78ij.tmp"], &mine[1..]].concat();
+    let left: Vec<(&str, &str)> = left.into_iter().map(|name| (name, "mine")).collect();
+    assert_eq!(out.files(), named(&left));
+    // A stage bears the mark, and a killed run leaves it so.
+    let folder = out.open();
+    let stage = folder.stage().expect("a stage").keep();
+    drop(folder);
+    drop(out.open());
+    assert!(!stage.exists());
+}
+
+#[test]
+fn logs_and_checkpoints_of_others_are_in_the_way_and_stay() {
+    let log = "{\"step\": 1, \"loss\": 2.5}\n";
+    let names = [METRICS, "unfinished/metrics.jsonl", "checkpoints/step-5.safetensors"];
+    for name in names.into_iter().chain(["unfinished/checkpoints/step-12.safetensors"]) {
+        for earlier in [false, true] {
+            let out = Out::new();
+            if earlier {
+                out.earlier(&["model.onnx"]);
+            }
+            out.write(name, log);
+            let before = out.files();
+            let error = out.refused();
+            assert!(error.code() == "output::in_the_way" && error.to_string().contains(name), "{error}");
+            assert_eq!(out.files(), before);
+        }
+    }
+    // Others beside them are in nobody's way.
+    let out = Out::new();
+    let mine = [("checkpoints/mine.safetensors", "mine"), ("checkpoints/step-x.safetensors", "mine")];
+    mine.iter().for_each(|(name, text)| out.write(name, text));
+    out.run(&["model.onnx"], &[]).expect("commits");
+    assert_eq!(out.files()[..2], named(&mine));
+}
+
+#[test]
+fn what_comes_while_a_run_prepares_stays() {
+    let out = Out::new();
+    let mut folder = out.open();
+    out.write(METRICS, "mine");
+    assert_eq!(folder.begin().err().expect("in the way").code(), "output::in_the_way");
+    assert_eq!(std::fs::read_to_string(out.at(METRICS)).expect("reads"), "mine");
 }
 
 #[test]
 fn a_failed_run_without_an_earlier_result_leaves_log_and_checkpoints_in_their_places() {
     let out = Out::new();
     let mut folder = out.open();
-    folder.begin().expect("begins");
+    assert_eq!(folder.begin().expect("begins").write(&first()), None);
+    checkpoint(2).save(&folder.checkpoints()).expect("saves");
     assert_eq!((folder.log(), folder.checkpoints()), (out.at(METRICS), out.at(CHECKPOINTS)));
     drop(folder);
-    // The next run replaces the log.
-    out.open().begin().expect("begins");
+    // The next run replaces both.
+    out.run(&["model.onnx"], &[]).expect("commits");
+    let left: Vec<String> = out.files().into_iter().map(|f| f.0).collect();
+    assert_eq!(left, [MANIFEST, METRICS, "model.onnx"]);
 }
 
 #[test]
