@@ -30,9 +30,7 @@ impl DeployFormat for Onnx {
         match check_patch(&plan.model, &targets, folder.join(MODEL)) {
             Ok(()) => Ok(Vec::new()),
             // Nothing has been written: it is the place that cannot be taken.
-            Err(OnnxError::Write { path, source }) => {
-                Err(OutputError::in_the_way(&path, &source.to_string()).into())
-            }
+            Err(OnnxError::Write { path, source }) => Err(OutputError::in_the_way(&path, &source.to_string()).into()),
             Err(error) => Err(error.into()),
         }
     }
