@@ -1,7 +1,7 @@
 //! The matrices of a model: weights that multiply activations, those that can be adapted and those that cannot.
 
 use crate::obstacle::Obstacle;
-use lorac_ir::{DType, Graph, Node, NodeId, ValueId};
+use lorac_ir::{DType, Graph, Node, NodeId, Use, ValueId};
 use lorac_ops::{Grad, Op, Projection, find};
 
 /// A weight matrix and the products that read it.
@@ -118,10 +118,16 @@ impl Readers<'_> {
         if as_it_is && graph.is_output(value) {
             self.other.get_or_insert(Obstacle::Output);
         }
+        let mut before: Option<&Use> = None;
         for u in at.uses() {
             let Some(node) = graph.node(u.node) else { continue };
             let op = find(&node.op);
             let traits = op.map(|op| op.traits).unwrap_or_default();
+            // Behind the first, the operands of a sum or a concatenation are alike.
+            let alike = |b: &Use| b.node == u.node && b.slot > 0 && (b.slot < traits.moves) == (u.slot < traits.moves);
+            if traits.projects.is_none() && u.slot < node.inputs.len() && before.replace(u).is_some_and(alike) {
+                continue;
+            }
             let rank = graph.fact(value).rank().unwrap_or(2);
             let mut read = |how: Projection, obstacle: Option<Obstacle>| {
                 let how = Projection { transposed: how.transposed != via.turned, ..how };
@@ -234,7 +240,7 @@ fn multiplied_inside(node: &Node, capture: usize) -> bool {
     false
 }
 
-fn multiplies(graph: &Graph, u: &lorac_ir::Use) -> bool {
+fn multiplies(graph: &Graph, u: &Use) -> bool {
     let Some(node) = graph.node(u.node) else { return false };
     let traits = find(&node.op).map(|op| op.traits).unwrap_or_default();
     let handed_on = || {
@@ -319,6 +325,24 @@ mod tests {
         %z = Einsum(%v, %w, equation=\"bd,do->bo\") : f32[..]";
     const EINSUM_TURNED: &str = "%y = Einsum(%x, %w, equation=\"bsd,od->bso\") : f32[..]
         %z = Gemm(%v, %w, transB=1) : f32[..]";
+
+    #[test]
+    fn a_weight_that_one_node_reads_many_times_is_followed_through_it_once() {
+        let many = |count: usize, op: &str| {
+            let operands = vec!["%w"; count].join(", ");
+            let body =
+                format!("%s = {op}({operands}) : f32[..]\n%y = MatMul(%x, %s) : f32[..]\n%z = Softplus(%v) : f32[..]");
+            let graph = graph(SIDE, &[0.5; 12], &body);
+            let weight = graph.weights().next().expect("a weight").0;
+            let mut readers = Readers { graph: &graph, found: Vec::new(), other: None };
+            readers.walk(weight, &Via::default());
+            let found = candidates(&graph).into_iter().map(|c| c.obstacle).collect::<Vec<_>>();
+            (readers.found.len(), found)
+        };
+        let obstacle = Some(Obstacle::Computed("Sum".into()));
+        assert_eq!(many(2000, "Sum"), (2, vec![obstacle.clone()]));
+        assert_eq!(many(2, "Sum"), (2, vec![obstacle]));
+    }
 
     #[test]
     fn a_branch_and_its_fold_reach_every_product_of_a_shared_weight() {
