@@ -95,8 +95,9 @@ pub(super) fn examples(
         true => {
             let fields = each(&rows, |row| targets.of_row(row))?;
             let all = rows.len();
-            let (rows, fields): (Vec<Row>, Vec<_>) =
-                select(rows.into_iter().zip(fields).collect(), &chosen)?.into_iter().unzip();
+            let order = select((0..all).collect(), &chosen)?;
+            let (rows, fields) = (picked(rows.into_iter().map(Some).collect(), &order), picked(fields, &order));
+            let rows: Vec<Row> = rows.into_iter().flatten().collect();
             let Encodings { examples, cut, left_out } = inputs.encode(&rows, Some(tokenizer))?;
             let examples = examples.into_iter().zip(fields).map(|(e, field)| with_target(e, field, &*targets));
             (examples.collect(), all, cut, left_out)
@@ -113,6 +114,11 @@ pub(super) fn examples(
     summary.labels = targets.classes().iter().map(|name| (name.clone(), 0)).collect();
     summary.count(&examples);
     Ok((examples, summary, found))
+}
+
+/// What is at these places, each of which is asked for once; the rest is let go.
+fn picked<T>(mut all: Vec<Option<T>>, order: &[usize]) -> Vec<Option<T>> {
+    order.iter().map(|at| all.get_mut(*at).and_then(Option::take)).collect()
 }
 
 /// A format whose rows end with an error once the user wants to stop.
@@ -193,6 +199,14 @@ mod tests {
     use super::*;
     use lorac_data::format::Csv;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn what_is_picked_is_in_the_order_of_a_selection() {
+        let all: Vec<Option<usize>> = (0..10).map(|i| (i != 3).then_some(i)).collect();
+        let chosen = lorac_data::Selection { shuffle_seed: Some(5), skip: 2, take: Some(6) };
+        let order = select((0..10).collect(), &chosen).expect("a selection");
+        assert_eq!(picked(all.clone(), &order), select(all, &chosen).expect("a selection"));
+    }
 
     #[test]
     fn rows_end_once_the_user_wants_to_stop() {
