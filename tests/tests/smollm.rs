@@ -36,7 +36,7 @@ fn tokens_logits_and_loss_are_those_of_transformers() {
     let (resolved, resolver) = (package(MODEL), resolver());
     let model = lorac::base::open(&resolved, &resolver).unwrap_or_else(|e| panic!("{e}"));
     let file = lorac::base::tokenizer(&resolved, &resolver).unwrap_or_else(|e| panic!("{e}"));
-    let tokenizer = Tokenizer::from_file(&file, 512).unwrap_or_else(|e| panic!("{e}"));
+    let tokenizer = Tokenizer::from_file(&file.path, 512).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(tokenizer.encode_whole(&[TEXT]).expect("tokens"), [IDS]);
 
     let engine = onnxruntime(ONNXRUNTIME);

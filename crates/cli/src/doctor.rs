@@ -1,7 +1,7 @@
 //! What this machine offers.
 
 use lorac::engine::{DEFAULT, LIBRARY_VARIABLE};
-use lorac::runtime::{Candidate, Engine, Found, Options, Search, discover, open, wheel_library};
+use lorac::runtime::{Candidate, Engine, Found, Options, Search, discover, library_among, open};
 use lorac::source::Resolver;
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ fn auto(resolver: &Resolver) -> Finding {
     here.offline = true;
     let cached = DEFAULT.parse().and_then(|source| here.resolve(&source, None));
     match cached {
-        Ok(found) => match wheel_library(&found.path) {
+        Ok(found) => match library_among(found.listed()) {
             Some(library) => {
                 let Finding { ok, detail, .. } =
                     runtime(&Candidate { engine: Engine::OnnxRuntime(library), found: Found::Cache });

@@ -47,9 +47,17 @@ impl Tokenizer {
     /// # Errors
     /// `Io`, `NotRegular`, `BadTokenizer`, `GrowingTokenizer`, and `MaxLengthTooSmall` when special tokens fill `max_length`.
     pub fn from_file(path: &Path, max_length: usize) -> Result<Self, DataError> {
+        Self::from_files(path, max_length, &|_| true)
+    }
+
+    /// The same; of the files beside it, those that `may_read` knows.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub fn from_files(path: &Path, max_length: usize, may_read: &dyn Fn(&Path) -> bool) -> Result<Self, DataError> {
         let bad = |error: tokenizers::Error| DataError::BadTokenizer { path: path.to_owned(), what: error.to_string() };
         let mut bytes = file::read(path, MOST_BYTES)?;
-        let config = TokenizerConfig::beside(path)?;
+        let config = TokenizerConfig::beside(path, may_read)?;
         let mut notes = Vec::new();
         if !config.is_empty() {
             let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.into()))?;

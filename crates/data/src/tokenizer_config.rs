@@ -39,13 +39,13 @@ pub(crate) struct TokenizerConfig {
 }
 
 impl TokenizerConfig {
-    /// The one beside a `tokenizer.json`; an empty one where there is none.
-    pub(crate) fn beside(tokenizer: &Path) -> Result<TokenizerConfig, DataError> {
+    /// The one beside a `tokenizer.json`, where it may be read; an empty one where there is none.
+    pub(crate) fn beside(tokenizer: &Path, may_read: &dyn Fn(&Path) -> bool) -> Result<TokenizerConfig, DataError> {
         let mut keys = Map::new();
         if tokenizer.file_name().is_some_and(|name| name == "tokenizer.json") {
             for name in ["special_tokens_map.json", "tokenizer_config.json"] {
                 let path = tokenizer.with_file_name(name);
-                if path.exists() {
+                if path.exists() && may_read(&path) {
                     let text = file::read(&path, MOST_BYTES)?;
                     let read: Result<Map<String, Value>, _> = serde_json::from_slice(&text);
                     keys.extend(read.map_err(|e| DataError::BadTokenizer { path, what: e.to_string() })?);

@@ -5,6 +5,8 @@ use crate::source::{Resolved, Resolver, SourceError};
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Models built by another version of the builders are built again.
 const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
@@ -25,26 +27,31 @@ pub fn open(resolved: &Resolved, resolver: &Resolver) -> Result<Model, Error> {
 pub fn open_form(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
     let model = read(resolved, resolver, form)?;
     resolved.unchanged()?;
+    resolved.nothing_else()?;
     Ok(model)
 }
 
 fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
     let path = &resolved.path;
-    if lorac_models::gguf_file(path).is_some() || is_folder_of_weights(path) {
+    let gguf = gguf_file(resolved);
+    if gguf.is_some() || is_folder_of_weights(resolved) {
         let name = match form {
             Form::Saved => "model.onnx",
             Form::Base => "base.onnx",
             Form::Pooled => "pooled.onnx",
         };
         let file = built(resolved, resolver, name, |file| {
-            Ok(save(&lorac_models::build_form(path, form)?.graph, file, &SaveOptions::default())?)
+            let weights = gguf.as_deref().unwrap_or(path);
+            Ok(save(&lorac_models::build_form(weights, form)?.graph, file, &SaveOptions::default())?)
         })?;
-        return Ok(load(&file)?);
+        let mut model = load(&file.path)?;
+        model.keep = file.folder.map(|folder| Arc::new(folder) as _);
+        return Ok(model);
     }
     if path.is_file() {
         return Ok(load(path)?);
     }
-    match onnx_files(path).as_slice() {
+    match onnx_files(resolved).as_slice() {
         [one] => Ok(load(one)?),
         [] => Err(Error::Usage(format!(
             "{} holds neither an .onnx or .gguf file nor config.json with model.safetensors",
@@ -59,10 +66,31 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, E
     }
 }
 
+/// A file that is there for as long as this.
+#[derive(Debug)]
+pub struct Kept {
+    /// The file.
+    pub path: PathBuf,
+    /// It was built.
+    built: bool,
+    /// Where it lies, if it is nobody else's.
+    folder: Option<TempDir>,
+}
+
+impl Kept {
+    /// Whether a file beside it may be read with it, as one of `resolved`.
+    pub fn is_of(&self, resolved: &Resolved, beside: &Path) -> bool {
+        !self.built && resolved.has(beside)
+    }
+}
+
 /// The model's tokenizer.json: that of its folder, or the one that its `.gguf` file describes, kept in the resolver's cache.
-pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// There is none.
+pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<Kept, Error> {
     let path = &resolved.path;
-    if let Some(gguf) = lorac_models::gguf_file(path) {
+    if let Some(gguf) = gguf_file(resolved) {
         return built(resolved, resolver, "tokenizer.json", |file| {
             let json = lorac_models::gguf_tokenizer(&gguf)?;
             Ok(std::fs::write(file, json.to_string()).map_err(|error| SourceError::Io {
@@ -73,35 +101,61 @@ pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<PathBuf, Er
         });
     }
     let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
-    let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file());
-    file.ok_or_else(|| {
+    let file = folder.map(|f| f.join("tokenizer.json")).filter(|f| f.is_file() && resolved.has(f));
+    file.map(|path| Kept { path, built: false, folder: None }).ok_or_else(|| {
         Error::Usage(format!("there is no tokenizer.json beside {}: name one under `tokenizer`", resolved.source))
     })
+}
+
+/// What the configuration of the model says, where it is among the files of its source.
+pub fn kind_of(resolved: &Resolved) -> Option<ModelKind> {
+    kind_within(&resolved.path, &|file| resolved.has(file))
 }
 
 /// What the configuration of the model at a path says: its own `config.json`'s, that of the folder of an `.onnx` file, or of the one
 /// above where that is called `onnx`.
 pub fn model_kind(path: &Path) -> Option<ModelKind> {
-    if let found @ Some(_) = lorac_models::model_kind(path) {
+    kind_within(path, &|_| true)
+}
+
+fn kind_within(path: &Path, may_read: &dyn Fn(&Path) -> bool) -> Option<ModelKind> {
+    let may_read_of = |path: &Path| match lorac_models::gguf_file(path) {
+        Some(file) => may_read(&file),
+        None => may_read(&path.join("config.json")),
+    };
+    let kind = |path: &Path| lorac_models::model_kind(path).filter(|_| may_read_of(path));
+    if let found @ Some(_) = kind(path) {
         return found;
     }
     let folder = if path.is_dir() { path } else { path.parent()? };
     let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
-    [Some(folder), above].into_iter().flatten().find_map(lorac_models::model_kind)
+    [Some(folder), above].into_iter().flatten().find_map(kind)
 }
 
-fn is_folder_of_weights(path: &Path) -> bool {
-    let has = |name: &str| path.join(name).is_file();
+fn gguf_file(resolved: &Resolved) -> Option<PathBuf> {
+    lorac_models::gguf_file(&resolved.path).filter(|file| resolved.has(file))
+}
+
+fn is_folder_of_weights(resolved: &Resolved) -> bool {
+    let has = |name: &str| resolved.has(&resolved.path.join(name));
     has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json"))
 }
 
-/// A file that is built of a model's content, once for each content.
+/// A file that is built of a model's content, once for each content; of what is pinned, each time in a folder that nobody
+/// else can write to.
 fn built(
     resolved: &Resolved,
     resolver: &Resolver,
     name: &str,
     build: impl FnOnce(&Path) -> Result<(), Error>,
-) -> Result<PathBuf, Error> {
+) -> Result<Kept, Error> {
+    if resolved.is_pinned() {
+        let named = |error| SourceError::Io { action: "create a folder in", path: std::env::temp_dir(), error };
+        let folder = tempfile::Builder::new().prefix("lorac-").tempdir().map_err(named)?;
+        let path = folder.path().join(name);
+        build(&path)?;
+        return Ok(Kept { path, built: true, folder: Some(folder) });
+    }
     let below = Path::new("built").join(BUILDER).join(&resolved.sha256).join(name);
     let what = format!("{name} of {}", resolved.source);
     let file = resolver.build(&below, name, &what, |folder| {
@@ -109,13 +163,11 @@ fn built(
         resolved.unchanged()?;
         Ok::<_, Error>(())
     })?;
-    Ok(file.path)
+    Ok(Kept { path: file.path, built: true, folder: None })
 }
 
-fn onnx_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> =
-        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")).collect();
-    files.sort();
-    files
+/// The models directly in a folder.
+fn onnx_files(resolved: &Resolved) -> Vec<PathBuf> {
+    let named = |p: &&Path| p.extension().is_some_and(|e| e == "onnx") && p.parent() == Some(&resolved.path);
+    resolved.listed().filter(named).map(Path::to_path_buf).collect()
 }

@@ -1,9 +1,9 @@
 //! The engine that a pipeline asks for.
 
 use crate::error::Error;
-use crate::source::{Resolver, Source, SourceError};
-use lorac_runtime::{Backend, Candidate, DeviceChoice, Found, Options, RuntimeError, open_onnxruntime, wheel_library};
-use std::path::{Path, PathBuf};
+use crate::source::{Resolved, Resolver, Source, SourceError};
+use lorac_runtime::{Backend, Candidate, DeviceChoice, Found, Options, RuntimeError, library_among, open_onnxruntime};
+use std::path::PathBuf;
 
 /// The ONNX Runtime that `auto` means.
 pub const DEFAULT: &str = "pypi:onnxruntime==1.31.1";
@@ -89,23 +89,30 @@ fn embedded(options: &Options, fallback: Option<String>) -> Result<Engine, Error
 
 fn from_source(source: &Source, sha256: Option<&str>, options: &Options, resolver: &Resolver) -> Result<Engine, Error> {
     let resolved = resolver.resolve(source, sha256)?;
-    let library = library(&resolved.path)?;
+    let library = library(&resolved)?;
     resolved.unchanged()?;
+    // The loader looks for the libraries that a library needs in its folder first.
+    if resolved.is_pinned() {
+        resolved.nothing_else()?;
+    }
     let backend = open_onnxruntime(&library, options)?;
     Ok(Engine { backend, source: resolved.source, sha256: resolved.sha256, fallback: None })
 }
 
-fn library(path: &Path) -> Result<PathBuf, Error> {
+/// The library among the files that were hashed: what else lies in the folder is not of the source.
+fn library(resolved: &Resolved) -> Result<PathBuf, Error> {
+    let path = &resolved.path;
     if path.is_file() {
-        return Ok(path.to_path_buf());
+        return Ok(path.clone());
     }
-    wheel_library(path)
+    library_among(resolved.listed())
         .ok_or_else(|| Error::Usage(format!("{} holds no library of ONNX Runtime (libonnxruntime)", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn offline(cache: &Path) -> Resolver {
         let mut resolver = Resolver::new(Some(cache.to_path_buf()), cache).expect("a resolver");

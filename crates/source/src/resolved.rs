@@ -26,7 +26,13 @@ pub struct Resolved {
 
 /// Files as they were when they were hashed.
 #[derive(Debug, Clone, Default)]
-pub struct Files(pub(super) BTreeMap<PathBuf, Sum>);
+pub struct Files {
+    pub(super) sums: BTreeMap<PathBuf, Sum>,
+    /// They lie in the cache.
+    pub(super) cached: bool,
+    /// Their bytes were read for a pin.
+    pub(super) pinned: bool,
+}
 
 impl PartialEq for Resolved {
     /// Whether path, sum and source are the same: a file that was written again with the same bytes is the same.
@@ -59,7 +65,7 @@ impl Resolved {
     /// [`SourceError::Changed`]: other content by now, or a file that the sum does not cover.
     pub fn open(&self, file: &Path) -> Result<File, SourceError> {
         let changed = || SourceError::Changed { spec: self.source.clone(), path: file.to_owned() };
-        let sum = self.files.0.get(file).ok_or_else(changed)?;
+        let sum = self.files.sums.get(file).ok_or_else(changed)?;
         let mut opened = hash::open(file)?;
         let meta = opened.metadata().map_err(SourceError::io("read", file))?;
         if Stamp::of(&meta) != sum.stamp {
@@ -72,12 +78,56 @@ impl Resolved {
         Ok(opened)
     }
 
+    /// The files that the sum is of: of a folder, all below it but hidden ones.
+    pub fn listed(&self) -> impl Iterator<Item = &Path> {
+        self.files.sums.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether a file may be read as one of this source: the sum is of it, or it lies beside a file of the user's own.
+    /// What else lies in a folder, or in the cache beside a file, is not of the source.
+    pub fn has(&self, file: &Path) -> bool {
+        self.files.sums.contains_key(file) || (!self.files.cached && !self.path.is_dir() && file.is_file())
+    }
+
+    /// Whether the bytes were read for a pin, whatever the cache says of them: what is made of them must not come from
+    /// the cache either.
+    pub fn is_pinned(&self) -> bool {
+        self.files.pinned
+    }
+
+    /// Refuses a folder of the cache that holds a file which the sum is not of. For readers of whole folders.
+    ///
+    /// # Errors
+    /// [`SourceError::Unlisted`] names the first such file.
+    pub fn nothing_else(&self) -> Result<(), SourceError> {
+        match self.files.cached && self.path.is_dir() {
+            true => self.nothing_else_below(&self.path),
+            false => Ok(()),
+        }
+    }
+
+    fn nothing_else_below(&self, folder: &Path) -> Result<(), SourceError> {
+        for entry in std::fs::read_dir(folder).map_err(SourceError::io("read", folder))? {
+            let entry = entry.map_err(SourceError::io("read", folder))?;
+            let path = entry.path();
+            if hash::hidden(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            if entry.file_type().map_err(SourceError::io("read", &path))?.is_dir() {
+                self.nothing_else_below(&path)?;
+            } else if !self.files.sums.contains_key(&path) {
+                return Err(SourceError::Unlisted { spec: self.source.clone(), path });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether every file is still what the sum is of. Between a sum and this, what was read by path is what was hashed.
     ///
     /// # Errors
     /// [`SourceError::Changed`] names the first file that is not.
     pub fn unchanged(&self) -> Result<(), SourceError> {
-        self.files.0.keys().try_for_each(|file| self.open(file).map(drop))
+        self.files.sums.keys().try_for_each(|file| self.open(file).map(drop))
     }
 }
 

@@ -58,12 +58,16 @@ fn read(path: &Path) -> Result<String, DataError> {
     Ok(text)
 }
 
-/// Links to folders are not followed, so that no walk goes round in circles.
+/// Links to folders are not followed, so that no walk goes round in circles. Hidden files are left out, as sums of folders
+/// leave them out.
 fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let io = |source| DataError::Io { path: folder.to_owned(), source };
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
         let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
         if entry.file_type().map_err(io)?.is_dir() {
             below(&path, files)?;
         } else if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {

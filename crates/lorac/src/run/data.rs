@@ -84,6 +84,7 @@ pub(super) fn examples(
     let format = Interruptible { format, stop: resolver.stop };
     let table = rows(&format, &found.path, &Columns { needed, filter })?;
     found.unchanged()?;
+    found.nothing_else()?;
     let (read, mut rows) = (table.read, table.rows);
     if !split.is_table() {
         keep_files(&mut rows, split)?;

@@ -17,7 +17,7 @@ use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
 use lorac_config::Problem;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
-use lorac_models::Form;
+use lorac_models::{Form, ModelKind};
 use lorac_onnx::Model;
 use lorac_passes::{
     Adaptation, Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
@@ -31,6 +31,8 @@ use std::path::Path;
 pub struct Plan {
     /// The base model.
     pub model: Model,
+    /// What its configuration says of it.
+    pub kind: Option<ModelKind>,
     /// Its graph with functions inlined and facts inferred.
     pub readable: Graph,
     /// What it is to learn.
@@ -173,6 +175,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     Ok(Plan {
+        kind: base::kind_of(&model_source),
         model,
         readable: base,
         task: chosen,
@@ -213,7 +216,7 @@ fn resolved_task(task: &TaskChoice, model: &Model, graph: &Graph, source: &Resol
     if task.head().is_none_or(|head| head.kind != HeadKind::Architecture) {
         return Ok(task.clone());
     }
-    let paths = ModulePaths::new(model, graph, &source.path);
+    let paths = ModulePaths::new(model, graph, base::kind_of(source));
     Ok(task.resolved(paths.classes())?.unwrap_or_else(|| task.clone()))
 }
 
@@ -233,7 +236,11 @@ fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), Error> {
 /// The model, and its source with the sum of all its files.
 fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
-    let source = resolver.resolve(&spec.source, None)?;
+    let resolve = || match pin {
+        Some(_) => resolver.resolve_for_pin(&spec.source),
+        None => resolver.resolve(&spec.source, None),
+    };
+    let source = resolve()?;
     let model = match base::open_form(&source, resolver, form) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.
@@ -250,7 +257,7 @@ fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Res
             source.with_contents(&model.file, beside)
         }
         // Of a pinned folder nothing may have changed while it was read.
-        false if pin.is_some() => resolver.resolve(&spec.source, None)?,
+        false if pin.is_some() => resolve()?,
         false => source,
     };
     source.check(pin)?;
@@ -269,12 +276,19 @@ fn tokenizer(
         None => None,
     };
     inputs.extend(found.iter().map(|found| record("tokenizer", found)));
-    let path = match &found {
-        Some(found) => found.path.clone(),
-        None => base::tokenizer(model, resolver)?,
+    let tokenizer = match &found {
+        Some(found) => {
+            let path = &found.path;
+            let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
+            Tokenizer::from_files(&file, max_length, &|file| found.has(file))?
+        }
+        None => {
+            let file = base::tokenizer(model, resolver)?;
+            let tokenizer = Tokenizer::from_files(&file.path, max_length, &|beside| file.is_of(model, beside))?;
+            model.unchanged()?;
+            tokenizer
+        }
     };
-    let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
-    let tokenizer = Tokenizer::from_file(&file, max_length)?;
     found.map_or(Ok(()), |found| found.unchanged())?;
     Ok(tokenizer)
 }

@@ -34,6 +34,17 @@ pub(super) struct Entry {
     sha256: String,
 }
 
+/// What tells that a file is what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Its size and times.
+    Times,
+    /// Those, or its bytes.
+    TimesOrBytes,
+    /// Its bytes alone: who can write to the cache can write the times of any file into the index.
+    Bytes,
+}
+
 /// Larger than any index: what is larger is none.
 const INDEX_LIMIT: u64 = 256 << 20;
 
@@ -56,24 +67,27 @@ impl Index {
         read().filter(names).unwrap_or_default()
     }
 
-    /// What the index vouches for under `path`. With `rehash`, files whose times changed are read again.
-    pub(super) fn lookup(&mut self, files: &Path, path: &str, rehash: bool) -> Option<Hit> {
+    /// What the index vouches for under `path`.
+    pub(super) fn lookup(&mut self, files: &Path, path: &str, look: Look) -> Option<Hit> {
         let on_disk = files.join(path);
         if let Some(entry) = self.files.get_mut(path) {
-            let sum = entry.intact(&on_disk, rehash)?;
-            let (sha256, files) = (entry.sha256.clone(), Files([(on_disk.clone(), sum)].into()));
+            let sum = entry.intact(&on_disk, look)?;
+            let (sha256, files) =
+                (entry.sha256.clone(), Files { sums: [(on_disk.clone(), sum)].into(), cached: true, pinned: false });
             return Some(Hit { path: on_disk, sha256, files });
         }
         if !self.folders.contains(path) {
             return None;
         }
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let (mut sums, mut found) = (Vec::new(), Files::default());
+        let (mut sums, mut found) = (Vec::new(), Files { cached: true, ..Files::default() });
         for (name, entry) in &mut self.files {
             let Some(relative) = name.strip_prefix(&prefix) else { continue };
             let file = files.join(name);
-            let sum = entry.intact(&file, rehash)?;
-            found.0.insert(file, sum);
+            let sum = entry.intact(&file, look)?;
+            if !hash::hidden(relative) {
+                found.sums.insert(file, sum);
+            }
             sums.push((relative, entry.sha256.as_str()));
         }
         Some(Hit { path: on_disk, sha256: hash::folder_of(sums), files: found })
@@ -87,17 +101,18 @@ impl Entry {
         Ok(Entry { size: meta.len(), modified_ns: modified_ns(&meta), changed_ns: changed_ns(&meta), sha256 })
     }
 
-    /// The file, where it is what it was. With `rehash`, other times alone are forgiven where the sum still holds.
-    pub(super) fn intact(&mut self, path: &Path, rehash: bool) -> Option<Sum> {
+    /// The file, where it is what it was.
+    pub(super) fn intact(&mut self, path: &Path, look: Look) -> Option<Sum> {
         let meta = fs::symlink_metadata(path).ok()?;
         if !meta.is_file() || meta.len() != self.size {
             return None;
         }
         let times = (modified_ns(&meta), changed_ns(&meta));
-        if times == (self.modified_ns, self.changed_ns) {
+        if look != Look::Bytes && times == (self.modified_ns, self.changed_ns) {
             return Some(Sum { sha256: self.sha256.clone(), stamp: Stamp::of(&meta) });
         }
-        let sum = rehash.then(|| hash::sum(path).ok()).flatten().filter(|sum| sum.sha256 == self.sha256)?;
+        let sum =
+            (look != Look::Times).then(|| hash::sum(path).ok()).flatten().filter(|sum| sum.sha256 == self.sha256)?;
         (self.modified_ns, self.changed_ns) = times;
         Some(sum)
     }

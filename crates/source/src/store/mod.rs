@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{Files, SourceError, hash};
-use index::{Entry, Index};
+use index::{Entry, Index, Look};
 pub(super) use lock::Task;
 pub(super) use place::{folder, temporary_file, temporary_folder};
 
@@ -37,6 +37,8 @@ pub(super) fn default_cache(env: impl Fn(&str) -> Option<OsString>) -> Option<Pa
 pub(super) struct Store {
     cache: PathBuf,
     root: PathBuf,
+    /// Sizes and times prove nothing.
+    distrusted: bool,
 }
 
 /// Content that the index vouches for.
@@ -53,7 +55,16 @@ pub(super) struct Hit {
 impl Store {
     /// The store at `below` the cache's root; nothing is created yet.
     pub(super) fn new(cache: &Path, below: impl AsRef<Path>) -> Self {
-        Self { cache: cache.to_owned(), root: cache.join(below) }
+        Self { cache: cache.to_owned(), root: cache.join(below), distrusted: false }
+    }
+
+    /// The same; with `distrusted`, every file is read whenever it is looked up, as a pin asks.
+    pub(super) fn distrusted(self, distrusted: bool) -> Self {
+        Self { distrusted, ..self }
+    }
+
+    fn look(&self, otherwise: Look) -> Look {
+        if self.distrusted { Look::Bytes } else { otherwise }
     }
 
     /// Its folder.
@@ -63,12 +74,12 @@ impl Store {
 
     /// Looks up a complete entry without a lock, trusting sizes and times.
     pub(super) fn quick(&self, path: &str) -> Option<Hit> {
-        self.load().lookup(&self.files(), path, false)
+        self.load().lookup(&self.files(), path, self.look(Look::Times))
     }
 
     /// Looks up a complete entry without a lock; files whose times differ are read. For caches that cannot be written.
     pub(super) fn reread(&self, path: &str) -> Option<Hit> {
-        self.load().lookup(&self.files(), path, true)
+        self.load().lookup(&self.files(), path, self.look(Look::TimesOrBytes))
     }
 
     /// Waits for other processes, then takes the store to change it.
@@ -107,14 +118,14 @@ impl Locked<'_> {
 
     /// Looks up an entry; a file whose time changed is hashed again.
     pub(super) fn lookup(&mut self, path: &str) -> Option<Hit> {
-        self.index.lookup(&self.store.files(), path, true)
+        self.index.lookup(&self.store.files(), path, self.store.look(Look::TimesOrBytes))
     }
 
     /// The package file, if it is here and whole.
     pub(super) fn archive(&mut self) -> Option<PathBuf> {
         let (name, entry) = self.index.archive.as_mut()?;
         let path = self.store.root.join(name);
-        entry.intact(&path, true).map(|_| path)
+        entry.intact(&path, self.store.look(Look::TimesOrBytes)).map(|_| path)
     }
 
     /// A folder for unfinished work, removed with the guard, or by the next run after a kill.

@@ -83,7 +83,7 @@ impl<'a> Contract<'a> {
             Some(input) if is_logits(&plan.readable, input) => Class::CausalLm,
             _ => plan.task.class(),
         };
-        let paths = ModulePaths::new(&plan.model, &plan.readable, Path::new(model_path(plan)));
+        let paths = ModulePaths::new(&plan.model, &plan.readable, plan.kind.clone());
         let groups = group_by_weight(&branches, |b| &b.delta.target);
         let mut unnamed: Vec<(&str, String)> = Vec::new();
         let mut modules = Vec::new();
