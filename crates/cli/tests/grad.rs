@@ -54,7 +54,8 @@ fn a_plain_graph_with_a_loss_and_gradients() {
     let output = grad(folder.path(), &[&model, "--loss", "total"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    for says in ["gradients         2 tensors, 9 parameters", "MatMul x1", "wrote             m.grad.onnx", "backward"] {
+    for says in ["gradients         2 tensors, 9 parameters", "MatMul x1", "wrote             m.grad.onnx", "backward"]
+    {
         assert!(said.contains(says), "no `{says}` in:\n{said}");
     }
     let written = lorac::onnx::load(folder.path().join("m.grad.onnx")).expect("loads").graph;

@@ -52,7 +52,9 @@ impl DeployFormat for Peft {
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let contract = match Contract::of(trained.plan) {
             Ok(contract) => contract,
-            Err(why) => return Ok(Written { files: Vec::new(), skipped: Some(format!("there will be no adapter: {why}")) }),
+            Err(why) => {
+                return Ok(Written { files: Vec::new(), skipped: Some(format!("there will be no adapter: {why}")) });
+            }
         };
         let folder = folder.join(FOLDER);
         let mut files = write_peft(&folder, &adapter(trained, &contract)?)?;
