@@ -5,8 +5,8 @@
 //! ONNX calls following them *data propagation*.
 
 use crate::{Args, find, tensor};
+use fnv::FnvHashMap;
 use lorac_ir::{DType, Dim, Fact, Graph, Node, NodeId, Tensor, ValueId, topological_order};
-use std::collections::HashMap;
 
 /// What inference finds of one result: its fact, and its elements if it is a small vector of integers (in ONNX's words,
 /// by shape inference and by data propagation).
@@ -283,7 +283,7 @@ fn content_of(tensor: &Tensor) -> Option<Vec<Dim>> {
 
 /// The elements of a graph's small integer values, as far as they are known: what ONNX's data propagation computes.
 #[derive(Clone, Debug, Default)]
-pub struct ShapeData(HashMap<ValueId, Vec<Dim>>);
+pub struct ShapeData(FnvHashMap<ValueId, Vec<Dim>>);
 
 impl ShapeData {
     /// The elements of a value, where they are followed.
