@@ -47,7 +47,7 @@ pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
 }
 
 fn candidate(graph: &Graph, weight: ValueId, name: &str, dims: &[usize], dtype: DType) -> Option<Candidate> {
-    let mut readers = Readers { graph, found: Vec::new(), other: None };
+    let mut readers = Readers::new(graph);
     readers.walk(weight, &Via::default());
     let Readers { found, mut other, .. } = readers;
     let first = found.first()?;
@@ -101,6 +101,7 @@ struct Reader {
 struct Via {
     turned: bool,
     obstacle: Option<Obstacle>,
+    steps: usize,
 }
 
 struct Readers<'g> {
@@ -108,9 +109,15 @@ struct Readers<'g> {
     found: Vec<Reader>,
     /// What else reads it.
     other: Option<Obstacle>,
+    /// Values that are still followed.
+    left: usize,
 }
 
-impl Readers<'_> {
+impl<'g> Readers<'g> {
+    fn new(graph: &'g Graph) -> Readers<'g> {
+        Readers { graph, found: Vec::new(), other: None, left: MOST_LOOKS }
+    }
+
     fn walk(&mut self, value: ValueId, via: &Via) {
         let graph = self.graph;
         let Some(at) = graph.value(value) else { return };
@@ -152,7 +159,10 @@ impl Readers<'_> {
                 continue;
             }
             match self.passed(node, op, u.slot, value, via) {
+                // What exporters put between is a node or two.
+                Some(_) if via.steps >= MOST_STEPS || !spend(&mut self.left) => self.beside(node),
                 Some(next) => {
+                    let next = Via { steps: via.steps + 1, ..next };
                     let before = self.found.len();
                     node.outputs.iter().for_each(|y| self.walk(*y, &next));
                     if next.obstacle.is_some() && self.found.len() == before {
@@ -237,20 +247,21 @@ fn multiplied_inside(node: &Node, capture: usize) -> bool {
     for body in node.bodies() {
         if at < body.captures.len() {
             let inner = body.graph.inputs().get(body.own_inputs() + at).and_then(|v| body.graph.value(*v));
-            return inner.is_some_and(|v| v.uses().iter().any(|u| multiplies(&body.graph, u)));
+            return inner.is_some_and(|v| v.uses().iter().any(|u| multiplies(&body.graph, u, MOST_STEPS)));
         }
         at -= body.captures.len();
     }
     false
 }
 
-fn multiplies(graph: &Graph, u: &Use) -> bool {
+fn multiplies(graph: &Graph, u: &Use, steps: usize) -> bool {
     let Some(node) = graph.node(u.node) else { return false };
     let traits = find(&node.op).map(|op| op.traits).unwrap_or_default();
     let handed_on = || {
         let [y] = node.outputs[..] else { return false };
         let next = graph.value(y).map(|v| v.uses()).unwrap_or_default();
-        (traits.moves == 1 || traits.reshapes) && u.slot == 0 && next.iter().any(|u| multiplies(graph, u))
+        let handed = steps > 0 && (traits.moves == 1 || traits.reshapes) && u.slot == 0;
+        handed && next.iter().any(|u| multiplies(graph, u, steps - 1))
     };
     match traits.projects {
         Some(projects) => projects(node, u.slot, 2).is_some(),
@@ -272,8 +283,11 @@ pub(crate) fn inside(graph: &Graph) -> Vec<(String, String)> {
     found
 }
 
-/// More operands are not looked through for being computed from weights alone.
+/// More values are not looked at for what becomes of a weight, nor more operands for being computed from weights alone.
 const MOST_LOOKS: usize = 1000;
+
+/// Nodes between a weight and a product that reads it.
+const MOST_STEPS: usize = 64;
 
 /// Takes one look of those that are left.
 fn spend(looks: &mut usize) -> bool {
@@ -349,7 +363,7 @@ mod tests {
                 format!("%s = {op}({operands}) : f32[..]\n%y = MatMul(%x, %s) : f32[..]\n%z = Softplus(%v) : f32[..]");
             let graph = graph(SIDE, &[0.5; 12], &body);
             let weight = graph.weights().next().expect("a weight").0;
-            let mut readers = Readers { graph: &graph, found: Vec::new(), other: None };
+            let mut readers = Readers::new(&graph);
             readers.walk(weight, &Via::default());
             let found = candidates(&graph).into_iter().map(|c| c.obstacle).collect::<Vec<_>>();
             (readers.found.len(), found)
@@ -400,6 +414,27 @@ mod tests {
                 assert!(far(&before[i], &want[i]) > 0.1);
             }
         }
+    }
+
+    #[test]
+    fn what_lies_far_behind_a_weight_is_not_followed_to_the_end() {
+        let chain = |count: usize| {
+            let mut body = "%s0 = Identity(%w) : f32[..]\n".to_string();
+            for i in 0..count {
+                body += &format!("%s{} = Identity(%s{i}) : f32[..]\n", i + 1);
+            }
+            body += &format!("%y = MatMul(%x, %s{count}) : f32[..]\n%z = Softplus(%v) : f32[..]");
+            matrices(&graph(SIDE, &[0.5; 12], &body)).len()
+        };
+        assert_eq!([chain(3), chain(20_000)], [1, 0]);
+        // Every layer doubles the ways.
+        let mut body = "%s0 = Identity(%w) : f32[..]\n".to_string();
+        for i in 0..50 {
+            body += &format!("%a{i} = Identity(%s{i}) : f32[..]\n%b{i} = Identity(%s{i}) : f32[..]\n");
+            body += &format!("%s{} = Concat(%a{i}, %b{i}, axis=0) : f32[..]\n", i + 1);
+        }
+        body += "%y = Softplus(%x) : f32[..]\n%z = Softplus(%v) : f32[..]";
+        assert!(matrices(&graph(SIDE, &[0.5; 12], &body)).is_empty());
     }
 
     /// Heads as axes of a weight, as `flax` and `keras_nlp` write them: `[in, heads, width]` and `[heads, width, out]`.

@@ -61,7 +61,7 @@ pub enum NoMatch {
     },
     /// The matrix is read otherwise too, and dropout is asked for.
     #[error(
-        "`{pattern}` picks `{name}`, which is read otherwise too, as an embedding table or transposed: what is added to it is \\
+        "`{pattern}` picks `{name}`, which is read otherwise too, as an embedding table or transposed: what is added to it is \
          added for every reader, and dropout has nothing to drop from; leave dropout out, or choose other targets"
     )]
     Tied {
