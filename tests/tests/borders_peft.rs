@@ -240,7 +240,7 @@ fn names_of_a_user_are_the_modules() {
     assert!(notes.contains("`encoder.layer.0.attention.output.dense` is the module of"), "{notes}");
     let wrong = nameless().run(CLASSIFY, "lora: { targets: [\"role:output\"], rank: 2 }", &named(1, "other"));
     let wrong = wrong.expect_err("no such weight").to_string();
-    assert!(wrong.contains("`other` is no weight that is adapted"), "{wrong}");
+    assert!(wrong.contains("`other` is not a weight that is adapted"), "{wrong}");
 }
 
 #[test]

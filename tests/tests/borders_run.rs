@@ -168,7 +168,7 @@ fn a_rejected_result_has_names_that_nobody_deploys_by_accident() {
     assert_eq!((&manifest, manifest.status), (&outcome.manifest, Status::Rejected));
     let [gate] = manifest.gates.as_slice() else { panic!("{:?}", manifest.gates) };
     let accuracy = manifest.eval.after.get("accuracy").expect("a score");
-    assert_eq!((gate.name.as_str(), gate.wanted, gate.got), ("metrics.accuracy.min", Some(0.99), accuracy));
+    assert_eq!((gate.name.as_str(), gate.expected, gate.got), ("metrics.accuracy.min", Some(0.99), accuracy));
     let left = ["adapter.rejected", "manifest.json", "metrics.jsonl", "model.rejected.onnx", "report.html"];
     assert_eq!(top(&border.out()), left);
     for artifact in &manifest.artifacts {

@@ -126,8 +126,8 @@ impl TokenizerConfig {
             not("truncation_side", "it is neither left nor right");
         }
         for (key, of) in [("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")] {
-            let Some((wanted, name)) = self.flag(key).zip(self.keys.get(of).and_then(token)) else { continue };
-            if any(&tokenizer["post_processor"], &|v| v == name) != wanted {
+            let Some((asked, name)) = self.flag(key).zip(self.keys.get(of).and_then(token)) else { continue };
+            if any(&tokenizer["post_processor"], &|v| v == name) != asked {
                 not(key, "tokenizer.json says which tokens are added");
             }
         }

@@ -126,7 +126,7 @@ impl<'a> ModulePaths<'a> {
             Some(Place::Base(path)) => Ok(format!("{}.{path}", classes.base)),
             Some(Place::Head(path)) if heads.contains(&path.split('.').next().unwrap_or_default()) => Ok(path),
             Some(Place::Head(path)) => Err(format!("it is `{path}`, which {} does not have", class.auto())),
-            None => Err(format!("it is `{raw}`, which is no module of {}", classes.model_types.join(", "))),
+            None => Err(format!("it is `{raw}`, which is not a module of {}", classes.model_types.join(", "))),
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(name(&conv, Some("gpt2"), Class::Base), ["h.1.mlp.c_fc (Conv1D)"]);
         assert_eq!(name(&conv, None, Class::CausalLm), ["transformer.h.1.mlp.c_fc (Conv1D)"]);
         // A module that is no linear map is not the weight's.
-        assert!(name(&own, Some("gpt2"), Class::Base)[0].contains("is no module of gpt2"));
+        assert!(name(&own, Some("gpt2"), Class::Base)[0].contains("is not a module of gpt2"));
     }
 
     #[test]

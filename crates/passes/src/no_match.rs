@@ -27,7 +27,7 @@ pub enum NoMatch {
         why: String,
     },
     /// What fits cannot be adapted.
-    #[error("`{pattern}` is {names}, which {why}; {advice}")]
+    #[error("`{pattern}` {}; {advice}", unsuitable_text(.pattern, .names, .why))]
     Unsuitable {
         /// The pattern.
         pattern: String,
@@ -104,6 +104,10 @@ impl NoMatch {
 
 fn nearest_text(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
+}
+
+fn unsuitable_text(pattern: &str, names: &str, why: &str) -> String {
+    if names == format!("`{pattern}`") { why.to_string() } else { format!("is {names}, which {why}") }
 }
 
 fn why_text(why: &str) -> String {

@@ -2,8 +2,8 @@
 //!
 //! An attention is found at its softmax (or at the operator that is a whole attention): two products of activations, one
 //! before and one after. The matrices upstream of their operands are query, key and value; the one downstream is output. Of
-//! the rest, a matrix that widens and the one that narrows again after an activation are up and down; two that meet in a
-//! product are gate and up, and so are two halves of one; one that nothing follows is the head.
+//! the rest, a matrix that widens, or begins a block beside the residual stream, and the one that leads back are up and
+//! down; two that meet in a product are gate and up, and so are two halves of one; one that nothing follows is the head.
 
 use crate::Matrix;
 use crate::fused_slice::{Tracer, is_whole};
@@ -164,8 +164,9 @@ impl Matrices {
                 }
                 continue;
             }
-            // What lies behind the others says nothing of them.
-            if matrix.cols <= matrix.rows {
+            // What goes on in the residual stream reaches every matrix behind it.
+            let wide = matrix.cols > matrix.rows;
+            if !wide && trail.is_added(matrix) {
                 continue;
             }
             let (mut reached, mut met) = (BTreeSet::new(), Vec::new());
@@ -176,19 +177,20 @@ impl Matrices {
                     reached.extend(next.matrices);
                 }
             }
-            let wide = |times: usize| {
-                let narrows = |m: &&&Matrix| {
+            let down = |times: usize| {
+                // Of one that does not widen, only a block between two places of the residual stream tells.
+                let back = |m: &&&Matrix| {
                     let cols = m.rows.checked_mul(times);
-                    cols == Some(matrix.cols) && m.cols == matrix.rows
+                    cols == Some(matrix.cols) && m.cols == matrix.rows && (wide || trail.is_added(m))
                 };
-                reached.iter().find_map(|w| by_weight.get(w).filter(narrows).map(|m| m.weight))
+                reached.iter().find_map(|w| by_weight.get(w).filter(back).map(|m| m.weight))
             };
-            if let Some(down) = wide(1) {
+            if let Some(down) = down(1) {
                 let gated = || met.iter().any(|(product, value)| trail.meets_another_matrix(product, *value));
                 let role = if trail.activated(matrix) && gated() { Role::Gate } else { Role::Up };
                 self.add(matrix.weight, role);
                 self.add(down, Role::Down);
-            } else if let Some(down) = wide(2)
+            } else if let Some(down) = down(2)
                 && let Some(halves) = trail.halves(matrix, &met, tracer.get_or_insert_with(|| Tracer::new(trail.graph)))
             {
                 halves.iter().for_each(|half| self.add(half.weight, half.role));
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(heads, [graph.find("b").expect("b")]);
     }
 
-    /// `down(act(gate(x)) * up(x))` with the activation written out in ways of exporters, and what is no gate.
+    /// `down(act(gate(x)) * up(x))` with the activation decomposed as exporters do, and what is no gate.
     #[test]
     fn a_gate_is_what_an_activation_follows_however_it_is_written() {
         let silu = "%s = Sigmoid(%a) : f32[N,6]\n %f = Mul(%a, %s) : f32[N,6]";
@@ -267,7 +269,7 @@ mod tests {
             %su = Add(%a, %ck) : f32[N,6]\n %sk = Mul(%su, %k) : f32[N,6]\n %t = Tanh(%sk) : f32[N,6]
             %t1 = Add(%t, %k) : f32[N,6]\n %h = Mul(%a, %k) : f32[N,6]\n %f = Mul(%h, %t1) : f32[N,6]";
         let relu = "%f = Relu(%a) : f32[N,6]";
-        for body in [silu, erf, tanh, relu] {
+        for (body, width) in [silu, erf, tanh, relu].into_iter().flat_map(|b| [6, 2, 1].map(|width| (b, width))) {
             for product in ["Mul(%f, %b)", "Mul(%b, %f)"] {
                 let text = format!(
                     "graph g(%x: f32[N,2]) -> %y {{
@@ -283,11 +285,14 @@ mod tests {
                         %y = Add(%x, %o) : f32[N,2]
                     }}"
                 );
+                // As wide as the stream, or narrower, it is a block all the same.
+                let text = text.replace("[N,6]", &format!("[N,{width}]")).replace("[2,6]", &format!("[2,{width}]"));
+                let text = text.replace("[6,2]", &format!("[{width},2]"));
                 let graph = lorac_ir::parse(&text).expect("parses");
                 let found = roles(&graph);
                 let of = |name: &str| found.get(&graph.find(name).expect("a weight")).cloned().unwrap_or_default();
                 let want = [Role::Gate, Role::Up, Role::Down].map(|r| BTreeSet::from([r]));
-                assert_eq!(["gate", "up", "down"].map(of), want, "{product} of {body}");
+                assert_eq!(["gate", "up", "down"].map(of), want, "{product} of {body}, {width} wide");
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::matrix::Candidate;
 use crate::role::{Operand, Role};
 use lorac_ir::{Graph, Node, NodeId, ValueId, topological_order};
 use lorac_ops::{Traits, find};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Nodes that the search for an activation looks at.
 const NEAR: usize = 64;
@@ -231,22 +231,25 @@ impl<'g> Trail<'g> {
 
     /// Whether the result of a matrix is added to what comes from elsewhere in the model, as to a residual stream.
     pub(crate) fn is_added(&self, matrix: &Matrix) -> bool {
-        let mut todo: Vec<ValueId> =
-            matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first().copied()).collect();
-        for _ in 0..4 {
-            todo.sort_unstable();
-            todo.dedup();
-            let uses = todo.iter().filter_map(|v| self.graph.value(*v)).flat_map(|v| v.uses());
-            let nodes: Vec<&Node> = uses.filter_map(|u| self.graph.node(u.node)).collect();
-            let computed = |v: &ValueId| self.graph.weight(*v).is_none() && todo.binary_search(v).is_err();
-            let sums = nodes.iter().filter(|n| &*n.op.name == "Add");
-            if sums.flat_map(|n| n.inputs.iter().flatten()).any(computed) {
-                return true;
+        let results = matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first().copied());
+        let mut todo: VecDeque<ValueId> = results.collect();
+        let mut own: HashSet<ValueId> = todo.iter().copied().collect();
+        let (mut seen, mut sums) = (HashSet::new(), Vec::new());
+        while let Some(value) = todo.pop_front() {
+            for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
+                let Some(node) = self.graph.node(u.node) else { continue };
+                if seen.len() >= NEAR || !seen.insert(u.node) || !traits(node).carries {
+                    continue;
+                }
+                if &*node.op.name == "Add" {
+                    sums.push(node);
+                }
+                own.extend(&node.outputs);
+                todo.extend(&node.outputs);
             }
-            let carried = nodes.iter().filter(|n| traits(n).carries).flat_map(|n| n.outputs.iter().copied());
-            todo = carried.collect();
         }
-        false
+        let elsewhere = |v: &ValueId| self.graph.weight(*v).is_none() && !own.contains(v);
+        sums.into_iter().any(|n| n.inputs.iter().flatten().any(elsewhere))
     }
 
     /// The operands of the product in which one half of a matrix's columns gates the other.

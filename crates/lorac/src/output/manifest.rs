@@ -55,7 +55,7 @@ pub struct MissedGate {
     /// Its key in the pipeline: `metrics.accuracy.min`.
     pub name: String,
     /// The bound; none for a number that had to be finite.
-    pub wanted: Option<f64>,
+    pub expected: Option<f64>,
     /// The number that missed it.
     #[serde(deserialize_with = "lorac_train::number")]
     pub got: f64,

@@ -34,7 +34,7 @@ impl Metrics {
     /// Why the scores are not what was asked for: every gate that they miss, and scores that are not finite.
     pub fn failed_gates(&self, scores: &Scores) -> Vec<MissedGate> {
         let mut failed = Vec::new();
-        let mut miss = |name: String, wanted, got, message| failed.push(MissedGate { name, wanted, got, message });
+        let mut miss = |name: String, expected, got, message| failed.push(MissedGate { name, expected, got, message });
         if let Some(loss) = scores.get("loss").filter(|loss| !loss.is_finite()) {
             miss("loss".into(), None, loss, format!("the loss on the held-out examples is {loss}"));
         }
@@ -118,7 +118,7 @@ mod tests {
         let failed = gate(None, Some(2.0)).failed_gates(&scores(1.0));
         let message = "perplexity 2.7183 is above metrics.perplexity.max 2".to_string();
         let name = "metrics.perplexity.max".to_string();
-        assert_eq!(failed, [MissedGate { name, wanted: Some(2.0), got: 1f64.exp(), message }]);
+        assert_eq!(failed, [MissedGate { name, expected: Some(2.0), got: 1f64.exp(), message }]);
         for sum in [f64::NAN, f64::INFINITY] {
             let failed = gate(Some(1.0), Some(2.0)).failed_gates(&scores(sum));
             assert!(failed[0].message.contains("loss on the held-out") && failed.len() >= 2, "{failed:?}");

@@ -45,7 +45,7 @@ impl<'a> Emitter<'a> {
 fn place(file: &Path) -> Result<(), OutputError> {
     let what = match file.symlink_metadata() {
         Ok(meta) if meta.is_dir() => "a file of this name is to be written, and this is a folder",
-        Ok(meta) if !meta.is_file() && !meta.is_symlink() => "this is no regular file",
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => "this is not a regular file",
         _ => return Ok(()),
     };
     Err(OutputError::InTheWay { path: file.into(), what: what.into(), option: "--emit" })
@@ -91,6 +91,6 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&file).status();
         assert!(made.is_ok_and(|status| status.success()), "a pipe");
         let error = emit(folder.path()).expect_err("a pipe");
-        assert!(error.to_string().contains("g.01-x.txt is in the way: this is no regular file"), "{error}");
+        assert!(error.to_string().contains("g.01-x.txt is in the way: this is not a regular file"), "{error}");
     }
 }

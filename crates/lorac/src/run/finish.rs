@@ -145,7 +145,7 @@ pub(super) fn verify(trained: &Trained, folder: &Path) -> Result<VerifyReport, E
 fn gates(verified: &VerifyReport) -> Vec<MissedGate> {
     let missed = || MissedGate {
         name: "deploy.verify".into(),
-        wanted: Some(verified.tolerance),
+        expected: Some(verified.tolerance),
         got: verified.max_abs_diff,
         message: verified.failures(),
     };

@@ -48,7 +48,7 @@ impl BatchShape {
         BatchShape { fixed, max_length, pad, note }
     }
 
-    /// Rows of a batch where `asked` are wanted and there are `examples`.
+    /// Rows of a batch where `asked` are asked for and there are `examples`.
     pub(super) fn rows(&self, asked: usize, examples: usize) -> usize {
         self.fixed.rows.unwrap_or(asked.min(examples))
     }

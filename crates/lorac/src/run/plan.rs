@@ -226,7 +226,7 @@ fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), Error> {
     let problems = loaded.pipeline.deploy.peft.unknown(&targets).map(|(name, near)| Problem {
         path: format!("deploy.peft.names.{name}"),
         code: "pipeline::names",
-        message: format!("`{name}` is no weight that is adapted"),
+        message: format!("`{name}` is not a weight that is adapted"),
         help: (!near.is_empty()).then(|| format!("nearest: {}", near.join(", "))),
     });
     let problems: Vec<Problem> = problems.collect();

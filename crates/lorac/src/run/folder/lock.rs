@@ -72,7 +72,7 @@ fn open(path: &Path) -> Result<File, OutputError> {
     let file = options.open(path).map_err(OutputError::io(path))?;
     match file.metadata().map_err(OutputError::io(path))?.is_file() {
         true => Ok(file),
-        false => Err(OutputError::in_the_way(path, "this is no regular file")),
+        false => Err(OutputError::in_the_way(path, "this is not a regular file")),
     }
 }
 
@@ -83,7 +83,7 @@ fn is_ours(mut file: &File, path: &Path) -> Result<(), OutputError> {
     read.map_err(OutputError::io(path))?;
     match text.is_empty() || serde_json::from_slice::<Holder>(&text).is_ok() {
         true => Ok(()),
-        false => Err(OutputError::in_the_way(path, "this is no lock of lorac's")),
+        false => Err(OutputError::in_the_way(path, "this is not a lock of lorac's")),
     }
 }
 

@@ -130,7 +130,7 @@ impl Folder {
             // It is replaced, and what it leads to stays as it is.
             Ok(meta) if meta.is_symlink() => Ok(()),
             Ok(meta) if meta.is_dir() => refuse(&path, "a file of this name is to be written, and this is a folder"),
-            Ok(meta) if !meta.is_file() => refuse(&path, "this is no regular file"),
+            Ok(meta) if !meta.is_file() => refuse(&path, "this is not a regular file"),
             Ok(_) if self.is_ours(name) => Ok(()),
             Ok(_) => refuse(&path, "the file is not from a run of lorac: no manifest lists it"),
         }
