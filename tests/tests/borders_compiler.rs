@@ -26,6 +26,11 @@ fn a_merged_decoder_trains_its_branch_without_a_cache() {
     for settings in [&[][..], &[EMBEDDED]] {
         learns(&border("merged").succeeds(settings));
     }
+    let model = lorac::onnx::load(border("merged").path().join("model.onnx")).expect("loads");
+    let seen = lorac::inspect::summary(&model.graph, &model.functions);
+    let roles: Vec<(&str, &[String])> = seen.matrices.iter().map(|m| (m.name.as_str(), m.roles.as_slice())).collect();
+    assert_eq!(roles[0], ("wq", &["query".to_string()][..]), "{roles:?}");
+    assert!(seen.without_gradient.is_empty() && seen.operators.contains_key("If"), "{:?}", seen.without_gradient);
 }
 
 /// The model builder of onnxruntime-genai gives the width of a head a name.

@@ -1,5 +1,6 @@
 //! What a model is made of.
 
+use crate::inputs::{caches, feeds};
 use lorac_ir::{Function, Graph, ValueId};
 use lorac_ops::{Grad, find};
 use lorac_passes::{LeftOut, Role, inlined, left_out, matrices, readable, roles, slices};
@@ -50,6 +51,15 @@ pub struct MatrixLine {
     pub products: usize,
 }
 
+/// The graph as a run trains it: of branches with and without a cache, the latter.
+fn as_trained(graph: Graph) -> Graph {
+    let mut trained = graph.clone();
+    match feeds(&graph).map(|feeds| caches(&graph, &feeds).switch_off(&mut trained)) {
+        Ok(Ok(_)) => trained,
+        _ => graph,
+    }
+}
+
 /// Counts and classifies a model. Operators are those that its functions are made of; matrices and facts are read off
 /// the graph with functions inlined. What that graph cannot be made for is the summary's problem.
 pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
@@ -63,6 +73,8 @@ pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
     let mut without_gradient = BTreeMap::new();
     for (_, node) in graph.nodes() {
         *operators.entry(node.op.to_string()).or_insert(0) += 1;
+    }
+    for (_, node) in as_trained(graph.clone()).nodes() {
         let why = match find(&node.op).map(|op| &op.grad) {
             None => "lorac does not know the operator",
             Some(Grad::Unsupported(why)) => why,
@@ -70,7 +82,7 @@ pub fn summary(model: &Graph, functions: &[Function]) -> Summary {
         };
         without_gradient.insert(node.op.to_string(), why.to_string());
     }
-    let decomposed = decomposed.as_ref().unwrap_or(graph);
+    let decomposed = &as_trained(decomposed.unwrap_or_else(|_| graph.clone()));
     let known: BTreeMap<ValueId, BTreeSet<Role>> = roles(decomposed);
     let parts = slices(decomposed);
     let line = |m: lorac_passes::Matrix| MatrixLine {
