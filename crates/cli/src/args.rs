@@ -34,7 +34,7 @@ pub(super) enum Allowed {
     Functions,
     /// Key-value pairs of the model and the graph
     Metadata,
-    /// All else, bytes that are no field included
+    /// All else: nodes between those of the base, and bytes that no reader knows
     Other,
 }
 

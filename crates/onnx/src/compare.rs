@@ -39,11 +39,13 @@ pub struct Inserted {
     pub name: String,
     /// Its size in the file.
     pub bytes: u64,
+    /// Whether a part of the same kind that the base has stands behind it.
+    pub between: bool,
 }
 
 /// Compares two models byte for byte, in memory that does not depend on the size of weights. The deployed file must be
-/// the base's, field by field and in its order (a graph in several fields may be in one), but for the data of `targets` and the fields that are reported as
-/// inserted. A target that the base does not have excuses nothing; one whose elements have a place in the base's file
+/// the base's, field by field and in its order (a graph in several fields may be in one), but for the data of `targets`
+/// and the fields that are reported as inserted. A target that the base does not have excuses nothing; one whose elements have a place in the base's file
 /// must have them in the same field, one of external data in the same bytes of the same file.
 pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> Comparison {
     let targets: Vec<&str> = targets.iter().map(AsRef::as_ref).filter(|t| base.location(t).is_some()).collect();
@@ -133,6 +135,9 @@ impl Sides<'_> {
         let common = before.iter().zip(after).take_while(alike).count();
         let (mut before, mut after) = (&before[common..], &after[common..]);
         let (mut left, mut right) = (count(level, before), count(level, after));
+        // How many fields of the base are left when the last of each kind is reached.
+        let last: HashMap<Part, usize> =
+            before.iter().enumerate().map(|(i, p)| (p.identity(level).0, before.len() - i)).collect();
         while !before.is_empty() || !after.is_empty() {
             if let ([x, ..], [y, ..]) = (before, after)
                 && self.alike(level, x, y)
@@ -153,8 +158,9 @@ impl Sides<'_> {
                     let (part, name) = self.named(of_y.clone().unwrap_or((Part::Field, String::new())));
                     // What a second field for the graph holds is reported part by part.
                     let bytes = y.written().len() - if part == Part::Graph { y.content() } else { 0 };
+                    let between = last.get(&part).is_some_and(|left| *left <= before.len());
                     found.inserted_bytes += bytes as u64;
-                    found.inserted.push(Inserted { part, name, bytes: bytes as u64 });
+                    found.inserted.push(Inserted { part, name, bytes: bytes as u64, between });
                     after = &after[1..];
                     of_y.iter().for_each(|id| take(&mut right, id));
                     continue;

@@ -179,6 +179,14 @@ fn whatever_is_inserted_is_named() {
     inserted(Part::Node, "Neg_n", &inner(&|g| g.node.push(node("Neg", &["y"], &["n"]))), &[]);
     // In the middle as well, and before all others.
     inserted(Part::Node, "Neg_n", &inner(&|g| g.node.insert(0, node("Neg", &["x"], &["n"]))), &[]);
+    let between = |last: bool| {
+        let insert = |g: &mut GraphProto| {
+            let at = if last { g.node.len() } else { 0 };
+            g.node.insert(at, node("Neg", &["x"], &["n"]));
+        };
+        tampered(|m: &mut ModelProto| graph(m, &insert), &[]).inserted[0].between
+    };
+    assert_eq!([false, true].map(between), [true, false]);
     inserted(Part::Weight, "u", &inner(&|g| g.initializer.push(raw("u", &[1], &[1.0]))), &[]);
     inserted(Part::InputDefault, "x", &inner(&|g| g.initializer.push(raw("x", &[2], &[1.0, 1.0]))), &[]);
     inserted(Part::Input, "extra", &inner(&|g| g.input.push(value("extra", &[1]))), &[]);

@@ -23,14 +23,15 @@ pub enum Allow {
     Functions,
     /// Key-value pairs of the model or its graph.
     Metadata,
-    /// All else: types of inner values, fields that ONNX does not know, bytes that are no field.
+    /// All else: nodes between those of the base, types of inner values, fields that ONNX does not know, bytes that are no field.
     Other,
 }
 
 impl Allow {
-    /// What has to be allowed for a part to be inserted.
-    pub fn of(part: Part) -> Allow {
-        match part {
+    /// What has to be allowed for this to be inserted.
+    pub fn of(inserted: &Inserted) -> Allow {
+        match inserted.part {
+            Part::Node if inserted.between => Allow::Other,
             Part::Node | Part::Weight | Part::Output | Part::Opset => Allow::Head,
             Part::Input | Part::InputDefault => Allow::Inputs,
             Part::Function => Allow::Functions,
@@ -196,7 +197,7 @@ fn failures(c: &Comparison, allow: &[Allow]) -> Vec<String> {
     let refused = refused(&c.inserted, allow);
     if !refused.is_empty() {
         let mut needed: Vec<&str> = Vec::new();
-        for allowed in c.inserted.iter().map(|i| Allow::of(i.part)).filter(|a| !allow.contains(a)) {
+        for allowed in c.inserted.iter().map(|i| Allow::of(i)).filter(|a| !allow.contains(a)) {
             if !needed.contains(&allowed.name()) {
                 needed.push(allowed.name());
             }
@@ -208,14 +209,15 @@ fn failures(c: &Comparison, allow: &[Allow]) -> Vec<String> {
 
 /// What of the inserted is not allowed, in words.
 pub(super) fn refused(inserted: &[Inserted], allow: &[Allow]) -> Vec<String> {
-    let refused = inserted.iter().filter(|i| !allow.contains(&Allow::of(i.part)));
+    let refused = inserted.iter().filter(|i| !allow.contains(&Allow::of(i)));
     refused.map(|i| format!("{} was inserted", named(i))).collect()
 }
 
 fn named(inserted: &Inserted) -> String {
+    let between = if inserted.between && inserted.part == Part::Node { " between those of the base" } else { "" };
     match inserted.name.as_str() {
-        "" => format!("{} ({} bytes)", inserted.part, inserted.bytes),
-        name => format!("{} `{name}`", inserted.part),
+        "" => format!("{} ({} bytes){between}", inserted.part, inserted.bytes),
+        name => format!("{} `{name}`{between}", inserted.part),
     }
 }
 
@@ -225,4 +227,17 @@ pub(super) fn few(items: &[String]) -> String {
     let more = items.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_its_nodes_behind_those_of_the_base() {
+        let node = |between| Inserted { part: Part::Node, name: "n".into(), bytes: 9, between };
+        assert_eq!([false, true].map(|between| Allow::of(&node(between))), [Allow::Head, Allow::Other]);
+        let refused = refused(&[node(true), node(false)], &[Allow::Head]);
+        assert_eq!(refused, ["node `n` between those of the base was inserted"]);
+    }
 }
