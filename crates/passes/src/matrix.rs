@@ -55,6 +55,10 @@ fn candidate(graph: &Graph, weight: ValueId, name: &str, dims: &[usize], dtype: 
         other.get_or_insert(Obstacle::Output);
     }
     let mut obstacle = found.iter().find_map(|r| r.obstacle.clone());
+    // What is inlined has no name of the file's.
+    if obstacle.is_none() && name == weight.to_string() {
+        obstacle = Some(Obstacle::InFunction);
+    }
     if obstacle.is_none() && !dtype.is_float() {
         obstacle = Some(Obstacle::quantized(graph, first.node, dtype));
     }
@@ -414,6 +418,14 @@ mod tests {
                 assert!(far(&before[i], &want[i]) > 0.1);
             }
         }
+    }
+
+    #[test]
+    fn a_constant_of_a_function_that_was_inlined_has_no_place_in_a_file() {
+        let text = "graph g(%x: f32[N,2]) -> %y { %1 = weight \"%1\" f32[2,2] = [1, 2, 3, 4]
+            %y = MatMul(%x, %1) : f32[N,2] }";
+        let found = candidates(&lorac_ir::parse(text).expect("parses"));
+        assert_eq!(found[0].obstacle, Some(Obstacle::InFunction));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Obstacle {
     Beside(String),
     /// It is an output of the model.
     Output,
+    /// It is a constant of a function: every call of the function shares it.
+    InFunction,
 }
 
 impl Obstacle {
@@ -56,6 +58,7 @@ impl Obstacle {
             }
             Obstacle::BothWays | Obstacle::Table | Obstacle::Beside(_) => "name the weight to change every use of it",
             Obstacle::Output => "export the model without this output",
+            Obstacle::InFunction => "export the model with its weights outside of functions",
         }
     }
 }
@@ -79,6 +82,7 @@ impl fmt::Display for Obstacle {
             Obstacle::Table => f.write_str("an embedding table as well (tied embeddings)"),
             Obstacle::Beside(op) => write!(f, "read by `{op}` as well"),
             Obstacle::Output => f.write_str("an output of the model"),
+            Obstacle::InFunction => f.write_str("a constant inside a function of the model"),
         }
     }
 }
