@@ -81,6 +81,9 @@ pub enum InferError {
         /// What fits.
         want: String,
     },
+    /// A result would have a negative dimension.
+    #[error("the result would be {0}: a dimension is negative")]
+    NegativeDim(Fact),
     /// The operator as a whole cannot be inferred.
     #[error("node `{name}` ({op}): {source}")]
     Node {
@@ -105,6 +108,7 @@ impl InferError {
             Self::Mismatch(..) => "infer::mismatch",
             Self::Attribute { .. } => "infer::attribute",
             Self::Operand { .. } => "infer::operand",
+            Self::NegativeDim(_) => "infer::negative_dim",
             Self::Node { source, .. } => source.code(),
             Self::Many(all) => all.first().map_or("infer::many", Self::code),
         }
@@ -221,6 +225,10 @@ pub fn infer_node(
     known.truncate(outputs);
     known.resize(outputs, Fact::unranked(DType::Opaque).into());
     for result in &mut known {
+        let negative = |dims: &[Dim]| dims.iter().any(|d| matches!(d, Dim::Known(n) if *n < 0));
+        if result.fact.dims().is_some_and(negative) {
+            return Err(InferError::NegativeDim(result.fact.clone()));
+        }
         result.content = result.content.take().filter(|c| c.len() <= MAX_CONTENT);
     }
     if known.iter().all(|k| k.content.is_none()) && known.iter().any(followed) {

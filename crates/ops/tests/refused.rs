@@ -188,3 +188,22 @@ fn codes_name_the_fault_and_not_where_it_is() {
     );
     assert_eq!(failed.expect_err("unknown").code(), "eval::unknown_operator");
 }
+
+#[test]
+fn results_with_negative_dimensions() {
+    for (rows, node) in [
+        ("N", "Reshape(%x, %s) : f32[..]"),
+        ("1", "Expand(%x, %s) : f32[..]"),
+        ("4", "Tile(%x, %s) : f32[..]"),
+        ("4", "ConstantOfShape(%s) : f32[..]"),
+    ] {
+        let text = format!(
+            "graph g opset 20 (%x: f32[{rows},3]) -> %y {{
+                %s = weight \"s\" i64[2] = [-2, 3]
+                %y = {node}
+            }}"
+        );
+        let found = infer(&mut parse(&text).expect("parses"));
+        assert_eq!(found.as_ref().err().map(InferError::code), Some("infer::negative_dim"), "{node}: {found:?}");
+    }
+}
