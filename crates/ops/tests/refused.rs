@@ -207,3 +207,14 @@ fn results_with_negative_dimensions() {
         assert_eq!(found.as_ref().err().map(InferError::code), Some("infer::negative_dim"), "{node}: {found:?}");
     }
 }
+
+#[test]
+fn windows_that_are_too_long_to_be_sliced() {
+    let text = "graph g opset 20 (%x: f32[1,8519682,4]) -> %y {
+        %image = weight \"image\" i64[1] = [8519685]
+        %block = weight \"block\" i64[1] = [8519682]
+        %y = Col2Im(%x, %image, %block) : f32[..]
+    }";
+    let found = differentiated(&parse(text).expect("parses"));
+    assert!(matches!(&found, Err(InferError::Attribute { name: "kernel_shape", .. })), "{:?}", found.err());
+}

@@ -24,6 +24,9 @@ pub(in crate::family) enum Padding {
     Same { upper: bool },
 }
 
+/// The lengths of a window, summed, that are sliced one by one.
+const SLICES: i64 = 1 << 16;
+
 /// Sizes beyond this are refused: products of two of them must fit an i64.
 const LIMIT: i64 = 1 << 30;
 /// More elements in a window than this are refused: gradients unroll them.
@@ -242,6 +245,10 @@ pub(in crate::family) fn padded<'e, 'g>(x: Val<'e, 'g>, window: &Window) -> Val<
 /// product.
 pub(in crate::family) fn patches<'e, 'g>(x: Val<'e, 'g>, window: &Window) -> Val<'e, 'g> {
     let e = x.emit();
+    if window.kernel.iter().sum::<i64>() > SLICES {
+        let (got, want) = (format!("{:?}", window.kernel), format!("lengths of {SLICES} in all"));
+        return e.fail(InferError::Attribute { name: "kernel_shape", got, want });
+    }
     let mut order: Vec<usize> = (0..window.rank() + 2).collect();
     order.swap(0, 1);
     let mut seen = padded(x, window).transpose(&order).binary("Unsqueeze", e.ints(&[1]));
