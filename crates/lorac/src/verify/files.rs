@@ -197,7 +197,7 @@ fn failures(c: &Comparison, allow: &[Allow]) -> Vec<String> {
     let refused = refused(&c.inserted, allow);
     if !refused.is_empty() {
         let mut needed: Vec<&str> = Vec::new();
-        for allowed in c.inserted.iter().map(|i| Allow::of(i)).filter(|a| !allow.contains(a)) {
+        for allowed in c.inserted.iter().map(Allow::of).filter(|a| !allow.contains(a)) {
             if !needed.contains(&allowed.name()) {
                 needed.push(allowed.name());
             }
