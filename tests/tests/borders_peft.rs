@@ -158,7 +158,8 @@ fn is_as_peft_saves(model: &str, model_type: &str, task: &str, kind: &str) {
         assert_eq!(&config[key], value, "{model}, {task}: {key}");
     }
     let readme = fs::read_to_string(case.adapter("README.md")).expect("README.md");
-    assert!(readme.contains(kind) && readme.contains("from_pretrained"), "{readme}");
+    let base = if model.ends_with(".onnx") && !case.model("config.json").exists() { "MODEL" } else { "model" };
+    assert!(readme.contains(kind) && readme.contains(&format!("from_pretrained(\"{base}\"")), "{readme}");
     assert_eq!(case.adapter("head.safetensors").exists(), kind == "FEATURE_EXTRACTION");
     assert_eq!(config["base_model_name_or_path"], "model");
 }
@@ -235,6 +236,8 @@ fn names_of_a_user_are_the_modules() {
     let notes = case.notes(CLASSIFY, "lora: { targets: [\"role:output\"], rank: 2 }", &named(1, &weights[0]));
     assert!(notes.contains("its type is not known"), "{notes}");
     assert_eq!(case.modules(), [module(0), module(1)]);
+    let readme = fs::read_to_string(case.adapter("README.md")).expect("README.md");
+    assert!(readme.contains("from_pretrained(\"MODEL\""), "{readme}");
     // Two weights are not one module, and what is named is a target.
     let notes = nameless().notes(CLASSIFY, "lora: { targets: [\"role:output\"], rank: 2 }", &named(0, &weights[0]));
     assert!(notes.contains("`encoder.layer.0.attention.output.dense` is the module of"), "{notes}");

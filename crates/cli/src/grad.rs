@@ -80,7 +80,10 @@ fn fixed(text: &str) -> Result<(String, i64), Error> {
     match text.split_once('=').filter(|(name, _)| !name.is_empty()) {
         Some((name, "true")) => Ok((name.to_string(), 1)),
         Some((name, "false")) => Ok((name.to_string(), 0)),
-        _ => number("--fix", text),
+        _ => number("--fix", text).map_err(|error| match error {
+            Error::Usage(why) => Error::Usage(format!("{why}, or `--fix use_cache_branch=true`")),
+            other => other,
+        }),
     }
 }
 

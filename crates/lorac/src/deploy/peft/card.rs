@@ -63,10 +63,15 @@ fn readme(trained: &Trained, contract: &Contract) -> String {
             given.push_str(", problem_type=\"regression\"");
         }
     }
+    // A file of another format says nothing to transformers.
+    let (loaded, comment) = match contract::is_pretrained(trained.plan, &trained.pipeline.model.source) {
+        true => (base.as_str(), String::new()),
+        false => ("MODEL", format!("# the PyTorch model that {base} was made of\n")),
+    };
     let mut text = format!(
         "---\nbase_model: {base:?}\nlibrary_name: peft\n---\n\nA LoRA adapter that lorac trained, for `{auto}` (`{kind}`).\n\n\
          ```python\nfrom peft import PeftModel\nfrom transformers import {auto}\n\n\
-         base = {auto}.from_pretrained({base:?}{given})\n\
+         {comment}base = {auto}.from_pretrained({loaded:?}{given})\n\
          model = PeftModel.from_pretrained(base, \"adapter\").eval()\n```\n"
     );
     let Some(head) = task.head() else { return text };

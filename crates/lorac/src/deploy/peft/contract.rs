@@ -222,6 +222,15 @@ pub(super) fn base_model(plan: &Plan, source: &Source) -> (String, Option<String
     }
 }
 
+/// Whether `from_pretrained` takes it: a model of the hub, or a folder with a config.json.
+pub(super) fn is_pretrained(plan: &Plan, source: &Source) -> bool {
+    match source {
+        Source::Hf { kind: HubKind::Model, .. } => true,
+        Source::Path(_) => base::model_kind(Path::new(model_path(plan))).is_some(),
+        _ => false,
+    }
+}
+
 /// The first of many names, and how many more there are.
 fn quoted(names: &[&str]) -> String {
     let shown = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");

@@ -67,7 +67,7 @@ impl Folder {
     pub(crate) fn open(path: &Path, command: &str) -> Result<Folder, Error> {
         let refused = |e: &dyn std::fmt::Display| {
             Error::Usage(format!(
-                "the output folder {} cannot be written: {e}; choose another with --out",
+                "the output folder `{}` cannot be written: {e}; choose another with --out",
                 path.display()
             ))
         };
