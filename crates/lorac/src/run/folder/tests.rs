@@ -152,7 +152,7 @@ fn what_lorac_has_not_written_is_in_the_way() {
         ("folder", "this is a folder"),
         ("adapter/a", "links are not followed"),
         ("model.onnx/a", "a folder of this name is needed"),
-        ("socket", "no regular file"),
+        ("socket", "not a regular file"),
     ] {
         let error = folder.check([Path::new(name)]).expect_err(name);
         assert!(matches!(&error, OutputError::InTheWay { .. }) && error.to_string().contains(says), "{error}");
