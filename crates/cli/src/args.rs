@@ -126,7 +126,11 @@ pub(super) enum Command {
         code: String,
     },
     /// Print the JSON Schema of pipelines
-    Schema,
+    Schema {
+        /// Every key with its default in Markdown instead
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Say what this machine offers: runtimes, cache, pip
     Doctor,
 }

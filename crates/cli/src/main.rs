@@ -83,7 +83,8 @@ fn command(args: Args) -> Result<(), Error> {
             verify::run(&base, &deployed, ask, args.quiet, format)
         }
         Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
-        Command::Schema => render::json(&pipeline::schema()),
+        Command::Schema { markdown: true } => render::text(&pipeline::reference()),
+        Command::Schema { markdown: false } => render::json(&pipeline::schema()),
         Command::Doctor => render::doctor(&doctor::examine(&resolver(Path::new("."), true)?), format),
     }
 }

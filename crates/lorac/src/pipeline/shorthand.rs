@@ -35,7 +35,7 @@ pub(super) fn short(section: &str) -> Option<&'static str> {
     }
 }
 
-fn generated() -> Value {
+pub(super) fn generated() -> Value {
     SchemaSettings::draft07().into_generator().into_root_schema_for::<Pipeline>().to_value()
 }
 
