@@ -2,7 +2,7 @@
 
 use crate::metric::{Evaluation, Prediction};
 use crate::{Feeds, TrainError};
-use lorac_data::{Dataset, LABELS, Sampler};
+use lorac_data::{Batch, Dataset, IGNORE, LABELS, Sampler};
 use lorac_ir::{DType, Tensor};
 use lorac_passes::Names;
 use lorac_runtime::Program;
@@ -19,6 +19,8 @@ pub struct Evaluate<'a> {
     pub kind: Prediction,
     /// The output that holds it; not read for [`Prediction::Tokens`].
     pub prediction: &'a str,
+    /// Names of the classes or labels, each at its index; empty where they have none.
+    pub classes: &'a [String],
     /// Names of the program's inputs and outputs that are not the model's.
     pub names: &'a Names,
 }
@@ -33,7 +35,7 @@ pub fn evaluate(
     job: &Evaluate,
     mut on_batch: impl FnMut(usize),
 ) -> Result<Evaluation, TrainError> {
-    let mut found = Evaluation::new(job.kind);
+    let mut found = Evaluation { classes: job.classes.to_vec(), ..Evaluation::new(job.kind) };
     let predicts = job.kind != Prediction::Tokens;
     let mut fetch = vec![job.names.loss_sum.as_str(), job.names.loss_count.as_str()];
     fetch.extend(predicts.then_some(job.prediction));
@@ -46,16 +48,44 @@ pub fn evaluate(
         found.loss_sum += number(0);
         found.loss_count += number(1);
         if let Some(prediction) = out.get(2).filter(|_| predicts) {
-            let width = prediction.len() / batch.rows.max(1);
-            let real = batch.real_rows * width;
-            found.width = width;
-            found.predictions.extend(reals(prediction)?.into_iter().take(real));
-            let targets = batch.get(LABELS).and_then(Tensor::to_f64).unwrap_or_default();
-            found.targets.extend(targets.into_iter().take(batch.real_rows));
+            add(&mut found, prediction, &batch)?;
         }
         on_batch(batch.real_rows);
     }
     Ok(found)
+}
+
+/// Adds what is predicted for the examples of a batch, and what was to be.
+fn add(found: &mut Evaluation, prediction: &Tensor, batch: &Batch) -> Result<(), TrainError> {
+    let predictions = reals(prediction)?;
+    let targets = batch.get(LABELS).and_then(Tensor::to_f64).unwrap_or_default();
+    let rows = match found.kind {
+        Prediction::Labels => batch.rows,
+        _ => targets.len(),
+    };
+    let width = predictions.len() / rows.max(1);
+    // Filling examples come last.
+    for example in 0..batch.real_rows {
+        let of = |numbers: usize| {
+            let each = numbers / batch.rows.max(1);
+            example * each..(example + 1) * each
+        };
+        let (predictions, targets) = (&predictions[of(rows * width)], &targets[of(targets.len())]);
+        let before = found.predictions.len();
+        if found.kind == Prediction::Labels {
+            found.predictions.extend(predictions);
+            found.targets.extend(targets);
+        } else {
+            let counted = |target: &f64| *target != IGNORE as f64 || found.kind == Prediction::Values;
+            for (row, target) in predictions.chunks_exact(width.max(1)).zip(targets).filter(|(_, t)| counted(t)) {
+                found.predictions.extend(row);
+                found.targets.push(*target);
+            }
+        }
+        found.counts.push((found.predictions.len() - before) / width.max(1));
+    }
+    found.width = width;
+    Ok(())
 }
 
 fn reals(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
@@ -78,8 +108,16 @@ mod tests {
     fn evaluated(mut program: Fake, kind: Prediction, targets: [Field; 5]) -> (Evaluation, Vec<usize>, Calls) {
         let dtype = if matches!(targets[0], Field::Real(_)) { DType::F32 } else { DType::I64 };
         let (data, feeds, mut rows) = (examples(targets), feeds(dtype), Vec::new());
-        let job =
-            Evaluate { data: &data, feeds: &feeds, batch: 2, kind, prediction: "logits", names: &Names::default() };
+        let names = ["a", "b"].map(String::from);
+        let job = Evaluate {
+            data: &data,
+            feeds: &feeds,
+            batch: 2,
+            kind,
+            prediction: "logits",
+            classes: &names,
+            names: &Names::default(),
+        };
         let found = evaluate(&mut program, &job, |n| rows.push(n)).expect("evaluates");
         (found, rows, program.calls())
     }
@@ -98,7 +136,8 @@ mod tests {
         let targets = [2, 0, 1, 1, 2].map(Field::Int);
         let (found, rows, calls) = evaluated(program, Prediction::Classes, targets);
         assert_eq!(rows, [2, 2, 1]);
-        assert_eq!((found.width, found.predictions.len()), (3, 15));
+        assert_eq!((found.width, found.predictions.len(), &found.counts), (3, 15, &vec![1; 5]));
+        assert_eq!(found.classes, ["a", "b"]);
         let read: Vec<(Vec<f32>, f64)> = found.rows().map(|(row, target)| (row.to_vec(), target)).collect();
         let want = [2.0, 0.0, 1.0, 1.0, 2.0].iter().enumerate();
         let want: Vec<_> = want.map(|(i, t)| ([0.0, 0.25, 0.5].map(|x| i as f32 + x).to_vec(), *t)).collect();
@@ -106,6 +145,38 @@ mod tests {
         assert_eq!((found.loss_sum, found.loss_count, found.count()), (2.5, 5.0, Count::Examples(5)));
         assert!(calls.all().iter().all(|c| c.fetch == [LOSS_SUM, LOSS_COUNT, "logits"]));
         assert_eq!(calls.fed(LABELS)[2].to_vec::<i64>().expect("i64"), [2, IGNORE]);
+    }
+
+    #[test]
+    fn tags_have_a_row_of_logits_for_every_token_with_a_target() {
+        // The i-th example has i % 3 + 1 tokens; the last token of the third is the rest of a word.
+        let tags: [&[i64]; 5] = [&[1], &[0, 2], &[2, 1, IGNORE], &[IGNORE], &[0, 0]];
+        let program = scorer(DType::I64, |ids| {
+            let rows = ids.to_f64().expect("numbers").into_iter().flat_map(|id| [id, id + 0.25, id + 0.5]);
+            let dims = [ids.dims(), &[3]].concat();
+            Tensor::from_f64(DType::F32, &dims, &rows.collect::<Vec<_>>()).expect("fits")
+        });
+        let targets = tags.map(|ids| Field::Tokens { ids: ids.to_vec(), pad: IGNORE });
+        let (found, ..) = evaluated(program, Prediction::Tags, targets);
+        assert_eq!((found.width, found.counts.as_slice()), (3, &[1, 2, 2, 0, 2][..]));
+        assert_eq!(found.targets, [1., 0., 2., 2., 1., 0., 0.]);
+        let firsts: Vec<Vec<f32>> = found.examples().map(|e| e.iter().map(|(row, _)| row[0]).collect()).collect();
+        assert_eq!(firsts, [vec![0.], vec![1., 1.], vec![2., 2.], vec![], vec![4., 4.]]);
+        assert_eq!(found.count(), Count::Tokens(7));
+    }
+
+    #[test]
+    fn labels_have_a_target_for_every_logit() {
+        let targets = [1., 0., f32::NAN, f32::NAN, f32::NAN, f32::NAN];
+        let targets = Tensor::from_slice(&[2, 3], &targets).expect("fits");
+        let batch = Batch { tensors: vec![(LABELS.into(), targets)], rows: 2, real_rows: 1, tokens: 0 };
+        let mut found = Evaluation::new(Prediction::Labels);
+        let logits = Tensor::from_slice(&[2, 3], &[0.5f32, 1., 2., 3., 4., 5.]).expect("fits");
+        add(&mut found, &logits, &batch).expect("adds");
+        assert_eq!((found.width, &found.counts, found.count()), (3, &vec![1], Count::Examples(1)));
+        let (row, targets) = found.labels().next().expect("a row");
+        assert_eq!((row, &targets[..2]), (&[0.5f32, 1., 2.][..], &[1., 0.][..]));
+        assert!(targets[2].is_nan() && found.labels().count() == 1);
     }
 
     #[test]
@@ -148,6 +219,7 @@ mod tests {
             batch: 1,
             kind: Prediction::Tokens,
             prediction: "",
+            classes: &[],
             names: &Names::default(),
         };
         let mut rows = 0;

@@ -207,6 +207,7 @@ fn scores(
         batch: plan.eval_batch,
         kind: plan.task.prediction(),
         prediction: &plan.training.prediction,
+        classes: plan.task.labels(),
         names: &plan.training.names,
     };
     let mut done = 0;

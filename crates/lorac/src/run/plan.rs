@@ -207,7 +207,10 @@ fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
 
 /// The input of targets.
 fn labels(kind: Prediction, input: &str) -> Binding {
-    let dtype = if kind == Prediction::Values { DType::F32 } else { DType::I64 };
+    let dtype = match kind {
+        Prediction::Labels | Prediction::Values => DType::F32,
+        Prediction::Classes | Prediction::Tags | Prediction::Tokens => DType::I64,
+    };
     Binding { field: LABELS.into(), input: input.into(), dtype }
 }
 
