@@ -20,12 +20,12 @@ use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::Progress;
 use lorac::run::{Outcome, RunOptions, default_folder, run};
-use lorac::source::{Resolver, Source, Stop, kill_children};
+use lorac::source::{Resolver, Source, Stop};
 use lorac::{base, coverage, explain, inspect};
 use progress::{Downloads, Terminal, Warnings};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Set by Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.format;
     signals::listen(format);
-    match listen(matches!(args.command, Command::Run { .. })).and_then(|()| command(args)) {
+    match signals::interrupts(matches!(args.command, Command::Run { .. }), &STOP).and_then(|()| command(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             render::error(&e, format);
@@ -108,17 +108,4 @@ fn open(model: &str, quiet: bool) -> Result<lorac::onnx::Model, Error> {
     let resolver = resolver(Path::new("."), quiet)?;
     let resolved = resolver.resolve(&model.parse::<Source>()?, None)?;
     base::open(&resolved, &resolver)
-}
-
-/// The first Ctrl-C ends a run cleanly; the second, or the first of any other command, ends the process and the
-/// downloads that it runs.
-fn listen(cleanly: bool) -> Result<(), Error> {
-    let handler = move || {
-        if STOP.swap(true, Ordering::Relaxed) || !cleanly {
-            kill_children();
-            std::process::exit(130);
-        }
-        terminal::say("stopping as soon as the work under way allows; Ctrl-C again to stop at once");
-    };
-    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("signals cannot be handled: {e}")))
 }

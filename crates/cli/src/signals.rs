@@ -1,8 +1,53 @@
-//! What the system would end the process for: a file that somebody shortens while lorac has it mapped, and one that grows
-//! beyond what the user may write, which is to be an error like that of a full disk.
+//! Ctrl-C, and what the system would end the process for: a file that somebody shortens while lorac has it mapped, and one
+//! that grows beyond what the user may write, which is to be an error like that of a full disk.
 
 use super::args::Format;
+use super::terminal;
+use lorac::error::{Class, Error};
+use lorac::source::kill_children;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Interrupts that follow one within this time are the same: `timeout` and shells send it to the process and once more
+/// to its group.
+const SAME: Duration = Duration::from_millis(500);
+
+/// The first Ctrl-C ends a run cleanly by setting `stop`; the second, or the first of any other command, ends the
+/// process and the downloads that it runs.
+///
+/// # Errors
+/// A system that has no signals for this process.
+pub(super) fn interrupts(cleanly: bool, stop: &'static AtomicBool) -> Result<(), Error> {
+    let mut first: Option<Instant> = None;
+    let handler = move || {
+        if first.is_some_and(|at| at.elapsed() < SAME) {
+            return;
+        }
+        if first.is_some() || !cleanly {
+            kill_children();
+            end_at_once(Class::Interrupted.exit_code());
+        }
+        stop.store(true, Ordering::Relaxed);
+        terminal::say("stopping as soon as the work under way allows; Ctrl-C again to stop at once");
+        first = Some(Instant::now());
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("signals cannot be handled: {e}")))
+}
+
+/// Ends the process without a clean-up of its libraries: an engine that computes while its library is taken down fails,
+/// and the thread that waits for it would say so.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "an end that runs no code of libraries")]
+fn end_at_once(code: u8) -> ! {
+    // SAFETY: the call takes a number, and nothing of this process comes after it.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+#[cfg(not(unix))]
+fn end_at_once(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}
 
 /// What is said, with its end of line.
 static MESSAGE: OnceLock<String> = OnceLock::new();

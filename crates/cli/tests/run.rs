@@ -8,6 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The engine of the pipeline.
+const ORT: &str = "pypi:onnxruntime==1.31.1";
+
 const LORAC: &str = env!("CARGO_BIN_EXE_lorac");
 
 /// A small pipeline in a folder of its own.
@@ -43,8 +46,9 @@ fn run(folder: &Path, more: &[&str]) -> Output {
 }
 
 /// A training without end, once its log has begun.
-fn begun(folder: &Path, log: &str) -> Child {
-    let mut command = command(folder, &["--set", "train.steps=100000000", "--quiet"]);
+fn begun(folder: &Path, source: &str, log: &str) -> Child {
+    let source = format!("runtime.source={source}");
+    let mut command = command(folder, &["--set", "train.steps=100000000", "--set", &source, "--quiet"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let (log, limit) = (folder.join(log), Instant::now() + Duration::from_secs(300));
     while fs::metadata(&log).map_or(0, |m| m.len()) < 1000 {
@@ -83,7 +87,7 @@ const LEFT: [&str; 5] = ["adapter", "manifest.json", "metrics.jsonl", "model.onn
 fn another_process_is_refused_and_a_killed_one_leaves_nothing() {
     let folder = small();
     let out = folder.path().join("out");
-    let first = begun(folder.path(), "out/metrics.jsonl");
+    let first = begun(folder.path(), ORT, "out/metrics.jsonl");
     let refused = run(folder.path(), &[]);
     assert_eq!(refused.status.code(), Some(3));
     let text = stderr(&refused);
@@ -107,7 +111,7 @@ fn an_interrupted_run_ends_with_130_and_leaves_the_earlier_result() {
     assert_eq!(run(folder.path(), &["--quiet"]).status.code(), Some(0));
     let sums = || LEFT[1..].iter().map(|name| fs::read(out.join(name)).expect("reads")).collect::<Vec<_>>();
     let before = sums();
-    let child = begun(folder.path(), "out/unfinished/metrics.jsonl");
+    let child = begun(folder.path(), ORT, "out/unfinished/metrics.jsonl");
     signal(&child, "-INT");
     let (code, text) = end(child);
     assert_eq!(code, Some(130), "{text}");
@@ -116,6 +120,37 @@ fn an_interrupted_run_ends_with_130_and_leaves_the_earlier_result() {
         (left(&out), sums()),
         ([&LEFT[..], &["unfinished"]].concat().iter().map(|s| s.to_string()).collect(), before)
     );
+}
+
+/// As `timeout -s INT` sends it: to the process, and once more to its group.
+#[test]
+fn an_interrupt_that_comes_many_times_at_once_is_one() {
+    for source in [ORT, "embedded"] {
+        let folder = small();
+        let child = begun(folder.path(), source, "out/metrics.jsonl");
+        let id = child.id().to_string();
+        assert!(Command::new("kill").arg("-INT").args([id.as_str(); 4000]).status().expect("kill").success());
+        let (code, text) = end(child);
+        assert_eq!(code, Some(130), "{text}");
+        assert!(text.contains("out/checkpoints/step-"), "{text}");
+    }
+}
+
+/// An engine whose library is taken down while it computes has errors that are nobody's.
+#[test]
+fn an_interrupt_that_ends_a_command_at_once_is_all_that_is_heard_of() {
+    let folder = small();
+    assert_eq!(run(folder.path(), &["--quiet"]).status.code(), Some(0));
+    for _ in 0..6 {
+        let mut command = Command::new(LORAC);
+        let args = ["verify", "out/model.onnx", "out/model.onnx", "--samples", "100000"];
+        command.args(args).current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(child.try_wait().expect("waits"), None, "it computes for longer");
+        signal(&child, "-INT");
+        assert_eq!(end(child), (Some(130), String::new()));
+    }
 }
 
 /// Of `lorac ... 2>&1 | head`.
