@@ -151,13 +151,28 @@ impl Document {
                 // The bare name of a choice is its own key.
                 Node::List(_) | Node::Scalar { .. } => None,
             };
-            place = match (key, &next.value) {
-                (Some((key, _)), Node::List(_) | Node::Map(_)) => key.place,
+            place = match (key, &next.value, next.place) {
+                (Some((key, _)), Node::List(_) | Node::Map(_), Place::File { .. }) => key.place,
                 _ => next.place,
             };
             at = next;
         }
         place
+    }
+
+    /// Whether the override at `index` has given something that is in a value of the file at `place`.
+    pub(super) fn has_set(&self, place: Place, index: usize) -> bool {
+        let set = Place::Set { index };
+        let given = |node: &Spanned<Node>| node.place == set || node.any(&|below| below.place == set);
+        let here = |node: &Spanned<Node>| node.place == place && given(node);
+        let keyed = |node: &Spanned<Node>| match &node.value {
+            Node::Map(entries) | Node::Extended(_, entries) => {
+                entries.iter().any(|(key, node)| key.place == place && given(node))
+            }
+            Node::List(_) | Node::Scalar { .. } => false,
+        };
+        let is = |node: &Spanned<Node>| here(node) || keyed(node);
+        is(&self.root) || self.root.any(&is)
     }
 
     /// Applies an override such as `train.epochs=1`, the one at `index` among all of them.

@@ -158,21 +158,9 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::load`].
     pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Loaded, PipelineError> {
-        let mut document = Document::parse(text);
-        let mut problems: Vec<Problem> =
-            sets.iter().enumerate().filter_map(|(i, set)| document.set(i, set).err()).collect();
-        problems.extend(document.problems().iter().cloned());
-        let found = Findings::new(document.is_cut());
-        let pipeline = read::<Pipeline>(document.root(), &found);
-        let mut checked = Problems::default();
-        match &pipeline {
-            Some(pipeline) => pipeline.check(&mut checked),
-            None => check_sections(document.root(), &found, &mut checked),
-        }
-        for problem in checked.finish().into_iter().filter(|p| !found.explain(document.root(), &p.path)) {
-            problems.push(placed(&document, problem));
-        }
-        problems.extend(found.problems());
+        let (document, mut problems) = with_sets(text, sets);
+        let (pipeline, found) = examine(&document);
+        problems.extend(found);
         match pipeline {
             Some(pipeline) if problems.is_empty() => {
                 let sha256 = sha256([text, &sets.join("\n")].join("\n").as_bytes());
@@ -182,6 +170,8 @@ impl Loaded {
             _ => {
                 problems.sort_by_key(|p| p.place.order());
                 problems.truncate(MOST_FINDINGS);
+                blame_sets(text, sets, &document, &mut problems);
+                problems.sort_by_key(|p| p.place.order());
                 let issues = problems.into_iter().map(|p| Issue::new(p, sets)).collect();
                 Err(PipelineError::new(&path.display().to_string(), text, issues))
             }
@@ -193,6 +183,52 @@ impl Loaded {
         let issue = |p: lorac_config::Problem| Issue::new(placed(&self.document, p), &self.sets);
         let issues = problems.into_iter().map(issue).collect();
         PipelineError::new(&self.path.display().to_string(), &self.text, issues)
+    }
+}
+
+/// A document with overrides, and what is wrong with these or with it as YAML.
+fn with_sets(text: &str, sets: &[String]) -> (Document, Vec<Problem>) {
+    let mut document = Document::parse(text);
+    let wrong = sets.iter().enumerate().filter_map(|(i, set)| document.set(i, set).err());
+    let mut problems: Vec<Problem> = wrong.collect();
+    problems.extend(document.problems().iter().cloned());
+    (document, problems)
+}
+
+/// The pipeline of a document, as far as there is one, and what is wrong with it.
+fn examine(document: &Document) -> (Option<Pipeline>, Vec<Problem>) {
+    let found = Findings::new(document.is_cut());
+    let pipeline = read::<Pipeline>(document.root(), &found);
+    let mut checked = Problems::default();
+    match &pipeline {
+        Some(pipeline) => pipeline.check(&mut checked),
+        None => check_sections(document.root(), &found, &mut checked),
+    }
+    let checked = checked.finish().into_iter().filter(|p| !found.explain(document.root(), &p.path));
+    let mut problems: Vec<Problem> = checked.map(|p| placed(document, p)).collect();
+    problems.extend(found.problems());
+    (pipeline, problems)
+}
+
+/// Gives problems of values of the file that an override has put something into, and that are none without it, the place
+/// of the override.
+fn blame_sets(text: &str, sets: &[String], document: &Document, problems: &mut [Problem]) {
+    let of_file = |p: &Problem| matches!(p.place, Place::File { .. }) && p.code != "pipeline::missing_key";
+    let mut before: Option<Vec<Problem>> = None;
+    for index in 0..sets.len() {
+        if !problems.iter().any(|p| of_file(p) && document.has_set(p.place, index)) {
+            before = None;
+            continue;
+        }
+        let without = before.take().unwrap_or_else(|| examine(&with_sets(text, &sets[..index]).0).1);
+        let with = examine(&with_sets(text, &sets[..=index]).0).1;
+        for problem in problems.iter_mut().filter(|p| of_file(p)) {
+            let new = with.contains(problem) && !without.contains(problem);
+            if new && document.has_set(problem.place, index) {
+                problem.place = Place::Set { index };
+            }
+        }
+        before = Some(with);
     }
 }
 

@@ -303,6 +303,54 @@ fn mistakes_of_overrides_name_the_key_and_the_override() {
     );
 }
 
+/// Whole sections and lists, and sections of the file that an override has added something to.
+#[test]
+fn mistakes_in_values_of_overrides_are_not_placed_in_the_file() {
+    for (sets, says) in [
+        (&["task.classify.labels=[a, a]"][..], "`a` is a duplicate label (with --set task.classify.labels=[a, a])"),
+        (&["train.batch=4", "adapt=[]"], "(with --set adapt=[])"),
+        (&["data.train={csv: a.csv, label: y}"], "(with --set data.train={csv: a.csv, label: y})"),
+        (
+            &["data={train: {csv: a.csv, text: x, label: y}}"],
+            "(with --set data={train: {csv: a.csv, text: x, label: y}})",
+        ),
+        (
+            &["train.steps=3", "data.train.txt=a.txt"],
+            "a split names exactly one of csv, tsv, jsonl, txt (with --set data.train.txt=a.txt)",
+        ),
+        (&["data.inputs={word: w}"], "unknown field `word` (with --set data.inputs={word: w})"),
+        (&["metrics={perplexity: {max: 5}}"], "(with --set metrics={perplexity: {max: 5}})"),
+        (&["adapt.0.lora={targets: [], rank: 0}"], "(with --set adapt.0.lora={targets: [], rank: 0})"),
+    ] {
+        let got = findings(SMALL, sets);
+        assert!(got.iter().all(|line| line.starts_with(" error[")), "{sets:?}: {got:?}");
+        assert!(got.iter().any(|line| line.contains(says)), "{sets:?}: {got:?}");
+    }
+    let loaded = Loaded::parse(SMALL, Path::new("p.yaml"), &["adapt.0.lora.targets=[q]".into()]).expect("loads");
+    let late = lorac_config::Problem {
+        path: "adapt.0.lora.targets".into(),
+        code: "target::no_match",
+        message: "nothing".into(),
+        help: None,
+    };
+    let late = loaded.errors_at(vec![late]).to_string();
+    assert_eq!(late, "p.yaml: error[target::no_match]: nothing (with --set adapt.0.lora.targets=[q])");
+}
+
+/// What is wrong with the file itself, whatever is set beside it.
+#[test]
+fn mistakes_of_the_file_stay_in_the_file() {
+    let two = SMALL.replace("train: { csv: t.csv,", "train: { csv: t.csv, txt: t.txt,");
+    assert_eq!(
+        findings(&two, &["data.train.take=3", "train.steps=3"]),
+        ["5:10: error[pipeline::value]: a split names exactly one of csv, tsv, jsonl, txt"]
+    );
+    let nameless = SMALL.replace("name: t\nmodel: m\n", "");
+    assert_eq!(findings(&nameless, &["name=x"]), ["1:1: error[pipeline::missing_key]: the key `model` is missing"]);
+    let unknown = SMALL.replace("batch: 8", "batch: 8, epoch: 1");
+    assert!(findings(&unknown, &["train.epoch=2"])[0].starts_with("8:20: error[pipeline::unknown_key]"));
+}
+
 #[test]
 fn one_value_stands_for_a_section_or_a_list_that_it_says_all_of() {
     let load = |text: &str, sets: &[&str]| {
