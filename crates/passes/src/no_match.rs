@@ -118,7 +118,7 @@ fn why_text(why: &str) -> String {
 const NAMED: usize = 3;
 
 /// The first of some names, and how many there are.
-fn some_of(names: &[&str]) -> String {
+pub(crate) fn some_of(names: &[&str]) -> String {
     let shown: Vec<String> = names.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
     match names.len() {
         n if n > NAMED => format!("{} and {} more", shown.join(", "), n - NAMED),

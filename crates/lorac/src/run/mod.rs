@@ -11,6 +11,7 @@ mod input_limits;
 mod plan;
 mod record;
 mod rehearsal;
+mod targets;
 
 pub use data::SplitSummary;
 pub use folder::default_folder;

@@ -3,6 +3,7 @@
 use super::data::SplitSummary;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
+use super::targets::{adaptations, named_targets, passed_over};
 use super::{data, sampler};
 use crate::base;
 use crate::engine::{self, Engine};
@@ -14,17 +15,12 @@ use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
-use lorac_config::Problem;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::Model;
-use lorac_passes::{
-    Adaptation, Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, picked_twice, readable,
-    training_step,
-};
+use lorac_passes::{Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, readable, training_step};
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A run about to start.
@@ -154,7 +150,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model.node_count,
         training.layout.len()
     ));
-    for line in passed_over(p, &base) {
+    for line in passed_over(&adaptations, &base) {
         progress.line(&line);
     }
     for (split, summary) in [("train", &train_summary), ("eval", &eval_summary)] {
@@ -221,19 +217,6 @@ fn resolved_task(task: &TaskChoice, model: &Model, graph: &Graph, source: &Resol
     }
     let paths = ModulePaths::new(model, graph, base::kind_of(source));
     Ok(task.resolved(paths.classes())?.unwrap_or_else(|| task.clone()))
-}
-
-/// Refuses names of modules for weights that are no targets.
-fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), Error> {
-    let targets: Vec<&Target> = training.deltas.iter().map(|(_, d)| &d.target).collect();
-    let problems = loaded.pipeline.deploy.peft.unknown(&targets).map(|(name, near)| Problem {
-        path: format!("deploy.peft.names.{name}"),
-        code: "pipeline::names",
-        message: format!("`{name}` is not a weight that is adapted"),
-        help: (!near.is_empty()).then(|| format!("nearest: {}", near.join(", "))),
-    });
-    let problems: Vec<Problem> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
 }
 
 /// The model, and its source with the sum of all its files.
@@ -305,60 +288,6 @@ fn some_left(left: usize, dropped: usize) -> Result<(), Error> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// The targets of every method, none of which stands in two.
-fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<Adaptation<'a>>, Error> {
-    let mut all = Vec::new();
-    let mut problems: Vec<Problem> = Vec::new();
-    let methods: Vec<&dyn Method> = loaded.pipeline.adapt.iter().map(|m| &**m).collect();
-    let path = |i: usize, pattern: &str| {
-        let (name, patterns) = (loaded.pipeline.adapt[i].name(), methods[i].patterns());
-        let at = patterns.iter().position(|p| p == pattern).map_or(String::new(), |j| format!(".{j}"));
-        format!("adapt.{i}.{name}.targets{at}")
-    };
-    for (i, method) in methods.iter().enumerate() {
-        match method.select(graph) {
-            Ok(targets) => all.push(Adaptation { method: *method, targets }),
-            Err(wrong) => problems.extend(wrong.0.iter().map(|e| Problem {
-                path: path(i, e.pattern()),
-                code: e.code(),
-                message: e.to_string(),
-                help: None,
-            })),
-        }
-    }
-    if problems.is_empty() {
-        let twice = picked_twice(&all);
-        problems.extend(twice.iter().map(|t| Problem {
-            path: path(t.adaptation, &t.later),
-            code: "target::twice",
-            message: t.to_string(),
-            help: None,
-        }));
-    }
-    match problems.is_empty() {
-        true => Ok(all),
-        false => Err(Box::new(loaded.errors_at(problems)).into()),
-    }
-}
-
-/// How many weights are named in a line.
-const NAMED: usize = 3;
-
-/// What patterns leave out, a line for each reason.
-fn passed_over(p: &Pipeline, graph: &Graph) -> Vec<String> {
-    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for weight in p.adapt.iter().flat_map(|method| method.left_out(graph)) {
-        by_reason.entry(weight.why).or_default().push(format!("`{}`", weight.name));
-    }
-    let lines = by_reason.into_iter().map(|(why, names)| {
-        let more = names.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let (shown, is) = (names[..names.len().min(NAMED)].join(", "), if names.len() == 1 { "is" } else { "are" });
-        format!("left out  {shown}{more}: {is} {why}")
-    });
-    lines.collect()
 }
 
 fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {

@@ -3,6 +3,7 @@
 
 mod replaced;
 
+use crate::no_match::some_of;
 use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor, ValueId};
@@ -141,12 +142,15 @@ pub struct Adaptation<'a> {
     pub targets: Vec<Target>,
 }
 
-/// Two adaptations of one weight.
+/// Weights that two patterns of two adaptations pick.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is picked twice, by `{earlier}` and by `{later}`: a weight, or a slice of one, is adapted once")]
+#[error(
+    "{} picked twice, by `{earlier}` and by `{later}`: a weight, or a slice of one, is adapted once",
+    some_are(.names)
+)]
 pub struct PickedTwice {
-    /// The weight.
-    pub name: String,
+    /// The weights.
+    pub names: Vec<String>,
     /// The pattern that picked it first.
     pub earlier: String,
     /// Position of the second adaptation.
@@ -155,16 +159,30 @@ pub struct PickedTwice {
     pub later: String,
 }
 
-/// Every weight that two adaptations change. Slices of one matrix may be adapted each.
+fn some_are(names: &[String]) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!("{} {}", some_of(&names), if names.len() == 1 { "is" } else { "are" })
+}
+
+/// Every weight that two adaptations change, together where the same patterns pick them. Slices of one matrix may be adapted each.
 pub fn picked_twice(adaptations: &[Adaptation]) -> Vec<PickedTwice> {
-    let mut found = Vec::new();
+    let mut found: Vec<PickedTwice> = Vec::new();
     for (i, one) in adaptations.iter().enumerate() {
         for t in &one.targets {
             let apart = |o: &Target| o.slice.is_some() && t.slice.is_some() && o.slice != t.slice;
             let mut others = adaptations[..i].iter().flat_map(|a| &a.targets);
             if let Some(earlier) = others.find(|o| o.weight == t.weight && !apart(o)) {
-                let (name, earlier, later) = (t.name(), earlier.pattern.clone(), t.pattern.clone());
-                found.push(PickedTwice { name, earlier, adaptation: i, later });
+                let (earlier, later) = (&earlier.pattern, &t.pattern);
+                let same = |f: &&mut PickedTwice| (f.adaptation, &f.earlier, &f.later) == (i, earlier, later);
+                match found.iter_mut().find(same) {
+                    Some(same) => same.names.push(t.name()),
+                    None => found.push(PickedTwice {
+                        names: vec![t.name()],
+                        earlier: earlier.clone(),
+                        adaptation: i,
+                        later: later.clone(),
+                    }),
+                }
             }
         }
     }
