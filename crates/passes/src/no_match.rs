@@ -4,6 +4,7 @@ use crate::matrix::{Candidate, inside};
 use crate::obstacle::Obstacle;
 use crate::role::{Matrices, ROLES};
 use lorac_ir::Graph;
+use lorac_ops::{Grad, find};
 use std::collections::BTreeMap;
 
 /// Every pattern that picks nothing.
@@ -166,7 +167,16 @@ pub(crate) fn explanation(graph: &Graph, known: &Matrices) -> String {
         let are = if names.len() == 1 { "is" } else { "are" };
         format!("; {} {are} {why}", some_of(names))
     });
-    format!("{roles}{}", unfit.collect::<String>())
+    format!("{roles}{}{}", unfit.collect::<String>(), refused_attention(graph).unwrap_or_default())
+}
+
+/// An attention that no gradient passes, whose queries, keys and values no matrix is known to be.
+fn refused_attention(graph: &Graph) -> Option<String> {
+    graph.nodes().find_map(|(_, node)| {
+        let op = find(&node.op).filter(|op| op.traits.attention.is_some())?;
+        let Grad::Unsupported(why) = op.grad else { return None };
+        Some(format!("; the attention is `{}`, which has no gradient here: {why}", node.op))
+    })
 }
 
 /// What a weight of this name is, and what reads it.
@@ -193,4 +203,25 @@ pub(crate) fn within_nodes(graph: &Graph, pattern: &str, fits: impl Fn(&str) -> 
         why: format!("{are} {obstacle}"),
         advice: obstacle.advice(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_role_in_an_attention_without_a_gradient_says_why_there_is_none() {
+        let mut graph = lorac_ir::parse(
+            "graph g(%x: f32[N,6]) -> %y {
+                %qkv = weight \"qkv\" f32[6,12]
+                %p = MatMul(%x, %qkv) : f32[N,12]
+                %y = com.microsoft.PagedAttention(%p, num_heads=2, kv_num_heads=2) : f32[N,4]
+            }",
+        )
+        .expect("parses");
+        graph.opsets.insert("com.microsoft".into(), 1);
+        let said = crate::select(&graph, &["role:query"]).expect_err("no role").to_string();
+        assert!(
+            said.contains("the attention is `com.microsoft.PagedAttention`, which has no gradient here: "),
+            "{said}"
+        );
+    }
 }

@@ -12,8 +12,8 @@ pub(in crate::family) const OPS: &[Op] = &[
     group_query::GROUP_QUERY_ATTENTION,
     multi_head::MULTI_HEAD_ATTENTION,
     refused("DecoderAttention", OLD),
-    refused("DecoderMaskedMultiHeadAttention", ONE_TOKEN),
-    refused("DecoderMaskedSelfAttention", ONE_TOKEN),
+    Op { traits: Traits::ATTENTION, ..refused("DecoderMaskedMultiHeadAttention", ONE_TOKEN) },
+    Op { traits: PROJECTING, ..refused("DecoderMaskedSelfAttention", ONE_TOKEN) },
     refused("GatedRelativePositionBias", UNPADDED),
     Op {
         traits: PROJECTING,
@@ -23,8 +23,11 @@ pub(in crate::family) const OPS: &[Op] = &[
         )
     },
     Op { traits: PROJECTING, ..refused("PackedAttention", UNPADDED) },
-    refused("PackedMultiHeadAttention", UNPADDED),
-    refused("PagedAttention", "a paged cache serves inference; use the model that the pages were made from"),
+    Op { traits: Traits::ATTENTION, ..refused("PackedMultiHeadAttention", UNPADDED) },
+    Op {
+        traits: Traits::ATTENTION,
+        ..refused("PagedAttention", "a paged cache serves inference; use the model that the pages were made from")
+    },
     Op {
         traits: PROJECTING,
         ..refused("QAttention", "it computes in 8-bit integers; train the model before it was quantized")
@@ -32,10 +35,13 @@ pub(in crate::family) const OPS: &[Op] = &[
     refused("RelativePositionBias", "its buckets serve T5; export the model with plain operators"),
     refused("RemovePadding", UNPADDED),
     refused("RestorePadding", UNPADDED),
-    refused(
-        "SparseAttention",
-        "its block-sparse cache serves inference on CUDA; export the model with plain operators",
-    ),
+    Op {
+        traits: Traits::ATTENTION,
+        ..refused(
+            "SparseAttention",
+            "its block-sparse cache serves inference on CUDA; export the model with plain operators",
+        )
+    },
 ];
 
 /// Of an attention that holds the matrix of its queries, keys and values.
