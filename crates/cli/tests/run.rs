@@ -220,8 +220,24 @@ fn a_disk_that_is_too_small_is_found_before_the_training() {
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(3), "{text}");
         assert!(text.contains(says) && !text.contains("trained   "), "{text}");
+        assert!(!text.contains(".lorac-"), "a name that the user does not know: {text}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "files are left");
     }
+}
+
+/// And not that of the temporary file which was to take its place.
+#[test]
+fn a_full_disk_is_told_of_with_the_file_that_was_asked_for() {
+    let folder = small();
+    let script = "LORAC_CACHE=out \"$LORAC\" inspect model
+        \"$LORAC\" run pipeline.yaml --out made --emit out/emit --quiet";
+    let Some(output) = on_a_small_disk(folder.path(), "60k", script) else { return };
+    let text = stderr(&output);
+    let named = text.lines().filter(|line| line.ends_with("No space left on device (os error 28)"));
+    assert_eq!(named.clone().count(), 2, "{text}");
+    assert!(named.clone().any(|line| line.contains("/model.onnx: ")), "{text}");
+    assert!(named.clone().any(|line| line.contains(": out/emit/") && line.contains(".txt: ")), "{text}");
+    assert!([".lorac-", ".tmp-", " at path "].iter().all(|temporary| !text.contains(temporary)), "{text}");
 }
 
 /// `ulimit -f`, in blocks of half a KiB or of one.
@@ -234,6 +250,7 @@ fn a_limit_on_the_size_of_files_is_an_error_like_a_full_disk() {
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("File too large") && text.contains("nothing is trained"), "{text}");
+    assert!(text.contains("out/model.onnx") && !text.contains(".lorac-"), "{text}");
     assert!(left(&folder.path().join("out")).is_empty(), "files are left");
 }
 

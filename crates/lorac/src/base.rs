@@ -151,7 +151,8 @@ fn built(
 ) -> Result<Kept, Error> {
     if resolved.is_pinned() {
         let named = |error| SourceError::Io { action: "create a folder in", path: std::env::temp_dir(), error };
-        let folder = tempfile::Builder::new().prefix("lorac-").tempdir().map_err(named)?;
+        let made = tempfile::Builder::new().prefix("lorac-").tempdir().map_err(|e| e.kind().into());
+        let folder = made.map_err(named)?;
         let path = folder.path().join(name);
         build(&path)?;
         return Ok(Kept { path, built: true, folder: Some(folder) });
@@ -159,7 +160,7 @@ fn built(
     let below = Path::new("built").join(BUILDER).join(&resolved.sha256).join(name);
     let what = format!("{name} of {}", resolved.source);
     let file = resolver.build(&below, name, &what, |folder| {
-        build(&folder.join(name))?;
+        build(&folder.join(name)).map_err(|e| e.placed(folder, folder.parent().unwrap_or(folder)))?;
         resolved.unchanged()?;
         Ok::<_, Error>(())
     })?;

@@ -1,6 +1,6 @@
 //! Everything that can end a command, with its exit code.
 
-use crate::output::OutputError;
+use crate::output::{OutputError, place};
 use crate::pipeline::PipelineError;
 use crate::source::SourceError;
 use lorac_data::DataError;
@@ -11,7 +11,7 @@ use lorac_runtime::RuntimeError;
 use lorac_train::{Kept, TrainError};
 use serde::Serialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +72,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same of a file whose place is in `folder`, and not in the `stage` where it was being written.
-    pub(crate) fn placed(self, stage: &Path, folder: &Path) -> Error {
-        let place = |path: PathBuf| path.strip_prefix(stage).map(|name| folder.join(name)).unwrap_or(path.clone());
-        match self {
-            Error::Onnx(OnnxError::Write { path, source }) => OnnxError::Write { path: place(path), source }.into(),
-            Error::Output(OutputError::Io { path, source }) => OutputError::Io { path: place(path), source }.into(),
-            other => other,
-        }
+    /// The same of a file whose place is in `folder`, and not in `stage`, where it is until it is whole.
+    pub(crate) fn placed(mut self, stage: &Path, folder: &Path) -> Error {
+        let path = match &mut self {
+            Error::Output(error) => Some(error.path_mut()),
+            Error::Onnx(error) => error.path_mut(),
+            Error::Source(SourceError::Io { path, .. }) => Some(path),
+            _ => None,
+        };
+        path.into_iter().for_each(|path| place(path, stage, folder));
+        self
     }
 
     /// An error of what comes after the training, found by a trial before it.

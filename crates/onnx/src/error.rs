@@ -287,6 +287,40 @@ impl OnnxError {
             OnnxError::Appendix { .. } => "onnx::appendix",
         }
     }
+
+    /// The file that it is about, for those who write one beside its place and let it take the place when it is whole.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            OnnxError::Read { path, .. }
+            | OnnxError::NotRegular { path }
+            | OnnxError::Empty { path }
+            | OnnxError::Garbage { path, .. }
+            | OnnxError::Nesting { path, .. }
+            | OnnxError::Malformed { path, .. }
+            | OnnxError::NoGraph { path }
+            | OnnxError::IrVersion { path, .. }
+            | OnnxError::Opset { path, .. }
+            | OnnxError::Invalid { path, .. }
+            | OnnxError::Write { path, .. }
+            | OnnxError::NoFolder { path }
+            | OnnxError::OutsideFolder { path }
+            | OnnxError::Overwrites { path }
+            | OnnxError::ChangedOnDisk { path }
+            | OnnxError::BadName { path }
+            | OnnxError::NotAWeight { path, .. } => Some(path),
+            OnnxError::TooLarge { .. }
+            | OnnxError::OpaqueTensor { .. }
+            | OnnxError::BadAttr { .. }
+            | OnnxError::UnboundAttr { .. }
+            | OnnxError::BadGraph(..)
+            | OnnxError::Cycle { .. }
+            | OnnxError::EditedTwice { .. }
+            | OnnxError::Length { .. }
+            | OnnxError::Edit { .. }
+            | OnnxError::SharedBytes { .. }
+            | OnnxError::Appendix { .. } => None,
+        }
+    }
 }
 
 /// Why a file cannot be opened.

@@ -3,7 +3,7 @@
 use crate::OnnxError;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -23,11 +23,11 @@ impl Output {
         check_place(path)?;
         let folder = folder_of(path);
         let failed = |source| OnnxError::Write { path: path.to_path_buf(), source };
-        // The umask takes away what the user does not grant.
-        let mode = std::fs::Permissions::from_mode(0o666);
+        // The umask takes away what the user does not grant. What `tempfile` opens itself has errors that name it, and
+        // not the file that the user asked for.
+        let open = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o666).open(path);
         let mut builder = tempfile::Builder::new();
-        let mut temp =
-            builder.prefix(".lorac-").suffix(".tmp").permissions(mode).tempfile_in(folder).map_err(failed)?;
+        let mut temp = builder.prefix(".lorac-").suffix(".tmp").make_in(folder, open).map_err(failed)?;
         fill(temp.as_file_mut()).map_err(|e| e.downcast::<OnnxError>().unwrap_or_else(failed))?;
         temp.as_file().sync_all().map_err(failed)?;
         self.files.push((temp, path.to_path_buf()));

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// The state of a training between two steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +69,8 @@ impl Checkpoint {
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| fail(&e))?;
         let meta = HashMap::from([(Checkpoint::MARK.to_string(), self.step.to_string())]);
         let whole = serialize(views, Some(meta)).map_err(|e| fail(&e))?;
-        let mut file = temporary().tempfile_in(folder).map_err(|e| TrainError::file(folder, e))?;
-        file.write_all(&whole).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
+        let mut file = temporary(folder).map_err(|e| fail(&e))?;
+        file.as_file_mut().write_all(&whole).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
         file.persist(&path).map_err(|e| fail(&e.error))?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(|e| TrainError::file(folder, e))?;
         Ok(path)
@@ -125,17 +126,15 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Files that are not finished. Whoever may read what the user writes may read the finished ones.
-fn temporary<'a>() -> tempfile::Builder<'a, 'a> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lorac-").suffix(".tmp");
+/// A file that is not finished. Whoever may read what the user writes may read the finished one.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    // The umask takes away what the user does not grant.
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The umask takes away what the user does not grant.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o666);
+    // What `tempfile` opens itself has errors that name it, and not the checkpoint.
+    tempfile::Builder::new().prefix(".lorac-").suffix(".tmp").make_in(folder, |path| options.open(path))
 }
 
 #[cfg(test)]

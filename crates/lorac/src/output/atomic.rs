@@ -3,14 +3,16 @@
 use super::OutputError;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Writes a file beside its place, syncs it, and lets it take the place.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = temporary().tempfile_in(folder).map_err(OutputError::io(path))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(OutputError::io(path))?;
+    let mut file = temporary(folder).map_err(OutputError::io(path))?;
+    let whole = file.as_file_mut().write_all(bytes).and_then(|()| file.as_file().sync_all());
+    whole.map_err(OutputError::io(path))?;
     file.persist(path).map_err(|e| OutputError::Io { path: path.to_path_buf(), source: e.error })?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(OutputError::io(folder))
 }
@@ -18,13 +20,13 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
 /// Names of files and folders that are not finished: between these a few characters.
 pub(crate) const TEMPORARY: (&str, &str) = (".lorac-", ".tmp");
 
-/// Temporary files that become results: whoever may read what the user writes may read them.
-pub(crate) fn temporary<'a>() -> tempfile::Builder<'a, 'a> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    // The umask takes away what the user does not grant.
-    builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).permissions(std::fs::Permissions::from_mode(0o666));
-    builder
+/// A temporary file in a folder that becomes a result: whoever may read what the user writes may read it.
+pub(crate) fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // The umask takes away what the user does not grant. What `tempfile` opens itself has errors that name it, and not the
+    // file that the user asked for.
+    let open = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o666).open(path);
+    tempfile::Builder::new().prefix(TEMPORARY.0).suffix(TEMPORARY.1).make_in(folder, open)
 }
 
 /// The sum of bytes, in hex.
@@ -69,6 +71,7 @@ mod tests {
         assert_eq!(mode(&path), mode(&plain), "as the umask says");
         std::fs::remove_file(&plain).expect("removes");
         let missing = folder.path().join("no/such/folder/file");
-        assert!(write_atomic(&missing, b"x").expect_err("no folder").to_string().contains("no/such/folder"));
+        let error = write_atomic(&missing, b"x").expect_err("no folder").to_string();
+        assert!(error.contains("no/such/folder/file: ") && !error.contains(TEMPORARY.0), "{error}");
     }
 }

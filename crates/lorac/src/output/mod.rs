@@ -89,7 +89,31 @@ impl OutputError {
         |source| OutputError::Io { path: path.to_path_buf(), source }
     }
 
+    /// The same of a file whose place is in `folder`, and not in `stage`, where it is until it is whole.
+    pub(crate) fn placed(mut self, stage: &Path, folder: &Path) -> OutputError {
+        place(self.path_mut(), stage, folder);
+        self
+    }
+
+    /// The file or folder that it is about.
+    pub(crate) fn path_mut(&mut self) -> &mut PathBuf {
+        match self {
+            OutputError::Io { path, .. }
+            | OutputError::Content { path, .. }
+            | OutputError::Locked { path, .. }
+            | OutputError::Space { path, .. }
+            | OutputError::InTheWay { path, .. } => path,
+        }
+    }
+
     fn content(path: &Path, why: impl ToString) -> OutputError {
         OutputError::Content { path: path.to_path_buf(), why: why.to_string() }
+    }
+}
+
+/// Puts the path of a file in `stage` into `folder`.
+pub(crate) fn place(path: &mut PathBuf, stage: &Path, folder: &Path) {
+    if let Ok(name) = path.strip_prefix(stage) {
+        *path = folder.join(name);
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn finish(
     // It has been said before the training.
     let mut left_out = Vec::new();
     let files = write(&trained, stage.path(), &mut |why| left_out.push(why.to_string())).map_err(placed)?;
-    let verified = verify(&trained, stage.path())?;
+    let verified = verify(&trained, stage.path()).map_err(placed)?;
     progress.line(&format!(
         "verified  max difference {:.2e} of {:.1e} ({}), {} bytes changed outside the targets, {} nodes + {} of the head",
         verified.max_abs_diff,
@@ -72,7 +72,7 @@ pub(super) fn finish(
             Status::Rejected => rejected(name, kind),
         };
         let from = stage.path().join(name);
-        manifest.artifacts.push(artifact(&from, &to, kind)?);
+        manifest.artifacts.push(artifact(&from, &to, kind).map_err(placed)?);
         places.push((from, to.into()));
     }
     manifest.artifacts.push(artifact(&folder.log(), METRICS, "metrics")?);

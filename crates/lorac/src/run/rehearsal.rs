@@ -30,10 +30,10 @@ pub(super) fn deploy(
     let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
     let trained = Trained { plan, pipeline: &loaded.pipeline, values, theta: &theta, samples: plan.eval_batch, stop };
     let stage = folder.stage()?;
-    let files = write(&trained, stage.path(), &mut |left_out| progress.warning(left_out))
-        .map_err(|error| error.placed(stage.path(), folder.path()).of_trial())?;
+    let of_trial = |error: Error| error.placed(stage.path(), folder.path()).of_trial();
+    let files = write(&trained, stage.path(), &mut |left_out| progress.warning(left_out)).map_err(of_trial)?;
     in_the_way(folder, &files)?;
-    let verified = verify(&trained, stage.path()).map_err(Error::of_trial)?;
+    let verified = verify(&trained, stage.path()).map_err(of_trial)?;
     if !verified.passed {
         return Err(Error::Gate(verified.failures()).of_trial());
     }

@@ -119,7 +119,7 @@ fn external_files<'a>(
         let path = path.to_path_buf();
         |source| RuntimeError::Io { path, source }
     };
-    let folder = TempDir::with_prefix("lorac-").map_err(refuse(&std::env::temp_dir()))?;
+    let folder = TempDir::with_prefix("lorac-").map_err(|e| e.kind().into()).map_err(refuse(&std::env::temp_dir()))?;
     for location in locations {
         let relative = Path::new(location);
         let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));

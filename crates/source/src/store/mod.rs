@@ -159,7 +159,7 @@ impl Locked<'_> {
         }
         let to = self.place(path)?;
         let mut temporary = temporary_file(&self.store.root)?;
-        let (sha256, _) = hash::copy(content, &mut temporary).map_err(SourceError::io("unpack", &to))?;
+        let (sha256, _) = hash::copy(content, temporary.as_file_mut()).map_err(SourceError::io("unpack", &to))?;
         temporary.as_file().sync_all().map_err(SourceError::io("write", &to))?;
         temporary.persist(&to).map_err(|e| SourceError::io("write", &to)(e.error))?;
         let entry = Entry::of(&to, sha256)?;
@@ -182,7 +182,7 @@ impl Locked<'_> {
         let path = self.store.root.join("index.json");
         let mut file = temporary_file(&self.store.root)?;
         let mut write = || -> io::Result<()> {
-            file.write_all(&serde_json::to_vec_pretty(&self.index)?)?;
+            file.as_file_mut().write_all(&serde_json::to_vec_pretty(&self.index)?)?;
             file.as_file().sync_all()
         };
         write().map_err(SourceError::io("write", &path))?;

@@ -1,6 +1,6 @@
 //! Folders and files of the cache: no link is followed, the umask is respected, and what killed runs left is swept.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -31,24 +31,27 @@ pub(crate) fn folder(root: &Path, path: &Path) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// A file for unfinished work.
+/// A file for unfinished work. Its errors, and those of its folder's, name what it is for, and not what `tempfile` calls it:
+/// write to [`NamedTempFile::as_file_mut`].
 pub(crate) fn temporary_file(folder: &Path) -> Result<NamedTempFile, SourceError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    if let Some(mode) = permissions(0o666) {
-        builder.permissions(mode);
-    }
-    builder.tempfile_in(folder).map_err(SourceError::io("create a file in", folder))
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    // Of these the umask takes some away.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o666);
+    let made = tempfile::Builder::new().prefix(TEMPORARY).make_in(folder, |path| options.open(path));
+    made.map_err(SourceError::io("create a file in", folder))
 }
 
 /// A folder for unfinished work.
 pub(crate) fn temporary_folder(folder: &Path) -> Result<TempDir, SourceError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
-    if let Some(mode) = permissions(0o777) {
-        builder.permissions(mode);
-    }
-    builder.tempdir_in(folder).map_err(SourceError::io("create a folder in", folder))
+    // Of these the umask takes some away.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let made = builder.tempdir_in(folder).map_err(|e| e.kind().into());
+    made.map_err(SourceError::io("create a folder in", folder))
 }
 
 /// Removes what killed runs left in the root of a store whose lock is held.
@@ -63,16 +66,4 @@ pub(super) fn sweep(root: &Path) {
             };
         }
     }
-}
-
-/// Of these the umask takes some away.
-#[cfg(unix)]
-fn permissions(mode: u32) -> Option<Permissions> {
-    use std::os::unix::fs::PermissionsExt;
-    Some(Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn permissions(_: u32) -> Option<Permissions> {
-    None
 }

@@ -26,7 +26,7 @@ impl Log {
     /// A file that cannot be made.
     pub(super) fn begin(path: &Path) -> Result<Log, OutputError> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (file, temporary) = temporary().tempfile_in(folder).map_err(OutputError::io(path))?.into_parts();
+        let (file, temporary) = temporary(folder).map_err(OutputError::io(path))?.into_parts();
         Ok(Log { path: path.to_path_buf(), file, elsewhere: Some(temporary), whole: 0, failed: None })
     }
 

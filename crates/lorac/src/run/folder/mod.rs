@@ -76,7 +76,7 @@ impl Folder {
             Err(OutputError::Io { source, .. }) => return Err(refused(&source)),
             other => other?,
         };
-        let user = temporary().tempfile_in(path).and_then(|file| file.as_file().metadata());
+        let user = temporary(path).and_then(|file| file.as_file().metadata());
         let user = user.map_err(|e| refused(&e))?.uid();
         if lock.is_some() {
             sweep::sweep(&[path.to_path_buf(), path.join(CHECKPOINTS), path.join(UNFINISHED)], user);
@@ -182,7 +182,9 @@ impl Folder {
     pub(crate) fn stage(&self) -> Result<TempDir, OutputError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY.0).suffix(TEMPORARY.1).permissions(Permissions::from_mode(0o777));
-        let stage = builder.tempdir_in(&self.path).map_err(OutputError::io(&self.path))?;
+        // The kind alone: the error names the folder that could not be made.
+        let made = builder.tempdir_in(&self.path).map_err(|e| e.kind().into());
+        let stage = made.map_err(OutputError::io(&self.path))?;
         File::create_new(stage.path().join(sweep::MARK)).map_err(OutputError::io(&self.path))?;
         Ok(stage)
     }
@@ -208,7 +210,8 @@ impl Folder {
         kept: &BTreeSet<u64>,
     ) -> Result<Vec<PathBuf>, OutputError> {
         let (mut moves, mut emptied) = (Moves::default(), BTreeSet::new());
-        match self.replace(&stage.path().join("earlier"), files, kept, &mut moves, &mut emptied) {
+        let away = stage.path().join("earlier");
+        match self.replace(&away, files, kept, &mut moves, &mut emptied) {
             Ok(stay) => {
                 // The deepest first. One that holds something else stays.
                 emptied.iter().rev().for_each(|folder| _ = std::fs::remove_dir(folder));
@@ -217,7 +220,7 @@ impl Folder {
             }
             Err(error) => {
                 moves.undo();
-                Err(error)
+                Err(error.placed(&away, &self.path).placed(stage.path(), &self.path))
             }
         }
     }

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn names_are_those_that_lorac_makes() {
         let folder = tempfile::tempdir().expect("temp");
-        let file = crate::output::temporary().tempfile_in(folder.path()).expect("makes");
+        let file = crate::output::temporary(folder.path()).expect("makes");
         assert!(is_temporary(file.path().file_name().and_then(|n| n.to_str()).expect("a name")));
         for other in [".lorac-mine.tmp", ".lorac-.tmp", ".lorac-my-own.tmp", ".lorac-abcdefg.tmp", ".lorac-abcdef.tmp2"]
         {
