@@ -132,5 +132,9 @@ pub(super) enum Command {
         markdown: bool,
     },
     /// Say what this machine offers: runtimes, cache, pip
-    Doctor,
+    Doctor {
+        /// Look at one library of ONNX Runtime, and at nothing else
+        #[arg(long, value_name = "FILE")]
+        library: Option<PathBuf>,
+    },
 }

@@ -1,12 +1,14 @@
 //! What this machine offers.
 
 use lorac::engine::{DEFAULT, LIBRARY_VARIABLE};
-use lorac::runtime::{Candidate, Engine, Found, Options, Search, discover, library_among, open};
+use lorac::runtime::{Candidate, Engine, Found, Options, RuntimeError, Search, discover, library_among, open};
 use lorac::source::Resolver;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Finding {
     /// What.
     pub(super) what: String,
@@ -28,12 +30,34 @@ pub(super) fn examine(resolver: &Resolver) -> Vec<Finding> {
     found
 }
 
+/// Looks at one library: what a process says of it that has loaded no other.
+pub(super) fn library(path: &Path) -> Finding {
+    let named = Candidate { engine: Engine::OnnxRuntime(path.to_path_buf()), found: Found::Environment };
+    Finding { what: format!("runtime {}", path.display()), ..runtime(&named) }
+}
+
 fn runtime(candidate: &Candidate) -> Finding {
     let (ok, detail) = match open(candidate, &Options::default()) {
         Ok(backend) => (true, format!("{} on {}: {}", backend.name(), backend.device(), backend.reason())),
+        Err(RuntimeError::AnotherLibrary { asked, .. }) => elsewhere(&asked),
         Err(e) => (false, e.to_string()),
     };
     Finding { what: format!("runtime {candidate}"), ok, detail }
+}
+
+/// Whether a process of its own can use a library, and what it says of it: one process loads one.
+fn elsewhere(library: &Path) -> (bool, String) {
+    let ask = || -> std::io::Result<Option<Finding>> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--format", "json", "doctor", "--library"]).arg(library);
+        let said = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?.stdout;
+        Ok(serde_json::from_slice::<Vec<Finding>>(&said).ok().and_then(|found| found.into_iter().next()))
+    };
+    match ask() {
+        Ok(Some(Finding { ok, detail, .. })) => (ok, detail),
+        Ok(None) => (false, "a process that loaded it ended without a word".into()),
+        Err(e) => (false, format!("it could not be looked at: {e}")),
+    }
 }
 
 /// What `runtime.source: auto` means here, without a download.

@@ -85,7 +85,8 @@ fn command(args: Args) -> Result<(), Error> {
         Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
         Command::Schema { markdown: true } => render::text(&pipeline::reference()),
         Command::Schema { markdown: false } => render::json(&pipeline::schema()),
-        Command::Doctor => render::doctor(&doctor::examine(&resolver(Path::new("."), true)?), format),
+        Command::Doctor { library: Some(library) } => render::doctor(&[doctor::library(&library)], format),
+        Command::Doctor { library: None } => render::doctor(&doctor::examine(&resolver(Path::new("."), true)?), format),
     }
 }
 

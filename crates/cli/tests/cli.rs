@@ -234,3 +234,31 @@ fn bad_input_leaves_an_earlier_run_as_it_was() {
         assert_eq!(std::fs::read_to_string(&file).expect("still there"), earlier, "{}", file.display());
     }
 }
+
+/// A process loads one library of ONNX Runtime: what `auto` means is one already.
+#[test]
+fn doctor_says_of_every_library_what_a_process_of_its_own_says() {
+    let doctor = |folder: &Path| -> Vec<serde_json::Value> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lorac"));
+        let output = command.args(["doctor", "--format", "json"]).env("LD_LIBRARY_PATH", folder).output();
+        serde_json::from_slice(&output.expect("runs").stdout).expect("JSON")
+    };
+    let folder = tempfile::tempdir().expect("temp");
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().expect("a text").to_string();
+    let before = doctor(folder.path());
+    let library =
+        before.iter().find_map(|f| Some(text(f, "what").strip_prefix("runtime /")?.split(" (").next()?.to_string()));
+    let Some(library) = library else { return eprintln!("skipped: there is no ONNX Runtime") };
+    let (copy, none) = (folder.path().join("libonnxruntime.so"), folder.path().join("libonnxruntime.so.1"));
+    std::fs::copy(format!("/{library}"), &copy).expect("copies");
+    std::fs::write(&none, "no library").expect("writes");
+    let found = doctor(folder.path());
+    let of = |path: &Path| {
+        let is = |f: &&serde_json::Value| text(f, "what").contains(&format!("{} (", path.display()));
+        found.iter().find(is).unwrap_or_else(|| panic!("{found:?}"))
+    };
+    assert_eq!(of(&copy)["ok"], true, "{found:?}");
+    assert!(text(of(&copy), "detail").starts_with("onnxruntime 1."), "{found:?}");
+    assert!(of(&none)["ok"] == false && text(of(&none), "detail").contains("is not a usable ONNX Runtime library"));
+    assert!(!found.iter().any(|f| text(f, "detail").contains("needs a process of its own")), "{found:?}");
+}
