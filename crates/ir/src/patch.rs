@@ -152,6 +152,12 @@ impl Patch {
         self.redirects.push((old, new));
     }
 
+    /// Lets the patch's own nodes read `new(n, value)` where they read `value`; `n` counts the nodes that were added before
+    /// the one that reads. Facts must be equal.
+    pub fn reread(&mut self, new: impl Fn(usize, ValueId) -> ValueId) {
+        self.nodes.iter_mut().enumerate().for_each(|(n, node)| reread(node, |value| new(n, value)));
+    }
+
     /// Removes a node; none of its outputs may be used once the patch is applied.
     pub fn remove(&mut self, node: NodeId) {
         self.removed.insert(node);

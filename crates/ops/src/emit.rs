@@ -69,6 +69,13 @@ impl<'g> Emit<'g> {
         self.graph
     }
 
+    /// Constants that are written from now on are values of their own, whatever equal ones there are.
+    pub fn forget_constants(&self) {
+        let mut state = self.state.borrow_mut();
+        state.scalars.clear();
+        state.vectors.clear();
+    }
+
     /// The patch so far.
     pub fn patch(&self) -> Ref<'_, Patch> {
         Ref::map(self.state.borrow(), |s| &s.patch)

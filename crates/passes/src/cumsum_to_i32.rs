@@ -18,7 +18,9 @@ pub fn cumsum_to_i32(graph: &mut Graph) -> Result<usize, PassError> {
             let attrs: Vec<(&str, Attr)> = node.attrs.iter().map(|(k, v)| (&**k, v.clone())).collect();
             let operands: [Val; 2] = [e.val(*x).cast(DType::I32), e.val(*axis)];
             let sum = e.op("CumSum", &operands, &attrs).cast(DType::I64);
-            node.outputs.first().iter().for_each(|old| replace_value(e, **old, sum));
+            if let Some(old) = node.outputs.first() {
+                replace_value(e, *old, sum);
+            }
             e.edit(|p| p.remove(id));
             count += 1;
         }

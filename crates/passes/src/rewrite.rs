@@ -30,8 +30,9 @@ pub fn rewrite<T>(
 }
 
 /// Lets what the graph has of `old` read `new`. Where less, or more, is known of `new` than of `old`, an Identity keeps
-/// what the graph knew; where an output becomes an input or a weight, it keeps their name from being taken.
-pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
+/// what the graph knew; where an output becomes an input or a weight, it keeps their name from being taken. Returns what is
+/// read instead.
+pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) -> ValueId {
     let (want, got) = (e.graph().fact(old), new.fact());
     let unknown = [want.dtype, got.dtype].contains(&lorac_ir::DType::Opaque);
     let kept = e.graph().is_output(old) && e.graph().value(new.id()).is_some_and(|v| !matches!(v.def, Def::Output(..)));
@@ -44,6 +45,7 @@ pub(crate) fn replace_value(e: &Emit, old: ValueId, new: Val) {
         }
     };
     e.edit(|p| p.redirect(old, id));
+    id
 }
 
 /// What the user's model calls a node: its name, else that of its first result.

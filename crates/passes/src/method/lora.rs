@@ -1,19 +1,19 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
+use super::branch::{Before, branch, follow_each_other, sum, widened};
 use super::{Delta, DeltaForm, DropoutSite, Inserted, Method, Use, low_rank_scale};
 use crate::order::{Order, order};
-use crate::rewrite::{replace_value, rewrite};
+use crate::rewrite::rewrite;
 use crate::{
     FoldError, Group, Init, LeftOut, Matrix, NoMatch, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank,
     group_by_weight, left_out, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
-use lorac_ir::{DType, Fact, Graph, NodeId, Tensor, ValueId, topological_order};
+use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
 use lorac_ops::{Emit, Val};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
 
 /// Low-rank branches (Hu et al. 2021)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,26 +57,23 @@ impl Lora {
         low_rank_scale(self.rank, self.alpha, self.rslora)
     }
 
-    fn insert_at_once(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
-        rewrite(graph, "lora", |e| {
-            let all = targets.iter().map(|t| Ok((t, factors(e, t, self)?))).collect::<Result<Vec<_>, PassError>>()?;
-            let mut flat = HashMap::new();
-            // Slices of one matrix follow each other behind its products.
-            for slices in group_by_weight(&all, |(target, _)| target) {
-                let matrix = slices[0].0.matrix()?;
-                let wide = || slices.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect::<Vec<[Val; 2]>>();
-                match (self.order(e.graph(), matrix, purpose), slices.as_slice()) {
-                    (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, &[*whole], self),
-                    (Order::Sum, _) if matrix.shared => sum(e, matrix, &wide(), self),
-                    _ => branch(e, matrix, &wide(), self, &mut flat),
-                }
-            }
-            let mut inserted = Inserted::default();
-            for (target, [a, b]) in &all {
-                inserted.add(self, target, a.id(), b.id());
-            }
-            Ok(inserted)
-        })
+    /// Slices of one matrix follow each other behind its products.
+    fn insert_matrix<'e, 'g>(
+        &self,
+        e: &'e Emit<'g>,
+        slices: &[&(&Target, [Val<'e, 'g>; 2])],
+        purpose: Use,
+        before: &mut Before<'e, 'g>,
+    ) -> Result<(), PassError> {
+        let Some((first, _)) = slices.first() else { return Ok(()) };
+        let matrix = first.matrix()?;
+        let wide = || slices.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect::<Vec<[Val; 2]>>();
+        match (self.order(e.graph(), matrix, purpose), slices) {
+            (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, &[*whole], self.scale(), before),
+            (Order::Sum, _) if matrix.shared => sum(e, matrix, &wide(), self.scale(), before),
+            _ => branch(e, matrix, &wide(), self.scale(), before),
+        }
+        Ok(())
     }
 
     /// Which of the equal forms a matrix gets.
@@ -128,19 +125,26 @@ impl Method for Lora {
     /// Gives every product of every target the branch `y += s (x A^T) B^T`, or, where that is cheaper for the tokens of a
     /// step, the weight `W0 + s B A`. What a slice of a matrix gets reaches the slice's columns only.
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
-        if !follow_each_other(graph, targets) {
-            return self.insert_at_once(graph, targets, purpose);
-        }
-        // What one branch adds, the next must read.
-        let mut inserted = Inserted::default();
-        for of_weight in group_by_weight(targets, |t| t) {
-            let of_weight: Vec<Target> = of_weight.into_iter().cloned().collect();
-            let more = self.insert_at_once(graph, &of_weight, purpose)?;
-            inserted.params.extend(more.params);
-            inserted.deltas.extend(more.deltas);
-            inserted.dropout.extend(more.dropout);
-        }
-        Ok(inserted)
+        let apart = !follow_each_other(graph, targets);
+        rewrite(graph, "lora", |e| {
+            let (mut inserted, mut before) = (Inserted::default(), Before::default());
+            let all: Vec<&Target> = targets.iter().collect();
+            // What one branch adds, the next must read: of matrices that follow each other every one is written for itself.
+            let steps = if apart { vec![all] } else { group_by_weight(targets, |t| t) };
+            for step in steps {
+                before.begin(e);
+                let all = step.into_iter().map(|t| Ok((t, factors(e, t, self)?)));
+                let all = all.collect::<Result<Vec<_>, PassError>>()?;
+                for slices in group_by_weight(&all, |(target, _)| target) {
+                    self.insert_matrix(e, &slices, purpose, &mut before)?;
+                }
+                for (target, [a, b]) in &all {
+                    inserted.add(self, target, a.id(), b.id());
+                }
+            }
+            before.reread(e);
+            Ok(inserted)
+        })
     }
 
     fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
@@ -192,106 +196,69 @@ fn factors<'e, 'g>(e: &'e Emit<'g>, target: &Target, lora: &Lora) -> Result<[Val
     Ok([a, b])
 }
 
-/// B with rows of zeros where the matrix has columns that are not the slice's.
-fn widened<'e, 'g>(e: &'e Emit<'g>, target: &Target, b: Val<'e, 'g>) -> Val<'e, 'g> {
-    let (Some(slice), Some(all)) = (&target.slice, target.matrix.as_ref().map(|m| m.cols)) else { return b };
-    let first = slice.columns.first().copied().unwrap_or_default();
-    if slice.columns.iter().copied().eq(first..first + slice.columns.len()) {
-        let behind = all - first - slice.columns.len();
-        return e.op("Pad", &[b, e.ints(&[first as i64, 0, behind as i64, 0])], &[]);
-    }
-    // One row of zeros behind B, for every column that is another's.
-    let with_zeros = e.op("Pad", &[b, e.ints(&[0, 0, 1, 0])], &[]);
-    let mut rows = vec![slice.columns.len() as i64; all];
-    slice.columns.iter().enumerate().for_each(|(i, column)| rows[*column] = i as i64);
-    e.op("Gather", &[with_zeros, e.ints(&rows)], &[("axis", 0i64.into())])
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_ir::{parse, print};
+    use std::fmt::Write;
 
-/// `y += s (x A^T) B^T` behind every product, for every A and B.
-fn branch<'e, 'g>(
-    e: &'e Emit<'g>,
-    m: &Matrix,
-    factors: &[[Val<'e, 'g>; 2]],
-    lora: &Lora,
-    flat: &mut HashMap<ValueId, Val<'e, 'g>>,
-) {
-    // Where a matrix is applied to its own result, the branch reads what the one before it has added.
-    let mut adapted: HashMap<ValueId, Val> = HashMap::new();
-    for product in producers_first(e.graph(), &m.products) {
-        let Some(node) = e.graph().node(product) else { continue };
-        let (Some(x), y) = (node.input(0), after_bias(e.graph(), product)) else { continue };
-        e.set_source(&node.origin.source);
-        // A weight of more axes multiplies by several axes of its operand at once.
-        let plain = e.val(m.weight).rank() == 2;
-        let rows = *flat.entry(x).or_insert_with(|| {
-            let x = adapted.get(&x).copied().unwrap_or_else(|| e.val(x));
-            let x = if plain && x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
-            x.cast(DType::F32)
+    /// Matrices `w0`, `w1`, ... in a graph of such inputs and body.
+    fn graph(inputs: &str, matrices: usize, body: &str) -> Graph {
+        let mut text = format!("graph g({inputs}) -> %y {{\n");
+        (0..matrices).for_each(|i| writeln!(text, "%w{i} = weight \"w{i}\" f32[2,2]").expect("writes"));
+        write!(text, "%b = weight \"b\" f32[2]\n{body}\n}}").expect("writes");
+        parse(&text).expect("parses")
+    }
+
+    const ALL: Lora = Lora { targets: Vec::new(), rank: 1, alpha: 1.0, rslora: false, dropout: 0.0 };
+
+    fn matrices(graph: &Graph) -> Vec<Target> {
+        crate::matrices(graph).iter().map(|m| Target::of_matrix(m, Default::default(), "all")).collect()
+    }
+
+    /// One matrix after the other gives the same nodes, names and order of reading.
+    #[test]
+    fn matrices_that_follow_each_other_are_adapted_as_if_one_by_one() {
+        let (flat, rows) = ("%x: f32[N,2]", "%x: f32[N,3,2]");
+        let chain = "%p = MatMul(%x, %w0) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %y = MatMul(%q, %w2) : f32[..]";
+        let reversed = "%p = MatMul(%x, %w2) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %y = MatMul(%q, %w0) : f32[..]";
+        let biased = "%p = MatMul(%x, %w1) : f32[..]\n %s = Add(%p, %b) : f32[..]\n %q = MatMul(%s, %w0) : f32[..]
+            %k = MatMul(%s, %w2) : f32[..]\n %y = Add(%q, %k) : f32[..]";
+        let twice = "%p = MatMul(%x, %w1) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %r = MatMul(%q, %w0) : f32[..]
+            %y = MatMul(%r, %w1) : f32[..]";
+        let turned = "%t = Transpose(%w1, perm=[1,0]) : f32[..]\n %p = MatMul(%x, %w0) : f32[..]
+            %q = MatMul(%p, %w1) : f32[..]\n %r = MatMul(%q, %t) : f32[..]\n %y = MatMul(%r, %w2) : f32[..]";
+        for purpose in [Use::Verify, Use::Train { tokens: None }, Use::Train { tokens: Some(1000) }] {
+            for (inputs, body) in [flat, rows].into_iter().flat_map(|i| [chain, reversed, biased, twice, turned].map(|b| (i, b))) {
+                let before = graph(inputs, 3, body);
+                let targets = matrices(&before);
+                assert!(follow_each_other(&before, &targets), "{body}");
+                let (mut at_once, mut one_by_one) = (before.clone(), before.clone());
+                let inserted = ALL.insert(&mut at_once, &targets, purpose).expect("fits");
+                let mut params = Vec::new();
+                for of_weight in group_by_weight(&targets, |t| t) {
+                    let of_weight: Vec<Target> = of_weight.into_iter().cloned().collect();
+                    params.extend(ALL.insert(&mut one_by_one, &of_weight, purpose).expect("fits").params);
+                }
+                assert_eq!(print(&at_once), print(&one_by_one), "{body} {purpose:?}");
+                assert_eq!(inserted.params, params, "{body}");
+            }
+        }
+    }
+
+    /// As many rewritings as matrices would not end.
+    #[test]
+    fn thousands_of_matrices_that_follow_each_other() {
+        let count = 4000;
+        let mut body = String::new();
+        (0..count).for_each(|i| {
+            let x = if i == 0 { "x".into() } else { format!("h{i}") };
+            let y = if i + 1 == count { "y".into() } else { format!("h{}", i + 1) };
+            writeln!(body, "%{y} = MatMul(%{x}, %w{i}) : f32[N,2]").expect("writes");
         });
-        let y = e.val(y);
-        let attrs = [("transB", 1i64.into()), ("alpha", (lora.scale() as f32).into())];
-        let mut sum = None;
-        for [a, b] in factors {
-            let low = e.op("Gemm", &[rows, *a], &[("transB", 1i64.into())]);
-            // The old result is the Gemm's C: one pass over it instead of two.
-            let before = sum.unwrap_or_else(|| {
-                let wide = if plain && y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
-                wide.cast(DType::F32)
-            });
-            sum = Some(e.op("Gemm", &[low, *b, before], &attrs));
-        }
-        if let Some(sum) = sum {
-            let sum = sum.cast(y.fact().dtype);
-            let sum = if plain && y.rank() == 2 { sum } else { sum.reshape_like(y) };
-            replace_value(e, y.id(), sum);
-            adapted.insert(y.id(), sum);
-        }
-    }
-}
-
-/// Products with those first whose results others of them multiply.
-fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
-    match products {
-        [] | [_] => products.to_vec(),
-        _ => {
-            let products: HashSet<&NodeId> = products.iter().collect();
-            topological_order(graph).into_iter().filter(|node| products.contains(node)).collect()
-        }
-    }
-}
-
-/// `W0 + s B A` in the place of `W0`, for every A and B.
-fn sum(e: &Emit, m: &Matrix, factors: &[[Val; 2]], lora: &Lora) {
-    let scale = ("alpha", (lora.scale() as f32).into());
-    if let Some(node) = m.products.first().and_then(|p| e.graph().node(*p)) {
-        e.set_source(&node.origin.source);
-    }
-    let w = e.val(m.weight);
-    let sum = factors.iter().fold(w.cast(DType::F32), |w, [a, b]| match m.transposed {
-        true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
-        false => e.op("Gemm", &[*a, *b, w], &[scale.clone(), ("transA", 1i64.into()), ("transB", 1i64.into())]),
-    });
-    let sum = sum.cast(w.fact().dtype);
-    e.edit(|p| p.redirect(w.id(), sum.id()));
-}
-
-/// Whether the result of one target's product is what another's multiplies, with nothing in between.
-fn follow_each_other(graph: &Graph, targets: &[Target]) -> bool {
-    let products = || targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);
-    let results: HashSet<ValueId> = products().map(|p| after_bias(graph, *p)).collect();
-    products().any(|p| graph.node(*p).and_then(|n| n.input(0)).is_some_and(|x| results.contains(&x)))
-}
-
-/// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,
-/// so that a runtime that fuses it computes the same bits as before.
-fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
-    let y = graph.node(product).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX));
-    let Some([only]) = graph.value(y).map(|v| v.uses()) else { return y };
-    match graph.node(only.node) {
-        Some(n) if &*n.op.name == "Add" && !graph.is_output(y) => {
-            let bias = n.inputs.iter().flatten().any(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1));
-            n.outputs.first().copied().filter(|_| bias).unwrap_or(y)
-        }
-        _ => y,
+        let mut graph = graph("%x: f32[N,2]", count, &body);
+        let targets = matrices(&graph);
+        assert_eq!(ALL.insert(&mut graph, &targets, Use::Verify).expect("fits").deltas.len(), count);
+        assert_eq!(graph.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count(), 2 * count);
     }
 }

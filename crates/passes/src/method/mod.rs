@@ -1,6 +1,7 @@
 //! Methods of adapting a model: which weights they change, what they put into the graph, how it folds into the weights'
 //! bytes. One file each.
 
+mod branch;
 mod replaced;
 
 use crate::no_match::some_of;

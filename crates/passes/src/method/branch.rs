@@ -1,0 +1,150 @@
+//! How a low-rank branch is written beside the products of a matrix, or into the matrix.
+
+use crate::rewrite::replace_value;
+use crate::{Matrix, Target};
+use lorac_ir::{DType, Graph, NodeId, ValueId, topological_order};
+use lorac_ops::{Emit, Val};
+use std::collections::{HashMap, HashSet};
+
+/// What was written before a matrix is adapted.
+#[derive(Default)]
+pub(super) struct Before<'e, 'g> {
+    /// Rows of operands.
+    flat: HashMap<ValueId, Val<'e, 'g>>,
+    /// What stands in the place of values of the graph, and how many nodes the patch had when the step that wrote it began.
+    replaced: HashMap<ValueId, (ValueId, usize)>,
+    /// Nodes that the patch had when this step began.
+    written: usize,
+}
+
+impl<'e, 'g> Before<'e, 'g> {
+    /// Begins a step, which shares nothing with those before it.
+    pub(super) fn begin(&mut self, e: &'e Emit<'g>) {
+        self.flat.clear();
+        self.written = e.patch().added();
+        e.forget_constants();
+    }
+
+    fn replace(&mut self, old: ValueId, new: ValueId) {
+        self.replaced.insert(old, (new, self.written));
+    }
+
+    fn now(&self, value: ValueId) -> ValueId {
+        self.replaced.get(&value).map_or(value, |(new, _)| *new)
+    }
+
+    /// Lets what an earlier step wrote read what a later one put in the place of its operands.
+    pub(super) fn reread(&self, e: &Emit) {
+        let later = |at: usize, value: ValueId| match self.replaced.get(&value) {
+            Some((new, written)) if at < *written => *new,
+            _ => value,
+        };
+        e.edit(|p| p.reread(later));
+    }
+}
+
+/// `y += s (x A^T) B^T` behind every product, for every A and B.
+pub(super) fn branch<'e, 'g>(
+    e: &'e Emit<'g>,
+    m: &Matrix,
+    factors: &[[Val<'e, 'g>; 2]],
+    scale: f64,
+    before: &mut Before<'e, 'g>,
+) {
+    // Where a matrix is applied to its own result, the branch reads what the one before it has added.
+    let mut adapted: HashMap<ValueId, Val> = HashMap::new();
+    for product in producers_first(e.graph(), &m.products) {
+        let Some(node) = e.graph().node(product) else { continue };
+        let (Some(x), y) = (node.input(0), after_bias(e.graph(), product)) else { continue };
+        e.set_source(&node.origin.source);
+        // A weight of more axes multiplies by several axes of its operand at once.
+        let plain = e.val(m.weight).rank() == 2;
+        let now = before.now(x);
+        let rows = *before.flat.entry(x).or_insert_with(|| {
+            let x = adapted.get(&x).copied().unwrap_or_else(|| e.val(now));
+            let x = if plain && x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
+            x.cast(DType::F32)
+        });
+        let y = e.val(y);
+        let attrs = [("transB", 1i64.into()), ("alpha", (scale as f32).into())];
+        let mut sum = None;
+        for [a, b] in factors {
+            let low = e.op("Gemm", &[rows, *a], &[("transB", 1i64.into())]);
+            // The old result is the Gemm's C: one pass over it instead of two.
+            let plus = sum.unwrap_or_else(|| {
+                let wide = if plain && y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
+                wide.cast(DType::F32)
+            });
+            sum = Some(e.op("Gemm", &[low, *b, plus], &attrs));
+        }
+        if let Some(sum) = sum {
+            let sum = sum.cast(y.fact().dtype);
+            let sum = if plain && y.rank() == 2 { sum } else { sum.reshape_like(y) };
+            before.replace(y.id(), replace_value(e, y.id(), sum));
+            adapted.insert(y.id(), sum);
+        }
+    }
+}
+
+/// Products with those first whose results others of them multiply.
+fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
+    match products {
+        [] | [_] => products.to_vec(),
+        _ => {
+            let products: HashSet<&NodeId> = products.iter().collect();
+            topological_order(graph).into_iter().filter(|node| products.contains(node)).collect()
+        }
+    }
+}
+
+/// `W0 + s B A` in the place of `W0`, for every A and B.
+pub(super) fn sum(e: &Emit, m: &Matrix, factors: &[[Val; 2]], scale: f64, before: &mut Before) {
+    let scale = ("alpha", (scale as f32).into());
+    if let Some(node) = m.products.first().and_then(|p| e.graph().node(*p)) {
+        e.set_source(&node.origin.source);
+    }
+    let w = e.val(m.weight);
+    let sum = factors.iter().fold(w.cast(DType::F32), |w, [a, b]| match m.transposed {
+        true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
+        false => e.op("Gemm", &[*a, *b, w], &[scale.clone(), ("transA", 1i64.into()), ("transB", 1i64.into())]),
+    });
+    let sum = sum.cast(w.fact().dtype);
+    e.edit(|p| p.redirect(w.id(), sum.id()));
+    before.replace(w.id(), sum.id());
+}
+
+/// Whether the result of one target's product is what another's multiplies, with nothing in between.
+pub(super) fn follow_each_other(graph: &Graph, targets: &[Target]) -> bool {
+    let products = || targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);
+    let results: HashSet<ValueId> = products().map(|p| after_bias(graph, *p)).collect();
+    products().any(|p| graph.node(*p).and_then(|n| n.input(0)).is_some_and(|x| results.contains(&x)))
+}
+
+/// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,
+/// so that a runtime that fuses it computes the same bits as before.
+fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
+    let y = graph.node(product).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX));
+    let Some([only]) = graph.value(y).map(|v| v.uses()) else { return y };
+    match graph.node(only.node) {
+        Some(n) if &*n.op.name == "Add" && !graph.is_output(y) => {
+            let bias = n.inputs.iter().flatten().any(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1));
+            n.outputs.first().copied().filter(|_| bias).unwrap_or(y)
+        }
+        _ => y,
+    }
+}
+
+/// B with rows of zeros where the matrix has columns that are not the slice's.
+pub(super) fn widened<'e, 'g>(e: &'e Emit<'g>, target: &Target, b: Val<'e, 'g>) -> Val<'e, 'g> {
+    let (Some(slice), Some(all)) = (&target.slice, target.matrix.as_ref().map(|m| m.cols)) else { return b };
+    let first = slice.columns.first().copied().unwrap_or_default();
+    if slice.columns.iter().copied().eq(first..first + slice.columns.len()) {
+        let behind = all - first - slice.columns.len();
+        return e.op("Pad", &[b, e.ints(&[first as i64, 0, behind as i64, 0])], &[]);
+    }
+    // One row of zeros behind B, for every column that is another's.
+    let with_zeros = e.op("Pad", &[b, e.ints(&[0, 0, 1, 0])], &[]);
+    let mut rows = vec![slice.columns.len() as i64; all];
+    slice.columns.iter().enumerate().for_each(|(i, column)| rows[*column] = i as i64);
+    e.op("Gather", &[with_zeros, e.ints(&rows)], &[("axis", 0i64.into())])
+}
