@@ -89,7 +89,7 @@ impl JsonSchema for Metrics {
         let gate = generator.subschema_for::<Gate>();
         let mut properties = serde_json::Map::new();
         for (name, metric) in METRICS {
-            let one = serde_json::json!({ "description": metric.about(), "allOf": [gate] });
+            let one = serde_json::json!({ "description": metric.definition().about, "allOf": [gate] });
             properties.insert(name.to_string(), one);
         }
         json_schema!({

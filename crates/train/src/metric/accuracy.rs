@@ -1,22 +1,23 @@
 //! The part of the examples whose class is predicted.
 
 use super::confusion::Confusion;
-use super::{Better, Evaluation, Metric, Prediction};
+use super::{Better, Definition, Evaluation, Metric, Prediction};
 
-/// The part of the examples whose largest logit is that of their label.
+/// The part of the examples, or of the tokens, whose largest logit is that of their class.
 pub struct Accuracy;
 
 impl Metric for Accuracy {
-    fn about(&self) -> &'static str {
-        "Part of the examples whose label is predicted"
-    }
-
-    fn better(&self) -> Better {
-        Better::Higher
-    }
-
-    fn suits(&self, kind: Prediction) -> bool {
-        kind == Prediction::Classes
+    fn definition(&self) -> Definition {
+        Definition {
+            about: "Part of the examples whose class is predicted",
+            formula: "right / all",
+            source: "sklearn.metrics.accuracy_score",
+            range: "0 to 1",
+            better: Better::Higher,
+            suits: &[Prediction::Classes, Prediction::Tags],
+            classes: None,
+            synonyms: &["acc", "accuracy_score"],
+        }
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {

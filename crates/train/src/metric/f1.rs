@@ -1,30 +1,26 @@
 //! F1 of the positive class, or of all.
 
-use super::confusion::Confusion;
-use super::{Better, Evaluation, Metric, Prediction};
+use super::average::{Average, RATE, Rate, averaged};
+use super::{Definition, Evaluation, Metric, Prediction};
 
-/// With two labels, F1 of the last, the positive one; otherwise the mean of every label's F1.
+/// With two classes, [`F1Binary`](super::F1Binary); with more, [`F1Macro`](super::F1Macro).
 pub struct F1;
 
 impl Metric for F1 {
-    fn about(&self) -> &'static str {
-        "F1 of the last of two labels, the mean over labels where there are more"
-    }
-
-    fn better(&self) -> Better {
-        Better::Higher
-    }
-
-    fn suits(&self, kind: Prediction) -> bool {
-        kind == Prediction::Classes
+    fn definition(&self) -> Definition {
+        Definition {
+            about: "F1 of the last of two classes, the mean over classes where there are more",
+            formula: "`f1_binary` of two classes, `f1_macro` of more",
+            source: "sklearn.metrics.f1_score(average=\"binary\"), or \"macro\" of more than two classes",
+            suits: &[Prediction::Classes],
+            synonyms: &["f1_score"],
+            ..RATE
+        }
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {
-        let confusion = Confusion::of(evaluation);
-        match confusion.classes() {
-            2 => confusion.f1(1).unwrap_or(0.0),
-            _ => confusion.f1_macro(),
-        }
+        let average = if evaluation.width == 2 { Average::Binary } else { Average::Macro };
+        averaged(Rate::F1, average, evaluation)
     }
 }
 
@@ -34,14 +30,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_labels_the_last_is_positive() {
+    fn of_two_classes_the_last_is_positive() {
         let e = classes(&[(&[0., 1.], 1), (&[0., 1.], 0), (&[1., 0.], 1), (&[1., 0.], 0)]);
         assert_eq!(F1.score(&e), 0.5);
     }
 
     #[test]
-    fn of_more_it_is_the_mean_over_labels_that_are_seen() {
-        // True 0 1 1, predicted 0 1 2; label 3 is never seen. F1: 1, 2/3, 0.
+    fn of_more_it_is_the_mean_over_classes_that_are_seen() {
+        // True 0 1 1, predicted 0 1 2; class 3 is never seen. F1: 1, 2/3, 0.
         let e = classes(&[(&[1., 0., 0., 0.], 0), (&[0., 1., 0., 0.], 1), (&[0., 0., 1., 0.], 1)]);
         assert!((F1.score(&e) - 5.0 / 9.0).abs() < 1e-12);
     }

@@ -1,41 +1,24 @@
-//! The mean of every label's F1.
+//! The mean of every class's F1.
 
-use super::confusion::Confusion;
-use super::{Better, Evaluation, Metric, Prediction};
+use super::average::{Average, RATE, Rate, averaged};
+use super::{Definition, Evaluation, Metric};
 
-/// The mean of the labels' F1, each counting alike however rare it is; labels that are neither present nor predicted are
-/// left out.
+/// The mean of the classes' F1, each counting alike however rare it is. Classes that are neither present nor
+/// predicted are left out; labels are not.
 pub struct F1Macro;
 
 impl Metric for F1Macro {
-    fn about(&self) -> &'static str {
-        "Mean of the labels' F1, each counting alike"
-    }
-
-    fn better(&self) -> Better {
-        Better::Higher
-    }
-
-    fn suits(&self, kind: Prediction) -> bool {
-        kind == Prediction::Classes
+    fn definition(&self) -> Definition {
+        Definition {
+            about: "Mean of the classes' F1, each counting alike",
+            formula: "the mean of 2 TP / (2 TP + FP + FN) over classes",
+            source: "sklearn.metrics.f1_score(average=\"macro\")",
+            synonyms: &["macro_f1", "f1_macro_avg"],
+            ..RATE
+        }
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {
-        Confusion::of(evaluation).f1_macro()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::classes;
-    use super::*;
-
-    #[test]
-    fn both_of_two_labels_count() {
-        // True 0 0 0 1, predicted 0 0 1 1: F1 of 0 is 4/5, of 1 it is 2/3.
-        let zero: &[f32] = &[1., 0.];
-        let one: &[f32] = &[0., 1.];
-        let e = classes(&[(zero, 0), (zero, 0), (one, 0), (one, 1)]);
-        assert!((F1Macro.score(&e) - (0.8 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
+        averaged(Rate::F1, Average::Macro, evaluation)
     }
 }

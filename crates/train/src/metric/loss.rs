@@ -1,21 +1,22 @@
 //! The loss itself.
 
-use super::{Better, Evaluation, Metric, Prediction};
+use super::{Better, Definition, Evaluation, Metric, Prediction};
 
 /// The mean of the loss that is trained on: cross-entropy in nats, or the squared error.
 pub struct Loss;
 
 impl Metric for Loss {
-    fn about(&self) -> &'static str {
-        "Mean of the loss that is trained on: cross-entropy in nats, or the squared error"
-    }
-
-    fn better(&self) -> Better {
-        Better::Lower
-    }
-
-    fn suits(&self, _: Prediction) -> bool {
-        true
+    fn definition(&self) -> Definition {
+        Definition {
+            about: "Mean of the loss that is trained on: cross-entropy in nats, or the squared error",
+            formula: "sum of the losses / what they are summed over",
+            source: "torch.nn.CrossEntropyLoss, BCEWithLogitsLoss or MSELoss, as the task has it",
+            range: "infinity to 0",
+            better: Better::Lower,
+            suits: &Prediction::ALL,
+            classes: None,
+            synonyms: &["eval_loss", "val_loss"],
+        }
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {

@@ -1,6 +1,13 @@
 //! How good predictions are: outputs and targets to a number. One file each.
 
+mod average;
 mod confusion;
+mod evaluation;
+mod label_counts;
+mod ranks;
+mod spans;
+
+pub use evaluation::{Count, Evaluation, Prediction};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +15,32 @@ lorac_config::members! {
     /// Every metric by its name.
     pub static METRICS: dyn Metric = {
         accuracy: Accuracy,
+        balanced_accuracy: BalancedAccuracy,
+        precision_binary: PrecisionBinary,
+        precision_micro: PrecisionMicro,
+        precision_macro: PrecisionMacro,
+        precision_weighted: PrecisionWeighted,
+        recall_binary: RecallBinary,
+        recall_micro: RecallMicro,
+        recall_macro: RecallMacro,
+        recall_weighted: RecallWeighted,
         f1: F1,
+        f1_binary: F1Binary,
+        f1_micro: F1Micro,
         f1_macro: F1Macro,
+        f1_weighted: F1Weighted,
+        f1_samples: F1Samples,
+        subset_accuracy: SubsetAccuracy,
+        matthews: Matthews,
+        auc: Auc,
+        span_precision: SpanPrecision,
+        span_recall: SpanRecall,
+        span_f1: SpanF1,
+        mse: Mse,
+        mae: Mae,
+        r2: R2,
+        pearson: Pearson,
+        spearman: Spearman,
         perplexity: Perplexity,
         loss: Loss,
     };
@@ -17,37 +48,47 @@ lorac_config::members! {
 
 /// A number that says how good predictions are.
 pub trait Metric {
-    /// One line for the schema.
-    fn about(&self) -> &'static str;
+    /// What it is.
+    fn definition(&self) -> Definition;
+
+    /// The number; NaN where there is nothing to score, and where it is not defined.
+    fn score(&self, evaluation: &Evaluation) -> f64;
 
     /// Which of two numbers is the better one.
-    fn better(&self) -> Better;
+    fn better(&self) -> Better {
+        self.definition().better
+    }
 
     /// Whether it says anything of such predictions.
-    fn suits(&self, kind: Prediction) -> bool;
+    fn suits(&self, kind: Prediction) -> bool {
+        self.definition().suits.contains(&kind)
+    }
+}
 
-    /// The number; NaN where there is nothing to score.
-    fn score(&self, evaluation: &Evaluation) -> f64;
+/// What a metric is, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// One line for the schema.
+    pub about: &'static str,
+    /// How it is computed.
+    pub formula: &'static str,
+    /// The function of another library that computes the same.
+    pub source: &'static str,
+    /// Its numbers, from the worst to the best.
+    pub range: &'static str,
+    /// Which of two numbers is the better one.
+    pub better: Better,
+    /// The predictions that it says something of.
+    pub suits: &'static [Prediction],
+    /// How many classes there must be, where it says nothing of any other number of them.
+    pub classes: Option<usize>,
+    /// What other tools call it.
+    pub synonyms: &'static [&'static str],
 }
 
 /// The metric of a name.
 pub fn metric(name: &str) -> Option<&'static (dyn Metric + Sync)> {
     METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric)
-}
-
-/// What a model predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prediction {
-    /// A logit for every class, of every example.
-    Classes,
-    /// A logit for every label, of every example: any number of them are right, each by itself.
-    Labels,
-    /// A number for every example.
-    Values,
-    /// A logit for every class, of every token that has one.
-    Tags,
-    /// The next token of every token: only the loss leaves the device.
-    Tokens,
 }
 
 /// Which of two numbers is the better one.
@@ -60,88 +101,16 @@ pub enum Better {
     Lower,
 }
 
-/// The predictions and targets of a whole set of examples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// What is predicted.
-    pub kind: Prediction,
-    /// Rows of `width` predictions: a row for every example, or for every token of it that has a target
-    /// ([`Prediction::Tags`]), example after example; empty for [`Prediction::Tokens`].
-    pub predictions: Vec<f32>,
-    /// Numbers of a row of predictions: as many as there are classes or labels, or one.
-    pub width: usize,
-    /// Targets, one a row of predictions: the index of a class, or a value. `width` a row for [`Prediction::Labels`]: 1
-    /// for a label that is right, 0 for one that is not, NaN where that is not known. Empty for [`Prediction::Tokens`].
-    pub targets: Vec<f64>,
-    /// Rows of predictions that each example has; empty for [`Prediction::Tokens`].
-    pub counts: Vec<usize>,
-    /// Names of the classes or labels, each at its index; empty where they have none.
-    pub classes: Vec<String>,
-    /// The summed loss.
-    pub loss_sum: f64,
-    /// What it is summed over: examples, labels of examples, or tokens.
-    pub loss_count: f64,
-}
-
-impl Evaluation {
-    /// Nothing yet, of such predictions.
-    pub fn new(kind: Prediction) -> Evaluation {
-        Evaluation {
-            kind,
-            predictions: Vec::new(),
-            width: 0,
-            targets: Vec::new(),
-            counts: Vec::new(),
-            classes: Vec::new(),
-            loss_sum: 0.0,
-            loss_count: 0.0,
-        }
-    }
-
-    /// The rows of predictions with the target of each.
-    pub fn rows(&self) -> impl Iterator<Item = (&[f32], f64)> {
-        self.predictions.chunks_exact(self.width.max(1)).zip(self.targets.iter().copied())
-    }
-
-    /// The rows of predictions with a target for each of their numbers: of [`Prediction::Labels`].
-    pub fn labels(&self) -> impl Iterator<Item = (&[f32], &[f64])> {
-        let width = self.width.max(1);
-        self.predictions.chunks_exact(width).zip(self.targets.chunks_exact(width))
-    }
-
-    /// The rows of every example, with the target of each: of [`Prediction::Tags`] those of the tokens of a text.
-    pub fn examples(&self) -> impl Iterator<Item = Vec<(&[f32], f64)>> {
-        let mut rows = self.rows();
-        self.counts.iter().map(move |count| rows.by_ref().take(*count).collect())
-    }
-
-    /// What was scored: `1000 examples`.
-    pub fn count(&self) -> Count {
-        match self.kind {
-            Prediction::Tokens => Count::Tokens(self.loss_count as u64),
-            Prediction::Tags => Count::Tokens(self.targets.len() as u64),
-            Prediction::Labels => Count::Examples((self.targets.len() / self.width.max(1)) as u64),
-            Prediction::Classes | Prediction::Values => Count::Examples(self.targets.len() as u64),
-        }
-    }
-}
-
-/// How much was scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Count {
-    /// Examples.
-    Examples(u64),
-    /// Tokens that were predicted: those with a target.
-    Tokens(u64),
-}
-
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Count::Examples(n) => write!(f, "{n} examples"),
-            Count::Tokens(n) => write!(f, "{n} tokens"),
-        }
+impl Better {
+    /// Whether `now` is worse than `before` by more than `margin`. A number is better than none.
+    pub fn is_worse(self, now: f64, before: f64, margin: f64) -> bool {
+        let fell = match self {
+            Better::Higher => before - now,
+            Better::Lower => now - before,
+        };
+        // What is within a margin of 0.01 in decimals is so in binary, too.
+        let rounding = 1e-12 * before.abs().max(1.0);
+        !before.is_nan() && !(fell <= margin + rounding || now == before)
     }
 }
 
@@ -155,24 +124,66 @@ mod tests {
             predictions: rows.iter().flat_map(|r| r.0.to_vec()).collect(),
             width: rows.first().map_or(0, |r| r.0.len()),
             targets: rows.iter().map(|r| r.1 as f64).collect(),
+            counts: vec![1; rows.len()],
             ..Evaluation::new(Prediction::Classes)
+        }
+    }
+
+    /// Numbers predicted for numbers.
+    pub(crate) fn values(predictions: &[f32], targets: &[f64]) -> Evaluation {
+        Evaluation {
+            predictions: predictions.to_vec(),
+            width: 1,
+            targets: targets.to_vec(),
+            counts: vec![1; targets.len()],
+            ..Evaluation::new(Prediction::Values)
         }
     }
 
     #[test]
     fn nothing_is_not_perfect() {
-        for kind in [Prediction::Classes, Prediction::Values, Prediction::Tokens] {
+        for kind in Prediction::ALL {
             for (name, metric) in METRICS.iter().filter(|m| m.1.suits(kind)) {
-                assert!(metric.score(&Evaluation::new(kind)).is_nan(), "{name} of {kind:?}");
+                for width in [0, 2, 3] {
+                    let classes = ["O", "B-A", "B-B"].iter().take(width).map(|name| name.to_string()).collect();
+                    let nothing = Evaluation { width, classes, ..Evaluation::new(kind) };
+                    assert!(metric.score(&nothing).is_nan(), "{name} of {kind:?}");
+                }
             }
         }
     }
 
     #[test]
-    fn every_kind_of_prediction_has_a_metric() {
-        for kind in [Prediction::Classes, Prediction::Values, Prediction::Tokens] {
-            assert!(METRICS.iter().any(|m| m.1.suits(kind)), "{kind:?}");
+    fn every_kind_of_prediction_has_a_metric_of_its_own() {
+        for kind in Prediction::ALL {
+            assert!(METRICS.iter().filter(|m| m.1.suits(kind)).count() > 1, "{kind:?}");
         }
         assert!(metric("accuracy").is_some() && metric("acuracy").is_none());
+    }
+
+    #[test]
+    fn a_synonym_is_no_name_and_means_one_metric() {
+        let mut all: Vec<&str> = METRICS.iter().flat_map(|m| m.1.definition().synonyms).copied().collect();
+        assert!(all.iter().all(|synonym| metric(synonym).is_none()), "{all:?}");
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn worse_is_below_or_above_by_more_than_the_margin() {
+        let worse = |now, before, margin| [Better::Higher, Better::Lower].map(|b| b.is_worse(now, before, margin));
+        assert_eq!(worse(0.5, 0.5, 0.0), [false, false]);
+        assert_eq!(worse(0.4, 0.5, 0.0), [true, false]);
+        assert_eq!(worse(0.6, 0.5, 0.0), [false, true]);
+        assert_eq!(worse(0.375, 0.5, 0.125), [false, false]);
+        assert_eq!(worse(0.625, 0.5, 0.0625), [false, true]);
+        assert_eq!(worse(0.8, 0.81, 0.01), [false, false]);
+        assert_eq!(worse(f64::NAN, 0.5, 1.0), [true, true]);
+        assert_eq!(worse(0.5, f64::NAN, 0.0), [false, false]);
+        assert_eq!(worse(f64::NAN, f64::NAN, 0.0), [false, false]);
+        assert_eq!(worse(f64::INFINITY, f64::INFINITY, 0.0), [false, false]);
+        assert_eq!(worse(f64::INFINITY, 0.5, 0.0), [false, true]);
     }
 }

@@ -1,21 +1,22 @@
 //! How many tokens a model hesitates between.
 
-use super::{Better, Evaluation, Metric, Prediction};
+use super::{Better, Definition, Evaluation, Metric, Prediction};
 
 /// e to the mean negative log-likelihood of a token.
 pub struct Perplexity;
 
 impl Metric for Perplexity {
-    fn about(&self) -> &'static str {
-        "e to the mean negative log-likelihood of a token"
-    }
-
-    fn better(&self) -> Better {
-        Better::Lower
-    }
-
-    fn suits(&self, kind: Prediction) -> bool {
-        kind == Prediction::Tokens
+    fn definition(&self) -> Definition {
+        Definition {
+            about: "e to the mean negative log-likelihood of a token",
+            formula: "exp(loss)",
+            source: "exp of torch.nn.CrossEntropyLoss, evaluate's perplexity of one model",
+            range: "infinity to 1",
+            better: Better::Lower,
+            suits: &[Prediction::Tokens],
+            classes: None,
+            synonyms: &["ppl"],
+        }
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {

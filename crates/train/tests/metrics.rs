@@ -1,0 +1,67 @@
+//! Metrics against the numbers of scikit-learn, scipy and seqeval, which `tests/truth/metrics.py` writes.
+
+use lorac_train::{Evaluation, METRICS, Prediction};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    kind: String,
+    width: usize,
+    predictions: Vec<f32>,
+    targets: Vec<f64>,
+    #[serde(default)]
+    classes: Vec<String>,
+    counts: Option<Vec<usize>>,
+    want: BTreeMap<String, Option<f64>>,
+}
+
+impl Case {
+    fn evaluation(&self) -> Evaluation {
+        let kind = match self.kind.as_str() {
+            "classes" => Prediction::Classes,
+            "labels" => Prediction::Labels,
+            "values" => Prediction::Values,
+            "tags" => Prediction::Tags,
+            other => panic!("{other}"),
+        };
+        let rows = self.predictions.len() / self.width;
+        Evaluation {
+            predictions: self.predictions.clone(),
+            width: self.width,
+            targets: self.targets.clone(),
+            counts: self.counts.clone().unwrap_or_else(|| vec![1; rows]),
+            classes: self.classes.clone(),
+            ..Evaluation::new(kind)
+        }
+    }
+}
+
+#[test]
+fn scores_are_those_of_the_libraries_that_define_them() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/truth/metrics/cases.json");
+    let text = std::fs::read_to_string(file).expect("the cases");
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
+    for line in text.lines() {
+        let case: Case = serde_json::from_str(line).expect("a case");
+        let evaluation = case.evaluation();
+        for (name, want) in &case.want {
+            let metric = lorac_train::metric(name).unwrap_or_else(|| panic!("{name}"));
+            assert!(metric.suits(evaluation.kind), "{name} of {}", case.kind);
+            let got = metric.score(&evaluation);
+            let right = match want {
+                Some(want) => (got - want).abs() <= 1e-12 * want.abs().max(1.0),
+                None => got.is_nan(),
+            };
+            if !right {
+                wrong.push(format!("{}: {name} is {got}, not {want:?}", case.name));
+            }
+            seen.insert((name.clone(), case.kind.clone()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let without: Vec<&str> = METRICS.iter().map(|m| m.0).filter(|name| seen.iter().all(|s| s.0 != *name)).collect();
+    assert_eq!(without, ["perplexity", "loss"], "which no such library has");
+}
