@@ -18,7 +18,7 @@ pub use data::{Data, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
 pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
-pub use metrics::{Gate, Metrics};
+pub use metrics::{Gate, Metrics, Reference};
 pub use reference::reference;
 pub use runtime::{Runtime, RuntimeSource};
 pub use shorthand::schema;
@@ -104,7 +104,8 @@ impl Check for Pipeline {
         problems.within("runtime", |p| self.runtime.check(p));
         problems.within("metrics", |p| {
             self.metrics.check(p);
-            self.metrics.check_task(self.task.prediction(), p);
+            let classes = Some(self.task.labels().len()).filter(|classes| *classes > 0);
+            self.metrics.check_task(self.task.prediction(), classes, p);
         });
         problems.within("deploy", |p| self.deploy.check(p));
     }

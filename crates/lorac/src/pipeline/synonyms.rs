@@ -64,7 +64,6 @@ pub(super) fn synonym(key: &str) -> Option<&'static str> {
 
 /// A value of another tool, and the one that says the same.
 const VALUES: &[(&str, &str)] = &[
-    ("acc", "accuracy"),
     ("adam", "adamw"),
     ("adamw_8bit", "adamw"),
     ("adamw_bnb_8bit", "adamw"),
@@ -82,8 +81,6 @@ const VALUES: &[(&str, &str)] = &[
     ("cosine_with_restarts", "cosine"),
     ("cudaexecutionprovider", "cuda"),
     ("cpuexecutionprovider", "cpu"),
-    ("f1_binary", "f1"),
-    ("f1_score", "f1"),
     ("first", "cls"),
     ("fine_tune", "full"),
     ("finetune", "full"),
@@ -97,12 +94,10 @@ const VALUES: &[(&str, &str)] = &[
     ("lion_32bit", "lion"),
     ("lion_8bit", "lion"),
     ("lm", "causal_lm"),
-    ("macro_f1", "f1_macro"),
     ("mps", "cpu"),
     ("ndjson", "jsonl"),
     ("nvidia", "cuda"),
     ("paged_adamw_8bit", "adamw"),
-    ("ppl", "perplexity"),
     ("pretrain", "causal_lm"),
     ("processor", "cpu"),
     ("qlora", "lora"),

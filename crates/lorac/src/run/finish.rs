@@ -39,6 +39,8 @@ pub(super) fn finish(
     let incomplete = log.finish().map(String::from);
     drop((evaluator, log));
     progress.line(&format!("after     {}", describe(&after)));
+    let worse = p.metrics.worse(&before, &after);
+    worse.iter().for_each(|why| progress.warning(why));
 
     let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
     let trained = Trained { plan, pipeline: p, values, theta: &theta, samples: p.deploy.verify.samples, stop };
@@ -59,8 +61,9 @@ pub(super) fn finish(
     ));
     let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
     manifest.gates = gates(&verified);
-    manifest.gates.extend(p.metrics.failed_gates(&after));
+    manifest.gates.extend(p.metrics.failed_gates(&before, &after));
     manifest.status = if manifest.gates.is_empty() { Status::Passed } else { Status::Rejected };
+    manifest.notes.extend(worse);
     manifest.notes.extend(left_out);
     manifest.notes.extend(incomplete);
 

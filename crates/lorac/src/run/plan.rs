@@ -15,6 +15,7 @@ use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
+use lorac_config::Problems;
 use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
 use lorac_models::{Form, ModelKind};
@@ -97,6 +98,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
     let chosen = resolved_task(&p.task, &model, &base, &model_source)?;
+    check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let shape = BatchShape::of(p, &base, &feeds);
     let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
@@ -217,6 +219,15 @@ fn resolved_task(task: &TaskChoice, model: &Model, graph: &Graph, source: &Resol
     }
     let paths = ModulePaths::new(model, graph, base::kind_of(source));
     Ok(task.resolved(paths.classes())?.unwrap_or_else(|| task.clone()))
+}
+
+/// Refuses metrics that say nothing of as many classes as the task turns out to have.
+fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
+    let mut problems = Problems::default();
+    let classes = Some(task.labels().len()).filter(|classes| *classes > 0);
+    problems.within("metrics", |p| loaded.pipeline.metrics.check_task(task.prediction(), classes, p));
+    let problems = problems.finish();
+    if problems.is_empty() { Ok(()) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
 }
 
 /// The model, and its source with the sum of all its files.
