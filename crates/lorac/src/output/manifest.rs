@@ -3,7 +3,7 @@
 use super::{OutputError, write_atomic};
 use crate::pipeline::Loaded;
 use crate::verify::VerifyReport;
-use lorac_train::Scores;
+use lorac_train::{Breakdown, Scores};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,9 @@ pub struct TrainRecord {
 pub struct Evaluation {
     pub before: Scores,
     pub after: Scores,
+    /// The same examples class by class, after the training; none where nothing is classified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_class: Option<Breakdown>,
 }
 
 /// A file that was written.

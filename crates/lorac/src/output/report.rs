@@ -1,7 +1,7 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
 use super::{Manifest, OutputError, Status};
-use lorac_train::{Event, Score, Scores};
+use lorac_train::{Breakdown, ClassScores, Event, Mistake, OtherClasses, Score, Scores};
 use plotters::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
@@ -36,6 +36,9 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     let pairs = after.scores.iter().zip(&before.scores);
     let scores: Vec<String> = pairs.map(|(a, b)| row(&a.name, a.value, b.value)).collect();
     section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
+    if let Some(by_class) = &m.eval.by_class {
+        section(&mut page, "By class", &breakdown(by_class));
+    }
     let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
     let rate = format!(
         "{} steps in {:.1} s, {:.0} tokens a second; loss {:.4} at first, {:.4} over the last tenth.",
@@ -86,6 +89,47 @@ fn headline(before: &Scores, after: &Scores) -> String {
     let name = name.chars().take(1).flat_map(char::to_uppercase).chain(name.chars().skip(1)).collect::<String>();
     let before = before.scores.first().map_or(f64::NAN, |s| s.value);
     format!("{} <b>{value:.4}</b>, {before:.4} before training,", escape(&name))
+}
+
+/// The scores of every class, and which are taken for which.
+fn breakdown(b: &Breakdown) -> String {
+    let rows = |classes: &[ClassScores], others: &Option<OtherClasses>| -> Vec<String> {
+        let row = |c: &ClassScores| {
+            let cells = [c.precision, c.recall, c.f1].map(|x| format!("<td>{x:.4}")).concat();
+            format!("<tr><td>{}{cells}<td>{}", escape(&c.name), c.support)
+        };
+        let other =
+            |o: &OtherClasses| format!("<tr><td>{} others<td>-<td>-<td>{:.4}<td>{}", o.count, o.f1_macro, o.support);
+        classes.iter().map(row).chain(others.iter().map(other)).collect()
+    };
+    const SCORES: [&str; 4] = ["precision", "recall", "F1", "examples"];
+    let scores = |what: &'static str, rows: &[String]| table(&[&[what], &SCORES[..]].concat(), rows);
+    let mut text = String::new();
+    if !b.spans.is_empty() {
+        text += "<p>Spans, which are right where their kind and both of their ends are:</p>";
+        text += &scores("kind", &rows(&b.spans, &b.other_spans));
+        text += "<p>Tokens by their tags:</p>";
+    }
+    text += &scores("class", &rows(&b.classes, &b.other_classes));
+    if let Some(counts) = &b.confusion {
+        let names: Vec<String> = b.classes.iter().map(|c| escape(&c.name)).collect();
+        let row = |(i, (name, counts)): (usize, (&String, &Vec<u64>))| {
+            let cell = |(j, n): (usize, &u64)| if i == j { format!("<td><b>{n}</b>") } else { format!("<td>{n}") };
+            format!("<tr><th>{name}{}", counts.iter().enumerate().map(cell).collect::<String>())
+        };
+        let rows: Vec<String> = names.iter().zip(counts).enumerate().map(row).collect();
+        let head: Vec<&str> = ["true \\ predicted"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        text += &format!("<p>What is taken for what:</p>{}", table(&head, &rows));
+    }
+    if !b.mistakes.is_empty() {
+        let row = |m: &Mistake| format!("<tr><td>{}<td>{}<td>{}", escape(&m.class), escape(&m.predicted), m.count);
+        let rows: Vec<String> = b.mistakes.iter().map(row).collect();
+        text += &format!("<p>The most frequent mistakes:</p>{}", table(&["true", "predicted", "times"], &rows));
+    }
+    if b.unpredicted > 0 {
+        text += &format!("<p>Nothing is predicted for {}: their logits are no numbers.</p>", b.unpredicted);
+    }
+    text
 }
 
 fn verification(m: &Manifest) -> String {

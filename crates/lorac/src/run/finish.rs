@@ -1,15 +1,15 @@
 //! From the end of a training to the files of the output folder.
 
 use super::folder::{Folder, MANIFEST, METRICS};
-use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, record, scores};
+use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, evaluation, record, scored};
 use crate::deploy::{self, Trained};
 use crate::error::Error;
-use crate::output::{Artifact, Manifest, MetricsEval, MissedGate, Status, sha256_file};
+use crate::output::{Artifact, Evaluation, Manifest, MetricsEval, MissedGate, Status, sha256_file};
 use crate::pipeline::Loaded;
 use crate::stop::stopped;
 use crate::verify::VerifyReport;
 use lorac_ir::Tensor;
-use lorac_train::{Event, TrainError};
+use lorac_train::{Breakdown, Event, TrainError};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -33,11 +33,12 @@ pub(super) fn finish(
     let interrupted = || stopped(stop, || Error::Interrupted("the training is done".into()));
     let Fitted { theta, mut evaluator, mut log, before, summary, events, records } = fitted;
     evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
-    let after = scores(plan, loaded, evaluator.as_mut(), progress, "after", stop)?;
+    let held_out = evaluation(plan, evaluator.as_mut(), progress, "after", stop)?;
+    let (after, by_class) = (scored(&held_out, plan, loaded), Breakdown::of(&held_out));
     interrupted()?;
     log.write(&MetricsEval::new("after", &after)).into_iter().for_each(|why| progress.warning(why));
     let incomplete = log.finish().map(String::from);
-    drop((evaluator, log));
+    drop((evaluator, log, held_out));
     progress.line(&format!("after     {}", describe(&after)));
     let worse = p.metrics.worse(&before, &after);
     worse.iter().for_each(|why| progress.warning(why));
@@ -59,9 +60,11 @@ pub(super) fn finish(
         verified.nodes_before,
         verified.nodes_of_head
     ));
-    let mut manifest = record::manifest(plan, loaded, options, &summary, [&before, &after], &verified);
+    let eval = Evaluation { before, after, by_class };
+    let mut manifest = record::manifest(plan, loaded, options, &summary, eval, &verified);
     manifest.gates = gates(&verified);
-    manifest.gates.extend(p.metrics.failed_gates(&before, &after));
+    let missed = p.metrics.failed_gates(&manifest.eval.before, &manifest.eval.after);
+    manifest.gates.extend(missed);
     manifest.status = if manifest.gates.is_empty() { Status::Passed } else { Status::Rejected };
     manifest.notes.extend(worse);
     manifest.notes.extend(left_out);

@@ -29,8 +29,8 @@ use folder::{Folder, Log, Reserve};
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
-    Checkpoint, Evaluate, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit, initial_theta,
-    theta_program, training_program,
+    Checkpoint, Evaluate, Evaluation, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit,
+    initial_theta, theta_program, training_program,
 };
 use rehearsal::Reserved;
 use std::path::PathBuf;
@@ -163,7 +163,8 @@ fn prepare(
     rehearsal::step(&plan, &mut step)?;
     stopped(stop, untrained)?;
     let mut evaluator = theta_program(backend, &plan.training.eval, &start)?;
-    let before = scores(&plan, loaded, evaluator.as_mut(), options.progress, "before", stop)?;
+    let before = evaluation(&plan, evaluator.as_mut(), options.progress, "before", stop)?;
+    let before = scored(&before, &plan, loaded);
     options.progress.line(&format!("before    {}", describe(&before)));
     Ok(Ready { plan, step, evaluator, before, reserved })
 }
@@ -191,15 +192,19 @@ fn describe(s: &Scores) -> String {
     format!("{} on {}", named.join(", "), s.count)
 }
 
+/// What is said of an evaluation of the run's model.
+fn scored(evaluation: &Evaluation, plan: &Plan, loaded: &Loaded) -> Scores {
+    Scores::of(evaluation, &loaded.pipeline.metrics.names(plan.task.metrics()))
+}
+
 /// Evaluates the model; ends early, with an error, where `stop` is set.
-fn scores(
+fn evaluation(
     plan: &Plan,
-    loaded: &Loaded,
     evaluator: &mut dyn Program,
     progress: &dyn Progress,
     what: &str,
     stop: &AtomicBool,
-) -> Result<Scores, Error> {
+) -> Result<Evaluation, Error> {
     let evaluator = &mut Stoppable { program: evaluator, stop };
     progress.begin(what, plan.eval.len() as u64);
     let job = Evaluate {
@@ -217,7 +222,7 @@ fn scores(
         progress.at(done, "");
     });
     progress.end();
-    Ok(Scores::of(&evaluation?, &loaded.pipeline.metrics.names(plan.task.metrics())))
+    Ok(evaluation?)
 }
 
 fn train(

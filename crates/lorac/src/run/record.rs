@@ -7,7 +7,7 @@ use crate::output::{
 use crate::pipeline::Loaded;
 use crate::verify::VerifyReport;
 use lorac_passes::{Delta, DeltaForm};
-use lorac_train::{Scores, Summary};
+use lorac_train::Summary;
 
 /// The manifest, but for its artifacts.
 pub(super) fn manifest(
@@ -15,7 +15,7 @@ pub(super) fn manifest(
     loaded: &Loaded,
     options: &RunOptions,
     summary: &Summary,
-    [before, after]: [&Scores; 2],
+    eval: Evaluation,
     verified: &VerifyReport,
 ) -> Manifest {
     let weights = plan.model.graph.weights().filter(|w| w.2.dtype().is_float());
@@ -43,7 +43,7 @@ pub(super) fn manifest(
             tokens: summary.tokens,
             tokens_per_second: summary.tokens as f64 / summary.seconds,
         },
-        eval: Evaluation { before: before.clone(), after: after.clone() },
+        eval,
         verify: verified.clone(),
         lorac_version: env!("CARGO_PKG_VERSION").into(),
         created: now(),

@@ -1,12 +1,14 @@
 //! How good predictions are: outputs and targets to a number. One file each.
 
 mod average;
+mod breakdown;
 mod confusion;
 mod evaluation;
 mod label_counts;
 mod ranks;
 mod spans;
 
+pub use breakdown::{Breakdown, ClassScores, Mistake, OtherClasses};
 pub use evaluation::{Count, Evaluation, Prediction};
 
 use serde::{Deserialize, Serialize};
