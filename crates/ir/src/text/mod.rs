@@ -75,6 +75,10 @@ mod tests {
             ("graph g() {\n  %a = Relu(%b) : f32[1]\n}", "2:13: `%b` is not defined"),
             ("graph g(%x: f32[4]) -> %x {\n  %x = Relu(%x) : f32[4]\n}", "2:3: the name `x` is defined twice"),
             ("graph g() {\n  %w = weight \"w\" f32[2] = [1]\n}", "2:15: f32[2] needs 8 bytes, got 4"),
+            (
+                "graph g() {\n  %w = weight \"w\" f32[3,9223372036854775807] = [1]\n}",
+                "2:15: f32[3,9223372036854775807] needs more than 2^64 bytes, got 4",
+            ),
             ("graph g() -> {", "1:14: expected a value, found `{`"),
         ] {
             let got = parse(text).expect_err(text).to_string();

@@ -289,9 +289,10 @@ impl Parser {
         match made {
             Some(tensor) => Ok(tensor),
             None => {
-                let (want, got) = (dims.iter().product::<usize>(), got);
                 let size = fact.dtype.size();
-                self.error_at(at, format!("{fact} needs {} bytes, got {}", want * size, got * size))
+                let want = dims.iter().try_fold(size, |bytes, dim| bytes.checked_mul(*dim));
+                let want = want.map_or("more than 2^64".to_string(), |bytes| bytes.to_string());
+                self.error_at(at, format!("{fact} needs {want} bytes, got {}", got * size))
             }
         }
     }
