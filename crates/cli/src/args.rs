@@ -26,7 +26,7 @@ pub(super) enum Format {
 /// What `lorac verify` accepts beside the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Allowed {
-    /// Nodes, weights and outputs behind those of the base, and the operator sets that they need
+    /// Nodes, weights and outputs behind those of the base, and the operator sets that these nodes need
     Head,
     /// Inputs, and values that inputs have where none is given
     Inputs,
@@ -34,7 +34,7 @@ pub(super) enum Allowed {
     Functions,
     /// Key-value pairs of the model and the graph
     Metadata,
-    /// All else: nodes between those of the base, and bytes that no reader knows
+    /// All else: nodes between those of the base, operator sets that no new node needs, and bytes that no reader knows
     Other,
 }
 

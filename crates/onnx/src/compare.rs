@@ -2,11 +2,14 @@
 
 use crate::field_number::MODEL_GRAPH;
 use crate::part::{Identity, Level, Piece};
+use crate::proto::NodeProto;
 use crate::splice::{NewTensor, Tail, written_anew};
 use crate::tensor::code;
 use crate::wire::{Field, fields};
 use crate::{Location, Model, Part};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use prost::Message;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +44,8 @@ pub struct Inserted {
     pub bytes: u64,
     /// Whether a part of the same kind that the base has stands behind it.
     pub between: bool,
+    /// Whether it is an operator set that no inserted node is of, or that the file imports before it.
+    pub idle: bool,
 }
 
 /// Compares two models byte for byte, in memory that does not depend on the size of weights. The deployed file must be
@@ -57,10 +62,15 @@ pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> C
         changed_targets: changed.map(|t| t.to_string()).collect(),
         ..Comparison::default()
     };
-    let sides = Sides { base, deployed, places: places(base, &targets) };
+    let sides = Sides { base, deployed, places: places(base, &targets), domains: RefCell::default() };
     let [before, after] = [pieces(&base.file), pieces(&deployed.file)];
     sides.align(Level::Model, &without_more_graphs(&before, &[]), &without_more_graphs(&after, &before), &mut found);
     sides.align(Level::Graph, &of_graph(&before), &of_graph(&after), &mut found);
+    let mut needed = sides.domains.take();
+    needed.retain(|domain| !base.graph.opsets.contains_key(domain.as_str()));
+    for opset in found.inserted.iter_mut().filter(|i| i.part == Part::Opset) {
+        opset.idle = !needed.remove(standard(&opset.name));
+    }
     external(base, deployed, &targets, &mut found);
     found
 }
@@ -126,6 +136,8 @@ struct Sides<'a> {
     base: &'a Model,
     deployed: &'a Model,
     places: Places<'a>,
+    /// Domains of the operators of inserted nodes.
+    domains: RefCell<BTreeSet<String>>,
 }
 
 impl Sides<'_> {
@@ -160,7 +172,10 @@ impl Sides<'_> {
                     let bytes = y.written().len() - if part == Part::Graph { y.content() } else { 0 };
                     let between = last.get(&part).is_some_and(|left| *left <= before.len());
                     found.inserted_bytes += bytes as u64;
-                    found.inserted.push(Inserted { part, name, bytes: bytes as u64, between });
+                    if part == Part::Node {
+                        self.note_domains(y);
+                    }
+                    found.inserted.push(Inserted { part, name, bytes: bytes as u64, between, idle: false });
                     after = &after[1..];
                     of_y.iter().for_each(|id| take(&mut right, id));
                     continue;
@@ -180,6 +195,20 @@ impl Sides<'_> {
             }
             of_x.iter().for_each(|id| take(&mut left, id));
             of_y.iter().for_each(|id| take(&mut right, id));
+        }
+    }
+
+    /// Notes what operators a node is and holds.
+    fn note_domains(&self, node: &Piece) {
+        fn note(node: &NodeProto, domains: &mut BTreeSet<String>) {
+            domains.insert(standard(node.domain()).to_string());
+            let graphs = node.attribute.iter().flat_map(|attr| attr.g.iter().chain(&attr.graphs));
+            graphs.flat_map(|graph| &graph.node).for_each(|node| note(node, domains));
+        }
+        if let Piece::Field(field) = node
+            && let Ok(node) = NodeProto::decode(field.bytes())
+        {
+            note(&node, &mut self.domains.borrow_mut());
         }
     }
 
@@ -246,6 +275,11 @@ impl Comparison {
         self.changed_bytes_outside_targets += bytes;
         self.changed.push(format!("{named} {how}"));
     }
+}
+
+/// A domain by the name that graphs have for it.
+fn standard(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
 }
 
 fn count(level: Level, pieces: &[Piece]) -> HashMap<Identity, usize> {

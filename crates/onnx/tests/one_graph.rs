@@ -4,7 +4,9 @@ mod common;
 
 use common::*;
 use lorac_ir::{Attrs, DType, Dim, Fact, Graph, Origin, Tensor};
-use lorac_onnx::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use lorac_onnx::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+};
 use lorac_onnx::wire::{fields, put_bytes, put_header, put_integer};
 use lorac_onnx::{Appendix, Comparison, Edit, EncodeOptions, Model, Part, compare, encode, load, patch};
 use prost::Message;
@@ -196,6 +198,36 @@ fn whatever_is_inserted_is_named() {
     inserted(Part::Metadata, "k", &|m| m.metadata_props.push(entry("k")), &[]);
     inserted(Part::Field, "producer_name of the model", &|m| m.producer_name = Some("p".into()), &[]);
     let own = || OperatorSetIdProto { domain: Some("own".into()), version: Some(1) };
+    // Needed by a node, by one in a graph of a node, imported twice, by no node, and one that the base imports.
+    let idle = |nodes: &[NodeProto], domains: &[&str]| {
+        let found = tampered(
+            |m: &mut ModelProto| {
+                graph(m, &|g| g.node.extend_from_slice(nodes));
+                let import = |d: &&str| OperatorSetIdProto {
+                    domain: Some(d.to_string()),
+                    version: Some(m.opset_import[0].version()),
+                };
+                let imports: Vec<_> = domains.iter().map(import).collect();
+                m.opset_import.extend(imports);
+            },
+            &[],
+        );
+        found.inserted.iter().filter(|i| i.part == Part::Opset).map(|i| i.idle).collect::<Vec<_>>()
+    };
+    let of_own = NodeProto { domain: Some("own".into()), ..node("Own", &["y"], &["o"]) };
+    let inner_graph =
+        GraphProto { node: vec![NodeProto { output: vec!["p".into()], ..of_own.clone() }], ..GraphProto::default() };
+    let within = AttributeProto {
+        name: Some("body".into()),
+        r#type: Some(5),
+        g: Some(inner_graph),
+        ..AttributeProto::default()
+    };
+    let holds = NodeProto { domain: Some("own".into()), ..node("Holds", &["y"], &["h"]) };
+    let holds = NodeProto { domain: Some("other".into()), attribute: vec![within], ..holds };
+    assert_eq!(idle(&[of_own.clone()], &["own", "own", "other", ""]), [false, true, true, true]);
+    assert_eq!(idle(&[holds], &["other", "own"]), [false, false]);
+    assert_eq!(idle(&[], &["own", "ai.onnx"]), [true, true]);
     inserted(Part::Opset, "own", &|m| m.opset_import.push(own()), &[]);
     let function = || FunctionProto { name: Some("F".into()), domain: Some("own".into()), ..FunctionProto::default() };
     inserted(Part::Function, "own.F", &|m| m.functions.push(function()), &[]);

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Allow {
-    /// Nodes, weights, outputs and operator sets that the base does not import: what the base computes stays.
+    /// Nodes behind those of the base, the operator sets that they need, weights and outputs: what the base computes stays.
     Head,
     /// Inputs, and values that inputs have where none is given.
     Inputs,
@@ -23,7 +23,8 @@ pub enum Allow {
     Functions,
     /// Key-value pairs of the model or its graph.
     Metadata,
-    /// All else: nodes between those of the base, types of inner values, fields that ONNX does not know, bytes that are no field.
+    /// All else: nodes between those of the base, operator sets that no inserted node needs, types of inner values, fields
+    /// that ONNX does not know, bytes that are no field.
     Other,
 }
 
@@ -32,6 +33,7 @@ impl Allow {
     pub fn of(inserted: &Inserted) -> Allow {
         match inserted.part {
             Part::Node if inserted.between => Allow::Other,
+            Part::Opset if inserted.idle => Allow::Other,
             Part::Node | Part::Weight | Part::Output | Part::Opset => Allow::Head,
             Part::Input | Part::InputDefault => Allow::Inputs,
             Part::Function => Allow::Functions,
@@ -214,10 +216,14 @@ pub(super) fn refused(inserted: &[Inserted], allow: &[Allow]) -> Vec<String> {
 }
 
 fn named(inserted: &Inserted) -> String {
-    let between = if inserted.between && inserted.part == Part::Node { " between those of the base" } else { "" };
+    let more = match inserted.part {
+        Part::Node if inserted.between => " between those of the base",
+        Part::Opset if inserted.idle => ", which no inserted node needs,",
+        _ => "",
+    };
     match inserted.name.as_str() {
-        "" => format!("{} ({} bytes){between}", inserted.part, inserted.bytes),
-        name => format!("{} `{name}`{between}", inserted.part),
+        "" => format!("{} ({} bytes){more}", inserted.part, inserted.bytes),
+        name => format!("{} `{name}`{more}", inserted.part),
     }
 }
 
@@ -235,9 +241,16 @@ mod tests {
 
     #[test]
     fn a_head_has_its_nodes_behind_those_of_the_base() {
-        let node = |between| Inserted { part: Part::Node, name: "n".into(), bytes: 9, between };
+        let node = |between| Inserted { part: Part::Node, name: "n".into(), bytes: 9, between, idle: false };
         assert_eq!([false, true].map(|between| Allow::of(&node(between))), [Allow::Head, Allow::Other]);
         let refused = refused(&[node(true), node(false)], &[Allow::Head]);
         assert_eq!(refused, ["node `n` between those of the base was inserted"]);
+    }
+
+    #[test]
+    fn a_head_has_the_operator_sets_that_its_nodes_need() {
+        let opset = |idle| Inserted { part: Part::Opset, name: "own".into(), bytes: 9, between: false, idle };
+        let refused = refused(&[opset(true), opset(false)], &[Allow::Head]);
+        assert_eq!(refused, ["operator set `own`, which no inserted node needs, was inserted"]);
     }
 }
