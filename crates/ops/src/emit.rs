@@ -96,19 +96,19 @@ impl<'g> Emit<'g> {
         self.patch().value(self.graph, id).map_or_else(|| id.to_string(), |v| v.name.to_string())
     }
 
-    /// Values without a name are called `prefix` and a number from now on: for graphs that are joined to others, where
-    /// the ids that are names elsewhere would clash.
+    /// Values without a name are called `prefix` and what they are from now on, the operator or the meaning of a constant:
+    /// for graphs that are joined to others, where the ids that are names elsewhere would clash.
     pub fn set_prefix(&self, prefix: &str) {
         self.state.borrow_mut().prefix = prefix.into();
     }
 
     /// The name for what wishes to be called `wish`: so, or with a number where something is called so already. What has
-    /// no wish has an empty name, or the prefix and a number.
-    fn name(&self, wish: &str) -> String {
+    /// no wish has an empty name, or the prefix and `what` it is.
+    fn name(&self, wish: &str, what: &str) -> String {
         let mut state = self.state.borrow_mut();
         let wish = match (wish, state.prefix.is_empty()) {
             ("", true) => return String::new(),
-            ("", false) => format!("{}{}", state.prefix, state.patch.values_added()),
+            ("", false) => format!("{}{what}", state.prefix),
             (wish, _) => wish.to_string(),
         };
         let mut name = self.graph.fresh_name(&wish);
@@ -132,18 +132,27 @@ impl<'g> Emit<'g> {
 
     /// A new graph input, called `name` or like it, see [`Graph::given_name`].
     pub fn input(&self, name: &str, fact: Fact) -> Val<'_, 'g> {
-        let name = self.name(name);
+        let name = self.name(name, "input");
         self.val(self.edit(|p| p.input(&name, fact)))
     }
 
     /// A new weight, called `name` or like it; an empty name is made up.
     pub fn weight(&self, name: &str, tensor: Tensor) -> Val<'_, 'g> {
-        let name = self.name(name);
+        self.constant(name, "constant", tensor)
+    }
+
+    fn constant(&self, name: &str, what: &str, tensor: Tensor) -> Val<'_, 'g> {
+        let name = self.name(name, what);
         self.val(self.edit(|p| p.weight(&name, tensor)))
     }
 
     /// A scalar constant of the given float or integer type.
     pub fn scalar(&self, x: f64, dtype: DType) -> Val<'_, 'g> {
+        self.scalar_for("scalar", x, dtype)
+    }
+
+    /// The same, and `what` it is: its name behind the prefix, where there is one.
+    pub fn scalar_for(&self, what: &str, x: f64, dtype: DType) -> Val<'_, 'g> {
         let key = (dtype, x.to_bits());
         if let Some(id) = self.state.borrow().scalars.get(&key) {
             return self.val(*id);
@@ -152,17 +161,22 @@ impl<'g> Emit<'g> {
             let got = Fact::scalar(dtype);
             return self.fail(InferError::Operand { slot: 0, got, want: "a number".into() });
         };
-        let val = self.weight("", tensor);
+        let val = self.constant("", what, tensor);
         self.state.borrow_mut().scalars.insert(key, val.id);
         val
     }
 
     /// A vector constant of i64: axes, shapes, repeats.
     pub fn ints(&self, v: &[i64]) -> Val<'_, 'g> {
+        self.ints_for("ints", v)
+    }
+
+    /// The same, and `what` they are: their name behind the prefix, where there is one.
+    pub fn ints_for(&self, what: &str, v: &[i64]) -> Val<'_, 'g> {
         if let Some(id) = self.state.borrow().vectors.get(v) {
             return self.val(*id);
         }
-        let val = self.weight("", Tensor::vector(v));
+        let val = self.constant("", what, Tensor::vector(v));
         self.state.borrow_mut().vectors.insert(v.to_vec(), val.id);
         val
     }
@@ -202,7 +216,7 @@ impl<'g> Emit<'g> {
         while ids.last() == Some(&None) {
             ids.pop();
         }
-        let name = &self.name(name);
+        let name = &self.name(name, op);
         let op = OpName::from(op);
         let attrs: Attrs = attrs.iter().map(|(k, v)| (Arc::from(*k), v.clone())).collect();
         let mut state = self.state.borrow_mut();

@@ -84,21 +84,28 @@ impl Head {
             let missing = || PassError::Unsuitable(format!("{} pooling needs the input `attention_mask`", self.pool));
             self.mask.map(|mask| e.val(mask)).ok_or_else(missing)
         };
+        let new_axis = || e.ints_for("new_axis", &[-1]);
+        let sum = |x: Val<'e, 'g>| {
+            let tokens = e.ints_for("token_axis", &[1]);
+            e.op("ReduceSum", &[x, tokens], &[("keepdims", 0i64.into())])
+        };
         Ok(match self.pool {
-            Pool::Cls => e.op("Gather", &[hidden, e.scalar(0.0, DType::I64)], &[("axis", 1i64.into())]),
+            Pool::Cls => {
+                e.op("Gather", &[hidden, e.scalar_for("first_token", 0.0, DType::I64)], &[("axis", 1i64.into())])
+            }
             Pool::Mean => {
-                let mask = mask()?.cast(hidden.fact().dtype).binary("Unsqueeze", e.ints(&[-1]));
-                let sum = (hidden * mask).sum(&[1], false);
-                let count = mask.sum(&[1], false);
-                sum / count.binary("Max", count.like(1.0))
+                let mask = mask()?.cast(hidden.fact().dtype).binary("Unsqueeze", new_axis());
+                let total = sum(hidden * mask);
+                let count = sum(mask);
+                total / count.binary("Max", e.scalar_for("least_tokens", 1.0, count.fact().dtype))
             }
             Pool::Last => {
                 let mask = mask()?.cast(DType::I64);
+                let one = e.scalar_for("one", 1.0, DType::I64);
                 // Counted from the end, the last token is the first that is counted.
-                let count = e.op("CumSum", &[mask, e.scalar(1.0, DType::I64)], &[("reverse", 1i64.into())]);
-                let last = (count * mask).binary("Equal", e.scalar(1.0, DType::I64));
-                let last = last.binary("Unsqueeze", e.ints(&[-1]));
-                e.op("Where", &[last, hidden, hidden.like(0.0)], &[]).sum(&[1], false)
+                let count = e.op("CumSum", &[mask, one], &[("reverse", 1i64.into())]);
+                let last = (count * mask).binary("Equal", one).binary("Unsqueeze", new_axis());
+                sum(e.op("Where", &[last, hidden, e.scalar_for("zero", 0.0, hidden.fact().dtype)], &[]))
             }
         })
     }
