@@ -11,7 +11,7 @@ use lorac_ir::{Attr, Graph, Patch, Tensor};
 /// Axes that are not constant.
 pub fn axes_as_attributes(graph: &mut Graph) -> Result<usize, PassError> {
     let mut patch = Patch::new(graph, "axes");
-    let mut count = 0;
+    let (mut count, mut names) = (0, Vec::new());
     for (id, node) in graph.nodes() {
         let Some(axes) = node.input(1).filter(|_| AXES_SINCE_13.contains(&&*node.op.name)) else {
             continue;
@@ -23,11 +23,23 @@ pub fn axes_as_attributes(graph: &mut Graph) -> Result<usize, PassError> {
         attrs.insert("axes".into(), Attr::Ints(axes));
         let facts = node.outputs.iter().map(|v| graph.fact(*v)).collect();
         let made = patch.node(node.op.clone(), "", vec![node.input(0)], attrs, facts, &node.origin.source);
-        node.outputs.iter().zip(made).for_each(|(old, new)| patch.redirect(*old, new));
+        for (old, new) in node.outputs.iter().zip(made) {
+            patch.redirect(*old, new);
+            // Outputs keep their names themselves.
+            names.extend(
+                graph
+                    .value(*old)
+                    .filter(|v| !graph.is_output(*old) && !v.name.is_empty())
+                    .map(|v| (new, v.name.clone())),
+            );
+        }
         patch.remove(id);
         count += 1;
     }
     patch.apply(graph).map_err(|source| PassError::Patch { pass: "axes".into(), source })?;
+    for (value, name) in names {
+        graph.rename(value, &name).map_err(|e| PassError::Unsuitable(e.to_string()))?;
+    }
     graph.remove_unused_weights();
     Ok(count)
 }
@@ -36,6 +48,7 @@ pub fn axes_as_attributes(graph: &mut Graph) -> Result<usize, PassError> {
 mod tests {
     use super::*;
     use crate::upgrade;
+    use std::collections::BTreeSet;
 
     #[test]
     fn upgraded_again_a_graph_is_what_it_was() {
@@ -48,6 +61,10 @@ mod tests {
         let before = lorac_ir::parse(text).expect("parses");
         let mut graph = before.clone();
         assert_eq!(axes_as_attributes(&mut graph), Ok(2));
+        let names = |graph: &Graph| {
+            graph.nodes().flat_map(|(_, n)| n.outputs.clone()).map(|v| graph.name_of(v)).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(names(&graph), names(&before));
         assert!(graph.weights().next().is_none() && graph.nodes().all(|(_, n)| n.inputs.len() < 3));
         graph.opsets.insert("".into(), 12);
         assert_eq!(upgrade(&mut graph), Ok(2));
