@@ -5,7 +5,7 @@ use crate::Attribute::Str;
 use crate::Operand::{Any, Floats};
 use crate::{Backward, Val, case};
 use lorac_ir::{Node, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const OPS: &[Op] = &[EINSUM];
 
@@ -95,21 +95,19 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
         widest = widest.max(axes);
         terms.push(term(text, axes)?);
     }
-    let count = |label: &Label| terms.iter().flatten().filter(|l| *l == label).count();
+    let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
+    terms.iter().flatten().for_each(|label| *counts.entry(*label).or_default() += 1);
     let result = match result {
         Some(result) => term(result, widest)?,
         // Implicitly: what the ellipses stand for, then the letters that stand once, sorted.
         None => {
-            let mut once: Vec<Label> = terms.iter().flatten().copied().collect();
-            once.retain(|label| matches!(label, Label::Letter(_)) && count(label) == 1);
-            once.sort_unstable();
-            [(0..widest).rev().map(Label::Ellipsis).collect(), once].concat()
+            let once = counts.iter().filter(|(label, n)| matches!(label, Label::Letter(_)) && **n == 1);
+            (0..widest).rev().map(Label::Ellipsis).chain(once.map(|(label, _)| *label)).collect()
         }
     };
-    for (i, label) in result.iter().enumerate() {
-        if count(label) == 0 || result[..i].contains(label) {
-            return Err("a result of different subscripts of the operands".into());
-        }
+    let mut seen = BTreeSet::new();
+    if !result.iter().all(|label| counts.contains_key(label) && seen.insert(label)) {
+        return Err("a result of different subscripts of the operands".into());
     }
     Ok(Equation { terms, result })
 }
@@ -117,9 +115,12 @@ fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
 /// The second of two operands as the weight of a projection: the first one's last subscripts are summed over, what is left
 /// of the second one's follows what is left of the first one's.
 fn projection(node: &Node, slot: usize, rank: usize) -> Option<Projection> {
+    if slot != 1 || node.inputs.len() != 2 {
+        return None;
+    }
     let text: String = node.str("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
     let (operands, result) = text.split_once("->")?;
-    let (x, w) = operands.split_once(',').filter(|_| slot == 1)?;
+    let (x, w) = operands.split_once(',')?;
     if w.contains([',', '.']) || w.len() != rank {
         return None;
     }
@@ -220,10 +221,19 @@ fn eval(a: &Args) -> EvalResult {
     Ok(vec![Array::from_shape_vec(shape, y)?])
 }
 
+/// Operands of all gradients of a node together: each is a product of all other operands.
+const MOST_FACTORS: usize = 1 << 20;
+
 /// The gradient of an operand is another Einsum: of the result's gradient and the other operands.
 fn gradients<'e, 'g>(b: &Backward<'e, 'g>) -> Vec<Option<Val<'e, 'g>>> {
     let ranks: Vec<usize> = b.x.iter().map(|x| x.rank()).collect();
     let text = b.node.str("equation").unwrap_or_default();
+    let asked = (0..b.x.len()).filter(|slot| b.wants(*slot)).count();
+    if asked.saturating_mul(b.x.len()) > MOST_FACTORS {
+        let (got, want) = (format!("of {} operands", b.x.len()), "fewer operands, as several nodes".into());
+        b.emit.fail(InferError::Attribute { name: "equation", got, want });
+        return Vec::new();
+    }
     let mut free = ('A'..='Z').chain('a'..='z').filter(|c| !text.contains(*c));
     let parsed = parse(text, &ranks).and_then(|equation| {
         // Without ellipses, whose axes are broadcast, every axis of a gradient has a name.
@@ -331,6 +341,42 @@ mod tests {
         let equation = parse("b...a, ...cb", &[3, 4]).expect("parses");
         assert_eq!(equation.result, [Ellipsis(1), Ellipsis(0), Letter('a'), Letter('c')]);
         assert_eq!(equation.terms[0], [Letter('b'), Ellipsis(0), Letter('a')]);
+    }
+
+    /// Every operand looking at every other would not end.
+    #[test]
+    fn hundreds_of_thousands_of_operands() {
+        let count = 200_000;
+        let equation = parse(&format!("{},ik", vec!["ij"; count].join(",")), &vec![2; count + 1]).expect("parses");
+        assert_eq!(equation.result, [Letter('k')]);
+        let operands = vec!["%x"; count].join(", ");
+        let text = format!(
+            "graph g(%x: f32[2,3]) -> %y {{ %y = Einsum({operands}, equation=\"{}->j\") : f32[..] }}",
+            vec!["ij"; count].join(",")
+        );
+        let mut graph = lorac_ir::parse(&text).expect("parses");
+        crate::infer(&mut graph).expect("infers");
+        let (_, node) = graph.nodes().next().expect("a node");
+        assert!((0..count).all(|slot| projection(node, slot, 2).is_none()));
+    }
+
+    #[test]
+    fn gradients_that_are_too_many_products_of_too_many_are_refused() {
+        let gradients_of = |count: usize, wanted: usize| {
+            let (operands, terms) = (vec!["%x"; count].join(", "), vec!["ij"; count].join(","));
+            let node = format!("%y = Einsum({operands}, equation=\"{terms}->ij\") : f32[2,3]");
+            let text = format!("graph g(%x: f32[2,3], %gy: f32[2,3]) -> %y {{ {node} }}");
+            let mut graph = lorac_ir::parse(&text).expect("parses");
+            let shape_data = crate::infer(&mut graph).expect("infers");
+            let (_, node) = graph.nodes().next().expect("a node");
+            let emit = crate::Emit::new(&graph, &shape_data, "test");
+            let gy = emit.val(graph.find("gy").expect("an input"));
+            crate::apply_rule(&emit, node, vec![Some(gy)], (0..count).map(|slot| slot < wanted).collect());
+            emit.finish().map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(gradients_of(2000, 1), Ok(()));
+        let said = gradients_of(2000, 2000).expect_err("refused");
+        assert!(said.contains("of 2000 operands") && said.contains("fewer operands"), "{said}");
     }
 
     #[test]
