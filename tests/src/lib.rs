@@ -10,7 +10,7 @@
 //! | packages | [`package`], [`model`], the pipelines and the tests of `lorac-cli`: models and data that people ship | their packages |
 //! | Python | `peft_artifacts`: adapters in PEFT's and transformers' own classes | a Python with them, `LORAC_PEFT_PYTHON`, which `tests/peft/venv.sh` makes |
 //! | browser | `report` | a Chromium on the path, or where `LORAC_BROWSER` says |
-//! | readers | [`readers`]: what other readers of `.onnx` files see in what lorac writes | node with npm's onnx-proto (`NODE_PATH`), a Python (`LORAC_PYTHON`) with netron and onnx |
+//! | readers | [`readers`]: what other readers of `.onnx` files see in what lorac writes | node with npm's onnx-proto (`NODE_PATH`), a Python (`LORAC_PYTHON`) with netron, onnx and tensorboard |
 //!
 //! Packages, those of ONNX Runtime as well, come out of lorac's cache, and get into it through `python3 -m pip` and the index
 //! that pip is set up with; with `LORAC_OFFLINE=1` nothing is downloaded. The tests of `lorac-source` and of the command's

@@ -67,12 +67,15 @@ fn checker(file: &Path) -> Option<Output> {
 onnx.checker.check_model(sys.argv[1], full_check=True)
 g = onnx.load(sys.argv[1], load_external_data=False).graph
 print(len(g.node), len(g.input), len(g.output), len(g.initializer))";
-    let python = std::env::var_os("LORAC_PYTHON").unwrap_or("python3".into());
-    Command::new(python).args(["-c", script]).arg(file).output().ok()
+    python_of(script, file)
 }
 
 fn python(script: &str) -> Option<Output> {
+    python_of(script, Path::new("")).filter(|output| output.status.success())
+}
+
+/// What a Python (`LORAC_PYTHON`, else python3) says to a script with an argument.
+pub fn python_of(script: &str, argument: &Path) -> Option<Output> {
     let python = std::env::var_os("LORAC_PYTHON").unwrap_or("python3".into());
-    let output = Command::new(python).args(["-c", script]).output().ok()?;
-    output.status.success().then_some(output)
+    Command::new(python).args(["-c", script]).arg(argument).output().ok()
 }

@@ -1,7 +1,7 @@
 //! Bars on a terminal, and lines where there is none, on stderr. Standard output is for results.
 
 use crate::terminal::{say, shown};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lorac::progress::Progress;
 use lorac::source::{self, Meter};
 use std::io::IsTerminal;
@@ -18,7 +18,7 @@ pub(super) struct Terminal {
 #[derive(Debug)]
 enum Work {
     Bar(ProgressBar),
-    Lines { what: String, len: u64, every: Every },
+    Lines { what: String, len: u64, every: Every, pace: Pace },
 }
 
 impl Terminal {
@@ -45,7 +45,10 @@ impl Progress for Terminal {
                 bar.enable_steady_tick(Duration::from_millis(250));
                 Work::Bar(bar)
             }
-            false => Work::Lines { what: what.into(), len, every: Every::new(BETWEEN_LINES, Instant::now()) },
+            false => {
+                let every = Every::new(BETWEEN_LINES, Instant::now());
+                Work::Lines { what: what.into(), len, every, pace: Pace::default() }
+            }
         };
         *self.work() = Some(work);
     }
@@ -56,9 +59,10 @@ impl Progress for Terminal {
                 bar.set_position(position);
                 bar.set_message(shown(message).into_owned());
             }
-            Some(Work::Lines { what, len, every }) => {
-                let due = every.is_due(Instant::now());
-                due.then(|| say(&at_line(what, position, *len, message)));
+            Some(Work::Lines { what, len, every, pace }) => {
+                let now = Instant::now();
+                let left = pace.left(position, *len, now);
+                every.is_due(now).then(|| say(&at_line(what, position, *len, message, left)));
             }
             None => {}
         }
@@ -71,8 +75,23 @@ impl Progress for Terminal {
     }
 }
 
-fn at_line(what: &str, position: u64, len: u64, message: &str) -> String {
-    format!("{what:<9} {position}/{len} {message}").trim_end().to_string()
+fn at_line(what: &str, position: u64, len: u64, message: &str, left: Option<Duration>) -> String {
+    let left = left.map_or(String::new(), |left| format!("  {} left", HumanDuration(left)));
+    format!("{what:<9} {position}/{len} {message}").trim_end().to_string() + &left
+}
+
+/// How fast work goes on, from the place at which it was first looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace(Option<(u64, Instant)>);
+
+impl Pace {
+    /// The time that the rest will take; none at first.
+    fn left(&mut self, position: u64, len: u64, now: Instant) -> Option<Duration> {
+        let (first, start) = *self.0.get_or_insert((position, now));
+        let done = position.checked_sub(first).filter(|done| *done > 0)?;
+        let rest = len.saturating_sub(position) as f64 / done as f64;
+        Duration::try_from_secs_f64(now.saturating_duration_since(start).as_secs_f64() * rest).ok()
+    }
 }
 
 /// Says nothing but what the user must know.
@@ -187,8 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn the_time_left_is_that_of_the_rest_at_the_same_pace() {
+        let (start, mut pace) = (Instant::now(), Pace::default());
+        let mut left = |position, seconds| pace.left(position, 100, start + Duration::from_secs(seconds));
+        assert_eq!([left(40, 7), left(40, 8)], [None, None]);
+        assert_eq!([left(50, 17), left(100, 67)], [50, 0].map(|s| Some(Duration::from_secs(s))));
+    }
+
+    #[test]
     fn lines_say_what_is_at_which_place() {
-        assert_eq!(at_line("training", 120, 1000, "loss 0.5000"), "training  120/1000 loss 0.5000");
-        assert_eq!(at_line("before", 32, 64, ""), "before    32/64");
+        let left = Some(Duration::from_secs(150));
+        assert_eq!(at_line("training", 120, 1000, "loss 0.5", left), "training  120/1000 loss 0.5  3 minutes left");
+        assert_eq!(at_line("before", 32, 64, "", None), "before    32/64");
     }
 }

@@ -147,7 +147,7 @@ pub struct Artifact {
     pub path: String,
     pub sha256: String,
     pub size: u64,
-    /// `model`, `weights`, `adapter`, `metrics` or `report`.
+    /// `model`, `weights`, `adapter`, `metrics`, `tensorboard` or `report`.
     pub kind: String,
 }
 
@@ -155,8 +155,11 @@ pub struct Artifact {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct MetricsEval {
-    /// `before` or `after`.
+    /// `before` or `after` the training, or `train` in it.
     pub eval: String,
+    /// The step behind which it was made.
+    #[serde(default)]
+    pub step: u64,
     /// In the first line of a log, by which lorac knows its logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lorac_version: Option<String>,
@@ -166,14 +169,14 @@ pub struct MetricsEval {
 
 impl MetricsEval {
     /// The line of an evaluation.
-    pub fn new(when: &str, scores: &Scores) -> MetricsEval {
-        MetricsEval { eval: when.into(), lorac_version: None, scores: scores.clone() }
+    pub fn new(when: &str, step: u64, scores: &Scores) -> MetricsEval {
+        MetricsEval { eval: when.into(), step, lorac_version: None, scores: scores.clone() }
     }
 
     /// The first line of a log.
     pub fn first(scores: &Scores) -> MetricsEval {
         let version = env!("CARGO_PKG_VERSION").to_string();
-        MetricsEval { lorac_version: Some(version), ..MetricsEval::new("before", scores) }
+        MetricsEval { lorac_version: Some(version), ..MetricsEval::new("before", 0, scores) }
     }
 }
 

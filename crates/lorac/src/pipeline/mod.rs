@@ -6,6 +6,7 @@ mod deploy;
 mod document;
 mod error;
 mod findings;
+mod log;
 mod metrics;
 mod reference;
 mod runtime;
@@ -18,6 +19,7 @@ pub use data::{Data, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
 pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
+pub use log::LogOptions;
 pub use metrics::{Gate, Metrics, Reference};
 pub use reference::reference;
 pub use runtime::{Runtime, RuntimeSource};
@@ -59,6 +61,9 @@ pub struct Pipeline {
     /// The execution engine
     #[serde(default)]
     pub runtime: Runtime,
+    /// Where the course of the training is told, besides metrics.jsonl
+    #[serde(default)]
+    pub log: LogOptions,
     /// What the result is scored by and must reach
     #[serde(default)]
     pub metrics: Metrics,
@@ -102,6 +107,7 @@ impl Check for Pipeline {
         });
         problems.within("train", |p| self.train.check(p));
         problems.within("runtime", |p| self.runtime.check(p));
+        problems.within("log", |p| self.log.check(p));
         problems.within("metrics", |p| {
             self.metrics.check(p);
             let classes = Some(self.task.labels().len()).filter(|classes| *classes > 0);
@@ -256,6 +262,7 @@ fn check_sections(root: &Spanned<Node>, found: &Findings, problems: &mut Problem
     section::<Split>(root, "data.eval", found, problems);
     section::<Train>(root, "train", found, problems);
     section::<Runtime>(root, "runtime", found, problems);
+    section::<LogOptions>(root, "log", found, problems);
     section::<Metrics>(root, "metrics", found, problems);
     section::<Deploy>(root, "deploy", found, problems);
     for i in 0..root.get("adapt").map_or(0, Spanned::items) {

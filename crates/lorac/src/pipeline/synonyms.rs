@@ -21,6 +21,8 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("learning_rate", "train.optimizer: { adamw: { lr: X } }"),
     ("load_in_4bit", "nothing: a model is trained in the element types of its file"),
     ("load_in_8bit", "nothing: a model is trained in the element types of its file"),
+    ("logging_dir", "log: { tensorboard: true }"),
+    ("logging_steps", "nothing: every step is logged"),
     ("lora_alpha", "alpha"),
     ("lora_dropout", "dropout"),
     ("lora_r", "rank"),
@@ -44,6 +46,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("per_device_train_batch_size", "train.batch"),
     ("perplexity_max", "metrics: { perplexity: { max: X } }"),
     ("r", "rank"),
+    ("report_to", "log: { tensorboard: true }, or log: { command: [PROGRAM, ARGUMENT] } for others"),
     ("save_steps", "train.checkpoint_every"),
     ("sequence_len", "data.max_length"),
     ("target_modules", "targets"),
@@ -54,6 +57,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("train_file", "data.train"),
     ("validation", "data.eval"),
     ("validation_file", "data.eval"),
+    ("wandb_project", "log: { command: [PROGRAM, ARGUMENT] }, which is fed the lines of metrics.jsonl"),
     ("warmup_ratio", "train.schedule: { linear: { warmup: X } }"),
 ];
 

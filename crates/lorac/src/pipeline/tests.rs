@@ -236,7 +236,7 @@ fn all_findings_of_a_file_are_shown_in_its_order() {
             "10:22: error[pipeline::unknown_value]: unknown `gpu` (lorac says this as cuda)",
             "10:36: error[pipeline::value]: `threads`: expected a whole number that is not negative, found `1e18`",
             "11:12: error[pipeline::unknown_key]: unknown metric `acc` (lorac says this as accuracy)",
-            "12:1: error[pipeline::unknown_key]: unknown key `extra` (known: name, model, tokenizer, task, data, adapt, train, runtime, metrics, deploy)",
+            "12:1: error[pipeline::unknown_key]: unknown key `extra` (known: name, model, tokenizer, task, data, adapt, train, runtime, log, metrics, deploy)",
         ]
     );
 }

@@ -1,6 +1,6 @@
 //! From the end of a training to the files of the output folder.
 
-use super::folder::{Folder, MANIFEST, METRICS};
+use super::folder::{Folder, MANIFEST, METRICS, TENSORBOARD};
 use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, evaluation, record, scored};
 use crate::deploy::{self, Trained};
 use crate::error::Error;
@@ -31,14 +31,15 @@ pub(super) fn finish(
 ) -> Result<Outcome, Error> {
     let (p, progress) = (&loaded.pipeline, options.progress);
     let interrupted = || stopped(stop, || Error::Interrupted("the training is done".into()));
-    let Fitted { theta, mut evaluator, mut log, before, summary, events, records } = fitted;
+    let Fitted { theta, mut evaluator, mut logs, before, summary, events, records } = fitted;
     evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
     let held_out = evaluation(plan, evaluator.as_mut(), progress, "after", stop)?;
     let (after, by_class) = (scored(&held_out, plan, loaded), Breakdown::of(&held_out));
     interrupted()?;
-    log.write(&MetricsEval::new("after", &after)).into_iter().for_each(|why| progress.warning(why));
-    let incomplete = log.finish().map(String::from);
-    drop((evaluator, log, held_out));
+    let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
+    warn(logs.eval(&MetricsEval::new("after", summary.steps, &after)));
+    let (incomplete, events_file) = logs.close();
+    drop((evaluator, held_out));
     progress.line(&format!("after     {}", describe(&after)));
     let worse = p.metrics.worse(&before, &after);
     worse.iter().for_each(|why| progress.warning(why));
@@ -83,6 +84,11 @@ pub(super) fn finish(
     }
     manifest.artifacts.push(artifact(&folder.log(), METRICS, "metrics")?);
     places.push((folder.log(), METRICS.into()));
+    if let Some((file, name)) = events_file.as_ref().and_then(|file| Some((file, file.file_name()?))) {
+        let name = Path::new(TENSORBOARD).join(name);
+        manifest.artifacts.push(artifact(file, &name.display().to_string(), "tensorboard")?);
+        places.push((file.clone(), name));
+    }
     drop(records);
     // The report lists what is there before it.
     match report(stage.path(), &manifest, &events).map_err(placed) {
@@ -120,6 +126,7 @@ pub(super) fn finish(
     if !gates.is_empty() {
         progress.line(&format!("rejected  {}", gates.join("; ")));
     }
+    warn(logs.wait());
     Ok(Outcome { manifest, gates })
 }
 

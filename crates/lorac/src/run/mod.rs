@@ -8,6 +8,7 @@ mod emit;
 mod finish;
 mod folder;
 mod input_limits;
+mod logs;
 mod plan;
 mod record;
 mod rehearsal;
@@ -25,7 +26,8 @@ use crate::progress::Progress;
 use crate::source::Resolver;
 use crate::stop::{Stoppable, stopped};
 use finish::{REPORT, finish, rejected, verify, write};
-use folder::{Folder, Log, Reserve};
+use folder::{Folder, Reserve};
+use logs::{Logs, Pace};
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
@@ -71,7 +73,7 @@ struct Ready {
 struct Fitted {
     theta: Vec<f32>,
     evaluator: Box<dyn Program>,
-    log: Log,
+    logs: Logs,
     before: Scores,
     summary: Summary,
     events: Vec<Event>,
@@ -94,19 +96,23 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
         let path = folder.path().display();
         progress.warning(&format!("the file system of {path} has no locks: nothing keeps other runs out of it"));
     }
+    logs::check(loaded)?;
     let ready = prepare(&folder, loaded, resolver, options, stop);
     stopped(stop, || Error::Interrupted("nothing is trained yet".into()))?;
     let Ready { plan, mut step, evaluator, before, reserved } = ready?;
-    let mut log = folder.begin()?;
-    let warn = |why: Option<&str>| why.into_iter().for_each(|why| progress.warning(why));
-    warn(log.write(&MetricsEval::first(&before)));
+    let log = folder.begin()?;
+    let mut logs = Logs::begin(log, &[], &folder, loaded, &plan, options)?;
+    let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
+    warn(logs.eval(&MetricsEval::first(&before)));
     let mut events: Vec<Event> = Vec::new();
     let summary = train(&plan, &mut step, &folder, progress, stop, |event| {
-        warn(log.write(event));
+        let (pace, said) = logs.step(event);
+        warn(said);
         events.push(*event);
+        pace
     })?;
     if let Some(kept) = &summary.interrupted {
-        log.finish();
+        logs.close();
         return Err(interrupted(kept, summary.steps));
     }
     progress.line(&format!(
@@ -126,7 +132,7 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
         progress.warning(&format!("the trained parameters could not be saved before the model is written: {why}"));
     }
     let steps = summary.steps;
-    let fitted = Fitted { theta: step.theta()?, evaluator, log, before, summary, events, records };
+    let fitted = Fitted { theta: step.theta()?, evaluator, logs, before, summary, events, records };
     drop(step);
     match finish(loaded, options, &plan, &folder, fitted, stop) {
         Ok(outcome) => {
@@ -231,7 +237,7 @@ fn train(
     folder: &Folder,
     progress: &dyn Progress,
     stop: &AtomicBool,
-    mut observe: impl FnMut(&Event),
+    mut observe: impl FnMut(&Event) -> Pace,
 ) -> Result<Summary, Error> {
     progress.begin("training", plan.rate.total);
     let job = Fit {
@@ -246,8 +252,8 @@ fn train(
         stop,
     };
     let summary = fit(step, &job, |event| {
-        progress.at(event.step, &format!("loss {:.4}  lr {:.2e}", event.loss, event.lr));
-        observe(event);
+        let tokens = observe(event).tokens_per_second;
+        progress.at(event.step, &format!("loss {:.4}  lr {:.2e}  {tokens:.0} tokens/s", event.loss, event.lr));
         Ok(())
     });
     progress.end();

@@ -58,7 +58,7 @@ pub(super) struct Reserved {
 
 /// Bytes that manifest and report take, unless the training is very long.
 fn records_size(plan: &Plan) -> u64 {
-    const SECTIONS: u64 = 1 << 16;
+    const SECTIONS: u64 = 1 << 18;
     const TARGET: u64 = 1 << 10;
     SECTIONS + plan.training.deltas.len() as u64 * TARGET
 }

@@ -1,7 +1,6 @@
 //! metrics.jsonl, one line per step, each flushed so that it can be followed.
 
 use crate::output::{OutputError, temporary};
-use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,14 +29,19 @@ impl Log {
         Ok(Log { path: path.to_path_buf(), file, elsewhere: Some(temporary), whole: 0, failed: None })
     }
 
-    /// Writes a line. The first one that cannot be written is told of, and is the last: the log ends with a whole line.
-    pub(crate) fn write(&mut self, row: &impl Serialize) -> Option<&str> {
+    /// Writes a row as a line.
+    #[cfg(test)]
+    pub(crate) fn write(&mut self, row: &impl serde::Serialize) -> Option<&str> {
+        self.write_line(&(serde_json::to_string(row).unwrap_or_default() + "\n"))
+    }
+
+    /// Writes a line with its end. The first one that cannot be written is told of, and is the last: the log ends with a
+    /// whole line.
+    pub(crate) fn write_line(&mut self, line: &str) -> Option<&str> {
         if self.failed.is_some() {
             return None;
         }
-        let mut line = serde_json::to_vec(row).unwrap_or_default();
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
+        let written = self.file.write_all(line.as_bytes());
         let placed = self.elsewhere.take().map_or(Ok(()), |at| at.persist(&self.path).map_err(|e| e.error));
         match written.and(placed) {
             Ok(()) => {

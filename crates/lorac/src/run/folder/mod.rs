@@ -1,6 +1,7 @@
 //! The output folder: it holds the files of one run, which take their places together when the run has succeeded.
 
 mod earlier;
+mod events;
 mod lock;
 mod log;
 mod mark;
@@ -8,6 +9,7 @@ mod moves;
 mod reserve;
 mod sweep;
 
+pub(crate) use events::TENSORBOARD;
 pub(crate) use log::Log;
 pub(crate) use reserve::Reserve;
 
@@ -264,6 +266,7 @@ impl Folder {
         }
         self.replace_checkpoints(&away.join(CHECKPOINTS), kept, moves)?;
         let unfinished = self.path.join(UNFINISHED);
+        emptied.extend([unfinished.join(TENSORBOARD), self.path.join(TENSORBOARD)]);
         emptied.extend([unfinished.join(CHECKPOINTS), unfinished, self.path.join(CHECKPOINTS)]);
         Ok(stay)
     }
