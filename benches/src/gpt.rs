@@ -3,8 +3,8 @@
 
 use lorac::ir::{Attrs, DType, Dim, Fact, Graph, GraphError, OpName, Origin, Tensor, ValueId};
 use lorac::passes::{
-    AdamW, Adaptation, Attached, Caches, Lora, LossTerms, Method, Objective, PassError, TrainingSpec,
-    cross_entropy_terms, readable, training_step,
+    AdamW, Adaptation, Attached, Caches, Clip, Groups, Lora, LossTerms, Method, Objective, PassError, TrainingSpec,
+    UpdateSpec, cross_entropy_terms, readable, training_step,
 };
 
 /// Sizes of a decoder.
@@ -147,8 +147,7 @@ pub fn step(graph: &Graph) -> Made<Graph> {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
         objective: &Labelled,
-        optimizer: &AdamW::default(),
-        clip: Some(1.0),
+        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
         dialect: lorac::ir::Dialect::FULL,
         tokens: None,
         caches: Caches::default(),

@@ -4,8 +4,9 @@ use lorac::ir::{Def, Dialect, Graph, ValueId, print};
 use lorac::onnx::{EncodeOptions, encode};
 use lorac::ops::Val;
 use lorac::passes::{
-    AdamW, Adaptation, Attached, Caches, Lora, LossTerms, Method, Objective, PassError, Target, TrainingSpec,
-    gradients, matrices, mean_squared_error, prepare, readable, roles, squared_error_terms, training_step,
+    AdamW, Adaptation, Attached, Caches, Clip, Groups, Lora, LossTerms, Method, Objective, PassError, Target,
+    TrainingSpec, UpdateSpec, gradients, matrices, mean_squared_error, prepare, readable, roles, squared_error_terms,
+    training_step,
 };
 
 /// The square of the first output.
@@ -53,8 +54,7 @@ fn train(graph: &Graph, lora: &Lora, targets: Vec<Target>) {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: lora, targets }],
         objective: &Square,
-        optimizer: &AdamW::default(),
-        clip: Some(1.0),
+        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
         dialect: Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false },
         tokens: None,
         caches: Caches::default(),

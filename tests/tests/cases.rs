@@ -108,7 +108,7 @@ fn params(graph: &Graph, values: &[ValueId]) -> Vec<Param> {
 struct OptimizerCase {
     grad: String,
     optimizer: OptimizerChoice,
-    clip: Option<f64>,
+    clip: Option<Clip>,
 }
 
 /// The output is the loss; the gradient of the input `theta` is named.
@@ -118,7 +118,8 @@ fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
     let find = |name: &str| graph.find(name).ok_or(format!("no value is called {name}"));
     let (theta, grad) = (find(THETA)?, find(&grad)?);
     let layout = Layout::of(&params(graph, &[theta]));
-    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, loss, &*optimizer, clip))
+    let spec = UpdateSpec { optimizer: &*optimizer, clip, groups: Groups::default() };
+    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, loss, &spec, &[]))
 }
 
 #[derive(Deserialize)]

@@ -60,8 +60,39 @@ fn lion() {
 }
 
 #[test]
+fn adam() {
+    trains(&["train.optimizer={ adam: { weight_decay: 1e-4, lr: 1e-2 } }"]);
+}
+
+#[test]
+fn gradient_descent_with_momentum_and_clipped_elements() {
+    trains(&["train.optimizer={ sgd: { lr: 0.2, nesterov: true } }", "train.clip={ value: 0.05 }", "train.epochs=12"]);
+}
+
+#[test]
 fn a_cosine() {
     trains(&["train.schedule=cosine"]);
+}
+
+#[test]
+fn a_cosine_with_restarts_behind_a_warm_up_of_steps() {
+    trains(&["train.schedule={ cosine: { min: 10%, restarts: 1, warmup: 2 steps } }"]);
+}
+
+#[test]
+fn a_polynomial() {
+    trains(&["train.schedule={ polynomial: { power: 0.5, end: 1e-5 } }"]);
+}
+
+#[test]
+fn an_inverse_root() {
+    trains(&["train.schedule=inverse_sqrt"]);
+}
+
+#[test]
+fn parameters_with_rates_of_their_own() {
+    let groups = "train.groups=[{ match: role:head, lr: 3x, weight_decay: 0 }, { match: \"*.lora_A\", lr: 1e-4 }]";
+    trains(&[groups, "train.lora_plus=4", "train.no_decay=[\"*.bias\"]"]);
 }
 
 /// The small model's tables, written anew.

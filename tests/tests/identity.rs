@@ -2,7 +2,9 @@
 
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Dialect, Graph, Tensor};
-use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
+use lorac::passes::{
+    AdamW, Adaptation, Clip, Groups, Lora, Method, Pool, TrainingSpec, UpdateSpec, readable, training_step,
+};
 use lorac::task::{Classify, HeadKind};
 use lorac::train::{compile_graph, initial_theta, theta_program};
 use lorac_tests::{engines, model};
@@ -23,8 +25,7 @@ fn inserted_branches_change_no_bit() {
         let spec = TrainingSpec {
             adaptations: &adaptations,
             objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
-            optimizer: &AdamW::default(),
-            clip: Some(1.0),
+            update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
             dialect: Dialect::FULL,
             tokens: None,
             caches: caches(&graph, &feeds(&graph).expect("known inputs")),

@@ -3,7 +3,8 @@
 use lorac::ir::{Dialect, Graph};
 use lorac::onnx::Model;
 use lorac::passes::{
-    AdamW, Adaptation, Bias, Caches, Full, Lora, Method, MethodChoice, TrainingSpec, readable, training_step,
+    AdamW, Adaptation, Bias, Caches, Full, Groups, Lora, Method, MethodChoice, TrainingSpec, UpdateSpec, readable,
+    training_step,
 };
 use lorac_tests::objective::FirstOutput;
 use lorac_tests::{data, truth};
@@ -42,8 +43,7 @@ fn every_export_can_be_trained_by_every_method() {
             let spec = TrainingSpec {
                 adaptations: &[Adaptation { method: &**method, targets }],
                 objective: &FirstOutput::default(),
-                optimizer: &AdamW::default(),
-                clip: None,
+                update: UpdateSpec { optimizer: &AdamW::default(), clip: None, groups: Groups::default() },
                 dialect: Dialect::FULL,
                 tokens: None,
                 caches: Caches::default(),

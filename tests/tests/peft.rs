@@ -4,7 +4,8 @@
 use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{
-    Adaptation, Caches, Lora, Method, Role, Target, TrainingSpec, fold_low_rank, lower, readable, training_step,
+    Adaptation, Caches, Groups, Lora, Method, Role, Target, TrainingSpec, UpdateSpec, fold_low_rank, lower, readable,
+    training_step,
 };
 use lorac_tests::engines;
 use lorac_tests::objective::FirstOutput;
@@ -72,8 +73,7 @@ fn reproduces(export: &str) {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &objective,
-            optimizer: &peft.optimizer,
-            clip: None,
+            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default() },
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),

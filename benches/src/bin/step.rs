@@ -7,7 +7,9 @@ use lorac::data::{Batch, LABELS};
 use lorac::engine::EngineChoice;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{DType, Tensor};
-use lorac::passes::{AdamW, Adaptation, Lora, Method, Pool, TrainingSpec, readable, training_step};
+use lorac::passes::{
+    AdamW, Adaptation, Clip, Groups, Lora, Method, Pool, TrainingSpec, UpdateSpec, readable, training_step,
+};
 use lorac::runtime::{DeviceChoice, Options};
 use lorac::source::{Resolver, Source};
 use lorac::task::{Classify, HeadKind};
@@ -44,8 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
         objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
-        optimizer: &AdamW::default(),
-        clip: Some(1.0),
+        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
         dialect: engine.backend.dialect(),
         tokens: Some(batch * length),
         caches: caches(&graph, &feeds),

@@ -27,11 +27,13 @@
 mod check;
 mod choices;
 mod nearest;
+mod number_or_text;
 
 pub use check::{Check, Problem, Problems};
 #[doc(hidden)]
 pub use choices::choice_schema;
 pub use nearest::nearest;
+pub use number_or_text::NumberOrText;
 
 #[doc(hidden)]
 pub use {schemars, serde};

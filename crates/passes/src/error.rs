@@ -1,5 +1,6 @@
 //! What can go wrong in a pass.
 
+use crate::NoMatch;
 use lorac_ir::{PatchError, Violation};
 use lorac_ops::InferError;
 
@@ -58,6 +59,9 @@ pub enum PassError {
     /// Nothing that is trained reaches the loss.
     #[error("the loss does not depend on {}: nothing to train", some(.0))]
     Unreached(Vec<String>),
+    /// Patterns of parameters that pick nothing, each with its path in the settings of the update.
+    #[error("{}", .0.iter().map(|(_, why)| why.to_string()).collect::<Vec<_>>().join("; "))]
+    NoParam(Vec<(String, NoMatch)>),
     /// The model does not have what the pass needs.
     #[error("{0}")]
     Unsuitable(String),
@@ -77,6 +81,7 @@ impl PassError {
             PassError::NotFloat(_) => "pass::not_float",
             PassError::NotScalar { .. } => "pass::not_scalar",
             PassError::Unreached(_) => "pass::unreached",
+            PassError::NoParam(_) => "pass::no_param",
             PassError::Unsuitable(_) => "pass::unsuitable",
         }
     }

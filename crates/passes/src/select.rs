@@ -216,7 +216,7 @@ impl Matrices {
 
     /// The role that a pattern names, where it is of a part of the matrix.
     fn part(&self, graph: &Graph, pattern: &str, matrix: &Matrix) -> Option<Role> {
-        let role = role_named(pattern)?.filter(|r| r.is_fused())?;
+        let role = role_named(pattern).ok().flatten().filter(|r| r.is_fused())?;
         let several = self.roles_of(matrix).into_iter().filter(|r| r.is_fused()).count() > 1;
         let mut its = self.operands.iter().filter(|o| o.weight == matrix.weight && o.role == role);
         (several || its.any(|o| !self.is_whole(graph, o))).then_some(role)
@@ -251,10 +251,19 @@ impl Matrices {
     }
 }
 
-/// The role that `role:` names; `Some(None)` for one that there is not.
-fn role_named(pattern: &str) -> Option<Option<Role>> {
-    let name = pattern.strip_prefix("role:")?;
-    Some(ROLES.iter().find(|r| r.0 == name).map(|r| r.1))
+/// The role that a pattern names by `role:`, if it does.
+///
+/// # Errors
+/// A role that there is not.
+pub(crate) fn role_named(pattern: &str) -> Result<Option<Role>, NoMatch> {
+    let Some(name) = pattern.strip_prefix("role:") else { return Ok(None) };
+    if let Some((_, role)) = ROLES.iter().find(|r| r.0 == name) {
+        return Ok(Some(*role));
+    }
+    let known: Vec<&str> = ROLES.iter().map(|r| r.0).collect();
+    let meant = nearest(name, &known).first().map_or(String::new(), |r| format!("; did you mean `role:{r}`?"));
+    let why = format!("roles are {}{meant}", known.join(", "));
+    Err(NoMatch::Syntax { pattern: pattern.to_string(), why })
 }
 
 /// Positions of the matrices that a pattern fits, of those that cannot be adapted too.
@@ -267,14 +276,7 @@ fn matching(graph: &Graph, known: &Matrices, pattern: &str) -> Result<Vec<usize>
     if !by_weight.is_empty() {
         return Ok(by_weight);
     }
-    if let Some(role) = role_named(pattern) {
-        let Some(role) = role else {
-            let known: Vec<&str> = ROLES.iter().map(|r| r.0).collect();
-            let nearest = nearest(pattern.trim_start_matches("role:"), &known);
-            let meant = nearest.first().map_or(String::new(), |r| format!("; did you mean `role:{r}`?"));
-            let why = format!("roles are {}{meant}", known.join(", "));
-            return Err(NoMatch::Syntax { pattern: pattern.to_string(), why });
-        };
+    if let Some(role) = role_named(pattern)? {
         return fitting(&|m| known.roles.get(&m.weight).is_some_and(|r| r.contains(&role)));
     }
     if pattern == ALL {

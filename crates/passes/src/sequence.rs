@@ -3,7 +3,7 @@
 //! Each graph goes through a list of named stages, and an observer sees it after every one of them.
 
 use crate::loss::mean_loss;
-use crate::optimizer::{Optimizer, Update, optimize};
+use crate::optimizer::{Update, UpdateSpec, optimize};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Names, Objective, Packed, Param, PassError, Use, cumsum_to_i32,
     differentiate, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense,
@@ -26,9 +26,7 @@ pub struct TrainingSpec<'a> {
     /// What is learnt.
     pub objective: &'a dyn Objective,
     /// How.
-    pub optimizer: &'a dyn Optimizer,
-    /// Longest gradient (global norm); `None` for any.
-    pub clip: Option<f64>,
+    pub update: UpdateSpec<'a>,
     /// What the engine reads that is to run the graphs.
     pub dialect: Dialect,
     /// Tokens that a step is expected to see, where a cheaper form may be written for them.
@@ -357,8 +355,9 @@ impl<'a> Build<'a> {
         let (Some(packed), Some(loss)) = (self.packed, self.loss) else {
             return Err(PassError::Unsuitable("an update needs a loss and its gradient".into()));
         };
-        let (optimizer, clip) = (self.spec.optimizer, self.spec.clip);
-        self.update = Some(optimize(&mut self.graph, &packed, &layout, loss, optimizer, clip)?);
+        let spec = &self.spec.update;
+        let rates = spec.groups.rates(spec.optimizer.lr(), &layout, &self.params, &self.deltas)?;
+        self.update = Some(optimize(&mut self.graph, &packed, &layout, loss, spec, &rates)?);
         Ok(())
     }
 }

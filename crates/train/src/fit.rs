@@ -176,7 +176,7 @@ mod tests {
                 folder: tempfile::tempdir().expect("temp"),
                 stop: AtomicBool::new(false),
                 every: None,
-                schedule: Constant { warmup: 0.0 }.into(),
+                schedule: Constant { warmup: 0.0.into() }.into(),
                 unsaved: Box::new(|error| panic!("{error}")),
             }
         }
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn observers_hear_every_step_with_its_epoch_rate_loss_and_tokens() {
-        let job = Job { schedule: Linear { warmup: 0.25 }.into(), ..Job::new() };
+        let job = Job { schedule: Linear { warmup: 0.25.into() }.into(), ..Job::new() };
         let (mut step, calls) = quadratic(&[9.0, -9.0], &[]);
         let (summary, events) = job.run(&mut step, 8);
         let summary = summary.expect("trains");
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_training_continued_from_a_checkpoint_ends_with_the_same_bits() {
-        let job = Job { every: Some(4), schedule: Linear { warmup: 0.2 }.into(), ..Job::new() };
+        let job = Job { every: Some(4), schedule: Linear { warmup: 0.2.into() }.into(), ..Job::new() };
         let (mut whole, first) = quadratic(&[1.0, -2.0], &[]);
         let (_, all) = job.run(&mut whole, 10);
         let (mut rest, second) = quadratic(&[0.0, 0.0], &[]);

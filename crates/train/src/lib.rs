@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use lorac_train::{LearningRate, Linear};
-//! let rate = LearningRate { lr: 1e-3, total: 10, schedule: Linear { warmup: 0.2 }.into() };
+//! let rate = LearningRate { lr: 1e-3, total: 10, schedule: Linear { warmup: 0.2.into() }.into() };
 //! assert_eq!((rate.at(0), rate.at(2), rate.at(10)), (0.5e-3, 1e-3, 0.0));
 //! ```
 

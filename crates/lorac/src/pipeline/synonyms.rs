@@ -23,11 +23,13 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("load_in_8bit", "nothing: a model is trained in the element types of its file"),
     ("logging_dir", "log: { tensorboard: true }"),
     ("logging_steps", "nothing: every step is logged"),
+    ("loraplus_lr_ratio", "train.lora_plus"),
     ("lora_alpha", "alpha"),
     ("lora_dropout", "dropout"),
     ("lora_r", "rank"),
     ("lora_rank", "rank"),
     ("lora_target_modules", "targets"),
+    ("lr_end", "train.schedule: { polynomial: { end: X } }"),
     ("lr_scheduler", "train.schedule"),
     ("lr_scheduler_type", "train.schedule"),
     ("max_grad_norm", "train.clip"),
@@ -36,7 +38,10 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("max_seq_length", "data.max_length"),
     ("max_steps", "train.steps"),
     ("micro_batch_size", "train.batch"),
+    ("min_lr", "train.schedule: { cosine: { min: X } }"),
+    ("min_lr_rate", "train.schedule: { cosine: { min: X% } }"),
     ("model_name_or_path", "model: { source: .. }"),
+    ("num_cycles", "train.schedule: { cosine: { restarts: N } }"),
     ("num_epochs", "train.epochs"),
     ("num_threads", "runtime.threads"),
     ("num_train_epochs", "train.epochs"),
@@ -59,6 +64,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("validation_file", "data.eval"),
     ("wandb_project", "log: { command: [PROGRAM, ARGUMENT] }, which is fed the lines of metrics.jsonl"),
     ("warmup_ratio", "train.schedule: { linear: { warmup: X } }"),
+    ("warmup_steps", "train.schedule: { linear: { warmup: N steps } }"),
 ];
 
 /// Where a pipeline says what another tool says with this key.
@@ -68,7 +74,6 @@ pub(super) fn synonym(key: &str) -> Option<&'static str> {
 
 /// A value of another tool, and the one that says the same.
 const VALUES: &[(&str, &str)] = &[
-    ("adam", "adamw"),
     ("adamw_8bit", "adamw"),
     ("adamw_bnb_8bit", "adamw"),
     ("adamw_hf", "adamw"),
@@ -96,12 +101,15 @@ const VALUES: &[(&str, &str)] = &[
     ("language_modeling", "causal_lm"),
     ("linear_with_warmup", "linear"),
     ("lion_32bit", "lion"),
+    ("momentum", "sgd"),
     ("lion_8bit", "lion"),
+    ("inverse_square_root", "inverse_sqrt"),
     ("lm", "causal_lm"),
     ("mps", "cpu"),
     ("ndjson", "jsonl"),
     ("nvidia", "cuda"),
     ("paged_adamw_8bit", "adamw"),
+    ("poly", "polynomial"),
     ("pretrain", "causal_lm"),
     ("processor", "cpu"),
     ("qlora", "lora"),

@@ -1,7 +1,7 @@
 //! `train:`: how long and how fast the model learns.
 
 use lorac_config::{Check, Problems};
-use lorac_passes::{AdamW, OptimizerChoice};
+use lorac_passes::{AdamW, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,14 @@ pub struct Train {
     pub optimizer: OptimizerChoice,
     /// The learning rate over time
     pub schedule: ScheduleChoice,
-    /// Longest gradient (global norm); 0 for any
-    pub clip: f64,
+    /// Longest gradient (global norm); 0 for any. `{ value: 0.5 }` cuts its elements instead
+    pub clip: Clip,
+    /// Parameters with a learning rate or a weight decay of their own
+    pub groups: Vec<ParamGroup>,
+    /// Parameters without weight decay: names, globs over them, or roles, as in `groups`
+    pub no_decay: Vec<String>,
+    /// LoRA+ (Hayou et al. 2024): how many times the learning rate of A that of B is, for example 16
+    pub lora_plus: Option<f64>,
     /// Seed of the first parameters and of the order of examples
     pub seed: u64,
     /// Batches of texts of similar length: less padding
@@ -40,7 +46,10 @@ impl Default for Train {
             batch: 16,
             optimizer: AdamW::default().into(),
             schedule: Linear::default().into(),
-            clip: 1.0,
+            clip: Clip::Norm(1.0),
+            groups: Vec::new(),
+            no_decay: Vec::new(),
+            lora_plus: None,
             seed: 0,
             by_length: true,
             eval_batch: 32,
@@ -50,14 +59,26 @@ impl Default for Train {
 }
 
 impl Train {
-    /// The longest gradient, where there is a limit.
-    pub fn clip(&self) -> Option<f64> {
-        (self.clip > 0.0).then_some(self.clip)
+    /// What is not the same for all parameters.
+    pub fn groups(&self) -> Groups<'_> {
+        Groups { groups: &self.groups, no_decay: &self.no_decay, lora_plus: self.lora_plus }
     }
 
     /// Steps of the whole training.
     pub fn total_steps(&self, per_epoch: usize) -> usize {
         self.steps.unwrap_or((self.epochs * per_epoch as f64).round().max(1.0) as usize)
+    }
+
+    /// Reports a warm-up that is longer than a training of so many steps.
+    pub fn check_length(&self, total: u64, problems: &mut Problems) {
+        let warmup = self.schedule.warmup().steps(total);
+        if warmup > total {
+            let message = format!("`warmup` is {warmup} steps, and the whole training has {total}");
+            let help = Some("shorten it, or train longer: train.steps, train.epochs".to_string());
+            problems.within("train.schedule", |p| {
+                p.within(self.schedule.name(), |p| p.report_with_help("warmup", "pipeline::range", message, help));
+            });
+        }
     }
 
     /// The learning rate over so many steps.
@@ -71,23 +92,54 @@ impl Check for Train {
         problems.positive("epochs", self.epochs, 1e6);
         problems.range("batch", self.batch as f64, 1.0, 1e5);
         problems.range("eval_batch", self.eval_batch as f64, 1.0, 1e5);
-        problems.range("clip", self.clip, 0.0, f64::MAX);
+        self.clip.check("clip", problems);
+        for (i, group) in self.groups.iter().enumerate() {
+            problems.within("groups", |p| p.within(i, |p| group.check(p)));
+        }
+        if let Some(ratio) = self.lora_plus {
+            problems.positive("lora_plus", ratio, 1e4);
+        }
         for (key, steps) in [("steps", self.steps), ("checkpoint_every", self.checkpoint_every)] {
             problems.range(key, steps.unwrap_or(1) as f64, 1.0, 1e9);
         }
         problems.within("optimizer", |p| self.optimizer.check(p));
         problems.within("schedule", |p| self.schedule.check(p));
+        if let Some((key, rate)) = self.schedule.final_rate() {
+            let lr = self.optimizer.lr();
+            problems.within("schedule", |p| p.within(self.schedule.name(), |p| rate.check(key, lr, p)));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lorac_train::{Cosine, FinalRate, Warmup};
 
     #[test]
     fn steps_alone_decide_where_they_are_given() {
         let steps = |epochs, steps| Train { epochs, steps, ..Train::default() }.total_steps(8);
         assert_eq!((steps(1.0, Some(100)), steps(50.0, Some(6))), (100, 6));
         assert_eq!((steps(2.5, None), steps(0.01, None)), (20, 1));
+    }
+
+    fn problems(train: &Train, total: u64) -> Vec<(String, String)> {
+        let mut problems = Problems::default();
+        train.check(&mut problems);
+        train.check_length(total, &mut problems);
+        problems.finish().into_iter().map(|p| (p.path, p.message)).collect()
+    }
+
+    #[test]
+    fn schedules_that_cannot_be_followed_are_reported_at_their_keys() {
+        let with = |schedule: ScheduleChoice| Train { schedule, ..Train::default() };
+        let long = with(Linear { warmup: Warmup::Steps(9) }.into());
+        assert_eq!(problems(&long, 9), []);
+        let message = "`warmup` is 9 steps, and the whole training has 8".to_string();
+        assert_eq!(problems(&long, 8), [("train.schedule.linear.warmup".to_string(), message)]);
+        let high = with(Cosine { min: FinalRate::Rate(0.1), ..Cosine::default() }.into());
+        assert_eq!(problems(&high, 8)[0].0, "schedule.cosine.min");
+        let over = with(Linear { warmup: Warmup::Share(1.5) }.into());
+        assert_eq!(problems(&over, 8)[0].0, "schedule.linear.warmup");
     }
 }

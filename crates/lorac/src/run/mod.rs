@@ -13,6 +13,7 @@ mod plan;
 mod record;
 mod rehearsal;
 mod targets;
+mod update;
 
 pub use data::SplitSummary;
 pub use folder::default_folder;

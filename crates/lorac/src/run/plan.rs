@@ -4,7 +4,7 @@ use super::data::SplitSummary;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::targets::{adaptations, named_targets, passed_over};
-use super::{data, sampler};
+use super::{data, sampler, update};
 use crate::base;
 use crate::engine::{self, Engine};
 use crate::error::Error;
@@ -20,7 +20,9 @@ use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
 use lorac_ir::{DType, Graph};
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::Model;
-use lorac_passes::{Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, readable, training_step};
+use lorac_passes::{
+    Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, readable, training_step,
+};
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
 use std::path::Path;
 
@@ -132,19 +134,20 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,
-        optimizer: &*p.train.optimizer,
-        clip: p.train.clip(),
+        update: UpdateSpec { optimizer: &*p.train.optimizer, clip: p.train.clip.limit(), groups: p.train.groups() },
         dialect: engine.backend.dialect(),
         tokens: Some(train.tokens_per_step(batch)),
         caches: caches.clone(),
     };
     let mut emitter = Emitter::new(emit)?;
-    let training = training_step(&base, &spec, &mut |graph| emitter.write(graph))?;
+    let training =
+        training_step(&base, &spec, &mut |graph| emitter.write(graph)).map_err(|e| update::error(loaded, e))?;
     emitter.finish()?;
     feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
     let sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
     let total = p.train.total_steps(sampler.batches_per_epoch());
+    update::fits(loaded, total as u64)?;
     let matrices = training.deltas.len();
     progress.line(&format!(
         "model     {}: {} nodes, {matrices} weights adapted, {} trainable parameters",

@@ -30,7 +30,7 @@ impl Default for AdamW {
 
 impl Check for AdamW {
     fn check(&self, problems: &mut Problems) {
-        problems.positive("lr", self.lr, 10.0);
+        problems.positive("lr", self.lr, 1.0);
         problems.range("weight_decay", self.weight_decay, 0.0, 10.0);
         problems.range("beta1", self.beta1, 0.0, 1.0 - 1e-9);
         problems.range("beta2", self.beta2, 0.0, 1.0 - 1e-9);

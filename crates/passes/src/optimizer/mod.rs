@@ -2,17 +2,26 @@
 //!
 //! The training program, its state on the device and its checkpoints are built from this description.
 
+mod clip;
 mod decay;
+mod groups;
 
 use crate::{Layout, Packed, PassError, rewrite};
+pub use clip::Clip;
 pub use decay::Decay;
-use lorac_ir::{DType, Fact, Graph, ValueId};
+pub use groups::{GroupRate, Groups, ParamGroup, SlotRate};
+use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
 use lorac_ops::Val;
+
+#[cfg(test)]
+mod truth;
 
 lorac_config::choices! {
     /// How theta changes by its gradient.
     pub enum OptimizerChoice: Optimizer {
         adamw: AdamW,
+        adam: Adam,
+        sgd: Sgd,
         lion: Lion,
     }
 }
@@ -75,7 +84,7 @@ pub struct Terms<'e, 'g> {
     pub theta: Val<'e, 'g>,
     /// Its gradient, clipped.
     pub grad: Val<'e, 'g>,
-    /// The learning rate of the step.
+    /// The learning rate of the step: one number, or a vector as long as theta where params have rates of their own.
     pub lr: Val<'e, 'g>,
     /// What the optimizer keeps.
     pub state: Vec<Val<'e, 'g>>,
@@ -88,7 +97,15 @@ pub struct Terms<'e, 'g> {
 impl<'e, 'g> Terms<'e, 'g> {
     /// `theta (1 - lr weight_decay)` where weight decay applies: decoupled decay (Loshchilov & Hutter 2019).
     pub fn decayed(&self, weight_decay: f64) -> Val<'e, 'g> {
-        self.decay.apply(self.theta, self.lr * weight_decay)
+        let decayed = self.decay.of_theta(self.theta, weight_decay, Some(self.lr));
+        decayed.map_or(self.theta, |part| self.theta - part)
+    }
+
+    /// `grad + weight_decay theta` where weight decay applies: an L2 penalty.
+    pub fn penalized(&self, weight_decay: f64) -> Val<'e, 'g> {
+        let own = matches!(&self.decay, Decay::Each(each) if each.iter().any(|(_, own)| own.is_some_and(|d| d > 0.0)));
+        let penalty = self.decay.of_theta(self.theta, weight_decay, None).filter(|_| own || weight_decay > 0.0);
+        penalty.map_or(self.grad, |part| self.grad + part)
     }
 }
 
@@ -141,11 +158,26 @@ pub const GRAD_NORM: &str = "grad_norm";
 /// Name of the input that holds the learning rate.
 pub const LEARNING_RATE: &str = "lr";
 
-/// Added to the norm before dividing by it, as PyTorch's `clip_grad_norm_` does.
-const NORM_EPS: f64 = 1e-6;
+/// How theta is updated.
+#[derive(Clone, Copy)]
+pub struct UpdateSpec<'a> {
+    /// By which rule.
+    pub optimizer: &'a dyn Optimizer,
+    /// The limit of gradients; `None` for any.
+    pub clip: Option<Clip>,
+    /// What is not the same for all params.
+    pub groups: Groups<'a>,
+}
 
-/// Adds the update of theta, with the gradient clipped to the global norm `clip`. Outputs: `loss`, [`GRAD_NORM`] and the
-/// new state, nothing else.
+impl<'a> UpdateSpec<'a> {
+    /// By this optimizer, all params alike, with gradients of any length.
+    pub fn of(optimizer: &'a dyn Optimizer) -> UpdateSpec<'a> {
+        UpdateSpec { optimizer, clip: None, groups: Groups::default() }
+    }
+}
+
+/// Adds the update of theta, whose slots have the rates `rates` (none: all alike). Outputs: `loss`, [`GRAD_NORM`] and the new
+/// state, nothing else.
 ///
 /// A step whose gradient is not finite changes nothing: the state stays the last good one.
 pub fn optimize(
@@ -153,9 +185,10 @@ pub fn optimize(
     packed: &Packed,
     layout: &Layout,
     loss: ValueId,
-    optimizer: &dyn Optimizer,
-    clip: Option<f64>,
+    spec: &UpdateSpec,
+    rates: &[SlotRate],
 ) -> Result<Update, PassError> {
+    let optimizer = spec.optimizer;
     let Some(grad) = packed.grad else {
         return Err(PassError::Unsuitable("an optimizer needs gradients".into()));
     };
@@ -169,13 +202,12 @@ pub fn optimize(
         let scalars = scalars.iter().zip(&numbers);
         let scalars = scalars.map(|(s, v)| StepScalar { input: e.name_of(v.id()), value: s.value }).collect();
         let lr = numbers.remove(0);
+        let lr = own_rates(layout, rates).map_or(lr, |own| lr * e.weight("", Tensor::vector(&own)));
         let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
         let norm = e.named(GRAD_NORM, "Sqrt", &[square], &[], 1)[0];
-        let grad = match clip {
-            Some(clip) => grad * (norm.like(clip) / (norm + NORM_EPS)).binary("Min", norm.like(1.0)),
-            None => grad,
-        };
-        let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay: Decay::of(layout) };
+        let grad = spec.clip.map_or(grad, |clip| clip.apply(grad, norm));
+        let decay = Decay::of(layout, rates);
+        let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay };
         let next = optimizer.update(&terms);
         // False for NaN as for infinity.
         let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
@@ -193,4 +225,11 @@ pub fn optimize(
         e.edit(|p| p.set_outputs(outputs));
         Ok(Update { slots, scalars })
     })
+}
+
+/// What the learning rate of every element is multiplied by, where that is not always 1.
+fn own_rates(layout: &Layout, rates: &[SlotRate]) -> Option<Vec<f32>> {
+    let slots = layout.slots().iter().zip(rates);
+    let each = slots.flat_map(|(slot, rate)| std::iter::repeat_n(rate.scale as f32, slot.len()));
+    rates.iter().any(|rate| rate.scale != 1.0).then(|| each.collect())
 }

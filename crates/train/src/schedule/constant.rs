@@ -1,6 +1,6 @@
 //! Level.
 
-use super::{Place, Schedule, check_warmup, usual_warmup};
+use super::{Place, Schedule, Warmup, check_warmup, usual_warmup};
 use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Constant {
-    /// Part of all steps, from 0 to 1
-    pub warmup: f64,
+    /// How long the rate rises: 0.06 or 6% of all steps, or 100 steps
+    pub warmup: Warmup,
 }
 
 impl Default for Constant {
@@ -26,7 +26,7 @@ impl Check for Constant {
 }
 
 impl Schedule for Constant {
-    fn warmup(&self) -> f64 {
+    fn warmup(&self) -> Warmup {
         self.warmup
     }
 
@@ -42,6 +42,6 @@ mod tests {
 
     #[test]
     fn without_a_warm_up_it_starts_and_stays_at_the_top() {
-        assert_eq!(rates(Constant { warmup: 0.0 }, 2.0, 4), [2.0; 5]);
+        assert_eq!(rates(Constant { warmup: Warmup::Steps(0) }, 2.0, 4), [2.0; 5]);
     }
 }

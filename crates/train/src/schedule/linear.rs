@@ -1,6 +1,6 @@
 //! Straight down to zero.
 
-use super::{Place, Schedule, check_warmup, usual_warmup};
+use super::{Place, Schedule, Warmup, check_warmup, usual_warmup};
 use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Linear {
-    /// Part of all steps, from 0 to 1
-    pub warmup: f64,
+    /// How long the rate rises: 0.06 or 6% of all steps, or 100 steps
+    pub warmup: Warmup,
 }
 
 impl Default for Linear {
@@ -26,7 +26,7 @@ impl Check for Linear {
 }
 
 impl Schedule for Linear {
-    fn warmup(&self) -> f64 {
+    fn warmup(&self) -> Warmup {
         self.warmup
     }
 
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn falls_to_zero_at_the_end() {
-        let rates = rates(Linear { warmup: 1.0 / 3.0 }, 1.0, 12);
+        let rates = rates(Linear { warmup: Warmup::Steps(4) }, 1.0, 12);
         assert_eq!((rates[4], rates[8], rates[12]), (1.0, 0.5, 0.0));
         assert!(rates[..12].iter().all(|r| *r > 0.0));
     }
