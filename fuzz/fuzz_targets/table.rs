@@ -31,6 +31,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         }
         Ok(())
     };
-    let read = rows(format, &file, &Columns { needed, filter }).and_then(|table| table.rows.iter().try_for_each(read));
+    let read = rows(format, &file, &Columns { needed, filter, ..Columns::default() })
+        .and_then(|table| table.rows.iter().try_for_each(read));
     drop(read.map_err(|e| e.to_string()));
 });

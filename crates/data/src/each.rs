@@ -11,7 +11,7 @@ const SHOWN: usize = 5;
 ///
 /// # Errors
 /// The only error of the function; or `Rows`, with equal ones counted.
-pub fn each<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, DataError>) -> Result<Vec<T>, DataError> {
+pub fn each<'r, T>(rows: &'r [Row], of: impl Fn(&'r Row) -> Result<T, DataError>) -> Result<Vec<T>, DataError> {
     let mut made = Vec::with_capacity(rows.len());
     let mut faults: Vec<Fault> = Vec::new();
     let mut known: HashMap<(&'static str, String), usize> = HashMap::new();
@@ -81,12 +81,15 @@ mod tests {
     #[test]
     fn equal_faults_are_one_with_a_count_and_the_first_places() {
         let many: Vec<&str> = std::iter::once("neg").chain(std::iter::repeat_n("2", 100_000)).collect();
-        let want = "f.csv: row 2 has the unknown label `2`; the labels are `neg`, `pos` (99999 more rows like it: 3, 4, 5, 6, 7, ...)";
+        let want = "f.csv: row 2 has the unknown label `2` in `label`; the labels are `neg`, `pos` (99999 more rows like it: 3, 4, 5, 6, 7, ...)";
         assert_eq!(wrong(&many), want);
-        assert_eq!(wrong(&["neg", "2"]), "f.csv: row 2 has the unknown label `2`; the labels are `neg`, `pos`");
+        assert_eq!(
+            wrong(&["neg", "2"]),
+            "f.csv: row 2 has the unknown label `2` in `label`; the labels are `neg`, `pos`"
+        );
         let two = wrong(&["2", "neg", "3", "2"]);
-        let want = "f.csv: row 1 has the unknown label `2`; the labels are `neg`, `pos` (1 more row like it: 4)\n\
-                    f.csv: row 3 has the unknown label `3`; the labels are `neg`, `pos`";
+        let want = "f.csv: row 1 has the unknown label `2` in `label`; the labels are `neg`, `pos` (1 more row like it: 4)\n\
+                    f.csv: row 3 has the unknown label `3` in `label`; the labels are `neg`, `pos`";
         assert_eq!(two, want);
         let all = wrong(&["2", "3", "4", "5", "6", "7", "8", "7"]);
         assert_eq!((all.lines().count(), all.lines().last()), (6, Some("3 more rows are wrong in other ways")));

@@ -17,6 +17,14 @@ pub enum DataError {
     #[error("`{}` is {what}, not a regular file", Path(path))]
     NotRegular { path: PathBuf, what: &'static str },
 
+    /// A file that is of another kind than its name or format says.
+    #[error("{}: expected {want}, found {have}; name the file, and its format, by what it holds", Path(path))]
+    OtherContent { path: PathBuf, want: &'static str, have: &'static str },
+
+    /// A compressed file that holds more than any does.
+    #[error("{}: {what}; it is refused", Path(path))]
+    Inflates { path: PathBuf, what: String },
+
     /// A file in UTF-16.
     #[error("{}: the file is UTF-16; convert it to UTF-8", Path(path))]
     Utf16 { path: PathBuf },
@@ -62,31 +70,75 @@ pub enum DataError {
 
     /// A row lacks a field that is needed, for an example or by the filter.
     #[error(
-        "{}: row {row} has no field `{}`{}; its fields are {}",
+        "{}: {} has no field `{}`{}; its fields are {}",
         Path(path),
+        At(*row, *line),
         Short(field),
         Nearest(nearest),
         List(have)
     )]
-    MissingField { path: PathBuf, row: usize, field: String, have: Vec<String>, nearest: Vec<String> },
+    MissingField {
+        path: PathBuf,
+        row: usize,
+        line: Option<u64>,
+        field: String,
+        have: Vec<String>,
+        nearest: Vec<String>,
+    },
 
     /// A cell of another type than is needed.
-    #[error("{}: row {row}: expected `{}` to be {want}, found {have}", Path(path), Short(field))]
-    WrongType { path: PathBuf, row: usize, field: String, want: &'static str, have: &'static str },
+    #[error("{}: {}: expected `{}` to be {want}, found {have}", Path(path), At(*row, *line), Short(field))]
+    WrongType { path: PathBuf, row: usize, line: Option<u64>, field: String, want: &'static str, have: &'static str },
 
     /// A cell that should hold a number and does not, or not one that a float can hold.
-    #[error("{}: row {row}: expected a finite number in `{}`, found `{}`", Path(path), Short(column), Short(value))]
-    NotANumber { path: PathBuf, row: usize, column: String, value: String },
+    #[error(
+        "{}: {}: expected a finite number in `{}`, found `{}`",
+        Path(path),
+        At(*row, *line),
+        Short(column),
+        Short(value)
+    )]
+    NotANumber { path: PathBuf, row: usize, line: Option<u64>, column: String, value: String },
 
     /// A value that is neither mapped, nor a label, nor the index of one.
     #[error(
-        "{}: row {row} has the unknown label `{}`{}; the labels are {}",
+        "{}: {} has the unknown label `{}`{} in `{}`; the labels are {}",
         Path(path),
+        At(*row, *line),
         Short(value),
         Nearest(nearest),
+        Short(column),
         List(known)
     )]
-    UnknownLabel { path: PathBuf, row: usize, value: String, known: Vec<String>, nearest: Vec<String> },
+    UnknownLabel {
+        path: PathBuf,
+        row: usize,
+        line: Option<u64>,
+        column: String,
+        value: String,
+        known: Vec<String>,
+        nearest: Vec<String>,
+    },
+
+    /// A text that is longer than it may be, where none is to be cut.
+    #[error("{}: {} has a text of {} tokens, and {max} are the most", Path(path), At(*row, *line), AtLeast(*have, *more))]
+    LongText { path: PathBuf, row: usize, line: Option<u64>, have: usize, more: bool, max: usize },
+
+    /// More wrong rows than may be left out.
+    #[error("{} rows are wrong, and {most} may be left out; the last of them: {last}", most + 1)]
+    ManyErrors { most: usize, last: Box<DataError> },
+
+    /// A value with braces that is not a template.
+    #[error(transparent)]
+    Template(#[from] crate::template::TemplateError),
+
+    /// A stratified split of examples that have no classes.
+    #[error("a stratified split needs examples of classes: these have none")]
+    NoClasses,
+
+    /// A part that leaves nothing to train on, or is empty.
+    #[error("a part of {part} of {have} examples leaves nothing to train on, or is empty")]
+    EmptyPart { part: usize, have: usize },
 
     /// A label map that leads to no label.
     #[error(
@@ -103,8 +155,8 @@ pub enum DataError {
     DuplicateLabel { label: String },
 
     /// No row was read, or none kept.
-    #[error("{}: {}", Path(path), Left(*read))]
-    Empty { path: PathBuf, read: usize },
+    #[error("{}: {}", Path(path), Left(*read, *skipped))]
+    Empty { path: PathBuf, read: usize, skipped: usize },
 
     /// A text file in another encoding. `byte` counts from 0.
     #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", Path(path))]
@@ -186,6 +238,8 @@ impl DataError {
         match self {
             Self::Io { .. } => "data::io",
             Self::NotRegular { .. } => "data::not_regular",
+            Self::OtherContent { .. } => "data::other_content",
+            Self::Inflates { .. } => "data::inflates",
             Self::Utf16 { .. } => "data::utf16",
             Self::LongRow { .. } => "data::long_row",
             Self::ManyColumns { .. } => "data::many_columns",
@@ -200,6 +254,11 @@ impl DataError {
             Self::WrongType { .. } => "data::wrong_type",
             Self::NotANumber { .. } => "data::not_a_number",
             Self::UnknownLabel { .. } => "data::unknown_label",
+            Self::LongText { .. } => "data::long_text",
+            Self::ManyErrors { .. } => "data::many_errors",
+            Self::Template(_) => "data::template",
+            Self::NoClasses => "data::no_classes",
+            Self::EmptyPart { .. } => "data::empty_part",
             Self::UnknownMapping { .. } => "data::unknown_mapping",
             Self::DuplicateLabel { .. } => "data::duplicate_label",
             Self::Empty { .. } => "data::empty",
@@ -220,6 +279,33 @@ impl DataError {
             Self::NoTokenizer { .. } => "data::no_tokenizer",
             Self::Tensor(_) => "data::tensor",
             Self::LabelOutOfRange { .. } => "data::label_out_of_range",
+        }
+    }
+}
+
+impl DataError {
+    /// What the system, or a decompressor, says of a file.
+    pub(crate) fn reading(path: &std::path::Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        match crate::compression::inflates(&source) {
+            true => Self::Inflates { path, what: source.to_string() },
+            false => Self::Io { path, source },
+        }
+    }
+
+    /// Whether one row alone is wrong, so that the others can be used without it.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        match self {
+            Self::NotUtf8 { row, .. } => *row > 0,
+            Self::Ragged { .. }
+            | Self::BadJson { .. }
+            | Self::MissingField { .. }
+            | Self::WrongType { .. }
+            | Self::NotANumber { .. }
+            | Self::UnknownLabel { .. }
+            | Self::LongText { .. } => true,
+            _ => false,
         }
     }
 }
@@ -252,6 +338,27 @@ impl Display for Faults<'_> {
             0 => Ok(()),
             more => write!(f, "\n{more} more rows are wrong in other ways"),
         }
+    }
+}
+
+/// A row, and the line that it begins on where that is another number.
+struct At(usize, Option<u64>);
+
+impl Display for At {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "row {}", self.0)?;
+        match self.1.filter(|line| *line != self.0 as u64) {
+            Some(line) => write!(f, " (line {line})"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct AtLeast(usize, bool);
+
+impl Display for AtLeast {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.1 { "at least " } else { "" }, self.0)
     }
 }
 
@@ -305,13 +412,21 @@ impl Display for Nearest<'_> {
     }
 }
 
-struct Left(usize);
+struct Left(usize, usize);
 
 impl Display for Left {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => f.write_str("it has no rows"),
-            read => write!(f, "the filter keeps none of its {read} rows"),
+        match (self.0, self.1) {
+            (0, _) => f.write_str("it has no rows"),
+            (read, 0) => write!(f, "the filter keeps none of its {read} rows"),
+            (1, 1) => f.write_str("its only row is wrong, and is left out"),
+            (read, skipped) if read == skipped => write!(f, "all {read} rows are wrong, and are left out"),
+            (read, skipped) => {
+                write!(
+                    f,
+                    "of its {read} rows {skipped} are wrong and left out, and the filter keeps none of the others"
+                )
+            }
         }
     }
 }
@@ -345,13 +460,16 @@ mod tests {
         let error = DataError::UnknownLabel {
             path: "a.csv".into(),
             row: 3,
+            line: Some(4),
+            column: "label".into(),
             value: "postive".into(),
             known: vec!["negative".into(), "positive".into()],
             nearest: vec!["positive".into()],
         };
         assert_eq!(
             error.to_string(),
-            "a.csv: row 3 has the unknown label `postive` (nearest: `positive`); the labels are `negative`, `positive`"
+            "a.csv: row 3 (line 4) has the unknown label `postive` (nearest: `positive`) in `label`; the labels are \
+             `negative`, `positive`"
         );
         assert_eq!(error.code(), "data::unknown_label");
     }
@@ -373,6 +491,8 @@ mod tests {
         let error = DataError::UnknownLabel {
             path: "a.csv".into(),
             row: 1,
+            line: None,
+            column: "label".into(),
             value: "é".repeat(1000),
             known: (0..150).map(|i| i.to_string()).collect(),
             nearest: vec![],

@@ -1,6 +1,7 @@
 //! One example: named numbers and rows of tokens.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// The field of targets: what an example is to be answered with, and not part of the question.
 pub const LABELS: &str = "labels";
@@ -55,13 +56,36 @@ impl Example {
     }
 }
 
+impl AsRef<Example> for Example {
+    fn as_ref(&self) -> &Example {
+        self
+    }
+}
+
 /// Drops the training examples that the evaluation has too, since what is held out must not have been seen; returns how
 /// many. Examples are the same when all fields but [`LABELS`] are.
-pub fn hold_out(train: &mut Vec<Example>, eval: &[Example]) -> usize {
-    let held: HashSet<Vec<(&str, Bits<'_>)>> = eval.iter().map(question).collect();
+pub fn hold_out<T: AsRef<Example>>(train: &mut Vec<T>, eval: &[T]) -> usize {
+    let held: HashSet<Vec<(&str, Bits<'_>)>> = eval.iter().map(|example| question(example.as_ref())).collect();
     let before = train.len();
-    train.retain(|example| !held.contains(&question(example)));
+    train.retain(|example| !held.contains(&question(example.as_ref())));
     before - train.len()
+}
+
+/// How many examples are the same as an earlier one but for [`LABELS`], and how many of those have other ones.
+pub fn duplicates<'e>(examples: impl Iterator<Item = &'e Example>) -> (usize, usize) {
+    let mut first: HashMap<Vec<(&str, Bits<'_>)>, Option<Bits<'_>>> = HashMap::new();
+    let (mut repeated, mut other) = (0, 0);
+    for example in examples {
+        let labels = example.field(LABELS).map(bits);
+        match first.entry(question(example)) {
+            Entry::Vacant(entry) => drop(entry.insert(labels)),
+            Entry::Occupied(entry) => {
+                repeated += 1;
+                other += usize::from(*entry.get() != labels);
+            }
+        }
+    }
+    (repeated, other)
 }
 
 /// A field to the bit.
@@ -112,5 +136,7 @@ mod tests {
         assert_eq!(hold_out(&mut train, &[example(&[1, 2], &[0, 0], 5), example(&[9], &[0], 0)]), 2);
         assert_eq!(train, [example(&[1], &[0], 0), example(&[1, 2], &[0, 1], 0)]);
         assert_eq!(hold_out(&mut train, &[]), 0);
+        let again = [example(&[1], &[0], 0), example(&[2], &[0], 1), example(&[1], &[0], 0), example(&[1], &[0], 1)];
+        assert_eq!(duplicates(again.iter()), (2, 1));
     }
 }

@@ -50,18 +50,32 @@ impl Labels {
         self.by_value.get(raw).copied().or_else(|| raw.parse().ok().filter(|index| *index < self.names.len()))
     }
 
-    /// The index that the cell in a column stands for: a string or an integer.
+    /// The index that the cell in a column stands for: a string, a number or a boolean. A boolean is `true` or `false`; a
+    /// number of an integer, such as 1.0, may also be looked up as that.
     ///
     /// # Errors
     /// `MissingField`, `WrongType`, `UnknownLabel`.
     pub fn index(&self, row: &Row, column: &str) -> Result<usize, DataError> {
-        let (Cell::Text(raw) | Cell::Integer(raw)) = row.need(column)? else {
-            return Err(row.wrong_type(column, "a string or an integer"));
+        let cell = row.need(column)?;
+        let raw = match cell {
+            Cell::Text(_) | Cell::Integer(_) | Cell::Fraction(_) | Cell::Bool(_) => {
+                cell.as_written().unwrap_or_default()
+            }
+            Cell::Null | Cell::Other { .. } => {
+                return Err(row.wrong_type(column, "a string, a number or a boolean"));
+            }
         };
-        self.find(raw).ok_or_else(|| DataError::UnknownLabel {
+        let integer = || match cell {
+            Cell::Fraction(text) => text.parse().ok().filter(|x: &f64| x.fract() == 0.0 && x.abs() < 1e15),
+            _ => None,
+        };
+        let found = self.find(raw).or_else(|| self.find(&format!("{:.0}", integer()?)));
+        found.ok_or_else(|| DataError::UnknownLabel {
             path: row.path.to_path_buf(),
             row: row.position,
-            value: raw.clone(),
+            line: row.line,
+            column: column.to_owned(),
+            value: raw.to_owned(),
             known: self.names.clone(),
             nearest: nearest(raw, &self.names),
         })
@@ -90,7 +104,25 @@ mod tests {
         for raw in ["2", "-1", "", " 1", "1.0"] {
             assert!(matches!(index(text(raw)), Err(DataError::UnknownLabel { row: 1, .. })), "{raw}");
         }
-        assert!(matches!(index(Cell::Fraction("1.0".into())), Err(DataError::WrongType { have: "a fraction", .. })));
+        assert_eq!(index(Cell::Fraction("0.0".into())).unwrap(), 0);
+        assert!(matches!(index(Cell::Fraction("0.5".into())), Err(DataError::UnknownLabel { .. })));
+        assert!(matches!(index(Cell::Bool(true)), Err(DataError::UnknownLabel { .. })));
+        assert!(matches!(index(Cell::Null), Err(DataError::WrongType { have: "null", .. })));
+    }
+
+    #[test]
+    fn booleans_and_numbers_are_labels_by_their_names_or_by_the_map() {
+        let index = |names: &[&str], map: &[(&str, &str)], cell| {
+            let map = map.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+            let row = Row::new(Path::new("f").into(), 1, vec!["label".to_owned()].into(), vec![cell]);
+            Labels::new(names, Some(&map)).unwrap().index(&row, "label").unwrap()
+        };
+        assert_eq!(index(&["false", "true"], &[], Cell::Bool(true)), 1);
+        assert_eq!(index(&["spam", "ham"], &[("true", "spam"), ("false", "ham")], Cell::Bool(true)), 0);
+        assert_eq!(index(&["1", "2", "3"], &[], Cell::Integer("3".into())), 2);
+        assert_eq!(index(&["1", "2", "3"], &[], Cell::Fraction("3.0".into())), 2);
+        assert_eq!(index(&["0.5", "1.5"], &[], Cell::Fraction("1.5".into())), 1);
+        assert_eq!(index(&["bad", "good"], &[("-1", "bad"), ("1", "good")], Cell::Fraction("-1.0".into())), 0);
     }
 
     #[test]

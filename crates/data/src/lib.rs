@@ -19,7 +19,7 @@
 //! # std::fs::write(&file, r#"{"model":{"type":"WordLevel","vocab":{"?":0,"film":1},"unk_token":"?"},"pre_tokenizer":{"type":"Whitespace"}}"#)?;
 //! let path = folder.path().join("reviews.csv");
 //! std::fs::write(&path, "review,label\nfine film,positive\n\"dull, long\",negative\nlovely,positive\n")?;
-//! let columns = Columns { needed: vec!["review".into(), "label".into()], filter: None };
+//! let columns = Columns { needed: vec!["review".into(), "label".into()], ..Columns::default() };
 //! let reviews = rows(&Csv, &path, &columns)?.rows;
 //!
 //! // Train and evaluation rows from one file: the same shuffle, then disjoint cuts of it.
@@ -44,9 +44,11 @@
 //! ```
 
 mod batch;
+mod compression;
 mod dataset;
 mod each;
 pub mod encode;
+mod encoded;
 mod error;
 mod example;
 mod file;
@@ -54,11 +56,14 @@ mod filter;
 pub mod format;
 mod growth;
 mod label;
+mod part;
 mod row;
 mod sampler;
 mod select;
 mod shuffle;
+mod skip;
 mod table;
+mod template;
 mod tokenize;
 mod tokenizer_config;
 
@@ -66,14 +71,18 @@ pub use batch::{Batch, IGNORE, PadTo, collate};
 pub use dataset::Dataset;
 pub use each::each;
 pub use encode::{Encode, Encodings, Inputs};
+pub use encoded::{Encoded, Measure, Truncate};
 pub use error::{DataError, Fault};
-pub use example::{Example, Field, LABELS, hold_out};
+pub use example::{Example, Field, LABELS, duplicates, hold_out};
 pub use filter::{Filter, FilterError};
-pub use format::{FORMATS, Format, Rows, format};
+pub use format::{FORMATS, Format, Quote, Rows, Written, format};
 pub use label::Labels;
+pub use part::{hold_out_part, part_size};
 pub use row::{Cell, Row};
 pub use sampler::{Epoch, Sampler};
 pub use select::{Selection, select};
 pub use shuffle::shuffle;
+pub use skip::Skipped;
 pub use table::{Columns, Table, rows};
-pub use tokenize::{Encoded, Tokenizer};
+pub use template::{Template, TemplateError};
+pub use tokenize::Tokenizer;

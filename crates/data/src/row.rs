@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use lorac_config::nearest;
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +29,19 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// The cell of a value in JSON.
+    pub(crate) fn of(value: &Value) -> Cell {
+        match value {
+            Value::Null => Cell::Null,
+            Value::Bool(value) => Cell::Bool(*value),
+            Value::String(text) => Cell::Text(text.clone()),
+            Value::Number(number) if number.is_f64() => Cell::Fraction(number.to_string()),
+            Value::Number(number) => Cell::Integer(number.to_string()),
+            Value::Array(_) => Cell::Other { kind: "an array", text: value.to_string() },
+            Value::Object(_) => Cell::Other { kind: "an object", text: value.to_string() },
+        }
+    }
+
     /// What the cell holds, with an article, for messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -61,6 +75,8 @@ pub struct Row {
     pub path: Arc<Path>,
     /// The data record, from 1, a header excluded; in JSON lines, the line; in a folder of texts, the file.
     pub position: usize,
+    /// The line that it begins on, from 1, where the format has lines.
+    pub line: Option<u64>,
     columns: Arc<[String]>,
     cells: Vec<Cell>,
 }
@@ -69,7 +85,55 @@ impl Row {
     /// A row with one cell per column. Of columns with one name, the first counts.
     #[must_use]
     pub fn new(path: Arc<Path>, position: usize, columns: Arc<[String]>, cells: Vec<Cell>) -> Self {
-        Self { path, position, columns, cells }
+        Self { path, position, line: None, columns, cells }
+    }
+
+    /// The row, which begins on this line.
+    #[must_use]
+    pub fn on_line(self, line: u64) -> Self {
+        Self { line: Some(line), ..self }
+    }
+
+    /// Adds what stands at a dotted path, as a column of that name, unless there is one: `answer.text` is the `text` of the
+    /// object in the column `answer`, `answers.0` the first item of a list.
+    pub(crate) fn add_path(&mut self, path: &str) {
+        if self.cell(path).is_none()
+            && let Some(found) = self.at_path(path)
+        {
+            self.columns = self.columns.iter().cloned().chain([path.to_owned()]).collect();
+            // A row of fewer cells than columns would have this one under another name.
+            self.cells.resize(self.columns.len() - 1, Cell::Null);
+            self.cells.push(found);
+        }
+    }
+
+    fn at_path(&self, path: &str) -> Option<Cell> {
+        let (value, rest) = self.head(path)?;
+        rest.split('.').try_fold(&value, |at, part| below(at, part)).map(Cell::of)
+    }
+
+    /// The value of the column that a dotted path begins with, and the rest of the path.
+    fn head<'p>(&self, path: &'p str) -> Option<(Value, &'p str)> {
+        let cuts = path.match_indices('.').map(|(at, _)| (&path[..at], &path[at + 1..]));
+        cuts.into_iter().rev().find_map(|(column, rest)| match self.cell(column)? {
+            Cell::Other { text, .. } => Some((serde_json::from_str(text).ok()?, rest)),
+            _ => None,
+        })
+    }
+
+    /// The names that stand beside the one that a path or column fails at.
+    fn beside(&self, column: &str) -> Vec<String> {
+        let Some((value, rest)) = self.head(column) else { return self.columns.to_vec() };
+        let (mut at, mut known) = (&value, column[..column.len() - rest.len()].to_owned());
+        for part in rest.split('.') {
+            match below(at, part) {
+                Some(next) => (at, known) = (next, format!("{known}{part}.")),
+                None => break,
+            }
+        }
+        let fields = at.as_object().into_iter().flatten().map(|(name, _)| format!("{known}{name}"));
+        let items = at.as_array().map_or(0, Vec::len);
+        fields.chain((0..items).map(|i| format!("{known}{i}"))).collect()
     }
 
     /// The cell in a column, where there is one.
@@ -83,12 +147,16 @@ impl Row {
     /// # Errors
     /// `MissingField`.
     pub fn need(&self, column: &str) -> Result<&Cell, DataError> {
-        self.cell(column).ok_or_else(|| DataError::MissingField {
-            path: self.path.to_path_buf(),
-            row: self.position,
-            field: column.to_owned(),
-            nearest: nearest(column, self.columns.iter()),
-            have: self.columns.to_vec(),
+        self.cell(column).ok_or_else(|| {
+            let have = self.beside(column);
+            DataError::MissingField {
+                path: self.path.to_path_buf(),
+                row: self.position,
+                line: self.line,
+                field: column.to_owned(),
+                nearest: nearest(column, have.iter()),
+                have,
+            }
         })
     }
 
@@ -115,6 +183,7 @@ impl Row {
         number.ok_or_else(|| DataError::NotANumber {
             path: self.path.to_path_buf(),
             row: self.position,
+            line: self.line,
             column: column.to_owned(),
             value: text.clone(),
         })
@@ -124,6 +193,7 @@ impl Row {
         DataError::WrongType {
             path: self.path.to_path_buf(),
             row: self.position,
+            line: self.line,
             field: column.to_owned(),
             want,
             have: self.cell(column).map_or("null", Cell::kind),
@@ -142,6 +212,15 @@ impl Row {
             }
         }
         Ok(Self { columns: columns.clone(), cells, ..self })
+    }
+}
+
+/// What an object has under a name, or a list at a position.
+fn below<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
+    match value {
+        Value::Object(fields) => fields.get(part),
+        Value::Array(items) => part.parse::<usize>().ok().and_then(|at| items.get(at)),
+        _ => None,
     }
 }
 
@@ -174,6 +253,23 @@ mod tests {
             }
         }
         assert!(matches!(row(Cell::Null).number("star"), Err(DataError::MissingField { row: 7, .. })));
+    }
+
+    #[test]
+    fn a_dotted_path_leads_into_objects_and_lists() {
+        let columns: Arc<[String]> = ["a", "b.c", "b"].map(str::to_owned).to_vec().into();
+        let other = |text: &str| Cell::Other { kind: "an object", text: text.into() };
+        let cells = vec![other(r#"{"x":{"y":["p",2]},"n":1.5}"#), Cell::Text("own".into()), other(r#"{"c":1}"#)];
+        let mut row = Row::new(Path::new("f").into(), 3, columns, cells).on_line(9);
+        for path in ["a.x.y.0", "a.x.y.1", "a.n", "b.c", "a.x.z", "a.n.m", "c.d"] {
+            row.add_path(path);
+        }
+        assert_eq!((row.text("a.x.y.0").unwrap(), row.number("a.n").unwrap()), ("p", 1.5));
+        assert_eq!(row.cell("a.x.y.1"), Some(&Cell::Integer("2".into())));
+        assert_eq!(row.text("b.c").unwrap(), "own", "a column of the whole name comes first");
+        let error = row.text("a.x.z").unwrap_err().to_string();
+        assert_eq!(error, "f: row 3 (line 9) has no field `a.x.z` (nearest: `a.x.y`); its fields are `a.x.y`");
+        assert!(row.text("c.d").unwrap_err().to_string().contains("its fields are `a`, `b.c`, `b`"));
     }
 
     #[test]

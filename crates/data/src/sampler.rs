@@ -6,7 +6,7 @@ use crate::shuffle::{generator, shuffle_with};
 /// Batches sorted together when grouping by length: enough to find like lengths, few enough to stay random.
 const WINDOW: usize = 16;
 
-/// Draws every example once an epoch, in batches.
+/// Draws every example once an epoch, or as often as its weight says, in batches.
 ///
 /// An epoch's order depends on the sampler's settings and the epoch's number alone, so a run is resumed in the middle
 /// of epoch `e` by `epoch(e).skip(done)`.
@@ -17,7 +17,22 @@ pub struct Sampler {
     seed: Option<u64>,
     drop_last: bool,
     lengths: Option<Vec<usize>>,
+    sources: Vec<Source>,
 }
+
+/// Examples that follow each other and are drawn equally often.
+#[derive(Debug, Clone)]
+struct Source {
+    start: usize,
+    len: usize,
+    /// How often each of them is drawn for sure.
+    times: usize,
+    /// How many of them are drawn once more, others in each epoch.
+    more: usize,
+}
+
+/// Of a seed's streams the epochs use those from 0 on, and what is drawn once more those from the last one down.
+const LAST_STREAM: u64 = u64::MAX;
 
 impl Sampler {
     /// A sampler that shuffles `0..n` anew each epoch. `drop_last` leaves out the last batch when it is short; which
@@ -41,7 +56,7 @@ impl Sampler {
         if n == 0 || batch == 0 || (drop_last && n < batch) {
             return Err(DataError::NoBatch { examples: n, batch, drop_last });
         }
-        Ok(Self { n, batch, seed, drop_last, lengths: None })
+        Ok(Self { n, batch, seed, drop_last, lengths: None, sources: Vec::new() })
     }
 
     /// Puts examples of like length in one batch, which saves padding: windows of 16 shuffled batches are sorted by
@@ -57,16 +72,68 @@ impl Sampler {
         Ok(self)
     }
 
+    /// Draws examples as often as the weight of their source says. `sources` are numbers of examples with their weights, in
+    /// the order of the examples. With a weight of 2.5 an epoch has each example of the source twice, and half of them, picked
+    /// anew in each epoch by the seed, once more: `round(0.5 * examples)` of them.
+    ///
+    /// # Errors
+    /// `LengthMismatch` unless the sources have all examples; `NoBatch` when an epoch would be empty.
+    pub fn weighted(mut self, sources: &[(usize, f64)]) -> Result<Self, DataError> {
+        let all = sources.iter().map(|(len, _)| len).sum();
+        if all != self.n {
+            return Err(DataError::LengthMismatch { what: "examples of sources", want: self.n, have: all });
+        }
+        let mut start = 0;
+        for (len, weight) in sources {
+            let more = (weight.fract() * *len as f64).round() as usize;
+            self.sources.push(Source { start, len: *len, times: weight.trunc() as usize, more });
+            start += len;
+        }
+        let draws = self.draws();
+        match draws == 0 || (self.drop_last && draws < self.batch) {
+            true => Err(DataError::NoBatch { examples: draws, batch: self.batch, drop_last: self.drop_last }),
+            false => Ok(self),
+        }
+    }
+
+    /// How many examples an epoch has, those that are drawn several times counted as often.
+    #[must_use]
+    pub fn draws(&self) -> usize {
+        let of = |s: &Source| s.len.saturating_mul(s.times).saturating_add(s.more);
+        if self.sources.is_empty() { self.n } else { self.sources.iter().map(of).fold(0, usize::saturating_add) }
+    }
+
+    /// What an epoch draws, before it is shuffled.
+    fn drawn(&self, e: u64) -> Vec<usize> {
+        if self.sources.is_empty() {
+            return (0..self.n).collect();
+        }
+        let mut rng = generator(self.seed.unwrap_or_default(), LAST_STREAM - e);
+        let mut drawn = Vec::with_capacity(self.draws());
+        for source in &self.sources {
+            let all = source.start..source.start + source.len;
+            (0..source.times).for_each(|_| drawn.extend(all.clone()));
+            if source.more > 0 {
+                let mut some: Vec<usize> = all.collect();
+                shuffle_with(&mut some, &mut rng);
+                some.truncate(source.more);
+                some.sort();
+                drawn.append(&mut some);
+            }
+        }
+        drawn
+    }
+
     /// How many batches an epoch has, at least one.
     #[must_use]
     pub fn batches_per_epoch(&self) -> usize {
-        if self.drop_last { self.n / self.batch } else { self.n.div_ceil(self.batch) }
+        if self.drop_last { self.draws() / self.batch } else { self.draws().div_ceil(self.batch) }
     }
 
     /// The batches of epoch `e`, each a list of indices. All but the last are full.
     #[must_use]
     pub fn epoch(&self, e: u64) -> Epoch {
-        let mut order: Vec<usize> = (0..self.n).collect();
+        let mut order = self.drawn(e);
         let mut rng = self.seed.map(|seed| generator(seed, e));
         if let Some(rng) = &mut rng {
             shuffle_with(&mut order, rng);
@@ -74,7 +141,7 @@ impl Sampler {
         // Cut before sorting: after it, the examples left out would be the longest.
         order.truncate(self.batches_per_epoch() * self.batch);
         if let Some(lengths) = &self.lengths {
-            let window = if rng.is_some() { self.batch.saturating_mul(WINDOW) } else { self.n };
+            let window = if rng.is_some() { self.batch.saturating_mul(WINDOW) } else { order.len().max(1) };
             order.chunks_mut(window).for_each(|window| window.sort_by_key(|i| lengths[*i]));
         }
         let mut batches: Vec<Vec<usize>> = order.chunks(self.batch).map(<[usize]>::to_vec).collect();
@@ -124,6 +191,30 @@ mod tests {
         assert_eq!(batches(&sampler, 2), batches(&sampler, 2));
         assert_ne!(batches(&sampler, 2), batches(&sampler, 3));
         assert_ne!(batches(&sampler, 2), batches(&Sampler::new(40, 8, 2, false).unwrap(), 2));
+    }
+
+    #[test]
+    fn weights_say_how_often_an_epoch_draws_an_example() {
+        let sampler = Sampler::new(20, 4, 7, false).unwrap().weighted(&[(10, 2.0), (4, 0.5), (6, 1.5)]).unwrap();
+        assert_eq!((sampler.draws(), sampler.batches_per_epoch()), (31, 8));
+        let mut more = Vec::new();
+        for e in 0..3 {
+            let mut drawn = batches(&sampler, e).concat();
+            drawn.sort();
+            let times = |i: usize| drawn.iter().filter(|d| **d == i).count();
+            assert!((0..10).all(|i| times(i) == 2), "{drawn:?}");
+            assert_eq!(((10..14).map(times).sum::<usize>(), (14..20).map(times).sum::<usize>()), (2, 9));
+            assert!((10..14).all(|i| times(i) < 2) && (14..20).all(|i| (1..3).contains(&times(i))), "{drawn:?}");
+            assert_eq!(batches(&sampler, e), batches(&sampler.clone(), e));
+            more.push((10..20).map(times).collect::<Vec<_>>());
+        }
+        assert!(more[0] != more[1] || more[1] != more[2], "what is drawn once more differs between epochs: {more:?}");
+        let plain = Sampler::new(20, 4, 7, false).unwrap();
+        assert_eq!(batches(&plain.clone().weighted(&[(20, 1.0)]).unwrap(), 3), batches(&plain, 3));
+        let lengths = (0..20).collect();
+        assert_eq!(batches(&sampler.by_length(lengths).unwrap(), 0).concat().len(), 31);
+        assert!(matches!(plain.clone().weighted(&[(19, 1.0)]), Err(DataError::LengthMismatch { .. })));
+        assert!(matches!(plain.weighted(&[(20, 0.01)]), Err(DataError::NoBatch { examples: 0, .. })));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! From texts to token ids, by a `tokenizer.json`.
 
+use crate::encoded::{Encoded, Measure, Truncate};
 use crate::error::DataError;
 use crate::file;
 use crate::growth;
 use crate::tokenizer_config::TokenizerConfig;
+use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
 use tokenizers::models::ModelWrapper;
@@ -20,6 +22,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     max_length: usize,
     direction: TruncationDirection,
+    /// The token that stands for what the vocabulary does not have.
+    unknown: Option<u32>,
     /// How much shorter the part of a text is that is looked at, so that it is not made longer than others.
     shorter: usize,
     notes: Vec<String>,
@@ -27,17 +31,6 @@ pub struct Tokenizer {
 
 /// Longer files are no tokenizers.
 const MOST_BYTES: u64 = 512 << 20;
-
-/// One text as tokens, without padding. Both lists are equally long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
-    /// Token ids.
-    pub ids: Vec<i64>,
-    /// Segment ids, which BERT calls token types.
-    pub type_ids: Vec<i64>,
-    /// Whether the text was longer, and cut.
-    pub cut: bool,
-}
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Texts will be cut to `max_length` tokens, special ones included, on the side the file
@@ -66,7 +59,9 @@ impl Tokenizer {
             }
             notes = config.unfollowed(&value, max_length);
         }
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(bad)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(bad)?;
+        let unknown = unknown(&bytes, &inner);
+        drop(bytes);
         let growth = growth::bound(&inner);
         let growth = growth.map_err(|what| DataError::GrowingTokenizer { path: path.to_owned(), what })?;
         let shorter = (growth / USUAL_GROWTH).max(1.0) as usize;
@@ -90,7 +85,24 @@ impl Tokenizer {
             TruncationParams { max_length, direction, stride: 0, strategy: TruncationStrategy::LongestFirst };
         inner.with_padding(None).with_truncation(Some(truncation)).map_err(bad)?;
         stop_sampling(&mut inner);
-        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, shorter, notes })
+        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, unknown, shorter, notes })
+    }
+
+    /// The same, cutting texts on another side than the file says. Where they are refused, they are still cut here: whoever
+    /// sees that one was cut ([`Measure::is_cut`]) refuses it.
+    ///
+    /// # Errors
+    /// `Encode`.
+    pub fn truncated(mut self, truncate: Truncate) -> Result<Self, DataError> {
+        self.direction = match truncate {
+            Truncate::Right => TruncationDirection::Right,
+            Truncate::Left => TruncationDirection::Left,
+            Truncate::Refuse => self.direction,
+        };
+        let truncation =
+            self.inner.get_truncation().map(|old| TruncationParams { direction: self.direction, ..old.clone() });
+        self.inner.with_truncation(truncation).map_err(refused)?;
+        Ok(self)
     }
 
     /// What of a `tokenizer_config.json` is not followed, in words.
@@ -110,33 +122,77 @@ impl Tokenizer {
     pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Encoded>, DataError> {
         let enough = self.max_length.saturating_mul(CHARS_PER_TOKEN).saturating_add(FEW_CHARS) / self.shorter;
         let parts: Vec<&str> = texts.iter().map(|text| part(text.as_ref(), enough, self.direction)).collect();
-        let encodings = self.inner.encode_batch_fast(parts, true).map_err(refused)?;
-        let encoded = texts.iter().zip(encodings).map(|(text, encoding)| self.enough(text.as_ref(), enough, encoding));
-        encoded.collect()
-    }
-
-    /// The tokens of a text, of which so many bytes are encoded; of more of them, where those may be too few.
-    fn enough(&self, text: &str, bytes: usize, encoding: Encoding) -> Result<Encoded, DataError> {
-        let most = self.max_length.saturating_mul(MOST_CHARS_PER_TOKEN).saturating_add(MANY_CHARS) / self.shorter;
-        let (mut bytes, mut encoding) = (bytes, encoding);
-        loop {
-            let rest: usize = encoding.get_overflowing().iter().map(|more| more.get_ids().len()).sum();
-            // What the cut changes is near the cut: as many tokens again lie between it and those that are kept.
-            if bytes >= text.len() || rest > self.max_length || bytes >= most {
-                return Ok(self.encoded(&encoding, bytes < text.len()));
+        let encodings = self.inner.encode_batch_fast(parts.clone(), true).map_err(refused)?;
+        let mut encoded: Vec<Encoded> = encodings.iter().map(|encoding| self.encoded(encoding)).collect();
+        drop(encodings);
+        // The tokenizer ends as soon as it has the maximum: how much more a text has is counted apart.
+        let is_full = |at: &usize| {
+            let Measure { tokens, lost, .. } = encoded[*at].measure;
+            parts[*at].len() < texts[*at].as_ref().len() || tokens + lost >= self.max_length
+        };
+        let full: Vec<usize> = (0..texts.len()).filter(is_full).collect();
+        if full.is_empty() {
+            return Ok(encoded);
+        }
+        let whole = self.untruncated()?;
+        for some in full.chunks(COUNTED_AT_ONCE) {
+            let of: Vec<&str> = some.iter().map(|at| parts[*at]).collect();
+            let counted = whole.encode_batch_fast(of, false).map_err(refused)?;
+            for (at, all) in some.iter().zip(counted) {
+                let (text, looked_at) = (texts[*at].as_ref(), parts[*at].len());
+                self.count(&mut encoded[*at], &all, looked_at < text.len());
+                self.look_further(&mut encoded[*at], &whole, text, looked_at)?;
             }
+        }
+        Ok(encoded)
+    }
+
+    /// Counts what is cut off, of `all` tokens of a text or of a part of it.
+    fn count(&self, encoded: &mut Encoded, all: &Encoding, more: bool) {
+        encoded.measure.lost = all.get_ids().len().saturating_sub(encoded.measure.tokens);
+        encoded.measure.more = more;
+    }
+
+    /// Encodes more of a text of which so many bytes were, where those may be too few.
+    fn look_further(
+        &self,
+        encoded: &mut Encoded,
+        whole: &tokenizers::Tokenizer,
+        text: &str,
+        bytes: usize,
+    ) -> Result<(), DataError> {
+        let most = self.max_length.saturating_mul(MOST_CHARS_PER_TOKEN).saturating_add(MANY_CHARS) / self.shorter;
+        let mut bytes = bytes;
+        // What the cut changes is near the cut: as many tokens again lie between it and those that are kept.
+        while bytes < text.len() && encoded.measure.lost <= self.max_length && bytes < most {
             bytes = bytes.saturating_mul(4).min(most);
-            encoding = self.inner.encode_fast(part(text, bytes, self.direction), true).map_err(refused)?;
+            let part = part(text, bytes, self.direction);
+            *encoded = self.encoded(&self.inner.encode_fast(part, true).map_err(refused)?);
+            let all = whole.encode_fast(part, false).map_err(refused)?;
+            self.count(encoded, &all, part.len() < text.len());
+        }
+        Ok(())
+    }
+
+    fn encoded(&self, encoding: &Encoding) -> Encoded {
+        let widen = |ids: &[u32]| ids.iter().map(|id| i64::from(*id)).collect();
+        let measure = Measure {
+            tokens: content(encoding).count(),
+            unknown: content(encoding).filter(|id| self.unknown == Some(*id)).count(),
+            lost: encoding.get_overflowing().iter().map(|rest| content(rest).count()).sum(),
+            more: false,
+        };
+        match encoding.get_ids() {
+            [] => Encoded { ids: vec![self.pad_id], type_ids: vec![0], measure },
+            ids => Encoded { ids: widen(ids), type_ids: widen(encoding.get_type_ids()), measure },
         }
     }
 
-    fn encoded(&self, encoding: &Encoding, cut: bool) -> Encoded {
-        let widen = |ids: &[u32]| ids.iter().map(|id| i64::from(*id)).collect();
-        let cut = cut || !encoding.get_overflowing().is_empty();
-        match encoding.get_ids() {
-            [] => Encoded { ids: vec![self.pad_id], type_ids: vec![0], cut },
-            ids => Encoded { ids: widen(ids), type_ids: widen(encoding.get_type_ids()), cut },
-        }
+    /// The tokenizer without a maximum.
+    fn untruncated(&self) -> Result<tokenizers::Tokenizer, DataError> {
+        let mut whole = self.inner.clone();
+        whole.with_truncation(None).map_err(refused)?;
+        Ok(whole)
     }
 
     /// All tokens of every text, none cut off, no special token added.
@@ -144,8 +200,7 @@ impl Tokenizer {
     /// # Errors
     /// `Encode`, when the tokenizer has no token for a character and none for the unknown.
     pub fn encode_whole<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>, DataError> {
-        let mut whole = self.inner.clone();
-        whole.with_truncation(None).map_err(refused)?;
+        let whole = self.untruncated()?;
         // One text after the other: an encoding takes many times the memory of its ids, and texts may be whole books.
         let encode = |text: &S| {
             let bytes = text.as_ref().len();
@@ -182,6 +237,9 @@ impl Tokenizer {
 const CHARS_PER_TOKEN: usize = 64;
 const FEW_CHARS: usize = 16 << 10;
 
+/// Texts whose tokens are counted at the same time: an encoding takes many times the memory of its ids.
+const COUNTED_AT_ONCE: usize = 256;
+
 /// Of longer texts, no more than this is ever looked at.
 const MOST_CHARS_PER_TOKEN: usize = 256;
 const MANY_CHARS: usize = 1 << 20;
@@ -212,6 +270,27 @@ fn part(text: &str, bytes: usize, cut: TruncationDirection) -> &str {
             &text[start..]
         }
     }
+}
+
+/// The tokens of a text but the special ones that are put around it.
+fn content(encoding: &Encoding) -> impl Iterator<Item = u32> + '_ {
+    let special = encoding.get_special_tokens_mask();
+    encoding.get_ids().iter().zip(special).filter(|(_, special)| **special == 0).map(|(id, _)| *id)
+}
+
+/// The token of a file that stands for what its vocabulary does not have, where it has one.
+fn unknown(bytes: &[u8], inner: &tokenizers::Tokenizer) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct File {
+        model: Model,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        unk_token: Option<String>,
+        unk_id: Option<u32>,
+    }
+    let File { model } = serde_json::from_slice(bytes).ok()?;
+    model.unk_id.or_else(|| inner.token_to_id(&model.unk_token?))
 }
 
 fn refused(error: tokenizers::Error) -> DataError {
@@ -318,6 +397,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn texts_are_cut_where_they_are_said_to_be() {
+        let tokenizer = load(&bert(), 4).unwrap();
+        let of = |truncate| {
+            let cut = tokenizer.clone().truncated(truncate).unwrap().encode(&["good bad film film"]).unwrap().remove(0);
+            (cut.ids, cut.measure.lost)
+        };
+        assert_eq!(of(Truncate::Right), (vec![1, 4, 5, 2], 2));
+        assert_eq!(of(Truncate::Left), (vec![1, 6, 6, 2], 2));
+        assert_eq!(of(Truncate::Refuse), (vec![1, 4, 5, 2], 2));
+    }
+
+    #[test]
+    fn unknown_and_lost_tokens_are_counted_without_special_ones() {
+        let tokenizer = load(&bert(), 5).unwrap();
+        let measure = |text| tokenizer.encode(&[text]).unwrap().remove(0).measure;
+        assert_eq!(measure("good book"), Measure { tokens: 2, unknown: 1, lost: 0, more: false });
+        assert_eq!(measure("a b c d e f g h"), Measure { tokens: 3, unknown: 3, lost: 5, more: false });
+        assert_eq!(measure(""), Measure::default());
+        let long = measure(&"good ".repeat(200_000));
+        assert!(long.is_cut() && long.more && long.lost > 100, "{long:?}");
+        let unigram = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": { "type": "Unigram", "unk_id": 1, "vocab": [["a", -1.0], ["<unk>", -2.0]], "byte_fallback": false }
+        });
+        let tokenizer = load(&unigram, 5).unwrap();
+        assert_eq!(tokenizer.encode(&["aza"]).unwrap()[0].measure.unknown, 1);
+    }
+
+    #[test]
     fn padding_token_and_vocabulary_are_found() {
         let tokenizer = load(&bert(), 8).unwrap();
         assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size(), tokenizer.max_length()), (3, 8, 8));
@@ -370,7 +479,7 @@ pub(crate) mod tests {
     #[test]
     fn cut_texts_say_so() {
         let tokenizer = load(&bert(), 5).unwrap();
-        let cut = |text: &str| tokenizer.encode(&[text]).unwrap()[0].cut;
+        let cut = |text: &str| tokenizer.encode(&[text]).unwrap()[0].measure.is_cut();
         assert_eq!(["", "good bad film", "good bad film good"].map(cut), [false, false, true]);
     }
 
@@ -399,7 +508,7 @@ pub(crate) mod tests {
                 let got = tokenizer.encode(&[&text]).unwrap().remove(0);
                 let want: Vec<i64> = whole.get_ids().iter().map(|id| i64::from(*id)).collect();
                 assert_eq!(got.ids, want, "{direction}: {}..", &text[..20]);
-                assert_eq!(got.cut, !whole.get_overflowing().is_empty());
+                assert_eq!(got.measure.is_cut(), !whole.get_overflowing().is_empty());
             }
         }
     }

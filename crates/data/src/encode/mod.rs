@@ -1,5 +1,6 @@
 //! What of a row a model is fed: one file here for each way.
 
+use crate::encoded::Measure;
 use crate::error::DataError;
 use crate::example::Example;
 use crate::row::Row;
@@ -20,8 +21,8 @@ lorac_config::choices! {
 pub struct Encodings {
     /// The examples.
     pub examples: Vec<Example>,
-    /// How many of them are cut: the row had more.
-    pub cut: usize,
+    /// What tokenizing did to each of them; none where examples are not rows.
+    pub measures: Vec<Measure>,
     /// Tokens that became part of no example.
     pub left_out: usize,
 }
@@ -34,6 +35,14 @@ pub trait Encode {
     /// Whether each row becomes one example. A selection is then one of rows, so that no more is encoded than is taken,
     /// and else one of examples.
     fn one_per_row(&self) -> bool;
+
+    /// Whether a row can be encoded.
+    ///
+    /// # Errors
+    /// `MissingField`, `WrongType`.
+    fn check_row(&self, row: &Row) -> Result<(), DataError> {
+        self.columns().into_iter().try_for_each(|column| row.text(column).map(drop))
+    }
 
     /// Encodes the rows, texts by the tokenizer. The result does not depend on the number of cores.
     ///

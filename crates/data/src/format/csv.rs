@@ -1,6 +1,6 @@
 //! Comma-separated rows.
 
-use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows};
+use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Quote, Rows, Written};
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -11,9 +11,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Comma-separated values with a header row ([RFC 4180](https://www.rfc-editor.org/rfc/rfc4180)), in UTF-8. Every cell is
-/// a text. Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8`, `Ragged`, `OpenQuote`, `LongRow`,
-/// `ManyColumns`.
+/// Comma-separated values with a header row ([RFC 4180](https://www.rfc-editor.org/rfc/rfc4180)), in UTF-8; or with the
+/// separator, the quote and the columns that [`Written`] names. Every cell is a text. Errors: `Io`, `NotRegular`, `Utf16`,
+/// `OtherContent`, `Inflates`, `NotUtf8`, `Ragged`, `OpenQuote`, `LongRow`, `ManyColumns`.
 pub struct Csv;
 
 impl Format for Csv {
@@ -29,23 +29,49 @@ impl Format for Csv {
         true
     }
 
-    fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        open(path, &mut ReaderBuilder::new(), b',', MOST_ROW_BYTES)
+    fn is_typed(&self) -> bool {
+        false
+    }
+
+    fn settings(&self) -> &'static [&'static str] {
+        &["separator", "quote", "columns"]
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
+        let mut reader = ReaderBuilder::new();
+        match written.quote {
+            None => {}
+            Some(Quote::Sign(quote)) => drop(reader.quote(quote)),
+            Some(Quote::Absent) => drop(reader.quoting(false)),
+        }
+        open(path, &mut reader, written.separator.unwrap_or(b','), written, MOST_ROW_BYTES)
     }
 }
 
-/// The rows of a file with a header, split as the reader says and at `delimiter`, none of them longer than `most` bytes.
-pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, delimiter: u8, most: u64) -> Result<Rows, DataError> {
+/// The rows of a file, split as the reader says and at `delimiter`, none of them longer than `most` bytes. The first is the
+/// header, unless the columns are named.
+pub(super) fn open(
+    path: &Path,
+    reader: &mut ReaderBuilder,
+    delimiter: u8,
+    written: &Written,
+    most: u64,
+) -> Result<Rows, DataError> {
     let state = Rc::new(State::default());
     let source = Watched { inner: file::open_text(path)?, state: state.clone(), delimiter, most, end: END };
     let records = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(source).into_records();
     let mut records = Records { records, state, path: path.into(), most };
-    let header = records.next(0).transpose()?.unwrap_or_default();
-    if header.len() > MOST_COLUMNS {
-        let line = header.position().map_or(1, Position::line);
-        return Err(DataError::ManyColumns { path: path.to_owned(), row: 0, line, most: MOST_COLUMNS });
-    }
-    let columns: Arc<[String]> = header.iter().map(str::to_owned).collect();
+    let columns: Arc<[String]> = match &written.columns {
+        Some(columns) => columns.clone().into(),
+        None => {
+            let header = records.next(0).transpose()?.unwrap_or_default();
+            if header.len() > MOST_COLUMNS {
+                let line = header.position().map_or(1, Position::line);
+                return Err(DataError::ManyColumns { path: path.to_owned(), row: 0, line, most: MOST_COLUMNS });
+            }
+            header.iter().map(str::to_owned).collect()
+        }
+    };
     let names = columns.clone();
     let rows = (1..).map_while(move |position| {
         let record = match records.next(position)? {
@@ -59,7 +85,11 @@ pub(super) fn open(path: &Path, reader: &mut ReaderBuilder, delimiter: u8, most:
             return Some(Err(DataError::Ragged { path: path.to_path_buf(), row: position, line, want, have }));
         }
         let cells = record.iter().map(|cell| Cell::Text(cell.to_owned())).collect();
-        Some(Ok(Row::new(path, position, names.clone(), cells)))
+        let row = Row::new(path, position, names.clone(), cells);
+        Some(Ok(match record.position() {
+            Some(at) => row.on_line(at.line()),
+            None => row,
+        }))
     });
     Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
 }
@@ -144,7 +174,7 @@ impl<R: Read> Records<R> {
             ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
                 DataError::LongRow { path, row, line, most: self.most }
             }
-            ErrorKind::Io(source) => DataError::Io { path, source },
+            ErrorKind::Io(source) => DataError::reading(&path, source),
             ErrorKind::Utf8 { .. } => DataError::NotUtf8 { path, row, line },
             other => DataError::Io { path, source: io::Error::other(format!("{other:?}")) },
         }
@@ -153,9 +183,10 @@ impl<R: Read> Records<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::Csv;
+    use super::{Csv, Quote, Written};
     use crate::DataError;
     use crate::table::tests::{Pairs, pairs};
+    use crate::table::{Columns, rows};
 
     fn read(bytes: &[u8]) -> Result<Pairs, DataError> {
         pairs(&Csv, bytes, None)
@@ -242,11 +273,49 @@ mod tests {
         assert_eq!(one.unwrap(), ["a"]);
     }
 
+    fn written(bytes: &[u8], written: Written) -> Result<Vec<[String; 2]>, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        std::fs::write(&path, bytes).unwrap();
+        let columns = ["text", "label"].map(str::to_owned).to_vec();
+        let rows = rows(&Csv, &path, &Columns { needed: columns, written, ..Columns::default() })?.rows;
+        rows.iter().map(|row| Ok([row.text("text")?.to_owned(), row.text("label")?.to_owned()])).collect()
+    }
+
+    #[test]
+    fn separators_quotes_and_columns_are_those_that_are_named() {
+        let semicolons = Written { separator: Some(b';'), ..Written::default() };
+        assert_eq!(written(b"label;text\n1;\"a;b, c\"\n", semicolons).unwrap(), [["a;b, c", "1"]]);
+        let apostrophes = Written { quote: Some(Quote::Sign(b'\'')), ..Written::default() };
+        assert_eq!(written(b"text,label\n'a, \"b\"',1\n", apostrophes).unwrap(), [["a, \"b\"", "1"]]);
+        let plain = Written { separator: Some(b'|'), quote: Some(Quote::Absent), ..Written::default() };
+        assert_eq!(written(b"text|label\n\"a|1\n", plain).unwrap(), [["\"a", "1"]]);
+        let columns = ["id", "label", "text"].map(str::to_owned).to_vec();
+        let bare = Written { columns: Some(columns), ..Written::default() };
+        assert_eq!(written(b"7,1,a\n8,0,b\n", bare.clone()).unwrap(), [["a", "1"], ["b", "0"]]);
+        match written(b"7,1,a\n8,0\n", bare) {
+            Err(DataError::Ragged { row: 2, line: 2, want: 3, have: 2, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_row_knows_its_line() {
+        let columns = Columns { needed: vec!["text".into(), "label".into()], ..Columns::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        std::fs::write(&path, "text,label\n\"a\nb\",0\nc,2\n").unwrap();
+        let rows = rows(&Csv, &path, &columns).unwrap().rows;
+        let labels = crate::Labels::new(&["neg", "pos"], None).unwrap();
+        let error = labels.index(&rows[1], "label").unwrap_err().to_string();
+        assert!(error.contains("f.csv: row 2 (line 4) has the unknown label `2` in `label`"), "{error}");
+    }
+
     fn pairs_of_one_column(bytes: &[u8]) -> Result<Vec<String>, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.csv");
         std::fs::write(&path, bytes).unwrap();
-        let rows = super::open(&path, &mut ::csv::ReaderBuilder::new(), b',', 100)?.rows;
+        let rows = super::open(&path, &mut ::csv::ReaderBuilder::new(), b',', &Written::default(), 100)?.rows;
         rows.map(|row| row.and_then(|row| row.text("text").map(str::to_owned))).collect()
     }
 

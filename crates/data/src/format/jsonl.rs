@@ -1,6 +1,6 @@
 //! One JSON object per line.
 
-use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows};
+use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows, Written};
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -12,8 +12,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// One JSON object per line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. Errors: `Io`,
-/// `NotRegular`, `Utf16`, `NotUtf8`, `BadJson`, `LongRow`.
+/// One JSON object per line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. What is in objects
+/// and lists is named by a dotted path: `answer.text`, `answers.0`. Errors: `Io`, `NotRegular`, `Utf16`, `OtherContent`,
+/// `Inflates`, `NotUtf8`, `BadJson`, `LongRow`.
 pub struct JsonLines;
 
 impl Format for JsonLines {
@@ -29,7 +30,7 @@ impl Format for JsonLines {
         true
     }
 
-    fn open(&self, path: &Path) -> Result<Rows, DataError> {
+    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
         let reader = BufReader::new(file::open_text(path)?);
         let mut lines = Lines { path: path.into(), reader, bytes: Vec::new(), line: 0 };
         Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || lines.next_row().transpose())) })
@@ -53,7 +54,7 @@ impl<R: BufRead> Lines<R> {
                 .by_ref()
                 .take(MOST_ROW_BYTES + 1)
                 .read_until(b'\n', &mut self.bytes)
-                .map_err(|source| DataError::Io { path: self.path.to_path_buf(), source })?;
+                .map_err(|source| DataError::reading(&self.path, source))?;
             if length == 0 {
                 return Ok(None);
             }
@@ -78,8 +79,8 @@ impl<R: BufRead> Lines<R> {
                 what: fault(text, &error),
             })?;
             let (columns, cells): (Vec<String>, Vec<Cell>) =
-                fields.0.into_iter().map(|(name, value)| (name, cell(value))).unzip();
-            return Ok(Some(Row::new(path.clone(), row, columns.into(), cells)));
+                fields.0.into_iter().map(|(name, value)| (name, Cell::of(&value))).unzip();
+            return Ok(Some(Row::new(path.clone(), row, columns.into(), cells).on_line(row as u64)));
         }
     }
 }
@@ -129,18 +130,6 @@ fn fault(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-fn cell(value: Value) -> Cell {
-    match value {
-        Value::Null => Cell::Null,
-        Value::Bool(value) => Cell::Bool(value),
-        Value::String(text) => Cell::Text(text),
-        Value::Number(number) if number.is_f64() => Cell::Fraction(number.to_string()),
-        Value::Number(number) => Cell::Integer(number.to_string()),
-        Value::Array(_) => Cell::Other { kind: "an array", text: value.to_string() },
-        Value::Object(_) => Cell::Other { kind: "an object", text: value.to_string() },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::JsonLines;
@@ -152,21 +141,25 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_strings_or_integers() {
+    fn labels_are_strings_numbers_or_booleans() {
         let seen = read("\u{feff}{\"text\":\"a\\nb\",\"label\":\"pos\"}\n\n{\"text\":\"\",\"label\":0}\r\n{\"label\":\"1\",\"text\":\"c\"}").unwrap();
         let want = [("a\nb", 1, 1), ("", 0, 3), ("c", 1, 4)];
         assert_eq!(seen, want.map(|(text, label, row)| (text.to_owned(), label, row)));
+        assert_eq!(read("{\"text\":\"a\",\"label\":1.0}").unwrap(), [("a".to_owned(), 1, 1)]);
     }
 
     #[test]
     fn other_labels_are_refused() {
-        for (label, have) in [("true", "a boolean"), ("1.0", "a fraction"), ("null", "null"), ("[1]", "an array")] {
+        for (label, have) in [("null", "null"), ("[1]", "an array")] {
             match read(&format!("{{\"text\":\"a\",\"label\":{label}}}\n")) {
                 Err(DataError::WrongType { row: 1, have: seen, .. }) => assert_eq!(seen, have),
                 other => panic!("{label}: {other:?}"),
             }
         }
-        assert!(matches!(read("{\"text\":\"a\",\"label\":-1}"), Err(DataError::UnknownLabel { .. })));
+        for label in ["-1", "true", "0.5"] {
+            let error = read(&format!("{{\"text\":\"a\",\"label\":{label}}}")).unwrap_err().to_string();
+            assert!(error.contains(&format!("row 1 has the unknown label `{label}` in `label`")), "{error}");
+        }
         assert!(matches!(
             read("{\"text\":{},\"label\":1}"),
             Err(DataError::WrongType { want: "a string", have: "an object", .. })

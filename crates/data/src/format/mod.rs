@@ -3,6 +3,7 @@
 //! A format opens a file and iterates over its rows. Which columns are needed, filters, labels and numbers stand once,
 //! outside ([`crate::rows`], [`crate::Labels`], [`Row`]).
 
+use crate::compression::uncompressed;
 use crate::error::DataError;
 use crate::row::Row;
 use std::path::Path;
@@ -29,11 +30,43 @@ pub trait Format {
     /// Whether rows have named columns; else each file is one text, in the column [`TEXT`].
     fn has_columns(&self) -> bool;
 
-    /// Opens a file, or a folder where the format has folders. Rows come in the file's order; the first error ends them.
+    /// Whether cells have types; else every one is a text.
+    fn is_typed(&self) -> bool {
+        true
+    }
+
+    /// What of [`Written`] it heeds, by the keys of a pipeline.
+    fn settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Opens a file, or a folder where the format has folders, that is written as `written` says. Rows come in the file's
+    /// order. An error in place of a row that is of that row alone ([`DataError::is_of_a_row`]) may be passed over; any other
+    /// ends the rows.
     ///
     /// # Errors
     /// `Io`, `NotUtf8` and what else the format's type lists, here or in place of a row.
-    fn open(&self, path: &Path) -> Result<Rows, DataError>;
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError>;
+}
+
+/// How a file is written, where its format leaves that open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The byte between the cells of a row. Default: the format's.
+    pub separator: Option<u8>,
+    /// What cells are quoted by. Default: the format's.
+    pub quote: Option<Quote>,
+    /// The names of the columns of a file without a header. Default: its first row.
+    pub columns: Option<Vec<String>>,
+}
+
+/// What the cells of a table are quoted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quote {
+    /// A byte before and behind a cell, which stands twice within it.
+    Sign(u8),
+    /// Nothing: quotation marks are part of the text.
+    Absent,
 }
 
 /// Longer rows are no texts, but files of another kind, or a quote that is never closed.
@@ -59,9 +92,11 @@ pub fn format(name: &str) -> Option<&'static dyn Format> {
     FORMATS.iter().find(|(known, _)| *known == name).map(|(_, format)| *format as &dyn Format)
 }
 
-/// The name of the format that the end of a file's name stands for; case does not count.
+/// The name of the format that the end of a file's name stands for; case does not count, nor does an end that says how the
+/// file is compressed: `a.csv.gz` is a `csv`.
 #[must_use]
 pub fn of(path: &Path) -> Option<&'static str> {
+    let path = uncompressed(path);
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
     FORMATS.iter().find(|(_, format)| format.extensions().contains(&extension.as_str())).map(|(name, _)| *name)
 }
@@ -80,7 +115,10 @@ mod tests {
         }
         let name = |path| of(Path::new(path));
         assert_eq!(name("a/B.CSV"), Some("csv"));
-        assert_eq!(name("b.jsonl"), Some("jsonl"));
+        assert_eq!(
+            (name("b.jsonl"), name("b.jsonl.zst"), name("a.b.CSV.GZ")),
+            (Some("jsonl"), Some("jsonl"), Some("csv"))
+        );
         assert_eq!((name("b.xyz"), name("csv")), (None, None));
         assert!(format("xyz").is_none());
     }
@@ -89,7 +127,7 @@ mod tests {
     #[test]
     fn what_has_no_end_is_refused() {
         for (name, format) in FORMATS {
-            let opened = format.open(Path::new("/dev/zero"));
+            let opened = format.open(Path::new("/dev/zero"), &Written::default());
             let error = opened.and_then(|mut opened| opened.rows.next().unwrap()).unwrap_err();
             assert_eq!(error.to_string(), "`/dev/zero` is a pipe or device, not a regular file", "{name}");
         }
@@ -98,7 +136,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         for (name, format) in FORMATS {
-            let opened = format.open(Path::new("no/such.file"));
+            let opened = format.open(Path::new("no/such.file"), &Written::default());
             let error = opened.and_then(|mut opened| opened.rows.next().unwrap()).unwrap_err();
             assert!(error.to_string().contains("such.file"), "{name}: {error}");
         }

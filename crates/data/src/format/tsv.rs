@@ -1,14 +1,14 @@
 //! Tab-separated rows.
 
-use super::{Format, MOST_ROW_BYTES, Rows, csv};
+use super::{Format, MOST_ROW_BYTES, Rows, Written, csv};
 use crate::error::DataError;
 use ::csv::ReaderBuilder;
 use std::path::Path;
 
-/// Tab-separated values with a header row
+/// Tab-separated values with a header row, or with the columns that [`Written`] names
 /// ([text/tab-separated-values](https://www.iana.org/assignments/media-types/text/tab-separated-values)), in UTF-8. Every
-/// cell is a text, and quotation marks are part of it, as in the files of GLUE. Errors: `Io`, `NotRegular`, `Utf16`,
-/// `NotUtf8`, `Ragged`, `LongRow`, `ManyColumns`.
+/// cell is a text, and quotation marks are part of it, as in the files of GLUE; a file with quoted cells is read by
+/// [`Csv`](super::Csv) with a tab for its separator. Errors: those of [`Csv`](super::Csv) but `OpenQuote`.
 pub struct Tsv;
 
 impl Format for Tsv {
@@ -24,8 +24,16 @@ impl Format for Tsv {
         true
     }
 
-    fn open(&self, path: &Path) -> Result<Rows, DataError> {
-        csv::open(path, ReaderBuilder::new().quoting(false), b'\t', MOST_ROW_BYTES)
+    fn is_typed(&self) -> bool {
+        false
+    }
+
+    fn settings(&self) -> &'static [&'static str] {
+        &["columns"]
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
+        csv::open(path, ReaderBuilder::new().quoting(false), b'\t', written, MOST_ROW_BYTES)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plain texts: whole files.
 
-use super::{Format, Rows, TEXT};
+use super::{Format, Rows, TEXT, Written};
+use crate::compression::uncompressed;
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -8,8 +9,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A text file, or every `.txt` file below a folder in the order of their paths, in UTF-8, without a byte order mark.
-/// Errors: `Io`, `NotRegular`, `Utf16`, `NotUtf8Text`, `NoText` where a folder has no such file.
+/// A text file, or every `.txt` file below a folder in the order of their paths, compressed ones (`.txt.gz`) included, in
+/// UTF-8, without a byte order mark. Errors: `Io`, `NotRegular`, `Utf16`, `OtherContent`, `Inflates`, `NotUtf8Text`,
+/// `NoText` where a folder has no such file.
 pub struct Text;
 
 impl Format for Text {
@@ -25,7 +27,11 @@ impl Format for Text {
         false
     }
 
-    fn open(&self, path: &Path) -> Result<Rows, DataError> {
+    fn is_typed(&self) -> bool {
+        false
+    }
+
+    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
         let mut files = Vec::new();
         if path.is_dir() {
             below(path, &mut files)?;
@@ -49,7 +55,7 @@ impl Format for Text {
 fn read(path: &Path) -> Result<String, DataError> {
     let mut bytes = Vec::new();
     let read = file::open_text(path)?.read_to_end(&mut bytes);
-    read.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    read.map_err(|source| DataError::reading(path, source))?;
     let mut text = String::from_utf8(bytes)
         .map_err(|error| DataError::NotUtf8Text { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })?;
     if text.starts_with('\u{feff}') {
@@ -70,7 +76,7 @@ fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         }
         if entry.file_type().map_err(io)?.is_dir() {
             below(&path, files)?;
-        } else if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
+        } else if path.is_file() && uncompressed(&path).extension().is_some_and(|e| e.eq_ignore_ascii_case("txt")) {
             files.push(path);
         }
     }
@@ -83,7 +89,7 @@ mod tests {
     use crate::table::{Columns, rows};
 
     fn texts(path: &Path) -> Result<Vec<String>, DataError> {
-        let columns = Columns { needed: vec![TEXT.to_owned()], filter: None };
+        let columns = Columns { needed: vec![TEXT.to_owned()], ..Columns::default() };
         rows(&Text, path, &columns)?.rows.iter().map(|row| row.text(TEXT).map(str::to_owned)).collect()
     }
 
@@ -97,8 +103,17 @@ mod tests {
         }
         assert_eq!(texts(folder.path()).unwrap(), ["1\r\n", "2", "3"]);
         assert_eq!(texts(&place("d.md")).unwrap(), ["4"], "a file that is named need not end in .txt");
-        let second = Text.open(folder.path()).unwrap().rows.nth(1).unwrap().unwrap();
+        let second = Text.open(folder.path(), &Written::default()).unwrap().rows.nth(1).unwrap().unwrap();
         assert_eq!((&*second.path, second.position), (&*place("b/x.TXT"), 2));
+    }
+
+    #[test]
+    fn compressed_texts_are_read_too() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "1").unwrap();
+        std::fs::write(folder.path().join("b.txt.gz"), crate::compression::tests::gzip(b"2")).unwrap();
+        std::fs::write(folder.path().join("c.csv.gz"), crate::compression::tests::gzip(b"3")).unwrap();
+        assert_eq!(texts(folder.path()).unwrap(), ["1", "2"]);
     }
 
     #[test]

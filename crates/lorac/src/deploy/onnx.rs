@@ -43,7 +43,7 @@ impl DeployFormat for Onnx {
         Ok(Written { files, skipped: None })
     }
 
-    /// Bytes, nodes, and the outputs on held-out examples.
+    /// Bytes, nodes, and the outputs on held-out examples; where nothing is held out, on those to train on.
     fn verify(&self, trained: &Trained, folder: &Path) -> Result<Option<VerifyReport>, Error> {
         let (plan, verify) = (trained.plan, &trained.pipeline.deploy.verify);
         let deployed = load(folder.join(MODEL))?;
@@ -57,9 +57,10 @@ impl DeployFormat for Onnx {
             stop: trained.stop,
         };
         let mut batches = Vec::new();
-        let rows: Vec<usize> = (0..plan.eval.len()).collect();
+        let examples = if plan.eval.is_empty() { &plan.train } else { &plan.eval };
+        let rows: Vec<usize> = (0..examples.len()).collect();
         for rows in rows.chunks(plan.eval_batch).take(trained.samples.div_ceil(plan.eval_batch)) {
-            batches.push(plan.feeds.tensors(&plan.eval.batch(rows, plan.eval_batch)?)?);
+            batches.push(plan.feeds.tensors(&examples.batch(rows, plan.eval_batch)?)?);
         }
         let backend = plan.engine.backend.as_ref();
         check.run(backend, &plan.training.adapted, trained.theta, &batches).map(Some)

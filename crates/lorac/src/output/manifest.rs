@@ -1,6 +1,6 @@
 //! manifest.json: what went in, what was done, how good it is, what came out.
 
-use super::{OutputError, write_atomic};
+use super::{DataCard, OutputError, write_atomic};
 use crate::pipeline::Loaded;
 use crate::verify::VerifyReport;
 use lorac_train::{Breakdown, Scores};
@@ -23,6 +23,9 @@ pub struct Manifest {
     pub command: String,
     pub pipeline: PipelineRecord,
     pub inputs: Vec<InputRecord>,
+    /// What became of the rows of the data, and what its examples are like.
+    #[serde(default)]
+    pub data: DataCard,
     pub runtime: RuntimeRecord,
     pub targets: Vec<TargetRecord>,
     pub trainable_parameters: usize,
@@ -79,7 +82,7 @@ pub struct PipelineRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct InputRecord {
-    /// `model`, `tokenizer`, `data.train`, `data.eval` or `runtime`.
+    /// `model`, `tokenizer`, `data.train`, `data.eval` or `runtime`; of several sources of data `data.train.0`.
     pub role: String,
     pub source: String,
     pub sha256: String,

@@ -1,6 +1,7 @@
 //! What a run leaves behind: manifest, metrics, report, adapter; every file whole or not at all.
 
 mod atomic;
+mod card;
 mod manifest;
 mod peft;
 #[cfg(feature = "report")]
@@ -8,6 +9,7 @@ mod report;
 
 pub(crate) use atomic::{TEMPORARY, temporary};
 pub use atomic::{sha256, sha256_file, write_atomic};
+pub use card::{DataCard, LabelCount, Lengths, SourceCard, SplitCard, Truncated, Unknown};
 pub use manifest::{
     Artifact, Evaluation, InputRecord, Manifest, MetricsEval, MissedGate, PipelineRecord, RuntimeRecord, Status,
     TargetRecord, TrainRecord,

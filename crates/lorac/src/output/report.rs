@@ -1,6 +1,6 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
-use super::{Manifest, OutputError, Status};
+use super::{DataCard, Lengths, Manifest, OutputError, SplitCard, Status};
 use lorac_train::{Breakdown, ClassScores, Event, Mistake, OtherClasses, Score, Scores};
 use plotters::prelude::*;
 use std::fmt::Write;
@@ -18,9 +18,8 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
         page,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>{title}: lorac</title><style>{STYLE}</style><main><h1>{title}</h1>\
-         <p class=\"lead\">{} on {} held out. Verification {verdict}.</p>",
+         <p class=\"lead\">{} Verification {verdict}.</p>",
         headline(before, after),
-        after.count,
     );
     for gate in &m.gates {
         let _ = write!(page, "<p class=\"missed\">Gate missed: {}.</p>", escape(&gate.message));
@@ -35,10 +34,13 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     let row = |name: &str, a: f64, b: f64| format!("<tr><th>{}<td>{b:.4}<td>{a:.4}<td>{:+.4}", escape(name), a - b);
     let pairs = after.scores.iter().zip(&before.scores);
     let scores: Vec<String> = pairs.map(|(a, b)| row(&a.name, a.value, b.value)).collect();
-    section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
+    if !scores.is_empty() {
+        section(&mut page, "Before and after", &table(&["", "before", "after", "change"], &scores));
+    }
     if let Some(by_class) = &m.eval.by_class {
         section(&mut page, "By class", &breakdown(by_class));
     }
+    section(&mut page, "Data", &data(&m.data));
     let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
     let rate = format!(
         "{} steps in {:.1} s, {:.0} tokens a second; loss {:.4} at first, {:.4} over the last tenth.",
@@ -85,10 +87,12 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
 
 /// The telling score, and how it changed.
 fn headline(before: &Scores, after: &Scores) -> String {
-    let Some(Score { name, value, .. }) = after.scores.first() else { return String::new() };
+    let Some(Score { name, value, .. }) = after.scores.first() else {
+        return "Nothing is held out to evaluate on.".into();
+    };
     let name = name.chars().take(1).flat_map(char::to_uppercase).chain(name.chars().skip(1)).collect::<String>();
     let before = before.scores.first().map_or(f64::NAN, |s| s.value);
-    format!("{} <b>{value:.4}</b>, {before:.4} before training,", escape(&name))
+    format!("{} <b>{value:.4}</b>, {before:.4} before training, on {} held out.", escape(&name), after.count)
 }
 
 /// The scores of every class, and which are taken for which.
@@ -150,6 +154,45 @@ fn verification(m: &Manifest) -> String {
         if v.passed { "passed" } else { "failed" },
         table(&[], &rows)
     )
+}
+
+/// The data card.
+fn data(card: &DataCard) -> String {
+    let warnings: String = card.warnings.iter().map(|w| format!("<p class=\"missed\">{}.</p>", escape(w))).collect();
+    let splits: Vec<(&str, &SplitCard)> =
+        std::iter::once(("train", &card.train)).chain(card.eval.iter().map(|eval| ("held out", eval))).collect();
+    type Say = fn(&SplitCard) -> String;
+    let facts: [(&str, Say); 12] = [
+        ("rows read", |s| s.read.to_string()),
+        ("filtered out", |s| s.filtered.to_string()),
+        ("wrong, left out", |s| s.skipped.to_string()),
+        ("not taken", |s| s.unselected.to_string()),
+        ("dropped or split off because held out", |s| (s.held_out + s.split_off).to_string()),
+        ("examples", |s| s.examples.to_string()),
+        ("drawn in an epoch", |s| s.drawn.to_string()),
+        ("duplicates", |s| s.duplicates.to_string()),
+        ("tokens: 50 %, 90 %, 99 %, most", |s| {
+            let Lengths { p50, p90, p99, max, .. } = s.lengths;
+            format!("{p50}, {p90}, {p99}, {max}")
+        }),
+        ("texts cut, tokens lost", |s| {
+            let least = if s.truncated.at_least { "at least " } else { "" };
+            format!("{}, {least}{}", s.truncated.texts, s.truncated.tokens)
+        }),
+        ("unknown tokens", |s| format!("{} ({:.2} %)", s.unknown.tokens, 100.0 * s.unknown.share)),
+        ("tokens", |s| s.lengths.total.to_string()),
+    ];
+    let row = |name: &str, cells: Vec<String>| {
+        format!("<tr><th>{}{}", escape(name), cells.iter().map(|c| format!("<td>{}", escape(c))).collect::<String>())
+    };
+    let mut rows: Vec<String> =
+        facts.iter().map(|(name, say)| row(name, splits.iter().map(|(_, split)| say(split)).collect())).collect();
+    for (at, label) in card.train.labels.iter().enumerate() {
+        let count = |split: &SplitCard| split.labels.get(at).map_or(0, |l| l.examples).to_string();
+        rows.push(row(&format!("label {}", label.name), splits.iter().map(|(_, split)| count(split)).collect()));
+    }
+    let head: Vec<&str> = std::iter::once("").chain(splits.iter().map(|(name, _)| *name)).collect();
+    warnings + &table(&head, &rows)
 }
 
 fn asked(m: &Manifest) -> String {

@@ -1,11 +1,12 @@
 //! `data:`: examples to learn from and to evaluate on.
 
+use super::held_out::HeldOut;
 use super::offer_value;
 use crate::inputs::FIELDS;
 use crate::source::Source;
 use lorac_config::{Check, Problems};
 use lorac_data::format::of;
-use lorac_data::{FORMATS, Filter, Format, Inputs, Selection, encode, format};
+use lorac_data::{FORMATS, Filter, Format, Inputs, Quote, Selection, Template, Truncate, Written, encode, format};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -20,13 +21,24 @@ use std::sync::LazyLock;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Examples to learn from
-    pub train: Split,
-    /// Held-out examples to evaluate on; texts that stand here too are dropped from `train`
-    pub eval: Split,
+    /// Examples to learn from: one source, or a list of them, each with a weight
+    pub train: Vec<Split>,
+    /// Held-out examples to evaluate on: a source or a list of them, or a part of the training set, { split: 0.1 }; texts
+    /// that stand here too are dropped from `train`. Default: none, and nothing is evaluated
+    #[serde(default)]
+    pub eval: Option<HeldOut>,
     /// Tokens a text is cut to
     #[serde(default = "max_length")]
     pub max_length: usize,
+    /// What becomes of a longer text. Default: it is cut on the side that tokenizer_config.json says, else on the right
+    #[serde(default)]
+    pub truncate: Option<Truncate>,
+    /// What becomes of a row that is wrong: malformed, without a field that is needed, with a label or number that is none
+    #[serde(default)]
+    pub on_error: OnError,
+    /// How many rows of each source `on_error: skip` leaves out; one more is an error. Default: 100
+    #[serde(default)]
+    pub max_errors: Option<usize>,
     /// Batches are padded to a multiple of this many tokens
     #[serde(default = "pad_to_multiple")]
     pub pad_to_multiple: usize,
@@ -34,13 +46,46 @@ pub struct Data {
     /// { input_ids: "input.1" }
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
-    /// Order in which a file's examples are taken from, before `skip` and `take`
+    /// Order in which a file's examples are taken from, before `skip` and `take`; and which of them a part held out has
     #[serde(default)]
     pub shuffle_seed: u64,
 }
 
 /// More rows than any file has.
 const MOST_ROWS: f64 = 1e12;
+
+/// What becomes of a row that is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The run ends before the training, with what is wrong
+    #[default]
+    Fail,
+    /// It is left out, counted, and named in the data card
+    Skip,
+}
+
+impl Data {
+    /// How many wrong rows of a source are left out.
+    pub fn most_errors(&self) -> usize {
+        match self.on_error {
+            OnError::Fail => 0,
+            OnError::Skip => self.max_errors.unwrap_or(100),
+        }
+    }
+
+    /// Every source with its path below `data`: `train`, or `train.0` where there are several.
+    pub fn splits(&self) -> impl Iterator<Item = (String, &Split)> {
+        named("train", &self.train).chain(self.eval.iter().flat_map(|eval| named("eval", eval.sources())))
+    }
+}
+
+/// Sources with their paths.
+pub(crate) fn named<'s>(key: &'static str, splits: &'s [Split]) -> impl Iterator<Item = (String, &'s Split)> {
+    let single = splits.len() == 1;
+    let path = move |i: usize| if single { key.to_string() } else { format!("{key}.{i}") };
+    splits.iter().enumerate().map(move |(i, split)| (path(i), split))
+}
 
 fn max_length() -> usize {
     128
@@ -73,9 +118,17 @@ pub struct SplitOptions {
     pub exclude: Vec<String>,
     /// Tokens of the blocks that plain texts are cut into. Default: max_length
     pub block: Option<usize>,
-    /// Column of the text
+    /// How often each example is drawn in an epoch: 2 is twice, 0.5 is half of them, others in each epoch. Default: 1
+    pub weight: Option<f64>,
+    /// What stands between the cells of a csv file: one character, or \t. Default: a comma
+    pub separator: Option<String>,
+    /// What the cells of a csv file are quoted by: one character, or none. Default: a quotation mark
+    pub quote: Option<String>,
+    /// Names of the columns of a csv or tsv file without a header. Default: its first row
+    pub columns: Option<Vec<String>>,
+    /// Column of the text, a dotted path (answer.text), or a template of several: "{title}. {body}"
     pub text: Option<String>,
-    /// Column of the label
+    /// Column of the label, or a dotted path
     pub label: Option<String>,
     /// Names of labels by what the file has for them
     pub label_map: Option<BTreeMap<String, String>>,
@@ -95,7 +148,17 @@ impl Deref for Split {
 }
 
 impl Split {
-    /// How the file is written.
+    /// A file whose end names its format.
+    pub(super) fn of_file<E: de::Error>(file: &str) -> Result<Split, E> {
+        let format = of(Path::new(file)).ok_or_else(|| {
+            let names = names();
+            E::custom(format!("the end of `{file}` names no format: write it as FORMAT: FILE, one of {names}"))
+        })?;
+        let source = file.parse().map_err(E::custom)?;
+        Ok(Split { format: format.to_string(), source, options: SplitOptions::default() })
+    }
+
+    /// The format of the file.
     pub fn format(&self) -> Option<&'static dyn Format> {
         format(&self.format)
     }
@@ -113,9 +176,29 @@ impl Split {
         }
     }
 
+    /// How the file is written.
+    pub fn written(&self) -> Written {
+        let quote = self.quote.as_deref().map(|quote| sign(quote).map_or(Quote::Absent, Quote::Sign));
+        Written { separator: self.separator.as_deref().and_then(sign), quote, columns: self.columns.clone() }
+    }
+
+    /// How often each of its examples is drawn in an epoch.
+    pub fn drawn(&self) -> f64 {
+        self.weight.unwrap_or(1.0)
+    }
+
     /// Which examples are taken.
     pub fn selection(&self, shuffle_seed: u64) -> Selection {
         Selection { shuffle_seed: Some(shuffle_seed), skip: self.skip, take: self.take }
+    }
+}
+
+/// The one byte that is meant: a character of ASCII that ends no line, or `\t` for a tab.
+fn sign(text: &str) -> Option<u8> {
+    match text.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Some(*byte),
+        b"\\t" | b"tab" => Some(b'\t'),
+        _ => None,
     }
 }
 
@@ -134,13 +217,57 @@ impl Check for Data {
                 }
             }
         });
-        problems.within("train", |p| self.train.check(p));
-        problems.within("eval", |p| self.eval.check(p));
+        if self.on_error == OnError::Fail && self.max_errors.is_some() {
+            problems.report("max_errors", "pipeline::idle", "`max_errors`: on_error is fail, which ends at the first");
+        }
+        if let Some(most) = self.max_errors {
+            problems.range("max_errors", most as f64, 1.0, MOST_ROWS);
+        }
+        if self.train.is_empty() {
+            problems.report(
+                "train",
+                "pipeline::split",
+                format!("a split names its file by a format: one of {}", names()),
+            );
+        }
+        for (path, split) in named("train", &self.train) {
+            problems.within(path, |p| split.check(p));
+        }
+        problems.within("eval", |p| self.eval.iter().for_each(|eval| eval.check(p)));
     }
 }
 
 impl Check for Split {
     fn check(&self, problems: &mut Problems) {
+        let settings = self.format().map_or(&[][..], Format::settings);
+        let written = [
+            ("separator", self.separator.is_some()),
+            ("quote", self.quote.is_some()),
+            ("columns", self.columns.is_some()),
+        ];
+        for (key, _) in written.iter().filter(|(key, given)| *given && !settings.contains(key)) {
+            problems.report(key, "pipeline::idle", format!("`{key}`: it says nothing about a {} file", self.format));
+        }
+        for (key, text) in [("separator", &self.separator), ("quote", &self.quote)] {
+            let is_none = key == "quote" && text.as_deref() == Some("none");
+            if let Some(text) = text.as_deref().filter(|text| !is_none && sign(text).is_none()) {
+                problems.report(key, "pipeline::split", format!("`{text}` is not one character of ASCII"));
+            }
+        }
+        if self.separator.is_some() && self.written().separator == self.quote.as_deref().and_then(sign) {
+            problems.report("separator", "pipeline::split", "the separator is the quote");
+        }
+        let columns = self.columns.iter().flatten().enumerate();
+        for (i, column) in columns.filter(|(i, c)| self.columns.iter().flatten().take(*i).any(|other| other == *c)) {
+            let message = format!("two columns are called `{column}`");
+            problems.within("columns", |p| p.report(&i.to_string(), "pipeline::split", message));
+        }
+        if let Some(weight) = self.weight {
+            problems.positive("weight", weight, 1000.0);
+        }
+        if let Some(Err(e)) = self.text.as_deref().map(Template::parse) {
+            problems.report("text", "pipeline::template", e);
+        }
         let of_tables = [
             ("text", self.text.is_some()),
             ("label", self.label.is_some()),
@@ -204,12 +331,7 @@ impl<'de> Deserialize<'de> for Split {
                 f.write_str("a format with its source, and what is taken of it")
             }
             fn visit_str<E: de::Error>(self, file: &str) -> Result<Split, E> {
-                let format = of(Path::new(file)).ok_or_else(|| {
-                    let names = names();
-                    E::custom(format!("the end of `{file}` names no format: write it as FORMAT: FILE, one of {names}"))
-                })?;
-                let source = file.parse().map_err(E::custom)?;
-                Ok(Split { format: format.to_string(), source, options: SplitOptions::default() })
+                Split::of_file(file)
             }
             fn visit_unit<E: de::Error>(self) -> Result<Split, E> {
                 Err(E::custom(format!("a split names its file by a format: one of {}", names())))
@@ -229,12 +351,12 @@ impl<'de> Deserialize<'de> for Split {
     }
 }
 
-fn names() -> String {
+pub(super) fn names() -> String {
     FORMATS.iter().map(|f| f.0).collect::<Vec<_>>().join(", ")
 }
 
 /// Every key of a split.
-fn keys() -> &'static [&'static str] {
+pub(super) fn keys() -> &'static [&'static str] {
     static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
         let options = serde_json::to_value(SplitOptions::default()).unwrap_or_default();
         let options = options.as_object().into_iter().flatten().map(|(key, _)| &*String::leak(key.clone()));

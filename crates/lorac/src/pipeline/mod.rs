@@ -6,6 +6,7 @@ mod deploy;
 mod document;
 mod error;
 mod findings;
+mod held_out;
 mod log;
 mod metrics;
 mod reference;
@@ -15,10 +16,12 @@ mod synonyms;
 mod train;
 mod yaml;
 
-pub use data::{Data, Split, SplitOptions};
+pub(crate) use data::named;
+pub use data::{Data, OnError, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
 pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
+pub use held_out::{HeldOut, Part};
 pub use log::LogOptions;
 pub use metrics::{Gate, Metrics, Reference};
 pub use reference::reference;
@@ -92,8 +95,8 @@ impl Check for Pipeline {
         problems.within("task", |p| self.task.check(p));
         problems.within("data", |p| {
             self.data.check(p);
-            for (key, split) in [("train", &self.data.train), ("eval", &self.data.eval)] {
-                p.within(key, |p| self.task.check_split(split, p));
+            for (path, split) in self.data.splits() {
+                p.within(path, |p| self.task.check_split(split, p));
             }
         });
         if self.adapt.is_empty() {
@@ -112,6 +115,13 @@ impl Check for Pipeline {
             self.metrics.check(p);
             let classes = Some(self.task.labels().len()).filter(|classes| *classes > 0);
             self.metrics.check_task(self.task.prediction(), classes, p);
+            if self.data.eval.is_none() {
+                for name in self.metrics.0.keys() {
+                    let message = format!("`{name}` is computed on held-out examples, and there are none");
+                    let help = Some("give data.eval: a file, or a part of the training set: { split: 0.1 }".into());
+                    p.report_with_help(name, "pipeline::metrics", message, help);
+                }
+            }
         });
         problems.within("deploy", |p| self.deploy.check(p));
     }
@@ -258,8 +268,12 @@ fn check_sections(root: &Spanned<Node>, found: &Findings, problems: &mut Problem
         }
     }
     section::<TaskChoice>(root, "task", found, problems);
-    section::<Split>(root, "data.train", found, problems);
-    section::<Split>(root, "data.eval", found, problems);
+    let sources = root.get("data").and_then(|data| data.get("train"));
+    match sources.map_or(1, Spanned::items) {
+        1 => section::<Split>(root, "data.train", found, problems),
+        n => (0..n).for_each(|i| section::<Split>(root, &format!("data.train.{i}"), found, problems)),
+    }
+    section::<HeldOut>(root, "data.eval", found, problems);
     section::<Train>(root, "train", found, problems);
     section::<Runtime>(root, "runtime", found, problems);
     section::<LogOptions>(root, "log", found, problems);

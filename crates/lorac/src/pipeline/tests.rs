@@ -167,10 +167,10 @@ fn an_unrelated_override_leaves_every_word_as_it_is() {
         Loaded::parse(&text, Path::new("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}")).pipeline
     };
     let plain = load(&[]);
-    let train = &plain.data.train;
+    let train = &plain.data.train[0];
     assert_eq!((train.label.as_deref(), train.text.as_deref(), plain.name.as_str()), (Some("y"), Some("1.50"), "on"));
     assert_eq!(load(&["train.seed=0"]), plain);
-    assert_eq!(load(&["data.train.label=n"]).data.train.label.as_deref(), Some("n"));
+    assert_eq!(load(&["data.train.label=n"]).data.train[0].label.as_deref(), Some("n"));
     let loud = text.replace("  batch: 16", "  batch: 16\n  by_length: no");
     let loud = Loaded::parse(&loud, Path::new("p.yaml"), &["train.seed=0".into()]).expect("loads");
     assert!(!loud.pipeline.train.by_length);
@@ -370,7 +370,8 @@ fn one_value_stands_for_a_section_or_a_list_that_it_says_all_of() {
     assert_eq!(load(&short, &["model.source=n"]), load(&long, &["model.source=n"]));
     let plain =
         load("name: t\nmodel: m\ntask: causal_lm\ndata: { train: a.txt, eval: b.txt }\nadapt: { full: fc }\n", &[]);
-    assert_eq!((plain.data.train.format.as_str(), plain.data.eval.source.to_string()), ("txt", "b.txt".into()));
+    let held = &plain.data.eval.as_ref().expect("held out").sources()[0];
+    assert_eq!((plain.data.train[0].format.as_str(), held.source.to_string()), ("txt", "b.txt".into()));
     let table =
         findings("name: t\nmodel: m\ntask: causal_lm\ndata: { train: a.csv, eval: b.xyz }\nadapt: { full: fc }\n", &[]);
     assert!(table[0].starts_with("4:16: error[pipeline::split]: a table needs the column of its texts"), "{table:?}");

@@ -1,125 +1,249 @@
-//! Examples for a run: read, selected, encoded, with their targets.
+//! Examples for a run: read, selected, encoded, with their targets; a part of them held out.
 
+use super::card::{self, Seen};
 use crate::error::Error;
-use crate::pipeline::{Data, Split};
+use crate::output::{DataCard, SourceCard, SplitCard};
+use crate::pipeline::{Data, Part, Split, named};
 use crate::source::{Resolved, Resolver, Stop};
 use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
 use lorac_data::format::{Format, Rows};
-use lorac_data::{Columns, DataError, Encodings, Example, Field, Filter, Row, Tokenizer, each, rows, select};
+use lorac_data::{
+    Cell, Columns, DataError, Encodings, Example, Field, Filter, Measure, Row, Skipped, Tokenizer, Truncate, Written,
+    hold_out, hold_out_part, part_size, rows, select,
+};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// What became of the rows of a split.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SplitSummary {
-    /// Rows of the file; of plain texts, files.
-    pub read: usize,
-    /// Rows that the filter, or `include` and `exclude`, left out.
-    pub filtered: usize,
-    /// Examples that `skip` and `take` left out.
-    pub unselected: usize,
-    /// Examples that were dropped because they are held out.
-    pub held_out: usize,
-    /// Examples that are there.
-    pub examples: usize,
-    /// Examples whose text was cut.
-    pub cut: usize,
-    /// Tokens of texts that fill no block.
-    pub left_out: usize,
-    /// Classes, and how many examples have them.
-    pub labels: Vec<(String, usize)>,
+/// The examples of a run.
+pub(super) struct Examples {
+    /// Those to learn from, source after source.
+    pub(super) train: Vec<Example>,
+    /// How many of them each source has, and its weight; nothing where all have the same.
+    pub(super) weights: Vec<(usize, f64)>,
+    /// The held-out ones; none where nothing is held out.
+    pub(super) eval: Vec<Example>,
+    /// What became of the rows.
+    pub(super) card: DataCard,
+    /// What was read, by the path below `data` of its source.
+    pub(super) files: Vec<(String, Resolved)>,
 }
 
-impl SplitSummary {
-    /// In words; texts are cut at `max_length` tokens.
-    pub fn describe(&self, max_length: usize) -> String {
-        let mut words = vec![format!("{} examples of {} rows", self.examples, self.read)];
-        let counts = [
-            (self.filtered, "filtered out"),
-            (self.unselected, "not taken"),
-            (self.held_out, "dropped because they are held out"),
-        ];
-        words.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
-        let labels: Vec<String> =
-            self.labels.iter().map(|(name, n)| format!("{n} `{}`", name.escape_debug())).collect();
-        match labels.len() {
-            0 => {}
-            n if n > SHOWN_LABELS => words.push(format!("{}, ... ({n} labels)", labels[..SHOWN_LABELS].join(", "))),
-            _ => words.push(labels.join(", ")),
-        }
-        if self.cut > 0 {
-            let (cut, all) = (self.cut, self.examples + self.held_out);
-            let share = 100.0 * cut as f64 / all.max(1) as f64;
-            words.push(format!("cut {cut} of {all} texts ({share:.1} %) at {max_length} tokens"));
-        }
-        if self.left_out > 0 {
-            words.push(format!("{} tokens at the ends of texts fill no block", self.left_out));
-        }
-        words.join("; ")
-    }
-
-    /// Labels that no example has.
-    pub fn absent(&self) -> Vec<&str> {
-        self.labels.iter().filter(|(_, n)| *n == 0).map(|(name, _)| name.as_str()).collect()
-    }
-}
-
-/// More labels than this are a count.
-const SHOWN_LABELS: usize = 12;
-
-/// The examples of a split, what became of its rows, and the file or folder that they come from.
+/// Reads what `data` names.
+///
+/// # Errors
+/// What is wrong with sources, files and rows; a training set of which nothing is left.
 pub(super) fn examples(
+    data: &Data,
+    task: &dyn Task,
+    tokenizer: &Tokenizer,
+    resolver: &Resolver,
+) -> Result<Examples, Error> {
+    let mut files = Vec::new();
+    let mut sources = |key: &'static str, splits: &[Split]| -> Result<(Vec<Item>, SplitCard), Error> {
+        let (mut all, mut card) = (Vec::new(), SplitCard::default());
+        for (at, (path, split)) in named(key, splits).enumerate() {
+            let (found, of_file) = read(split, task, data, tokenizer, resolver, &mut card)?;
+            files.push((path, of_file));
+            all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source: at }));
+        }
+        Ok((all, card))
+    };
+    let (mut train, mut train_card) = sources("train", &data.train)?;
+    let (eval, eval_card) = match &data.eval {
+        None => (Vec::new(), None),
+        Some(held) => match held.part() {
+            None => sources("eval", held.sources()).map(|(items, card)| (items, Some(card)))?,
+            Some(part) => {
+                let read = train.len();
+                let eval = split_off(&mut train, part, data.shuffle_seed)?;
+                train_card.split_off = eval.len();
+                (eval, Some(SplitCard { read, ..SplitCard::default() }))
+            }
+        },
+    };
+    let dropped = hold_out(&mut train, &eval);
+    some_left(train.len(), dropped, data.eval.as_ref().is_some_and(|held| held.part().is_some()))?;
+    train_card.held_out = dropped;
+    let targets = data.train.first().map(|split| task.targets(split)).transpose()?;
+    let classes = targets.as_ref().map_or(&[][..], |targets| targets.classes());
+    let fill = |card: &mut SplitCard, items: &[Item]| {
+        for (at, source) in card.sources.iter_mut().enumerate() {
+            source.examples = items.iter().filter(|item| item.source == at).count();
+        }
+        card::fill(card, classes, items.iter().map(|item| (&item.example, item.seen.as_ref())));
+    };
+    fill(&mut train_card, &train);
+    let eval_card = eval_card.map(|mut card| {
+        fill(&mut card, &eval);
+        card
+    });
+    let weights: Vec<(usize, f64)> = train_card.sources.iter().map(|s| (s.examples, s.weight)).collect();
+    let weights = if weights.iter().all(|(_, weight)| *weight == 1.0) { Vec::new() } else { weights };
+    let mut card = DataCard { train: train_card, eval: eval_card, warnings: Vec::new() };
+    card.warnings = card::warnings(&card);
+    let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
+    Ok(Examples { train: bare(train), weights, eval: bare(eval), card, files })
+}
+
+/// An example with where it comes from.
+struct Item {
+    example: Example,
+    seen: Option<Seen>,
+    source: usize,
+}
+
+impl AsRef<Example> for Item {
+    fn as_ref(&self) -> &Example {
+        &self.example
+    }
+}
+
+/// Takes a part of the training examples away, in their order.
+fn split_off(train: &mut Vec<Item>, part: Part, seed: u64) -> Result<Vec<Item>, Error> {
+    let class = |item: &Item| match item.example.field(LABELS) {
+        Some(Field::Int(class)) => usize::try_from(*class).map_err(|_| DataError::NoClasses),
+        _ => Err(DataError::NoClasses),
+    };
+    let classes = part.stratify.then(|| train.iter().map(class).collect::<Result<Vec<_>, _>>()).transpose()?;
+    let size = part_size(part.split, train.len());
+    let held = hold_out_part(train.len(), size, classes.as_deref(), seed)?;
+    let (mut eval, mut left) = (Vec::with_capacity(size), Vec::with_capacity(train.len() - size));
+    for (item, held) in train.drain(..).zip(held) {
+        if held { &mut eval } else { &mut left }.push(item);
+    }
+    *train = left;
+    Ok(eval)
+}
+
+/// Refuses a training set of which holding out leaves nothing.
+fn some_left(left: usize, dropped: usize, part: bool) -> Result<(), Error> {
+    match left {
+        0 if dropped > 0 => {
+            let choose = match part {
+                true => "all texts are the same: more data is needed",
+                false => "choose others by skip, take or filter",
+            };
+            Err(Error::Usage(format!(
+                "all {dropped} examples of data.train are also in data.eval, so they are held out and none is left to \
+                 train on: {choose}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The examples of a source, each with what is to be said of it, and the file or folder that they come from. What became of
+/// its rows is added to the card.
+fn read(
     split: &Split,
     task: &dyn Task,
     data: &Data,
     tokenizer: &Tokenizer,
     resolver: &Resolver,
-) -> Result<(Vec<Example>, SplitSummary, Resolved), Error> {
+    card: &mut SplitCard,
+) -> Result<(Vec<(Example, Option<Seen>)>, Resolved), Error> {
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
     let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
     let (inputs, targets) = (split.inputs(), task.targets(split)?);
     let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
     let format = Interruptible { format, stop: resolver.stop };
-    let table = rows(&format, &found.path, &Columns { needed, filter })?;
+    let columns = Columns { needed, filter, written: split.written(), max_errors: data.most_errors() };
+    let table = rows(&format, &found.path, &columns)?;
     found.unchanged()?;
     found.nothing_else()?;
-    let (read, mut rows) = (table.read, table.rows);
+    let (read, mut rows, mut skipped) = (table.read, table.rows, table.skipped);
     if !split.is_table() {
         keep_files(&mut rows, split)?;
     }
-    let filtered = read - rows.len();
+    card.filtered += read - skipped.count() - rows.len();
     let chosen = split.selection(data.shuffle_seed);
-    let (examples, all, cut, left_out): (Vec<Example>, usize, usize, usize) = match inputs.one_per_row() {
+    let with_target = |mut example: Example, field: Option<Field>| {
+        let field = field.unwrap_or_else(|| targets.of_tokens(example.tokens("input_ids").unwrap_or_default()));
+        example.fields.push((LABELS, field));
+        example
+    };
+    let mut examples = Vec::new();
+    match inputs.one_per_row() {
         // Every row has a right target, chosen or not.
         true => {
-            let fields = each(&rows, |row| targets.of_row(row))?;
-            let all = rows.len();
-            let order = select((0..all).collect(), &chosen)?;
-            let (rows, fields) = (picked(rows.into_iter().map(Some).collect(), &order), picked(fields, &order));
-            let rows: Vec<Row> = rows.into_iter().flatten().collect();
-            let Encodings { examples, cut, left_out } = inputs.encode(&rows, Some(tokenizer))?;
-            let examples = examples.into_iter().zip(fields).map(|(e, field)| with_target(e, field, &*targets));
-            (examples.collect(), all, cut, left_out)
+            let right = |row: &Row| {
+                let field = targets.of_row(row)?;
+                inputs.check_row(row).map(|()| field)
+            };
+            let (rows, fields) = skipped.each(rows, right)?;
+            some_right(rows.len(), &skipped, &found.path, read)?;
+            if format.is_typed() {
+                card.number_strings += rows.iter().filter(|row| is_number_string(row, split, &*targets)).count();
+            }
+            let order = select((0..rows.len()).collect(), &chosen)?;
+            card.unselected += rows.len() - order.len();
+            let rows: Vec<Row> = picked(rows, &order);
+            let Encodings { examples: encoded, measures, left_out } = inputs.encode(&rows, Some(tokenizer))?;
+            card.left_out += left_out;
+            for (at, (example, field)) in encoded.into_iter().zip(picked(fields, &order)).enumerate() {
+                let measure = measures.get(at).copied().unwrap_or_default();
+                match refused(data.truncate, measure, &rows[at], tokenizer.max_length()) {
+                    Some(error) => skipped.leave_out(error)?,
+                    None => examples.push((with_target(example, field), Some(Seen::of(measure, &rows[at])))),
+                }
+            }
+            some_right(examples.len(), &skipped, &found.path, read)?;
         }
         false => {
-            let Encodings { examples, cut, left_out } = inputs.encode(&rows, Some(tokenizer))?;
-            let all = examples.len();
-            let chosen = select(examples, &chosen)?;
-            (chosen.into_iter().map(|e| with_target(e, None, &*targets)).collect(), all, cut, left_out)
+            let Encodings { examples: encoded, left_out, .. } = inputs.encode(&rows, Some(tokenizer))?;
+            let all = encoded.len();
+            let encoded = select(encoded, &chosen)?;
+            card.left_out += left_out;
+            card.unselected += all - encoded.len();
+            examples.extend(encoded.into_iter().map(|example| (with_target(example, None), None)));
         }
-    };
-    let unselected = all - examples.len();
-    let mut summary = SplitSummary { read, filtered, unselected, cut, left_out, ..SplitSummary::default() };
-    summary.labels = targets.classes().iter().map(|name| (name.clone(), 0)).collect();
-    summary.count(&examples);
-    Ok((examples, summary, found))
+    }
+    card.read += read;
+    card.skipped += skipped.count();
+    card.errors.extend(skipped.shown().iter().cloned());
+    let (source, weight) = (found.source.clone(), split.drawn());
+    card.sources.push(SourceCard { source, weight, read, examples: examples.len() });
+    Ok((examples, found))
+}
+
+/// Refuses a source of which every row was left out.
+fn some_right(right: usize, skipped: &Skipped, path: &Path, read: usize) -> Result<(), DataError> {
+    match right {
+        0 => Err(DataError::Empty { path: path.to_owned(), read, skipped: skipped.count() }),
+        _ => Ok(()),
+    }
+}
+
+/// Why a text is not cut, where none is to be.
+fn refused(truncate: Option<Truncate>, measure: Measure, row: &Row, max: usize) -> Option<DataError> {
+    (truncate == Some(Truncate::Refuse) && measure.is_cut()).then(|| DataError::LongText {
+        path: row.path.to_path_buf(),
+        row: row.position,
+        line: row.line,
+        have: measure.lost + max,
+        more: measure.more,
+        max,
+    })
+}
+
+/// Whether the target of a row is a string of digits that stands for a number, in a format that has numbers.
+fn is_number_string(row: &Row, split: &Split, targets: &dyn Targets) -> bool {
+    targets.columns().into_iter().any(|column| match row.cell(column) {
+        Some(Cell::Text(text)) => {
+            let named = targets.classes().contains(text)
+                || split.label_map.as_ref().is_some_and(|map| map.contains_key(text.as_str()));
+            !named && text.trim().parse::<f64>().is_ok()
+        }
+        _ => false,
+    })
 }
 
 /// What is at these places, each of which is asked for once; the rest is let go.
-fn picked<T>(mut all: Vec<Option<T>>, order: &[usize]) -> Vec<Option<T>> {
-    order.iter().map(|at| all.get_mut(*at).and_then(Option::take)).collect()
+fn picked<T>(all: Vec<T>, order: &[usize]) -> Vec<T> {
+    let mut all: Vec<Option<T>> = all.into_iter().map(Some).collect();
+    order.iter().filter_map(|at| all.get_mut(*at).and_then(Option::take)).collect()
 }
 
 /// A format whose rows end with an error once the user wants to stop.
@@ -141,36 +265,19 @@ impl Format for Interruptible {
         self.format.has_columns()
     }
 
-    fn open(&self, path: &Path) -> Result<Rows, DataError> {
+    fn is_typed(&self) -> bool {
+        self.format.is_typed()
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
         let (stop, at) = (self.stop, path.to_owned());
-        let Rows { columns, rows } = self.format.open(path)?;
+        let Rows { columns, rows } = self.format.open(path, written)?;
         let rows = rows.map(move |row| match stop.is_set() {
             true => Err(DataError::Io { path: at.clone(), source: ErrorKind::Interrupted.into() }),
             false => row,
         });
         Ok(Rows { columns, rows: Box::new(rows) })
     }
-}
-
-impl SplitSummary {
-    /// Counts the examples that are there.
-    pub(super) fn count(&mut self, examples: &[Example]) {
-        self.examples = examples.len();
-        self.labels.iter_mut().for_each(|(_, n)| *n = 0);
-        for example in examples {
-            if let Some(Field::Int(class)) = example.field(LABELS)
-                && let Some((_, n)) = usize::try_from(*class).ok().and_then(|class| self.labels.get_mut(class))
-            {
-                *n += 1;
-            }
-        }
-    }
-}
-
-fn with_target(mut example: Example, field: Option<Field>, targets: &dyn Targets) -> Example {
-    let field = field.unwrap_or_else(|| targets.of_tokens(example.tokens("input_ids").unwrap_or_default()));
-    example.fields.push((LABELS, field));
-    example
 }
 
 /// Drops the files of a folder that `include` and `exclude` do not want.
@@ -203,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_is_picked_is_in_the_order_of_a_selection() {
-        let all: Vec<Option<usize>> = (0..10).map(|i| (i != 3).then_some(i)).collect();
+        let all: Vec<usize> = (0..10).collect();
         let chosen = lorac_data::Selection { shuffle_seed: Some(5), skip: 2, take: Some(6) };
         let order = select((0..10).collect(), &chosen).expect("a selection");
         assert_eq!(picked(all.clone(), &order), select(all, &chosen).expect("a selection"));
@@ -216,7 +323,7 @@ mod tests {
         let path = folder.path().join("a.csv");
         std::fs::write(&path, "text\na\nb\nc\n").expect("writes");
         let format = Interruptible { format: &Csv, stop: Stop(Some(&STOP)) };
-        let mut rows = format.open(&path).expect("opens").rows;
+        let mut rows = format.open(&path, &Written::default()).expect("opens").rows;
         assert!(rows.next().expect("a row").is_ok());
         STOP.store(true, Ordering::Relaxed);
         match rows.next() {
@@ -226,24 +333,22 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_counts_what_is_there_and_says_what_is_not() {
-        let example = |class| Example { fields: vec![(LABELS, Field::Int(class))] };
-        let labels = ["neg", "pos", "neutral"].map(|name| (name.to_string(), 0)).to_vec();
-        let mut summary = SplitSummary {
-            read: 10,
-            filtered: 2,
-            unselected: 3,
-            held_out: 1,
-            cut: 2,
-            labels,
-            ..SplitSummary::default()
-        };
-        summary.count(&[example(1), example(0), example(1), example(-100)]);
-        let want = "4 examples of 10 rows; 2 filtered out; 3 not taken; 1 dropped because they are held out; 1 `neg`, \
-                    2 `pos`, 0 `neutral`; cut 2 of 5 texts (40.0 %) at 32 tokens";
-        assert_eq!(summary.describe(32), want);
-        assert_eq!(summary.absent(), ["neutral"]);
-        let plain = SplitSummary { read: 2, examples: 40, left_out: 7, ..SplitSummary::default() };
-        assert_eq!(plain.describe(32), "40 examples of 2 rows; 7 tokens at the ends of texts fill no block");
+    fn a_part_is_taken_away_with_its_share_of_every_class() {
+        let item =
+            |class| Item { example: Example { fields: vec![(LABELS, Field::Int(class))] }, seen: None, source: 0 };
+        let mut train: Vec<Item> = (0..40).map(|i| item(i64::from(i % 4 == 0))).collect();
+        let eval = split_off(&mut train, Part { split: 0.2, stratify: true }, 3).expect("a part");
+        let ones = |items: &[Item]| items.iter().filter(|i| i.example.field(LABELS) == Some(&Field::Int(1))).count();
+        assert_eq!((train.len(), eval.len(), ones(&train), ones(&eval)), (32, 8, 8, 2));
+        let mut real =
+            vec![Item { example: Example { fields: vec![(LABELS, Field::Real(1.0))] }, seen: None, source: 0 }];
+        assert!(split_off(&mut real, Part { split: 0.5, stratify: true }, 0).is_err());
+    }
+
+    #[test]
+    fn a_training_set_that_is_held_out_whole_is_named() {
+        let text = some_left(0, 12, false).expect_err("none left").to_string();
+        assert!(text.contains("all 12 examples of data.train are also in data.eval"), "{text}");
+        assert!(some_left(1, 12, false).is_ok());
     }
 }

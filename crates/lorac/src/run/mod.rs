@@ -3,6 +3,7 @@
 //! Everything that can be told beforehand is found before anything is trained, and what an earlier run has left in the
 //! output folder stays as it is until this one has succeeded.
 
+mod card;
 mod data;
 mod emit;
 mod finish;
@@ -15,7 +16,6 @@ mod rehearsal;
 mod targets;
 mod update;
 
-pub use data::SplitSummary;
 pub use folder::default_folder;
 pub use plan::{Plan, plan};
 
@@ -32,7 +32,7 @@ use logs::{Logs, Pace};
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
-    Checkpoint, Evaluate, Evaluation, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit,
+    Checkpoint, Count, Evaluate, Evaluation, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit,
     initial_theta, theta_program, training_program,
 };
 use rehearsal::Reserved;
@@ -195,12 +195,18 @@ fn forget(Kept(checkpoint): &Kept, folder: &Folder) {
 }
 
 fn describe(s: &Scores) -> String {
+    if s.scores.is_empty() {
+        return "not evaluated: nothing is held out".into();
+    }
     let named: Vec<String> = s.scores.iter().map(|s| format!("{} {:.4}", s.name, s.value)).collect();
     format!("{} on {}", named.join(", "), s.count)
 }
 
 /// What is said of an evaluation of the run's model.
 fn scored(evaluation: &Evaluation, plan: &Plan, loaded: &Loaded) -> Scores {
+    if plan.eval.is_empty() {
+        return Scores { scores: Vec::new(), count: Count::Examples(0) };
+    }
     Scores::of(evaluation, &loaded.pipeline.metrics.names(plan.task.metrics()))
 }
 
@@ -212,6 +218,9 @@ fn evaluation(
     what: &str,
     stop: &AtomicBool,
 ) -> Result<Evaluation, Error> {
+    if plan.eval.is_empty() {
+        return Ok(Evaluation::new(plan.task.prediction()));
+    }
     let evaluator = &mut Stoppable { program: evaluator, stop };
     progress.begin(what, plan.eval.len() as u64);
     let job = Evaluate {

@@ -1,6 +1,6 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
-use super::data::SplitSummary;
+use super::data::Examples;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::targets::{adaptations, named_targets, passed_over};
@@ -10,13 +10,13 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
-use crate::output::InputRecord;
+use crate::output::{DataCard, InputRecord};
 use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
 use lorac_config::Problems;
-use lorac_data::{Dataset, Sampler, Tokenizer, hold_out};
+use lorac_data::{Dataset, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::Model;
@@ -48,7 +48,7 @@ pub struct Plan {
     pub engine: Engine,
     /// The examples to train on.
     pub train: Dataset,
-    /// The held-out examples.
+    /// The held-out examples; none where nothing is held out.
     pub eval: Dataset,
     /// Rows of a training batch.
     pub batch: usize,
@@ -60,10 +60,8 @@ pub struct Plan {
     pub rate: LearningRate,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
-    /// What became of the rows to train on.
-    pub train_summary: SplitSummary,
-    /// What became of the rows to evaluate on.
-    pub eval_summary: SplitSummary,
+    /// What became of the rows, and what the examples are like.
+    pub card: DataCard,
     /// What was read.
     pub inputs: Vec<InputRecord>,
     /// What comes out.
@@ -106,23 +104,19 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
     let task = &*chosen;
-    let (mut train, mut train_summary, train_file) =
-        data::examples(&p.data.train, task, &p.data, &tokenizer, resolver)?;
-    let (eval, eval_summary, eval_file) = data::examples(&p.data.eval, task, &p.data, &tokenizer, resolver)?;
-    let dropped = hold_out(&mut train, &eval);
-    some_left(train.len(), dropped)?;
-    train_summary.held_out = dropped;
-    train_summary.count(&train);
-    inputs.push(record("data.train", &train_file));
-    inputs.push(record("data.eval", &eval_file));
+    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, task, &tokenizer, resolver)?;
+    inputs.extend(files.iter().map(|(path, file)| record(&format!("data.{path}"), file)));
     let (train, eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
-    for (split, data, name) in [(&p.data.train, &train, "data.train"), (&p.data.eval, &eval, "data.eval")] {
-        let key = if split.block.is_some() { format!("{name}.block") } else { "data.max_length".to_string() };
+    let held = p.data.eval.as_ref().map_or(&[][..], |held| held.sources());
+    for (splits, data, name) in [(&p.data.train[..], &train, "data.train"), (held, &eval, "data.eval")] {
+        let blocks = splits.iter().any(|split| split.block.is_some());
+        let key = if blocks { format!("{name}.block") } else { "data.max_length".to_string() };
         shape.check(data, name, &key)?;
         input_limits::check(&base, data, name, &key)?;
     }
 
-    let (batch, eval_batch) = (shape.rows(p.train.batch, train.len()), shape.rows(p.train.eval_batch, eval.len()));
+    let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
+    let (batch, eval_batch) = (shape.rows(p.train.batch, train.len()), shape.rows(p.train.eval_batch, evaluated));
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
@@ -145,7 +139,11 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     emitter.finish()?;
     feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
-    let sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
+    let mut sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
+    if !weights.is_empty() {
+        sampler = sampler.weighted(&weights)?;
+    }
+    card.train.drawn = sampler.draws();
     let total = p.train.total_steps(sampler.batches_per_epoch());
     update::fits(loaded, total as u64)?;
     let matrices = training.deltas.len();
@@ -158,10 +156,13 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     for line in passed_over(&adaptations, &base) {
         progress.line(&line);
     }
-    for (split, summary) in [("train", &train_summary), ("eval", &eval_summary)] {
-        progress.line(&format!("data      {split}: {}", summary.describe(tokenizer.max_length())));
+    for (split, card) in [("train", Some(&card.train)), ("eval", card.eval.as_ref())] {
+        let Some(card) = card else { continue };
+        progress.line(&format!("data      {split}: {}", card.describe(tokenizer.max_length())));
+        progress.line(&format!("tokens    {split}: {}", card.describe_tokens()));
     }
-    let absent = train_summary.absent();
+    card.warnings.iter().for_each(|warning| progress.warning(warning));
+    let absent = card.train.absent();
     notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
     notes.extend(tokenizer.notes().iter().map(ToString::to_string));
     notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
@@ -192,8 +193,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         sampler,
         rate: p.train.learning_rate(total as u64),
         checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
-        train_summary,
-        eval_summary,
+        card,
         inputs,
         deploy: p.deploy.clone(),
         notes,
@@ -290,17 +290,9 @@ fn tokenizer(
         }
     };
     found.map_or(Ok(()), |found| found.unchanged())?;
-    Ok(tokenizer)
-}
-
-/// Refuses a training set of which holding out leaves nothing.
-fn some_left(left: usize, dropped: usize) -> Result<(), Error> {
-    match left {
-        0 if dropped > 0 => Err(Error::Usage(format!(
-            "all {dropped} examples of data.train are also in data.eval, so they are held out and none is left to train \
-             on: choose others by skip, take or filter"
-        ))),
-        _ => Ok(()),
+    match p.data.truncate {
+        Some(truncate) => Ok(tokenizer.truncated(truncate)?),
+        None => Ok(tokenizer),
     }
 }
 
@@ -327,12 +319,5 @@ mod tests {
         assert_eq!((idle_threads(None, 2), idle_threads(Some(2), 2)), (None, None));
         let note = idle_threads(Some(512), 2).expect("too many");
         assert!(note.starts_with("runtime.threads is 512, and this process has 2 cores"), "{note}");
-    }
-
-    #[test]
-    fn a_training_set_that_is_held_out_whole_is_named() {
-        let text = some_left(0, 12).expect_err("none left").to_string();
-        assert!(text.contains("all 12 examples of data.train are also in data.eval"), "{text}");
-        assert!(some_left(1, 12).is_ok());
     }
 }
