@@ -16,7 +16,7 @@ import transformers as t
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
-KEPT = [*models.CONFIGS, "gpt2-bare", "bert-packed", "bert-torchscript-base", "bert-dynamo-base", "gpt2-dynamo-lm", "llama-torchscript-lm"]
+KEPT = [*models.CONFIGS, "gpt2-bare", "bert-packed", "bert-torchscript-base", "bert-dynamo-base", "gpt2-dynamo-lm", "llama-torchscript-lm", "bert-dynamo-cls", "roberta-cls"]
 TARGETS = {
     "bert": ["query", "value"],
     "roberta": ["query", "value"],

@@ -1,8 +1,10 @@
 """Tiny models of random weights, as folders and as both of PyTorch's exporters write them: models.py FOLDER TOKENIZER.
 
 FOLDER/TYPE/, FOLDER/bert-mlm/, FOLDER/gpt2-bare/, FOLDER/gpt2-untied/: config.json, model.safetensors (of the base class, or of the class with a language head) and tokenizer.json;
-FOLDER/TYPE-EXPORTER-base/ and FOLDER/TYPE-EXPORTER-lm/: config.json, tokenizer.json, model.onnx of a wrapper around the
-base class (hidden states; of BERT the pooled state too) or around the class with a language head.
+FOLDER/TYPE-cls/: the same of a sequence classifier with two labels.
+FOLDER/TYPE-EXPORTER-base/, FOLDER/TYPE-EXPORTER-lm/ and FOLDER/TYPE-EXPORTER-cls/: config.json, tokenizer.json, model.onnx of a
+wrapper around the base class (hidden states; of BERT the pooled state too), around the class with a language head or around the
+sequence classifier.
 FOLDER/TYPE-stripped/ and FOLDER/bert-packed/: the same without a name but those of inputs and outputs, the latter with
 query, key and value in one matrix.
 """
@@ -55,8 +57,9 @@ def export(model, pick, path, dynamo):
         torch.onnx.export(wrapper, (ids, mask), str(path), dynamo=True, **names, **shapes)
     else:
         axes = {n: {0: "batch", 1: "sequence"} for n in ["input_ids", "attention_mask"]}
-        axes |= {n: {0: "batch", 1: "sequence"} for n in pick if n != "pooler_output"}
-        axes |= {n: {0: "batch"} for n in pick if n == "pooler_output"}
+        flat = ["pooler_output"] + (["logits"] if type(model).__name__.endswith("ForSequenceClassification") else [])
+        axes |= {n: {0: "batch", 1: "sequence"} for n in pick if n not in flat}
+        axes |= {n: {0: "batch"} for n in pick if n in flat}
         torch.onnx.export(wrapper, (ids, mask), str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names)
 
 
@@ -104,6 +107,25 @@ def save_bare(model, target, tokenizer):
     shutil.copy(tokenizer, target / "tokenizer.json")
 
 
+def classifier(name, config, folder, tokenizer):
+    """A sequence classifier, as a folder and as both exporters write it."""
+    torch.manual_seed(len(name) + 1)
+    named = dict(id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1})
+    config = type(config)(**config.to_diff_dict() | named)
+    config._attn_implementation = "eager"
+    model = t.AutoModelForSequenceClassification.from_config(config).eval()
+    for key, value in model.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(value, std=0.1)
+    save_bare(model, folder / f"{name}-cls", tokenizer)
+    for exporter in ["torchscript", "dynamo"]:
+        target = folder / f"{name}-{exporter}-cls"
+        target.mkdir()
+        for file in ["config.json", "tokenizer.json"]:
+            shutil.copy(folder / f"{name}-cls" / file, target / file)
+        export(model, ["logits"], target / "model.onnx", exporter == "dynamo")
+
+
 def main(folder, tokenizer):
     warnings.simplefilter("ignore")
     for name, config in CONFIGS.items():
@@ -138,6 +160,7 @@ def main(folder, tokenizer):
                 for file in ["config.json", "tokenizer.json"]:
                     shutil.copy(source / file, target / file)
                 export(model, pick, target / "model.onnx", exporter == "dynamo")
+        classifier(name, config, folder, tokenizer)
         if name in ["bert", "gpt2", "llama"]:
             strip(folder / f"{name}-torchscript-base", folder / f"{name}-stripped")
         if name == "bert":

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 const CLASSIFY: &str = "classify: { labels: [negative, positive] }";
 const CLASSIFY_OWN: &str = "classify: { labels: [negative, positive], head: architecture }";
+const CLASSIFY_EXISTING: &str = "classify: {}";
 const REGRESS_OWN: &str = "regress: { head: architecture }";
 const CAUSAL_LM: &str = "causal_lm: {}";
 const QUERY_VALUE: &str = "lora: { targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 }";
@@ -174,6 +175,7 @@ fn adapters_of_folders_are_as_peft_saves_them() {
         }
     }
     is_as_peft_saves("bert", "bert", REGRESS_OWN, "SEQ_CLS");
+    is_as_peft_saves("roberta-cls", "roberta", CLASSIFY_EXISTING, "SEQ_CLS");
     is_as_peft_saves("gpt2-bare", "gpt2", CAUSAL_LM, "CAUSAL_LM");
 }
 
@@ -184,6 +186,7 @@ fn adapters_of_exports_are_as_peft_saves_them() {
         is_as_peft_saves(&model, "bert", CLASSIFY, "FEATURE_EXTRACTION");
         is_as_peft_saves(&model, "bert", CLASSIFY_OWN, "SEQ_CLS");
     }
+    is_as_peft_saves("bert-dynamo-cls/model.onnx", "bert", CLASSIFY_EXISTING, "SEQ_CLS");
     is_as_peft_saves("gpt2-dynamo-lm/model.onnx", "gpt2", CAUSAL_LM, "CAUSAL_LM");
     is_as_peft_saves("llama-torchscript-lm/model.onnx", "llama", CAUSAL_LM, "CAUSAL_LM");
 }

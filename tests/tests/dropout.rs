@@ -5,8 +5,8 @@ use lorac::ir::{Dialect, Graph, Tensor, ValueId};
 use lorac::ops::{Array, Random, evaluate, infer};
 use lorac::passes::dropout::{COLUMN_STEP, COLUMNS, DEPTH, ROW_LIMIT, ROWS};
 use lorac::passes::{
-    AdamW, Adaptation, Clip, Groups, Lora, Method, Pool, Training, TrainingSpec, UpdateSpec, Use, differentiate,
-    drop_inputs, mean_squared_error, readable, select, training_step,
+    AdamW, Adaptation, Clip, Groups, Lora, Method, Training, TrainingSpec, UpdateSpec, Use, differentiate, drop_inputs,
+    mean_squared_error, readable, select, training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::{Classify, HeadKind};
@@ -151,7 +151,7 @@ fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
     let labels = ["a", "b"].map(String::from).to_vec();
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(graph).expect("targets") }],
-        objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
+        objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
         update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
         dialect,
         // So many that sums of weights would be cheaper.

@@ -2,9 +2,7 @@
 
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Dialect, Graph, Tensor};
-use lorac::passes::{
-    AdamW, Adaptation, Clip, Groups, Lora, Method, Pool, TrainingSpec, UpdateSpec, readable, training_step,
-};
+use lorac::passes::{AdamW, Adaptation, Clip, Groups, Lora, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::task::{Classify, HeadKind};
 use lorac::train::{compile_graph, initial_theta, theta_program};
 use lorac_tests::{engines, model};
@@ -24,7 +22,7 @@ fn inserted_branches_change_no_bit() {
         let labels = ["a", "b"].map(String::from).to_vec();
         let spec = TrainingSpec {
             adaptations: &adaptations,
-            objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
+            objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
             update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
             dialect: Dialect::FULL,
             tokens: None,

@@ -18,6 +18,7 @@ const CLASSIFY: &str = "classify: { labels: [negative, positive] }";
 const CLASSIFY_CLS: &str = "classify: { labels: [negative, positive], pool: cls }";
 const CLASSIFY_LAST: &str = "classify: { labels: [negative, positive], pool: last }";
 const CLASSIFY_OWN: &str = "classify: { labels: [negative, positive], head: architecture }";
+const CLASSIFY_EXISTING: &str = "classify: {}";
 const REGRESS: &str = "regress";
 const REGRESS_OWN: &str = "regress: { head: architecture }";
 const CAUSAL_LM: &str = "causal_lm";
@@ -29,9 +30,15 @@ const MIXED: &str = "[{ lora: { targets: [\"role:query\"], rank: 2, alpha: 4 } }
                      { lora: { targets: [\"role:key\", \"role:down\"], rank: 3, alpha: 9 } }]";
 const RSLORA: &str = "[{ lora: { targets: [\"role:query\", \"role:up\"], rank: 4, alpha: 4, rslora: true } }]";
 
+/// LoRA on the head of a sequence classifier, and the head trained as it is.
+const AND_HEAD: &str = "[{ lora: { targets: [\"role:query\", \"*classifier*\"], rank: 2, alpha: 4 } }]";
+const HEAD_FULL: &str = "[{ lora: { targets: [\"role:query\"], rank: 2 } }, { full: { targets: [\"*classifier*\"] } }]";
+
 const CONV1D_AND_LINEAR: &str = "[{ lora: { targets: [all-linear, \"role:head\"], rank: 2, alpha: 4 } }]";
 
 const ENCODERS: [&str; 3] = ["bert", "roberta", "distilbert"];
+const CLASSIFIERS: [&str; 3] = ["bert-cls", "roberta-cls", "distilbert-cls"];
+const LAST_TOKEN_CLASSIFIERS: [&str; 3] = ["gpt2-cls", "llama-cls", "qwen2-cls"];
 const DECODERS: [&str; 3] = ["gpt2", "llama", "qwen2"];
 
 /// A model below the folder of models, the folder that transformers load it from, and what is done with it.
@@ -55,6 +62,17 @@ fn jobs() -> Vec<Job<'static>> {
         jobs.push((name.to_string(), name, CAUSAL_LM, MIXED));
         for export in exported(name, "lm") {
             jobs.push((export, name, CAUSAL_LM, ALL));
+        }
+    }
+    for name in CLASSIFIERS.into_iter().chain(LAST_TOKEN_CLASSIFIERS) {
+        let encoder = CLASSIFIERS.contains(&name);
+        let head = if encoder { [AND_HEAD, HEAD_FULL] } else { [QUERY_VALUE, MIXED] };
+        for (export, adapt) in exported(name.trim_end_matches("-cls"), "cls").into_iter().zip(head) {
+            jobs.push((export, name, CLASSIFY_EXISTING, adapt));
+        }
+        if encoder {
+            jobs.push((name.to_string(), name, CLASSIFY_EXISTING, QUERY_VALUE));
+            jobs.push((name.to_string(), name, CLASSIFY_EXISTING, HEAD_FULL));
         }
     }
     jobs.push(("bert".into(), "bert", CLASSIFY_CLS, RSLORA));

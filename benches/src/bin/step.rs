@@ -7,9 +7,7 @@ use lorac::data::{Batch, LABELS};
 use lorac::engine::EngineChoice;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{DType, Tensor};
-use lorac::passes::{
-    AdamW, Adaptation, Clip, Groups, Lora, Method, Pool, TrainingSpec, UpdateSpec, readable, training_step,
-};
+use lorac::passes::{AdamW, Adaptation, Clip, Groups, Lora, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::runtime::{DeviceChoice, Options};
 use lorac::source::{Resolver, Source};
 use lorac::task::{Classify, HeadKind};
@@ -45,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let labels = ["negative", "positive"].map(String::from).to_vec();
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
-        objective: &Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None },
+        objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
         update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
         dialect: engine.backend.dialect(),
         tokens: Some(batch * length),

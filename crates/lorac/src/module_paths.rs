@@ -176,11 +176,22 @@ impl<'a> ModulePaths<'a> {
         (!parameter).then_some(Raw { path, conv1d: None })
     }
 
-    /// The module of the bias that is added to a product and to nothing else.
-    fn bias_beside(&self, product: NodeId) -> Option<String> {
+    /// The bias that is added to the only product of a matrix.
+    pub fn bias_of(&self, matrix: &Matrix) -> Option<ValueId> {
+        let [product] = matrix.products[..] else { return None };
+        self.bias(product).filter(|bias| self.graph.weight(*bias).is_some_and(|t| t.dims().len() == 1))
+    }
+
+    /// What is added to a product.
+    fn bias(&self, product: NodeId) -> Option<ValueId> {
         let node = self.graph.node(product)?;
         let own = node.input(2).filter(|_| &*node.op.name == "Gemm");
-        let bias = own.or_else(|| self.added(node))?;
+        own.or_else(|| self.added(node))
+    }
+
+    /// The module of the bias that is added to a product and to nothing else.
+    fn bias_beside(&self, product: NodeId) -> Option<String> {
+        let bias = self.bias(product)?;
         let value = self.graph.value(bias)?;
         let is_bias = self.graph.weight(bias)?.dims().len() == 1 && value.uses().len() == 1;
         value.name.strip_suffix(".bias").filter(|path| is_bias && is_path(path)).map(str::to_string)

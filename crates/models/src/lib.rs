@@ -78,6 +78,10 @@ pub struct ModelKind {
     pub model_type: String,
     /// Number of layers, where one is given.
     pub layers: Option<usize>,
+    /// Names of the outputs of its classifier, in their order (`id2label`); empty where it says nothing of them.
+    pub labels: Vec<String>,
+    /// Whether [`Form::Saved`] of its folder may have a sequence classifier's logits for an output.
+    pub classifies: bool,
 }
 
 /// What the configuration of the model at `path`, which [`build`] takes, says; none where it cannot be read.
@@ -88,7 +92,27 @@ pub fn model_kind(path: &Path) -> Option<ModelKind> {
     };
     let model_type = fields.get("model_type").and_then(Value::as_str)?.to_string();
     let layers = ["num_hidden_layers", "n_layer", "n_layers"].iter().find_map(|key| fields.get(*key)?.as_u64());
-    Some(ModelKind { model_type, layers: layers.map(|n| n as usize) })
+    let architectures = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
+    let classifier = architectures.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"));
+    let encoder = matches!(registry::family(path, &fields), Ok(Family::Encoder(_)));
+    let (layers, labels) = (layers.map(|n| n as usize), labels(&fields));
+    Some(ModelKind { model_type, layers, labels, classifies: classifier && encoder })
+}
+
+/// More outputs than any classifier has.
+const MOST_LABELS: u64 = 1 << 20;
+
+/// Names of a classifier's outputs: `id2label`, or as many as `num_labels` says, called as `transformers` calls them.
+fn labels(fields: &Map<String, Value>) -> Vec<String> {
+    let number = fields.get("num_labels").and_then(Value::as_u64).filter(|n| *n <= MOST_LABELS);
+    let numbered = || (0..number.unwrap_or(0)).map(|i| format!("LABEL_{i}")).collect();
+    let Some(named) = fields.get("id2label").and_then(Value::as_object) else { return numbered() };
+    let name = |i: usize| match named.get(&i.to_string())? {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    (0..named.len()).map(name).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// The model at `path`: a folder with `config.json` and `model.safetensors` (or the files that
@@ -137,6 +161,30 @@ fn assemble(
             let decoder = config::llama(file, fields)?;
             let weights = enough(&decoder.config)?;
             decoder::llama(class, decoder, &weights, form)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_names_the_outputs_of_a_classifier() {
+        let of = |json: &str| labels(&serde_json::from_str(json).expect("an object"));
+        let eleven: Vec<String> = (0..11).map(|i| format!("\"{i}\": \"l{i}\"")).collect();
+        let eleven = of(&format!("{{\"id2label\": {{{}}}}}", eleven.join(", ")));
+        assert_eq!(
+            (eleven.len(), eleven[2].as_str(), eleven[10].as_str()),
+            (11, "l2", "l10"),
+            "in the order of numbers"
+        );
+        assert_eq!(of(r#"{"id2label": {"0": "a", "1": 5}, "num_labels": 7}"#), ["a", "5"]);
+        assert_eq!(of(r#"{"num_labels": 2}"#), ["LABEL_0", "LABEL_1"]);
+        for none in
+            [r#"{}"#, r#"{"id2label": {"0": "a", "2": "b"}}"#, r#"{"id2label": {"0": []}}"#, r#"{"num_labels": -1}"#]
+        {
+            assert_eq!(of(none), Vec::<String>::new(), "{none}");
         }
     }
 }

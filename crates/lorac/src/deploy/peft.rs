@@ -7,8 +7,9 @@ use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
 use crate::run::Plan;
-use contract::{Adapted, Contract};
-use lorac_passes::{Group, ParamValues, Target};
+use contract::{Adapted, Contract, SavedOf};
+use lorac_ir::{Tensor, ValueId};
+use lorac_passes::{Delta, Method, ParamValues, Target, fold_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,10 +74,12 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
             modules.push(module(&name.path, adapted, &trained.values)?);
         }
     }
-    let heads = plan.training.params.iter().filter(|param| param.group == Group::Head);
-    let saved = contract.saved.iter().zip(heads).map(|(key, param)| {
-        let data = trained.values.get(&param.name)?.to_vec();
-        Ok((key.clone(), param.dims.clone(), data))
+    let saved = contract.saved.iter().map(|saved| {
+        let (dims, data) = match saved.of {
+            SavedOf::Param(param) => (param.dims.clone(), trained.values.get(&param.name)?.to_vec()),
+            SavedOf::Weight { weight, turned } => folded(trained, weight, turned)?,
+        };
+        Ok((saved.key.clone(), dims, data))
     });
     Ok(PeftAdapter {
         base,
@@ -88,9 +91,26 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
         fan_in_fan_out: contract.modules.iter().any(|adapted| adapted.names.iter().any(|m| m.conv1d)),
         modules,
-        saved: saved.collect::<Result<_, lorac_passes::LayoutError>>()?,
+        saved: saved.collect::<Result<_, Error>>()?,
         modules_to_save: contract.modules_to_save(),
     })
+}
+
+/// A weight of the model as it is deployed, `[out, in]`: its dimensions and its elements.
+fn folded(trained: &Trained, weight: ValueId, turned: bool) -> Result<(Vec<usize>, Vec<f32>), Error> {
+    let plan = trained.plan;
+    let missing = || Error::Usage(format!("the model has no weight {weight}"));
+    let w0 = plan.model.graph.weight(weight).ok_or_else(missing)?;
+    let deltas: Vec<(&dyn Method, &Delta)> = plan.deltas().filter(|(_, d)| d.target.weight == weight).collect();
+    let whole = Tensor::new(w0.dtype(), w0.dims().to_vec(), fold_all(w0, &deltas, &trained.values)?)?;
+    let data: Vec<f32> = whole.to_f64().unwrap_or_default().into_iter().map(|x| x as f32).collect();
+    match *w0.dims() {
+        [rows, cols] if turned && rows * cols == data.len() => {
+            let columns = (0..cols).flat_map(|j| (0..rows).map(move |i| i * cols + j));
+            Ok((vec![cols, rows], columns.filter_map(|at| data.get(at).copied()).collect()))
+        }
+        _ => Ok((w0.dims().to_vec(), data)),
+    }
 }
 
 /// The branches of one matrix as a module of PEFT, which knows no slices: one branch whose A has the rows of all of them

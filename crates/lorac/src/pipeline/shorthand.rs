@@ -1,7 +1,7 @@
 //! What a section may be written as where one value says all of it: `model: path`, `targets: all-linear`.
 //!
-//! A section with one required key may be written as that key's value, and a list of one as the one. The schema, which is
-//! made of the types, says which sections those are, and says the short forms too.
+//! A section with one required key, or one whose type names the key ([`SHORT`]), may be written as that key's value, and a
+//! list of one as the one. The schema, which is made of the types, says which sections those are, and says the short forms too.
 
 use super::Pipeline;
 use schemars::generate::SchemaSettings;
@@ -16,6 +16,10 @@ pub fn schema() -> Value {
     schema
 }
 
+/// What a type says in its schema of the key that all of it may be written as the value of, where none is required:
+/// `#[schemars(extend("x-short" = "labels"))]`.
+const SHORT: &str = "x-short";
+
 /// The keys that a section must have, by the name of its struct; none where there is no such section.
 pub(super) fn required(section: &str) -> &'static [String] {
     static REQUIRED: LazyLock<HashMap<String, Vec<String>>> = LazyLock::new(|| {
@@ -29,9 +33,14 @@ pub(super) fn required(section: &str) -> &'static [String] {
 
 /// The key that a section may be written as the value of.
 pub(super) fn short(section: &str) -> Option<&'static str> {
+    static NAMED: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+        let schema = generated();
+        let sections = schema.get("definitions").and_then(Value::as_object).into_iter().flatten();
+        sections.filter_map(|(name, section)| Some((name.clone(), section.get(SHORT)?.as_str()?.to_string()))).collect()
+    });
     match required(section) {
         [key] => Some(key),
-        _ => None,
+        _ => NAMED.get(section).map(String::as_str),
     }
 }
 
@@ -49,10 +58,12 @@ fn short_forms(schema: &mut Value) {
     lists(schema);
     let sections = schema.get_mut("definitions").and_then(Value::as_object_mut);
     for section in sections.into_iter().flat_map(Map::values_mut) {
-        if let ([key], Value::Object(section)) = (&keys(section)[..], section) {
-            let value = section.get("properties").and_then(|properties| properties.get(key)).cloned();
-            value.into_iter().for_each(|value| either(section, value));
-        }
+        let required = keys(section);
+        let Value::Object(section) = section else { continue };
+        let named = section.remove(SHORT).and_then(|key| key.as_str().map(String::from));
+        let key = if let [key] = &required[..] { Some(key.clone()) } else { named };
+        let value = key.and_then(|key| section.get("properties")?.get(&key).cloned());
+        value.into_iter().for_each(|value| either(section, value));
     }
 }
 

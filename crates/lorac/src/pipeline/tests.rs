@@ -109,7 +109,7 @@ fn a_task_may_be_named_barely_or_with_settings() {
     }
     let wrong = |to: &str| fail(&CAUSAL_LM.replace("task: causal_lm", to), &[]);
     assert!(wrong("task: causal").contains("causal_lm"));
-    assert!(wrong("task: classify").contains("labels"));
+    assert!(wrong("task: classify").contains("a classification reads a table"));
     assert!(wrong("task: { causal_lm: { logit: x } }").contains("logit"));
 }
 

@@ -14,11 +14,11 @@ use crate::output::{DataCard, InputRecord};
 use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
-use crate::task::{HeadKind, LABELS, LOGITS, TaskChoice};
-use lorac_config::Problems;
+use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
+use lorac_config::{Problem, Problems};
 use lorac_data::{Dataset, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
-use lorac_models::{Form, ModelKind};
+use lorac_models::ModelKind;
 use lorac_onnx::Model;
 use lorac_passes::{
     Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, readable, training_step,
@@ -90,14 +90,14 @@ impl Plan {
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let (mut inputs, mut notes) = (Vec::new(), Vec::new());
-    let (model_source, model) = open_model(&p.model, resolver, p.task.form())?;
+    let (model_source, model) = open_model(&p.model, resolver, &p.task)?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
     name_fields(&mut base, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
     let mut feeds = feeds(&base)?;
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
-    let chosen = resolved_task(&p.task, &model, &base, &model_source)?;
+    let chosen = resolved_task(loaded, &model, &base, &model_source, &mut notes)?;
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let shape = BatchShape::of(p, &base, &feeds);
@@ -167,7 +167,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     notes.extend(tokenizer.notes().iter().map(ToString::to_string));
     notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
     let is_new = !base.outputs().iter().any(|v| base.name_of(*v) == training.prediction);
-    if is_new && training.prediction != LOGITS {
+    if is_new && task.head().is_some() && training.prediction != LOGITS {
         let name = &training.prediction;
         notes.push(format!("the output of the head is `{name}`: the model has something called `{LOGITS}` already"));
     }
@@ -215,13 +215,28 @@ fn labels(kind: Prediction, input: &str) -> Binding {
     Binding { field: LABELS.into(), input: input.into(), dtype }
 }
 
-/// The task, with what it leaves to the type of the model.
-fn resolved_task(task: &TaskChoice, model: &Model, graph: &Graph, source: &Resolved) -> Result<TaskChoice, Error> {
-    if task.head().is_none_or(|head| head.kind != HeadKind::Architecture) {
-        return Ok(task.clone());
-    }
-    let paths = ModulePaths::new(model, graph, base::kind_of(source));
-    Ok(task.resolved(paths.classes())?.unwrap_or_else(|| task.clone()))
+/// The task, with what it leaves to the model.
+fn resolved_task(
+    loaded: &Loaded,
+    model: &Model,
+    graph: &Graph,
+    source: &Resolved,
+    notes: &mut Vec<String>,
+) -> Result<TaskChoice, Error> {
+    let (task, kind) = (&loaded.pipeline.task, base::kind_of(source));
+    let classes = || ModulePaths::new(model, graph, kind.clone()).classes();
+    let labels = kind.as_ref().map_or(&[][..], |kind| &kind.labels);
+    let resolved = task.resolved(&Subject { graph, labels, classes: &classes }).map_err(|problem| {
+        let path = format!("task.{}.{}", task.name(), problem.path);
+        Box::new(loaded.errors_at(vec![Problem { path, ..problem }]))
+    })?;
+    Ok(resolved.map_or_else(
+        || task.clone(),
+        |found| {
+            notes.extend(found.notes);
+            found.task
+        },
+    ))
 }
 
 /// Refuses metrics that say nothing of as many classes as the task turns out to have.
@@ -234,13 +249,14 @@ fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
 }
 
 /// The model, and its source with the sum of all its files.
-fn open_model(spec: &SourceSpec, resolver: &Resolver, form: Form) -> Result<(Resolved, Model), Error> {
+fn open_model(spec: &SourceSpec, resolver: &Resolver, task: &TaskChoice) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
     let resolve = || match pin {
         Some(_) => resolver.resolve_for_pin(&spec.source),
         None => resolver.resolve(&spec.source, None),
     };
     let source = resolve()?;
+    let form = task.form(base::kind_of(&source).as_ref());
     let model = match base::open_form(&source, resolver, form) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.

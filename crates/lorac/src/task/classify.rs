@@ -1,12 +1,13 @@
-//! Classification of texts: a new head on the model's hidden states.
+//! Classification of texts: the head that the model has, or a new one on its hidden states.
 
-use super::head::{HeadKind, NewHead, resolve};
-use super::{Class, LABELS, Targets, Task, TaskChoice, check_target_column};
+use super::existing::{Asked, Found};
+use super::head::{HeadKind, NewHead};
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, check_target_column};
 use crate::pipeline::Split;
-use lorac_config::{Check, Problems};
+use lorac_config::{Check, Problem, Problems};
 use lorac_data::{DataError, Field, IGNORE, Labels, Row};
 use lorac_ir::Graph;
-use lorac_models::{Classes, Form};
+use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, cross_entropy_terms};
 use lorac_train::Prediction;
@@ -14,32 +15,41 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// One label per text: a new head on the model's hidden states
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// One label per text: the head that the model has, or a new one on its hidden states
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-short" = "labels"))]
 pub struct Classify {
-    /// Names of the classes, in the order of the logits
+    /// Names of the classes, in the order of the logits. Default: those that the config.json of a model with a head says
     pub labels: Vec<String>,
-    /// What stands between hidden states and the logits
-    #[serde(default)]
-    pub head: HeadKind,
-    /// How hidden states become one vector
-    #[serde(default)]
-    pub pool: Pool,
-    /// The output of hidden states. Default: the first float output of rank 3
+    /// What stands between hidden states and the logits. Default: existing, where the model has an output [batch, labels] and
+    /// neither pool nor hidden is given, else linear
+    pub head: Option<HeadKind>,
+    /// How hidden states become one vector, of a new head. Default: mean
+    pub pool: Option<Pool>,
+    /// The output of hidden states that a new head is put on. Default: the first float output of rank 3
     pub hidden: Option<String>,
+    /// The output of the model's own head. Default: the one called logits, else the first float output [batch, labels]
+    pub logits: Option<String>,
 }
 
 impl Classify {
-    fn new_head(&self) -> NewHead<'_> {
-        NewHead { outputs: self.labels.len(), kind: self.head, pool: self.pool, hidden: self.hidden.as_deref() }
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            kind: self.head,
+            pool: self.pool,
+            hidden: self.hidden.as_deref(),
+            logits: self.logits.as_deref(),
+            outputs: (!self.labels.is_empty()).then_some(self.labels.len()),
+            undone: Some("Softmax"),
+        }
     }
 }
 
 impl Check for Classify {
     fn check(&self, problems: &mut Problems) {
-        self.head.check(self.pool, problems);
-        if self.labels.len() < 2 {
+        self.asked().check(problems);
+        if self.labels.len() == 1 {
             problems.report("labels", "pipeline::labels", "a classification needs at least two labels");
         }
         let mut seen = BTreeSet::new();
@@ -54,7 +64,10 @@ impl Check for Classify {
 
 impl Objective for Classify {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.new_head().attach(graph)
+        match self.head() {
+            Some(head) => head.attach(graph),
+            None => self.asked().attach_own(graph),
+        }
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
@@ -78,7 +91,7 @@ impl Task for Classify {
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         check_target_column(split, "a classification", problems);
         for (value, name) in split.label_map.iter().flatten() {
-            if !self.labels.contains(name) {
+            if !self.labels.is_empty() && !self.labels.contains(name) {
                 let known = self.labels.join(", ");
                 let message = format!("label_map names `{name}`, which is not one of {known}");
                 problems.within("label_map", |p| p.report(value, "pipeline::labels", message));
@@ -92,19 +105,39 @@ impl Task for Classify {
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {
-        self.new_head().alone(model, readable, values).map(Some)
+        self.head().map(|head| head.alone(model, readable, values)).transpose()
     }
 
-    fn resolved(&self, classes: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
-        resolve(self.head, classes, |head| Classify { head, ..self.clone() }.into())
+    fn resolved(&self, subject: &Subject) -> Result<Option<Resolution>, Problem> {
+        let Found { kind, own, mut notes } = self.asked().find(subject, "labels")?;
+        let mut task = Classify { head: Some(kind), ..self.clone() };
+        if let Some((output, width)) = own {
+            let said = if subject.labels.len() == width { subject.labels } else { &[] };
+            task.logits = Some(output);
+            if task.labels.is_empty() {
+                task.labels = said.to_vec();
+            } else if !said.is_empty() && said != self.labels && said.iter().all(|name| self.labels.contains(name)) {
+                notes.push(format!(
+                    "the model's config.json has the labels in another order than the pipeline: {}",
+                    said.join(", ")
+                ));
+            }
+        }
+        if task.labels.is_empty() {
+            let message = "the task needs its labels, in the order of the logits: no config.json of a model with a head says \
+                           them";
+            let help = Some("labels: [negative, positive]".to_string());
+            return Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help });
+        }
+        Ok(Some(Resolution { task: task.into(), notes }))
     }
 
-    fn form(&self) -> Form {
-        self.new_head().form()
+    fn form(&self, kind: Option<&ModelKind>) -> Form {
+        self.asked().form(kind)
     }
 
     fn head(&self) -> Option<NewHead<'_>> {
-        Some(self.new_head())
+        self.asked().new_head()
     }
 
     fn labels(&self) -> &[String] {
@@ -112,7 +145,7 @@ impl Task for Classify {
     }
 
     fn class(&self) -> Class {
-        Class::of(&self.new_head())
+        Class::of(self.head().as_ref())
     }
 }
 

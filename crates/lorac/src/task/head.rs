@@ -1,7 +1,6 @@
 //! A new head on the hidden states of an encoder: what tasks that have one share.
 
-use super::TaskChoice;
-use lorac_config::Problems;
+use lorac_config::{Problem, Problems};
 use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
 use lorac_models::{ClassHead, Classes, Form};
 use lorac_ops::{Emit, Val};
@@ -30,6 +29,8 @@ pub enum HeadKind {
     /// The pooling and one linear layer. No class of transformers has it: in formats of adapters the head is a file beside
     #[default]
     Linear,
+    /// The head that the model has already: an output [batch, outputs]. Nothing is put on the model
+    Existing,
     /// The head of the sequence classifier of the model's own type, by its config.json: one of the following
     Architecture,
     /// As BertForSequenceClassification: the first token, pooler, tanh, linear
@@ -68,7 +69,7 @@ impl HeadKind {
         let out = |module, bias| Layer { module, bias, activation: None };
         let dense = |module, activation| Layer { module, bias: true, activation: Some(activation) };
         match self {
-            HeadKind::Linear | HeadKind::Architecture => vec![out("classifier", true)],
+            HeadKind::Linear | HeadKind::Architecture | HeadKind::Existing => vec![out("classifier", true)],
             HeadKind::Bert => vec![dense("pooler.dense", "Tanh"), out("classifier", true)],
             HeadKind::Roberta => vec![dense("classifier.dense", "Tanh"), out("classifier.out_proj", true)],
             HeadKind::Distilbert => vec![dense("pre_classifier", "Relu"), out("classifier", true)],
@@ -110,7 +111,7 @@ impl NewHead<'_> {
     /// How hidden states become one vector.
     pub fn pool(&self) -> Pool {
         match self.kind {
-            HeadKind::Linear | HeadKind::Architecture => self.pool,
+            HeadKind::Linear | HeadKind::Architecture | HeadKind::Existing => self.pool,
             HeadKind::LastToken => Pool::Last,
             HeadKind::Bert | HeadKind::Roberta | HeadKind::Distilbert => Pool::Cls,
         }
@@ -277,25 +278,18 @@ fn write<'e, 'g>(
     Ok(x)
 }
 
-/// The head of the model's own type in the place of [`HeadKind::Architecture`].
+/// The head of the model's own type, for [`HeadKind::Architecture`].
 ///
 /// # Errors
 /// A type that is not known, or whose head is not.
-pub(super) fn resolve(
-    kind: HeadKind,
-    classes: Option<&Classes>,
-    with: impl FnOnce(HeadKind) -> TaskChoice,
-) -> Result<Option<TaskChoice>, PassError> {
-    if kind != HeadKind::Architecture {
-        return Ok(None);
-    }
+pub(super) fn architecture(classes: Option<&Classes>) -> Result<HeadKind, Problem> {
     let named = "bert, roberta, distilbert, last_token";
-    let why = match classes {
+    let message = match classes {
         None => format!(
             "`head: architecture`: the type of the model is not known, as no config.json beside it says: name the \
                          head ({named}), or put the config.json there"
         ),
-        Some(Classes { head: Some(head), .. }) => return Ok(Some(with(HeadKind::of(*head)))),
+        Some(Classes { head: Some(head), .. }) => return Ok(HeadKind::of(*head)),
         Some(Classes { model_types, .. }) => {
             format!(
                 "`head: architecture`: the head of {} is none of {named}: take `head: linear`",
@@ -303,7 +297,7 @@ pub(super) fn resolve(
             )
         }
     };
-    Err(PassError::Unsuitable(why))
+    Err(Problem { path: "head".into(), code: "pipeline::head", message, help: None })
 }
 
 #[cfg(test)]
@@ -399,12 +393,10 @@ mod tests {
 
     #[test]
     fn the_architecture_is_the_one_of_the_model() {
-        let with = |kind| TaskChoice::Regress(super::super::Regress { head: kind, ..Default::default() });
-        let kind = |model_type| resolve(HeadKind::Architecture, lorac_models::classes_of(model_type), with);
-        assert_eq!(kind("xlm-roberta").expect("known"), Some(with(HeadKind::Roberta)));
-        assert_eq!(kind("qwen2").expect("known"), Some(with(HeadKind::LastToken)));
-        assert!(kind("electra").expect_err("no head").to_string().contains("electra"));
-        assert!(kind("new").expect_err("no type").to_string().contains("config.json"));
-        assert_eq!(resolve(HeadKind::Linear, None, with).expect("nothing to do"), None);
+        let kind = |model_type| architecture(lorac_models::classes_of(model_type));
+        assert_eq!(kind("xlm-roberta"), Ok(HeadKind::Roberta));
+        assert_eq!(kind("qwen2"), Ok(HeadKind::LastToken));
+        assert!(kind("electra").expect_err("no head").message.contains("electra"));
+        assert!(kind("new").expect_err("no type").message.contains("config.json"));
     }
 }

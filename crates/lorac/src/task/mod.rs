@@ -1,5 +1,6 @@
 //! What a model is to learn: what is put on its graph, its targets, its loss and what it is evaluated by. One file each.
 
+mod existing;
 mod head;
 
 pub(crate) use head::{LOGITS, is_logits};
@@ -7,10 +8,10 @@ pub(crate) use head::{LOGITS, is_logits};
 pub use head::{HeadKind, NewHead};
 
 use crate::pipeline::Split;
-use lorac_config::Problems;
+use lorac_config::{Problem, Problems};
 use lorac_data::{DataError, Field, Row};
 use lorac_ir::Graph;
-use lorac_models::{Classes, Form};
+use lorac_models::{Classes, Form, ModelKind};
 use lorac_passes::{Objective, ParamValues, PassError};
 use lorac_train::Prediction;
 
@@ -47,16 +48,16 @@ pub trait Task: Objective {
     /// A model that does not have what the task needs.
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError>;
 
-    /// The task for a model of a type, of which something is left open: none where nothing is.
+    /// The task for a model, of which something is left open: none where nothing is.
     ///
     /// # Errors
-    /// A type that does not have what the task asks for.
-    fn resolved(&self, _: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
+    /// A model that does not have what the task asks for; the path is that of a key of the task.
+    fn resolved(&self, _: &Subject) -> Result<Option<Resolution>, Problem> {
         Ok(None)
     }
 
-    /// What is built of a model that is no `.onnx` file.
-    fn form(&self) -> Form {
+    /// What is built of a model that is no `.onnx` file, where its configuration says this.
+    fn form(&self, _: Option<&ModelKind>) -> Form {
         Form::Saved
     }
 
@@ -72,6 +73,25 @@ pub trait Task: Objective {
 
     /// The class of `transformers` that computes what the trained model does, or what is before its head.
     fn class(&self) -> Class;
+}
+
+/// The model that a task is resolved for.
+pub struct Subject<'a> {
+    /// Its graph, readable.
+    pub graph: &'a Graph,
+    /// Names of the outputs of its head by its configuration; empty where that says nothing.
+    pub labels: &'a [String],
+    /// What is known of the classes of its type; costly where nothing says the type.
+    pub classes: &'a dyn Fn() -> Option<&'static Classes>,
+}
+
+/// A task of which nothing is left open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolution {
+    /// The task.
+    pub task: TaskChoice,
+    /// What a user should know of it.
+    pub notes: Vec<String>,
 }
 
 /// Classes of `transformers`, one for each model type.
@@ -95,10 +115,10 @@ impl Class {
         }
     }
 
-    /// The class of a new head.
-    fn of(head: &NewHead) -> Class {
-        match head.kind {
-            HeadKind::Linear => Class::Base,
+    /// The class with a new head; with its own where there is none.
+    fn of(head: Option<&NewHead>) -> Class {
+        match head.map(|head| head.kind) {
+            Some(HeadKind::Linear) => Class::Base,
             _ => Class::SequenceClassification,
         }
     }

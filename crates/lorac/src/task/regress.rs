@@ -1,45 +1,59 @@
-//! Regression of texts: a new head with one output on the model's hidden states.
+//! Regression of texts: the head with one output that the model has, or a new one on its hidden states.
 
-use super::head::{HeadKind, NewHead, resolve};
-use super::{Class, LABELS, Targets, Task, TaskChoice, check_target_column};
+use super::existing::{Asked, Found};
+use super::head::{HeadKind, NewHead};
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, check_target_column};
 use crate::pipeline::Split;
-use lorac_config::{Check, Problems};
+use lorac_config::{Check, Problem, Problems};
 use lorac_data::{DataError, Field, Row};
 use lorac_ir::Graph;
-use lorac_models::{Classes, Form};
+use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, squared_error_terms};
 use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One number per text: a new head on the model's hidden states, trained on the squared error
+/// One number per text, trained on the squared error: the head that the model has, or a new one on its hidden states
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Regress {
-    /// What stands between hidden states and the prediction
-    pub head: HeadKind,
-    /// How hidden states become one vector
-    pub pool: Pool,
-    /// The output of hidden states. Default: the first float output of rank 3
+    /// What stands between hidden states and the prediction. Default: existing, where the model has an output [batch, 1] and
+    /// neither pool nor hidden is given, else linear
+    pub head: Option<HeadKind>,
+    /// How hidden states become one vector, of a new head. Default: mean
+    pub pool: Option<Pool>,
+    /// The output of hidden states that a new head is put on. Default: the first float output of rank 3
     pub hidden: Option<String>,
+    /// The output of the model's own head. Default: the one called logits, else the first float output [batch, 1]
+    pub logits: Option<String>,
 }
 
 impl Regress {
-    fn new_head(&self) -> NewHead<'_> {
-        NewHead { outputs: 1, kind: self.head, pool: self.pool, hidden: self.hidden.as_deref() }
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            kind: self.head,
+            pool: self.pool,
+            hidden: self.hidden.as_deref(),
+            logits: self.logits.as_deref(),
+            outputs: Some(1),
+            undone: None,
+        }
     }
 }
 
 impl Check for Regress {
     fn check(&self, problems: &mut Problems) {
-        self.head.check(self.pool, problems);
+        self.asked().check(problems);
     }
 }
 
 impl Objective for Regress {
     fn attach(&self, graph: &mut Graph) -> Result<Attached, PassError> {
-        self.new_head().attach(graph)
+        match self.head() {
+            Some(head) => head.attach(graph),
+            None => self.asked().attach_own(graph),
+        }
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
@@ -75,23 +89,26 @@ impl Task for Regress {
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {
-        self.new_head().alone(model, readable, values).map(Some)
+        self.head().map(|head| head.alone(model, readable, values)).transpose()
     }
 
-    fn resolved(&self, classes: Option<&Classes>) -> Result<Option<TaskChoice>, PassError> {
-        resolve(self.head, classes, |head| Regress { head, ..self.clone() }.into())
+    fn resolved(&self, subject: &Subject) -> Result<Option<Resolution>, Problem> {
+        let Found { kind, own, notes } = self.asked().find(subject, "head")?;
+        let mut task = Regress { head: Some(kind), ..self.clone() };
+        task.logits = own.map(|(output, _)| output).or(task.logits);
+        Ok(Some(Resolution { task: task.into(), notes }))
     }
 
-    fn form(&self) -> Form {
-        self.new_head().form()
+    fn form(&self, kind: Option<&ModelKind>) -> Form {
+        self.asked().form(kind)
     }
 
     fn head(&self) -> Option<NewHead<'_>> {
-        Some(self.new_head())
+        self.asked().new_head()
     }
 
     fn class(&self) -> Class {
-        Class::of(&self.new_head())
+        Class::of(self.head().as_ref())
     }
 }
 

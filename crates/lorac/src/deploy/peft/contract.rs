@@ -6,7 +6,7 @@ use crate::run::Plan;
 use crate::source::{HubKind, Source};
 use crate::task::{Class, HeadKind, is_logits};
 use lorac_ir::ValueId;
-use lorac_passes::{Delta, DeltaForm, Group, Matrix, group_by_weight, hidden_states};
+use lorac_passes::{Delta, DeltaForm, Group, Matrix, Param, group_by_weight, hidden_states, matrices};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,8 +20,23 @@ pub(super) struct Contract<'a> {
     pub(super) known: bool,
     /// The modules that each matrix is the weight of, and its branches. Slices of one matrix are together.
     pub(super) modules: Vec<Adapted<'a>>,
-    /// Keys in the class of what the head trains, in the order of its params; empty where the head is a file beside.
-    pub(super) saved: Vec<String>,
+    /// What of the head the adapter holds; nothing where the head is a file beside.
+    pub(super) saved: Vec<Saved<'a>>,
+}
+
+/// A tensor of the head, by its key in the class.
+pub(super) struct Saved<'a> {
+    pub(super) key: String,
+    pub(super) of: SavedOf<'a>,
+}
+
+/// Where it is.
+#[derive(Clone, Copy)]
+pub(super) enum SavedOf<'a> {
+    /// A param of a new head.
+    Param(&'a Param),
+    /// A weight of the model, which may be trained; stored `[in, out]` where it is `turned`.
+    Weight { weight: ValueId, turned: bool },
 }
 
 /// A matrix, or a slice of one that is a module of its own.
@@ -70,20 +85,27 @@ impl<'a> Contract<'a> {
     /// # Errors
     /// Why there can be none, in words.
     pub(super) fn of(plan: &'a Plan) -> Result<Contract<'a>, String> {
-        let mut branches = Vec::new();
-        for (_, delta) in &plan.training.deltas {
-            let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
-            branches.push(LowRank::of(delta).ok_or_else(other)?);
-            if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
-                return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
-            }
-        }
         let input = head_input(plan);
         let class = match input {
             Some(input) if is_logits(&plan.readable, input) => Class::CausalLm,
             _ => plan.task.class(),
         };
         let paths = ModulePaths::new(&plan.model, &plan.readable, plan.kind.clone());
+        let saved = saved(plan, &paths, class)?;
+        let mut branches = Vec::new();
+        for (_, delta) in &plan.training.deltas {
+            if saved.iter().any(|s| matches!(s.of, SavedOf::Weight { weight, .. } if weight == delta.target.weight)) {
+                continue;
+            }
+            let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
+            branches.push(LowRank::of(delta).ok_or_else(other)?);
+            if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
+                return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
+            }
+        }
+        if branches.is_empty() {
+            return Err("PEFT's format holds LoRA, and nothing but the head is trained".into());
+        }
         let groups = group_by_weight(&branches, |b| &b.delta.target);
         let mut unnamed: Vec<(&str, String)> = Vec::new();
         let mut modules = Vec::new();
@@ -124,7 +146,6 @@ impl<'a> Contract<'a> {
                 class.auto()
             ));
         }
-        let saved = saved(plan, &paths, class)?;
         let input = input.map(|input| plan.readable.name_of(input));
         Ok(Contract { class, input, known: paths.classes().is_some(), modules, saved })
     }
@@ -140,9 +161,9 @@ impl<'a> Contract<'a> {
 
     /// The modules that hold what the head trains: one of them may hold several layers.
     pub(super) fn modules_to_save(&self) -> Vec<String> {
-        let module = |key: &String| match key.split_once('.') {
+        let module = |saved: &Saved| match saved.key.split_once('.') {
             Some((head @ ("classifier" | "pre_classifier" | "score"), _)) => head.to_string(),
-            _ => key.rsplit_once('.').map_or(key.as_str(), |(module, _)| module).to_string(),
+            _ => saved.key.rsplit_once('.').map_or(saved.key.as_str(), |(module, _)| module).to_string(),
         };
         let mut all: Vec<String> = self.saved.iter().map(module).collect();
         all.sort();
@@ -188,17 +209,51 @@ fn head_input(plan: &Plan) -> Option<ValueId> {
     hidden_states(&plan.readable, head.hidden).ok()
 }
 
-/// Keys of what the head trains.
-fn saved(plan: &Plan, paths: &ModulePaths, class: Class) -> Result<Vec<String>, String> {
-    let Some(head) = plan.task.head().filter(|head| head.kind != HeadKind::Linear) else { return Ok(Vec::new()) };
-    let trained = plan.training.params.iter().filter(|p| p.group == Group::Head).count();
+/// What of the head an adapter holds: what a new one trains, or the one that the model has.
+fn saved<'a>(plan: &'a Plan, paths: &ModulePaths, class: Class) -> Result<Vec<Saved<'a>>, String> {
+    let Some(head) = plan.task.head() else { return own_head(plan, paths, class) };
+    if head.kind == HeadKind::Linear {
+        return Ok(Vec::new());
+    }
+    let trained: Vec<&Param> = plan.training.params.iter().filter(|p| p.group == Group::Head).collect();
     let all = head.paths();
-    let own = &all[all.len().saturating_sub(trained)..];
-    let key = |path: &String| {
+    let own = &all[all.len().saturating_sub(trained.len())..];
+    let saved = own.iter().zip(trained).map(|(path, param)| {
         let (module, end) = path.rsplit_once('.').unwrap_or((path, "weight"));
-        Ok(format!("{}.{end}", paths.path_in(module, class)?))
-    };
-    own.iter().map(key).collect()
+        Ok(Saved { key: format!("{}.{end}", paths.path_in(module, class)?), of: SavedOf::Param(param) })
+    });
+    saved.collect()
+}
+
+/// How names of modules end that PEFT keeps with every adapter of a sequence classifier, trained or not, and does not load
+/// one without.
+const KEPT: [&str; 2] = ["classifier", "score"];
+
+/// The head that a model has, as PEFT keeps it with the adapter, whatever of it is trained.
+fn own_head<'a>(plan: &'a Plan, paths: &ModulePaths, class: Class) -> Result<Vec<Saved<'a>>, String> {
+    if class != Class::SequenceClassification {
+        return Ok(Vec::new());
+    }
+    let is_kept = |path: &str| path.split('.').any(|part| KEPT.iter().any(|end| part.ends_with(end)));
+    let mut saved = Vec::new();
+    for matrix in matrices(&plan.readable) {
+        let path = paths.of(&matrix, class).ok().and_then(|modules| modules.into_iter().next());
+        let Some(Module { path, .. }) = path.filter(|module| is_kept(&module.path)) else { continue };
+        let of = |end: &str, weight, turned| Saved {
+            key: format!("{path}.{end}"),
+            of: SavedOf::Weight { weight, turned },
+        };
+        saved.push(of("weight", matrix.weight, !matrix.transposed));
+        saved.extend(paths.bias_of(&matrix).map(|bias| of("bias", bias, false)));
+    }
+    match saved.is_empty() {
+        false => Ok(saved),
+        true => Err(format!(
+            "PEFT keeps the head of {} with the adapter, and no weight of the model is known to be that of `{}`",
+            class.auto(),
+            KEPT.join("` or `")
+        )),
+    }
 }
 
 /// The path of the model that was resolved.
