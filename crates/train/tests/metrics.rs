@@ -65,3 +65,61 @@ fn scores_are_those_of_the_libraries_that_define_them() {
     let without: Vec<&str> = METRICS.iter().map(|m| m.0).filter(|name| seen.iter().all(|s| s.0 != *name)).collect();
     assert_eq!(without, ["perplexity", "loss"], "which no such library has");
 }
+
+/// What stands for the generated part in docs/metrics.md.
+const MARK: &str = "<!-- Written by LORAC_BLESS=1 cargo test -p lorac-train --test metrics -->\n";
+
+fn names(kind: Prediction) -> &'static str {
+    match kind {
+        Prediction::Classes => "a class an example",
+        Prediction::Labels => "several labels an example",
+        Prediction::Values => "a number an example",
+        Prediction::Tags => "a class a token",
+        Prediction::Tokens => "the next token",
+    }
+}
+
+fn table() -> String {
+    let mut text = String::from("| metric | what it is | formula | worst to best | of |\n|---|---|---|---|---|\n");
+    for (name, metric) in METRICS {
+        let about = metric.definition();
+        let of: Vec<&str> = match about.suits.len() == Prediction::ALL.len() {
+            true => vec!["all"],
+            false => about.suits.iter().map(|kind| names(*kind)).collect(),
+        };
+        let classes = about.classes.map_or(String::new(), |n| format!(", of {n} classes"));
+        let (formula, of) = (about.formula.replace('|', "\\|"), of.join(", ") + &classes);
+        text += &format!("| `{name}` | {} | {formula} | {} | {of} |\n", about.about, about.range);
+    }
+    text += "\n| metric | the same elsewhere | also called |\n|---|---|---|\n";
+    for (name, metric) in METRICS {
+        let about = metric.definition();
+        let also: Vec<String> = about.synonyms.iter().map(|name| format!("`{name}`")).collect();
+        text += &format!("| `{name}` | {} | {} |\n", about.source, also.join(", "));
+    }
+    text
+}
+
+#[test]
+fn the_document_has_every_metric() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+    let text = std::fs::read_to_string(&file).expect("docs/metrics.md");
+    let (before, written) = text.split_once(MARK).expect("the mark");
+    let (_, behind) = written.split_once("\n## ").expect("a section behind it");
+    let want = format!("{before}{MARK}\n{}\n## {behind}", table());
+    if std::env::var_os("LORAC_BLESS").is_some() {
+        std::fs::write(&file, &want).expect("writes");
+    } else {
+        assert!(text == want, "docs/metrics.md is not what the metrics say: LORAC_BLESS=1 writes it");
+    }
+}
+
+#[test]
+fn definitions_say_everything() {
+    for (name, metric) in METRICS {
+        let about = metric.definition();
+        let all = [about.about, about.formula, about.source, about.range];
+        assert!(all.iter().all(|text| !text.is_empty()) && !about.suits.is_empty(), "{name}");
+        assert!(about.range.contains(" to "), "{name}: {}", about.range);
+    }
+}
