@@ -7,7 +7,7 @@ use lorac::progress::Progress;
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::source::Resolver;
 use lorac_tests::border::{Border, border};
-use lorac_tests::{readers, skipped};
+use lorac_tests::{readers, root, skipped};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -151,4 +151,41 @@ print(json.dumps({tag: [[e.wall_time, e.step, e.value] for e in read.Scalars(tag
             rows.map(|line| serde_json::json!([line["time"], line["step"], single(&line[key])])).collect();
         assert_eq!(read[tag], Value::from(want), "{tag}");
     }
+}
+
+/// The scripts of docs/logs.md, with modules in place of those of Weights & Biases and MLflow that write down their calls.
+#[test]
+fn the_scripts_of_the_documentation_tell_of_every_line() {
+    const MODULE: &str = "import json
+def call(name):
+    return lambda *args, **more: print(json.dumps([name, args, more], allow_nan=False), file=open('calls', 'a'))
+init, log, finish = call('init'), call('log'), call('finish')
+start_run, log_dict, log_metrics, end_run = call('start'), call('dict'), call('log'), call('end')
+";
+    if readers::python_of("", Path::new("")).is_none() {
+        return skipped("a Python (`LORAC_PYTHON`, else python3)");
+    }
+    let text = std::fs::read_to_string(root().join("docs/logs.md")).expect("docs/logs.md");
+    let scripts: Vec<&str> = text.split("```python\n").skip(1).filter_map(|part| part.split("```").next()).collect();
+    let border = border("bert");
+    for (module, script) in ["wandb", "mlflow"].into_iter().zip(&scripts) {
+        let at = |name: &str| border.path().join(name);
+        std::fs::write(at(&format!("{module}.py")), MODULE).expect("writes");
+        std::fs::write(at("script.py"), script).expect("writes");
+        _ = std::fs::remove_file(at("calls"));
+        let python = std::env::var("LORAC_PYTHON").unwrap_or("python3".into());
+        let (outcome, said) =
+            warned(&border, &[&shell(&format!("cd {} && {python} script.py", border.path().display()))]);
+        outcome.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(said, Vec::<String>::new());
+        let logged: Vec<Value> = lines(&at("calls")).into_iter().filter(|call| call[0] == "log").collect();
+        let steps: Vec<u64> = logged.iter().filter_map(|call| call[2]["step"].as_u64()).collect();
+        assert_eq!(steps, [0, 1, 2, 3, 4, 5, 6, 6], "{module}");
+        let last = &logged[7][1][0];
+        assert!(
+            last["eval/accuracy"].is_number() && last["eval/time"].is_null() && last["eval/eval"].is_null(),
+            "{last}"
+        );
+    }
+    assert_eq!(scripts.len(), 2);
 }
