@@ -311,8 +311,8 @@ fn mistakes_in_values_of_overrides_are_not_placed_in_the_file() {
         (&["train.batch=4", "adapt=[]"], "(with --set adapt=[])"),
         (&["data.train={csv: a.csv, label: y}"], "(with --set data.train={csv: a.csv, label: y})"),
         (
-            &["data={train: {csv: a.csv, text: x, label: y}}"],
-            "(with --set data={train: {csv: a.csv, text: x, label: y}})",
+            &["data={eval: {csv: a.csv, text: x, label: y}}"],
+            "(with --set data={eval: {csv: a.csv, text: x, label: y}})",
         ),
         (
             &["train.steps=3", "data.train.txt=a.txt"],
