@@ -126,6 +126,8 @@ fn what_is_out_of_reach_is_named_with_its_reason() {
     }
     let said = border("target_experts").fails(&["adapt.0.lora.targets=[\"role:up\", \"experts.up\"]"]);
     assert!(said.contains("`role:up` is `experts.up`, which is a stack of matrices of shape [2, 8, 12]"), "{said}");
+    assert!(said.contains("the same holds for `experts.up` (adapt.0.lora.targets.1)"), "{said}");
+    let said = border("target_experts").fails(&["adapt.0.lora.targets=[experts.up]"]);
     assert!(said.contains("`experts.up` is a stack"), "{said}");
     let said = border("target_experts").fails(&["adapt.0.lora.targets=[emb.weight]"]);
     assert!(
