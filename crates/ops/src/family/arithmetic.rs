@@ -57,7 +57,16 @@ const DIV: Op = Op {
         zip_numbers(a, |x, y| x / y, |x, y| x.checked_div(y).unwrap_or(0))
     },
     grad: Grad::rule(
-        |b| vec![b.want(0, || b.gy / b.x[1]), b.want(1, || -(b.gy * b.y / b.x[1]))],
+        |b| {
+            let graph = b.emit.graph();
+            if guard::is_share(graph, b.node) && guard::is_guarded(graph, b.node) {
+                let (unread, nothing) = (guard::unread(b), b.y.like(0.0));
+                let by_x = b.emit.op("Where", &[unread, nothing, b.gy / b.x[1]], &[]);
+                let y = b.emit.op("Where", &[unread, nothing, b.y], &[]);
+                return vec![b.want(0, || by_x), b.want(1, || -(by_x * y))];
+            }
+            vec![b.want(0, || b.gy / b.x[1]), b.want(1, || -(b.gy * b.y / b.x[1]))]
+        },
         &[case(&[Any(&[2, 3]), Positive(&[3])]), case(&[Any(&[]), Positive(&[2, 1])])],
     ),
     ..BINARY

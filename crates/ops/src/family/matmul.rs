@@ -54,8 +54,8 @@ const GEMM: Op = Op {
                 true => gemm(b.x[1], b.gy, alpha, tb, true),
             };
             let by_b = || match tb {
-                false => gemm(b.x[0], b.gy, alpha, !ta, false),
-                true => gemm(b.gy, b.x[0], alpha, true, ta),
+                false => gemm(guard::left(b), b.gy, alpha, !ta, false),
+                true => gemm(b.gy, guard::left(b), alpha, true, ta),
             };
             let by_c = || if beta == 1.0 { b.gy } else { b.gy * f64::from(beta) };
             vec![b.want(0, by_a), b.want(1, by_b), b.want(2, by_c)]
@@ -166,11 +166,14 @@ const MATMUL: Op = Op {
                 (p, gy) = (grow(x, 0), grow(gy, -2));
             }
             let by_x = || if q.rank() == 2 { rows(gy, q, true).reshape_like(p) } else { gy.matmul(turn(q)) };
-            let by_w = || match q.is_turned() {
-                _ if q.rank() == 2 => flat_gemm(p, gy),
-                // The gradient of what is a transpose already is computed as one: the two are none.
-                true if alike(p, q) => turn(gy).matmul(p).t(),
-                _ => turn(p).matmul(gy),
+            let by_w = || {
+                let p = if vx { p } else { guard::left(b) };
+                match q.is_turned() {
+                    _ if q.rank() == 2 => flat_gemm(p, gy),
+                    // The gradient of what is a transpose already is computed as one: the two are none.
+                    true if alike(p, q) => turn(gy).matmul(p).t(),
+                    _ => turn(p).matmul(gy),
+                }
             };
             vec![b.want(0, || shrink(by_x(), vx, p)), b.want(1, || shrink(by_w(), vw, q))]
         },

@@ -14,6 +14,7 @@ mod control;
 mod conv;
 mod determinant;
 mod einsum;
+mod guard;
 mod index;
 mod integer;
 mod logic;

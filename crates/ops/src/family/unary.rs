@@ -39,7 +39,13 @@ const EXP: Op = Op {
     name: "Exp",
     traits: Traits::CARRIES,
     eval: |a| map(a, f64::exp),
-    grad: Grad::rule(|b| vec![Some(b.gy * b.y)], &[case(&[Any(&[2, 3])])]),
+    grad: Grad::rule(
+        |b| {
+            let y = if guard::is_shared_out(b.emit.graph(), b.node) { guard::settled(b) } else { b.y };
+            vec![Some(b.gy * y)]
+        },
+        &[case(&[Any(&[2, 3])])],
+    ),
     ..UNARY
 };
 

@@ -4,11 +4,7 @@ use super::*;
 use crate::Attribute::Int;
 use crate::Operand::{Any, Floats};
 use crate::{Backward, Val, case};
-use lorac_ir::{Graph, Node, ValueId};
 use ndarray::Axis;
-
-/// Copies of a result that are looked at.
-const MOST_COPIES: usize = 16;
 
 /// Along `axis`, each row through `f`.
 fn rows(a: &Args, f: impl Fn(&mut [f64])) -> EvalResult {
@@ -33,32 +29,9 @@ const ALONG: Op = Op {
     ..UNARY
 };
 
-/// The result. A row that is masked to minus infinity as a whole has NaN for a result; where the model replaces that by a
-/// constant, no gradient comes, and NaN times 0 must not become one.
+/// The result, without NaN where the model has no use for it.
 fn settled<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
-    if !is_guarded(b.emit.graph(), b.node) {
-        return b.y;
-    }
-    let unread = b.y.unary("IsNaN").binary("And", b.gy.binary("Equal", b.gy.like(0.0)));
-    b.emit.op("Where", &[unread, b.y.like(0.0), b.y], &[])
-}
-
-/// Whether a Where chooses between the result, or a copy of it, and something else, or the model asks whether it is NaN.
-fn is_guarded(graph: &Graph, node: &Node) -> bool {
-    let mut open: Vec<ValueId> = node.outputs.first().copied().into_iter().collect();
-    for at in 0..MOST_COPIES {
-        let Some(value) = open.get(at).and_then(|v| graph.value(*v)) else { return false };
-        for (reader, slot) in value.uses().iter().filter_map(|u| Some((graph.node(u.node)?, u.slot))) {
-            match &*reader.op.name {
-                "IsNaN" => return true,
-                "Where" if slot > 0 => return true,
-                "Dropout" => open.extend(reader.outputs.first()),
-                _ if crate::find(&reader.op).is_some_and(|op| op.traits.reshapes) => open.extend(&reader.outputs),
-                _ => {}
-            }
-        }
-    }
-    false
+    if guard::is_guarded(b.emit.graph(), b.node) { guard::settled(b) } else { b.y }
 }
 
 pub(super) const HARDMAX: Op = Op {
