@@ -253,7 +253,7 @@ mod tests {
 
     /// The slices of `qkv` in a graph of such inputs and body, as text.
     fn found(columns: usize, body: &str) -> Vec<String> {
-        let mut text = format!("graph g(%x: f32[B,9,6], %last: i32[B], %total: i32[]) -> %y {{\n");
+        let mut text = "graph g(%x: f32[B,9,6], %last: i32[B], %total: i32[]) -> %y {\n".to_string();
         write!(text, "%qkv = weight \"qkv\" f32[6,{columns}]\n %cos = weight \"cos\" f32[9,2]\n").expect("writes");
         write!(text, "%sin = weight \"sin\" f32[9,2]\n %p = MatMul(%x, %qkv) : f32[..]\n{body}\n}}").expect("writes");
         let mut graph = lorac_ir::parse(&text).expect("parses");
