@@ -103,11 +103,11 @@ fn labels_that_are_wrong_in_one_way_are_one_message() {
     std::fs::write(case.path().join("train.csv"), format!("text,label\n{table}")).expect("writes");
     let wrong = case.fails(&[NAMED]);
     assert!(
-        wrong.contains("row 1 has the unknown label `2`")
+        wrong.contains("row 1 (line 2) has the unknown label `2` in `label`")
             && wrong.contains("(99998 more rows like it: 2, 3, 4, 5, 6, ...)"),
         "{wrong}"
     );
-    assert!(wrong.contains("row 8 has the unknown label `neutral`") && wrong.lines().count() == 2, "{wrong}");
+    assert!(wrong.contains("row 8 (line 9) has the unknown label `neutral`") && wrong.lines().count() == 2, "{wrong}");
 }
 
 #[test]

@@ -28,6 +28,15 @@ impl Progress for Said {
     fn end(&self) {}
 }
 
+/// The small BERT with tables of 120 and 48 rows.
+fn tables() -> Border {
+    let case = border("bert");
+    for name in ["train.csv", "eval.csv"] {
+        fs::copy(lorac_tests::data("borders").join("common").join(name), case.path().join(name)).expect("copies");
+    }
+    case
+}
+
 fn planned(case: &Border, settings: &[&str]) -> Result<(Plan, Vec<String>), String> {
     let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
     let loaded = Loaded::load(&case.path().join("pipeline.yaml"), &settings).map_err(|e| e.to_string())?;
@@ -65,7 +74,7 @@ fn rows(case: &Border) -> Vec<(String, String)> {
 
 #[test]
 fn one_table_in_every_form_gives_the_same_examples() {
-    let case = border("bert");
+    let case = tables();
     let rows = rows(&case);
     let lines = |of: &dyn Fn(&(String, String)) -> String| rows.iter().map(of).collect::<String>();
     let csv = fs::read(case.path().join("train.csv")).expect("a table");
@@ -104,13 +113,13 @@ fn one_table_in_every_form_gives_the_same_examples() {
 
 #[test]
 fn a_file_that_is_not_what_its_name_says_is_named() {
-    let case = border("bert");
+    let case = tables();
     let csv = fs::read(case.path().join("train.csv")).expect("a table");
     for (name, bytes, says) in [
         ("a.csv.gz", csv.clone(), "a.csv.gz: expected a gzip file, found something else"),
         ("b.csv", gzip(&csv), "b.csv: expected a text, found a gzip file"),
         ("c.csv", b"PK\x03\x04\x14\0\x06\0".to_vec(), "c.csv: expected a text, found a zip archive, as .zip, .xlsx"),
-        ("d.csv.gz", gzip(&csv)[..900].to_vec(), "cannot read `"),
+        ("d.csv.gz", gzip(&csv)[..400].to_vec(), "cannot read `"),
     ] {
         fs::write(case.path().join(name), bytes).expect("writes");
         let said = wrong(&case, &[&format!("data.train.csv={name}")]);
@@ -120,7 +129,7 @@ fn a_file_that_is_not_what_its_name_says_is_named() {
 
 #[test]
 fn wrong_rows_end_the_run_or_are_left_out_and_named() {
-    let case = border("bert");
+    let case = tables();
     let good = fs::read_to_string(case.path().join("train.csv")).expect("a table");
     let bad = "\"two\nlines\",neutral\nno label\nmore,positive,cells\n,positive\n";
     fs::write(case.path().join("train.csv"), format!("{good}{bad}")).expect("writes");
@@ -156,7 +165,7 @@ fn wrong_rows_end_the_run_or_are_left_out_and_named() {
 
 #[test]
 fn a_part_of_the_training_set_is_held_out_by_exact_counts() {
-    let case = border("bert");
+    let case = tables();
     let count = |card: &DataCard| {
         let labels = |l: &[lorac::output::LabelCount]| l.iter().map(|l| l.examples).collect::<Vec<_>>();
         let eval = card.eval.as_ref().expect("held out");
@@ -196,7 +205,7 @@ fn a_part_of_the_training_set_is_held_out_by_exact_counts() {
 
 #[test]
 fn a_run_without_held_out_examples_trains_verifies_and_says_so() {
-    let case = border("bert");
+    let case = tables();
     let outcome = case.succeeds(&["data.eval=~"]);
     assert!(outcome.manifest.eval.after.scores.is_empty() && outcome.manifest.data.eval.is_none());
     let report = fs::read_to_string(case.out().join("report.html")).expect("a report");
@@ -207,7 +216,7 @@ fn a_run_without_held_out_examples_trains_verifies_and_says_so() {
 
 #[test]
 fn several_sources_are_drawn_by_their_weights() {
-    let case = border("bert");
+    let case = tables();
     let rows = rows(&case);
     let (head, tail) = rows.split_at(40);
     let csv = |rows: &[(String, String)]| {
@@ -248,7 +257,7 @@ fn several_sources_are_drawn_by_their_weights() {
 
 #[test]
 fn long_texts_are_cut_where_they_are_said_to_be_or_refused() {
-    let case = border("bert");
+    let case = tables();
     let long = format!("good {} bad", "w1 ".repeat(40).trim());
     fs::write(case.path().join("train.csv"), format!("text,label\ngood film,positive\n{long},negative\n"))
         .expect("writes");
@@ -263,16 +272,16 @@ fn long_texts_are_cut_where_they_are_said_to_be_or_refused() {
     let cut = plan.card.train.truncated;
     assert_eq!((cut.texts, cut.at_least), (1, false));
     assert!(said.iter().any(|line| line.contains(&format!("; {} cut off", cut.tokens))), "{said:?}");
-    assert_eq!(cut.tokens, 42 - (8 - 2), "42 words, of which two places are for special tokens");
+    assert_eq!(cut.tokens, 82 - (8 - 2), "82 pieces of words, and two of the places are for special tokens");
     let refused = of(&["data.truncate=refuse"]).map(drop).unwrap_err();
-    assert!(refused.contains("row 2 (line 3) has a text of 44 tokens, and 8 are the most"), "{refused}");
+    assert!(refused.contains("row 2 (line 3) has a text of 84 tokens, and 8 are the most"), "{refused}");
     let (plan, _) = of(&["data.truncate=refuse", "data.on_error=skip"]).expect("a plan");
     assert_eq!((plan.card.train.skipped, plan.card.train.examples), (1, 1));
 }
 
 #[test]
 fn the_data_card_is_in_the_manifest_the_output_and_the_report() {
-    let case = border("bert");
+    let case = tables();
     let good = fs::read_to_string(case.path().join("train.csv")).expect("a table");
     let first = good.lines().nth(1).and_then(|line| line.split_once(',')).expect("a row").0.to_string();
     let more = format!("{first},negative\n{first},positive\n\u{4e00}\u{4e8c}\u{4e09},positive\n");
@@ -294,7 +303,7 @@ fn the_data_card_is_in_the_manifest_the_output_and_the_report() {
 
 #[test]
 fn classes_that_training_never_saw_and_labels_as_strings_are_warned_of() {
-    let case = border("bert");
+    let case = tables();
     let (_, said) = planned(&case, &["data.train.filter='label == positive'"]).expect("a plan");
     let unseen = "held-out examples have the label `negative`, which no example to train on has";
     assert!(said.iter().any(|line| line.starts_with("warning ") && line.contains(unseen)), "{said:?}");
@@ -309,7 +318,7 @@ fn classes_that_training_never_saw_and_labels_as_strings_are_warned_of() {
 
 #[test]
 fn settings_that_say_nothing_about_a_format_or_are_none_are_named() {
-    let case = border("bert");
+    let case = tables();
     for (set, says) in [
         (
             "data.train={ jsonl: a.jsonl, separator: ;, text: t, label: l }",

@@ -5,7 +5,7 @@ use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
 use ::csv::{ErrorKind, Position, ReaderBuilder, StringRecord, StringRecordsIntoIter};
-use std::cell::Cell as Shared;
+use std::cell::{Cell as Shared, RefCell};
 use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -109,6 +109,37 @@ struct State {
     delimiters: Shared<usize>,
     /// Whether the file has come to its end.
     ended: Shared<bool>,
+    /// What was last read, and the place of its end in the file.
+    chunk: RefCell<Vec<u8>>,
+    end: Shared<u64>,
+    /// Line ends before the row that is being read: the one behind a `\r` that ended the last row, and empty lines.
+    before: Shared<u64>,
+    /// Whether there may be more of them.
+    at_row: Shared<bool>,
+}
+
+impl State {
+    /// A row begins at this place of the file, or behind empty lines there.
+    fn begin(&self, place: u64) {
+        self.bytes.set(0);
+        self.delimiters.set(0);
+        self.before.set(0);
+        self.at_row.set(true);
+        let chunk = self.chunk.borrow();
+        let left = usize::try_from(self.end.get().saturating_sub(place)).unwrap_or(chunk.len()).min(chunk.len());
+        self.pass(&chunk[chunk.len() - left..]);
+    }
+
+    /// Counts the line ends that these bytes begin with.
+    fn pass(&self, bytes: &[u8]) {
+        for byte in bytes.iter().take_while(|_| self.at_row.get()) {
+            match byte {
+                b'\n' => self.before.set(self.before.get() + 1),
+                b'\r' => {}
+                _ => self.at_row.set(false),
+            }
+        }
+    }
 }
 
 /// A file whose rows are no longer than `most`, with [`END`] behind it.
@@ -133,6 +164,11 @@ impl<R: Read> Read for Watched<R> {
         self.state.bytes.set(self.state.bytes.get() + read as u64);
         let delimiters = buffer[..read].iter().filter(|byte| **byte == self.delimiter).count();
         self.state.delimiters.set(self.state.delimiters.get() + delimiters);
+        self.state.pass(&buffer[..read]);
+        self.state.end.set(self.state.end.get() + read as u64);
+        let mut chunk = self.state.chunk.borrow_mut();
+        chunk.clear();
+        chunk.extend_from_slice(&buffer[..read]);
         Ok(read)
     }
 }
@@ -147,14 +183,16 @@ struct Records<R> {
 impl<R: Read> Records<R> {
     /// The next row, which is the one at `row`.
     fn next(&mut self, row: usize) -> Option<Result<StringRecord, DataError>> {
-        let line = self.records.reader().position().line();
-        self.state.bytes.set(0);
-        self.state.delimiters.set(0);
-        let record = match self.records.next()? {
+        let at = self.records.reader().position().clone();
+        self.state.begin(at.byte());
+        let mut record = match self.records.next()? {
             Ok(record) => record,
-            Err(error) => return Some(Err(self.fault(row, line, error))),
+            Err(error) => return Some(Err(self.fault(row, at.line() + self.state.before.get(), error))),
         };
-        let line = record.position().map_or(line, Position::line);
+        let mut at = record.position().cloned().unwrap_or(at);
+        at.set_line(at.line() + self.state.before.get());
+        let line = at.line();
+        record.set_position(Some(at));
         match record.iter().next_back() {
             Some("\0") if self.state.ended.get() && record.len() == 1 => None,
             Some(last) if self.state.ended.get() && last.ends_with("\n\0\n") => {
@@ -166,7 +204,6 @@ impl<R: Read> Records<R> {
 
     fn fault(&self, row: usize, line: u64, error: ::csv::Error) -> DataError {
         let path = self.path.to_path_buf();
-        let line = error.position().map_or(line, Position::line);
         match error.into_kind() {
             ErrorKind::Io(_) if self.state.delimiters.get() > MOST_DELIMITERS => {
                 DataError::ManyColumns { path, row, line, most: MOST_DELIMITERS }
@@ -185,6 +222,7 @@ impl<R: Read> Records<R> {
 mod tests {
     use super::{Csv, Quote, Written};
     use crate::DataError;
+    use crate::format::Format;
     use crate::table::tests::{Pairs, pairs};
     use crate::table::{Columns, rows};
 
@@ -309,6 +347,25 @@ mod tests {
         let labels = crate::Labels::new(&["neg", "pos"], None).unwrap();
         let error = labels.index(&rows[1], "label").unwrap_err().to_string();
         assert!(error.contains("f.csv: row 2 (line 4) has the unknown label `2` in `label`"), "{error}");
+    }
+
+    #[test]
+    fn lines_are_counted_whatever_ends_them_and_stands_between() {
+        let many = "x,0\r\n".repeat(4000);
+        let lines = |bytes: &str| -> Vec<u64> {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("f.csv");
+            std::fs::write(&path, bytes).unwrap();
+            let rows = Csv.open(&path, &Written::default()).unwrap().rows;
+            rows.map(|row| row.unwrap().line.unwrap()).collect()
+        };
+        assert_eq!(lines("text,label\n\"a\nb\",0\n\n\nc,2\nd,1\n"), [2, 6, 7]);
+        assert_eq!(lines("text,label\r\n\"a\r\nb\",0\r\n\r\nc,2\r\nd,1"), [2, 5, 6]);
+        assert_eq!(lines(&format!("text,label\r\n{many}")), (2..4002).collect::<Vec<_>>());
+        let wrong = read(format!("text,label\r\n{many}c\r\n").as_bytes()).unwrap_err();
+        assert!(matches!(wrong, DataError::Ragged { row: 4001, line: 4002, .. }), "{wrong:?}");
+        let wrong = read(b"text,label\r\n\r\na,0\r\ncaf\xe9,0\r\n").unwrap_err();
+        assert!(matches!(wrong, DataError::NotUtf8 { row: 2, line: 4, .. }), "{wrong:?}");
     }
 
     fn pairs_of_one_column(bytes: &[u8]) -> Result<Vec<String>, DataError> {

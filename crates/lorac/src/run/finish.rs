@@ -34,7 +34,8 @@ pub(super) fn finish(
     let Fitted { theta, mut evaluator, mut logs, before, summary, events, records } = fitted;
     evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
     let held_out = evaluation(plan, evaluator.as_mut(), progress, "after", stop)?;
-    let (after, by_class) = (scored(&held_out, plan, loaded), Breakdown::of(&held_out));
+    let (after, by_class) =
+        (scored(&held_out, plan, loaded), Breakdown::of(&held_out).filter(|_| !plan.eval.is_empty()));
     interrupted()?;
     let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
     warn(logs.eval(&MetricsEval::new("after", summary.steps, &after)));
