@@ -23,7 +23,7 @@ fn a_run_succeeds() {
 }
 
 /// What a run that has succeeded leaves.
-const LEFT: [&str; 5] = ["adapter", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
+const LEFT: [&str; 6] = ["adapter", "checkpoints", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
 
 /// What is directly in a folder.
 fn top(folder: &Path) -> Vec<String> {
@@ -137,16 +137,17 @@ fn a_second_run_into_the_folder_is_refused_at_once() {
 #[test]
 fn a_folder_holds_the_files_of_one_run() {
     let border = border("bert");
-    border.succeeds(&["train.checkpoint_every=2"]);
+    border.succeeds(&["train.checkpoint=2 steps"]);
     let checkpoints = [2, 4, 6].map(|n| format!("checkpoints/step-{n}.safetensors"));
     assert!(checkpoints.iter().all(|name| border.out().join(name).is_file()));
     fs::write(border.out().join("notes.txt"), "mine").expect("writes");
     fs::write(border.out().join("adapter/notes.txt"), "mine").expect("writes");
-    border.succeeds(&["train.seed=5", "deploy.formats=[onnx]", "train.checkpoint_every=3"]);
+    border.succeeds(&["train.seed=5", "deploy.formats=[onnx]", "train.checkpoint=3 steps"]);
     let left = [
         "adapter/notes.txt",
         "checkpoints/step-3.safetensors",
         "checkpoints/step-6.safetensors",
+        "checkpoints/trained.safetensors",
         "manifest.json",
         "metrics.jsonl",
         "model.onnx",
@@ -155,7 +156,8 @@ fn a_folder_holds_the_files_of_one_run() {
     ];
     assert_eq!(names(&border.out()), left);
     border.succeeds(&[]);
-    assert!(!border.out().join("checkpoints").exists() && border.out().join("notes.txt").exists());
+    assert_eq!(top(&border.out().join("checkpoints")), ["trained.safetensors"]);
+    assert!(border.out().join("notes.txt").exists());
 }
 
 #[test]
@@ -169,7 +171,8 @@ fn a_rejected_result_has_names_that_nobody_deploys_by_accident() {
     let [gate] = manifest.gates.as_slice() else { panic!("{:?}", manifest.gates) };
     let accuracy = manifest.eval.after.get("accuracy").expect("a score");
     assert_eq!((gate.name.as_str(), gate.expected, gate.got), ("metrics.accuracy.min", Some(0.99), accuracy));
-    let left = ["adapter.rejected", "manifest.json", "metrics.jsonl", "model.rejected.onnx", "report.html"];
+    let left =
+        ["adapter.rejected", "checkpoints", "manifest.json", "metrics.jsonl", "model.rejected.onnx", "report.html"];
     assert_eq!(top(&border.out()), left);
     for artifact in &manifest.artifacts {
         let (sum, size) = sha256_file(&border.out().join(&artifact.path)).expect("an artifact");
@@ -277,7 +280,7 @@ fn links_in_the_folder_are_replaced_and_not_followed() {
 #[test]
 fn files_have_the_rights_that_the_umask_grants() {
     let border = border("bert");
-    border.succeeds(&["train.checkpoint_every=6"]);
+    border.succeeds(&["train.checkpoint=6 steps"]);
     fs::write(border.path().join("plain"), "").expect("writes");
     fs::create_dir(border.path().join("folder")).expect("makes");
     let mode = |path: &Path| path.symlink_metadata().expect("is there").permissions().mode();

@@ -10,7 +10,7 @@ use lorac::passes::{
 };
 use lorac::runtime::Backend;
 use lorac::task::{Classify, HeadKind};
-use lorac::train::{Checkpoint, Noise, initial_theta, noise as noise_of, training_program};
+use lorac::train::{Noise, State, initial_theta, noise as noise_of, training_program};
 use lorac_tests::{engines, model};
 
 const TOKENS: usize = 600;
@@ -174,7 +174,7 @@ fn losses(engine: &dyn Backend, c: &Training, seed: u64, steps: [usize; 2]) -> V
     .map(|(n, t)| (n.to_string(), t))
     .to_vec();
     let mut losses = Vec::new();
-    let mut state: Option<Checkpoint> = None;
+    let mut state: Option<State> = None;
     for steps in steps {
         let mut step = training_program(engine, c, &theta, seed).unwrap_or_else(|e| panic!("{}: {e}", engine.name()));
         if let Some(state) = &state {
@@ -183,7 +183,7 @@ fn losses(engine: &dyn Backend, c: &Training, seed: u64, steps: [usize; 2]) -> V
         for _ in 0..steps {
             losses.push(step.run(&feeds, 1e-3).unwrap_or_else(|e| panic!("{}: {e}", engine.name())).loss);
         }
-        state = Some(Checkpoint::of(&step).unwrap_or_else(|e| panic!("{}: {e}", engine.name())));
+        state = Some(State::of(&step).unwrap_or_else(|e| panic!("{}: {e}", engine.name())));
     }
     losses
 }

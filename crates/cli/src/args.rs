@@ -50,6 +50,10 @@ pub(super) enum Command {
         /// The output folder [default: lorac-out/NAME]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Go on with a run that has ended early, to the same bits: from FILE, or from the newest checkpoint in the output
+        /// folder; what was trained to its end is only deployed again
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        resume: Option<Option<PathBuf>>,
         /// Write the graphs after each pass of the compiler into DIR, in lorac's text form [env: LORAC_EMIT]
         #[arg(long, value_name = "DIR")]
         emit: Option<PathBuf>,

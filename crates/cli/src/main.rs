@@ -19,7 +19,7 @@ use lorac::error::Error;
 use lorac::passes::readable;
 use lorac::pipeline::{self, Loaded};
 use lorac::progress::Progress;
-use lorac::run::{Outcome, RunOptions, default_folder, run};
+use lorac::run::{Outcome, ResumeFrom, RunOptions, default_folder, resume, run};
 use lorac::source::{Resolver, Source, Stop};
 use lorac::{base, coverage, explain, inspect};
 use progress::{Downloads, Terminal, Warnings};
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn command(args: Args) -> Result<(), Error> {
     let format = args.format;
     match args.command {
-        Command::Run { pipeline, set, out, emit } => {
+        Command::Run { pipeline, set, out, resume: from, emit } => {
             let loaded = Loaded::load(&pipeline, &set).map_err(Box::new)?;
             let out = match out {
                 Some(out) => out,
@@ -58,7 +58,11 @@ fn command(args: Args) -> Result<(), Error> {
             let progress: &dyn Progress = if args.quiet { &Warnings } else { &terminal };
             let emit = emit.or_else(|| std::env::var_os("LORAC_EMIT").filter(|dir| !dir.is_empty()).map(PathBuf::from));
             let options = RunOptions { out: out.clone(), command, progress, emit };
-            let outcome = run(&loaded, &resolver, &options, &STOP)?;
+            let from = from.map(|file| file.map_or(ResumeFrom::Newest, ResumeFrom::Path));
+            let outcome = match from {
+                Some(from) => resume(&loaded, &resolver, &options, &from, &STOP)?,
+                None => run(&loaded, &resolver, &options, &STOP)?,
+            };
             render::outcome(&outcome, &out, format)?;
             gate(&outcome)
         }

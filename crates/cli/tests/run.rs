@@ -81,7 +81,7 @@ fn left(folder: &Path) -> Vec<String> {
     names
 }
 
-const LEFT: [&str; 5] = ["adapter", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
+const LEFT: [&str; 6] = ["adapter", "checkpoints", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
 
 #[test]
 fn another_process_is_refused_and_a_killed_one_leaves_nothing() {
@@ -109,13 +109,15 @@ fn an_interrupted_run_ends_with_130_and_leaves_the_earlier_result() {
     let folder = small();
     let out = folder.path().join("out");
     assert_eq!(run(folder.path(), &["--quiet"]).status.code(), Some(0));
-    let sums = || LEFT[1..].iter().map(|name| fs::read(out.join(name)).expect("reads")).collect::<Vec<_>>();
+    let sums = || LEFT[2..].iter().map(|name| fs::read(out.join(name)).expect("reads")).collect::<Vec<_>>();
     let before = sums();
     let child = begun(folder.path(), ORT, "out/unfinished/metrics.jsonl");
     signal(&child, "-INT");
     let (code, text) = end(child);
     assert_eq!(code, Some(130), "{text}");
-    assert!(text.contains("out/unfinished/checkpoints/step-") && text.contains("begins anew"), "{text}");
+    assert!(text.contains("out/unfinished/checkpoints/step-"), "{text}");
+    let command = "continue with: lorac run pipeline.yaml --set train.steps=100000000 --out out --resume";
+    assert!(text.contains(command), "{text}");
     assert_eq!(
         (left(&out), sums()),
         ([&LEFT[..], &["unfinished"]].concat().iter().map(|s| s.to_string()).collect(), before)

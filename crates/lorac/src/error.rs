@@ -2,6 +2,7 @@
 
 use crate::output::{OutputError, place};
 use crate::pipeline::PipelineError;
+use crate::run::ResumeError;
 use crate::source::SourceError;
 use lorac_data::DataError;
 use lorac_models::ModelError;
@@ -43,6 +44,8 @@ pub enum Error {
     Tensor(#[from] lorac_ir::TensorError),
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// The command line does not make sense.
     #[error("{0}")]
     Usage(String),
@@ -62,13 +65,19 @@ pub enum Error {
         error: Box<Error>,
     },
     /// The training is done, and what comes after it failed.
-    #[error("{error}; the trained parameters {checkpoint}")]
+    #[error("{error}; the trained parameters {checkpoint}{}", continued(.resume))]
     Trained {
         /// Where the training is kept.
         checkpoint: Kept,
+        /// The command that deploys them without training again.
+        resume: Option<String>,
         /// What failed.
         error: Box<Error>,
     },
+}
+
+fn continued(resume: &Option<String>) -> String {
+    resume.as_ref().map_or(String::new(), |command| format!("; deploy them with: {command}"))
 }
 
 impl Error {
@@ -135,7 +144,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Gate(_) => Class::Gate,
-            Error::Pipeline(_) | Error::Usage(_) => Class::Usage,
+            Error::Pipeline(_) | Error::Usage(_) | Error::Resume(_) => Class::Usage,
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
             Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
@@ -177,6 +186,7 @@ impl Error {
             Error::Train(e) => e.code(),
             Error::Output(e) => e.code(),
             Error::Tensor(e) => e.code(),
+            Error::Resume(e) => e.code(),
             Error::Layout(_) => "train::layout",
             Error::Usage(_) => "usage",
             Error::Gate(_) => "gate",
@@ -188,9 +198,11 @@ impl Error {
     /// What the user may do in the pipeline, where that is known: engines and trainings know no pipelines.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
-            Error::Train(TrainError::Diverged { .. }) => {
-                Some("lower the optimizer's lr under train.optimizer, or look at the batch")
-            }
+            Error::Train(TrainError::Diverged { .. }) => Some(
+                "lower the optimizer's lr under train.optimizer, or look at the batch; train.init_from: CHECKPOINT begins \
+                 with what was learnt before",
+            ),
+            Error::Resume(error) => Some(error.advice()),
             Error::Runtime(RuntimeError::NoGpu { .. }) => {
                 Some("choose runtime.provider: cpu to train on the processor")
             }

@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::output::OutputError;
     use crate::pipeline::{Issue, PipelineError};
+    use crate::run::ResumeError;
     use crate::source::SourceError;
     use lorac_data::DataError;
     use lorac_ir::{PatchError, TensorError};
@@ -179,6 +180,7 @@ mod tests {
             OutputError::Content { path: path.clone(), why: name.clone() }.into(),
             OutputError::InTheWay { path: path.clone(), what: name.clone(), option: "--out" }.into(),
             TensorError::Overflow { dims: Vec::new() }.into(),
+            ResumeError::Nothing { folder: path.clone() }.into(),
             Error::Usage(name.clone()),
             Error::Gate(name.clone()),
             Error::Interrupted(name),

@@ -1,5 +1,6 @@
 //! The interface of every engine.
 
+use crate::cores::physical_cores;
 use crate::{Port, RuntimeError};
 use bytes::Bytes;
 use lorac_ir::{Dialect, Tensor};
@@ -142,4 +143,11 @@ pub struct Options {
     /// Folders of CUDA libraries to load before the provider is, for machines where the system loader does not find
     /// them (such as unpacked `nvidia-*` wheels).
     pub cuda_libraries: Vec<PathBuf>,
+}
+
+impl Options {
+    /// Threads within an operator: as many as were asked for, else the physical cores that this process may use.
+    pub fn intra_threads(&self) -> usize {
+        self.threads.unwrap_or_else(physical_cores).max(1)
+    }
 }

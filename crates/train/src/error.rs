@@ -59,6 +59,16 @@ pub enum TrainError {
         /// Elements in the checkpoint; 0 where it has no such state.
         got: usize,
     },
+    /// A checkpoint of another training.
+    #[error("state `{name}`: its shape in the checkpoint is {got:?}, in the training {want:?}")]
+    Shape {
+        /// The name.
+        name: String,
+        /// The shape in the training.
+        want: Vec<usize>,
+        /// The shape in the checkpoint.
+        got: Vec<usize>,
+    },
     /// A file could not be written or read.
     #[error("{}: {why}", .path.display())]
     File {
@@ -89,6 +99,7 @@ impl TrainError {
             TrainError::NoField { .. } => "train::no_field",
             TrainError::Diverged { .. } => "train::diverged",
             TrainError::State { .. } => "train::state",
+            TrainError::Shape { .. } => "train::shape",
             TrainError::File { .. } => "train::file",
         }
     }

@@ -1,10 +1,10 @@
 //! Epochs of steps.
 
+use crate::checkpoint::Keeper;
 use crate::schedule::LearningRate;
-use crate::{Checkpoint, Feeds, Kept, Step, TrainError, number};
+use crate::{Checkpoint, Checkpoints, Feeds, History, Kept, State, Step, TrainError, number};
 use lorac_data::{Dataset, Sampler};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -20,10 +20,8 @@ pub struct Fit<'a> {
     pub rows: usize,
     /// The learning rate; its `total` is the number of steps.
     pub rate: LearningRate,
-    /// Folder of checkpoints.
-    pub checkpoints: PathBuf,
-    /// Steps between checkpoints; `None` for none but the necessary.
-    pub every: Option<u64>,
+    /// Where checkpoints go, and when.
+    pub checkpoints: &'a Checkpoints,
     /// Hears of a checkpoint that could not be saved: the training goes on without it.
     pub unsaved: &'a dyn Fn(&TrainError),
     /// Set when the user wants to stop: the step under way is finished and a checkpoint saved.
@@ -47,7 +45,7 @@ pub struct Event {
     pub grad_norm: f64,
     /// Tokens of the batch, padding excluded.
     pub tokens: u64,
-    /// Seconds since the first step began.
+    /// Seconds since the first step began; those between the processes of a resumed training do not count.
     pub seconds: f64,
 }
 
@@ -71,20 +69,23 @@ pub struct Summary {
 /// Steps between copies of the state that leave the device, to go back to.
 const COPIED_EVERY: u64 = 32;
 
-/// Trains until the schedule's end, telling `observe` of every step.
+/// Trains until the schedule's end, from the step on that `step` is at, telling `observe` of every step. `history` is
+/// that of the steps before.
 ///
 /// # Errors
 /// A loss that is NaN or infinite: parameters that gave one, at most 32 steps old, are saved first.
 pub fn fit(
     step: &mut Step,
+    history: &mut History,
     fit: &Fit,
     mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
 ) -> Result<Summary, TrainError> {
-    let start = Instant::now();
-    let (mut losses, mut tokens) = (Vec::new(), 0u64);
+    let (start, before) = (Instant::now(), history.seconds);
     let per_epoch = fit.sampler.batches_per_epoch().max(1) as u64;
+    let (to, about) = (fit.checkpoints, &fit.checkpoints.about);
+    let mut keeper = Keeper::new(to);
     let mut interrupted = None;
-    let mut good: Option<Checkpoint> = None;
+    let mut good: Option<(State, History)> = None;
     'epochs: for epoch in step.taken / per_epoch.. {
         let skip = (step.taken - epoch * per_epoch) as usize;
         for rows in fit.sampler.epoch(epoch).skip(skip) {
@@ -92,61 +93,54 @@ pub fn fit(
                 break 'epochs;
             }
             if fit.stop.load(Ordering::Relaxed) {
-                interrupted = Some(Checkpoint::of(step)?.keep(&fit.checkpoints));
+                interrupted = Some(Checkpoint::of(step, history, about)?.keep(&to.folder));
                 break 'epochs;
             }
             let batch = fit.data.batch(&rows, fit.rows)?;
             let lr = fit.rate.at(step.taken);
             // Whether parameters are good shows in the step that is computed with them.
             let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
-                true => Some(Checkpoint::of(step)?),
+                true => Some((State::of(step)?, history.clone())),
                 false => None,
             };
             let result = step.run(&fit.feeds.for_program(step.program.as_ref(), &batch)?, lr)?;
             if !result.is_finite() {
                 let (loss, norm) = (result.loss, result.norm);
                 // A step that is not finite has changed nothing.
-                let (kept, good) = match good {
-                    _ if loss.is_finite() => (Checkpoint::of(step)?, true),
+                let ((state, history), good) = match good {
+                    _ if loss.is_finite() => ((State::of(step)?, history.clone()), true),
                     Some(earlier) => (earlier, true),
-                    None => (Checkpoint::of(step)?, false),
+                    None => ((State::of(step)?, history.clone()), false),
                 };
-                let checkpoint = kept.keep(&fit.checkpoints);
+                let checkpoint = Checkpoint::behind(&state, step, &history, about)?.keep(&to.folder);
                 return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, good, checkpoint });
             }
             good = copied.or(good);
-            losses.push(result.loss);
-            tokens += batch.tokens as u64;
+            let tokens = batch.tokens as u64;
+            history.push(result.loss, tokens, fit.rate.total);
+            history.seconds = before + start.elapsed().as_secs_f64();
             observe(&Event {
                 step: step.taken,
                 epoch: epoch + 1,
                 loss: result.loss,
                 lr,
                 grad_norm: result.norm,
-                tokens: batch.tokens as u64,
-                seconds: start.elapsed().as_secs_f64(),
+                tokens,
+                seconds: history.seconds,
             })?;
-            if fit.every.is_some_and(|n| n > 0 && step.taken.is_multiple_of(n))
-                && let Err(error) = Checkpoint::of(step)?.save(&fit.checkpoints)
-            {
+            // What is known behind a step is in its checkpoint, which comes last.
+            if let Err(error) = keeper.behind(step, history, per_epoch) {
                 (fit.unsaved)(&error);
             }
         }
     }
-    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
-    Ok(Summary {
-        steps: step.taken,
-        loss_first: losses.first().copied().unwrap_or(f64::NAN),
-        loss_last: tail.iter().sum::<f64>() / tail.len() as f64,
-        seconds: start.elapsed().as_secs_f64(),
-        tokens,
-        interrupted,
-    })
+    Ok(history.summary(step.taken, interrupted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Every;
     use crate::schedule::{Constant, Linear, ScheduleChoice};
     use crate::testing::{Calls, Fault, examples, feeds, numbers, quadratic};
     use lorac_data::{Field, LABELS};
@@ -160,25 +154,32 @@ mod tests {
         data: Dataset,
         feeds: Feeds,
         sampler: Sampler,
-        folder: tempfile::TempDir,
+        _folder: tempfile::TempDir,
         stop: AtomicBool,
-        every: Option<u64>,
+        to: Checkpoints,
         schedule: ScheduleChoice,
         unsaved: Box<dyn Fn(&TrainError)>,
     }
 
     impl Job {
         fn new() -> Job {
+            let folder = tempfile::tempdir().expect("temp");
             Job {
                 data: examples((0..EXAMPLES).map(|i| Field::Real(i as f32))),
                 feeds: feeds(DType::F32),
                 sampler: Sampler::new(EXAMPLES, 2, 3, false).expect("a sampler"),
-                folder: tempfile::tempdir().expect("temp"),
+                to: Checkpoints { folder: folder.path().join("checkpoints"), keep: 9, ..Checkpoints::default() },
+                _folder: folder,
                 stop: AtomicBool::new(false),
-                every: None,
                 schedule: Constant { warmup: 0.0.into() }.into(),
                 unsaved: Box::new(|error| panic!("{error}")),
             }
+        }
+
+        fn every(steps: u64) -> Job {
+            let mut job = Job::new();
+            job.to.every = Some(Every::Steps(steps));
+            job
         }
 
         fn fit(&self, total: u64) -> Fit<'_> {
@@ -188,8 +189,7 @@ mod tests {
                 sampler: &self.sampler,
                 rows: 2,
                 rate: LearningRate { lr: 0.1, total, schedule: self.schedule.clone() },
-                checkpoints: self.folder.path().join("checkpoints"),
-                every: self.every,
+                checkpoints: &self.to,
                 unsaved: &*self.unsaved,
                 stop: &self.stop,
             }
@@ -197,8 +197,18 @@ mod tests {
 
         /// What `fit` returns, and what it told.
         fn run(&self, step: &mut Step, total: u64) -> (Result<Summary, TrainError>, Vec<Event>) {
+            self.continued(step, &mut History::default(), total)
+        }
+
+        /// The same of a training that has come so far.
+        fn continued(
+            &self,
+            step: &mut Step,
+            history: &mut History,
+            total: u64,
+        ) -> (Result<Summary, TrainError>, Vec<Event>) {
             let mut events = Vec::new();
-            let result = fit(step, &self.fit(total), |event| {
+            let result = fit(step, history, &self.fit(total), |event| {
                 events.push(*event);
                 Ok(())
             });
@@ -207,7 +217,7 @@ mod tests {
 
         /// Names in the folder of checkpoints, by their steps.
         fn checkpoints(&self) -> Vec<String> {
-            let entries = std::fs::read_dir(self.fit(0).checkpoints).into_iter().flatten();
+            let entries = std::fs::read_dir(&self.to.folder).into_iter().flatten();
             let mut names: Vec<String> =
                 entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
             names.sort_by_key(|n| (n.len(), n.clone()));
@@ -215,8 +225,22 @@ mod tests {
         }
 
         fn load(&self, name: &str) -> Checkpoint {
-            Checkpoint::load(&self.fit(0).checkpoints.join(name)).expect("a checkpoint")
+            Checkpoint::load(&self.to.folder.join(name)).expect("a checkpoint")
         }
+    }
+
+    /// What a training keeps behind these steps.
+    fn state(steps: u64) -> State {
+        let (mut step, _) = quadratic(&[1.0, 2.0], &[]);
+        Job::new().run(&mut step, steps).0.expect("trains");
+        State::of(&step).expect("a state")
+    }
+
+    /// What a checkpoint puts back.
+    fn restored(checkpoint: &Checkpoint) -> State {
+        let (mut step, _) = quadratic(&[0.0, 0.0], &[]);
+        checkpoint.restore(&mut step).expect("fits");
+        State::of(&step).expect("a state")
     }
 
     /// The examples of a run, by their ids.
@@ -267,18 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_are_written_at_multiples_of_every_and_hold_the_state_behind_that_step() {
-        let job = Job { every: Some(3), ..Job::new() };
+    fn checkpoints_are_written_when_due_and_hold_the_state_behind_that_step() {
+        let job = Job::every(3);
         let (mut step, _) = quadratic(&[1.0, 2.0], &[]);
         job.run(&mut step, 7).0.expect("trains");
         assert_eq!(job.checkpoints(), ["step-3.safetensors", "step-6.safetensors"]);
         for steps in [3, 6] {
-            let (mut shorter, _) = quadratic(&[1.0, 2.0], &[]);
-            Job::new().run(&mut shorter, steps).0.expect("trains");
-            let kept = job.load(&format!("step-{steps}.safetensors"));
-            assert_eq!(kept, Checkpoint::of(&shorter).expect("a state"));
+            assert_eq!(restored(&job.load(&format!("step-{steps}.safetensors"))), state(steps));
         }
-        let none = Job { every: Some(0), ..Job::new() };
+        let none = Job::new();
         none.run(&mut quadratic(&[1.0], &[]).0, 4).0.expect("trains");
         assert_eq!(none.checkpoints(), Vec::<String>::new());
     }
@@ -288,8 +309,8 @@ mod tests {
         let told = std::rc::Rc::new(RefCell::new(Vec::new()));
         let hears = std::rc::Rc::clone(&told);
         let unsaved = Box::new(move |e: &TrainError| hears.borrow_mut().push(e.to_string()));
-        let job = Job { every: Some(3), unsaved, ..Job::new() };
-        std::fs::write(job.fit(0).checkpoints, "no folder").expect("writes");
+        let job = Job { unsaved, ..Job::every(3) };
+        std::fs::write(&job.to.folder, "no folder").expect("writes");
         let (summary, events) = job.run(&mut quadratic(&[1.0], &[]).0, 7);
         assert_eq!((summary.expect("trains").steps, events.len()), (7, 7));
         let told = told.borrow();
@@ -298,14 +319,17 @@ mod tests {
 
     #[test]
     fn a_training_continued_from_a_checkpoint_ends_with_the_same_bits() {
-        let job = Job { every: Some(4), schedule: Linear { warmup: 0.2.into() }.into(), ..Job::new() };
+        let job = Job { schedule: Linear { warmup: 0.2.into() }.into(), ..Job::every(4) };
         let (mut whole, first) = quadratic(&[1.0, -2.0], &[]);
-        let (_, all) = job.run(&mut whole, 10);
+        let (summary, all) = job.run(&mut whole, 30);
         let (mut rest, second) = quadratic(&[0.0, 0.0], &[]);
-        job.load("step-4.safetensors").restore(&mut rest).expect("fits");
-        let (summary, events) = job.run(&mut rest, 10);
-        assert_eq!(summary.expect("trains").steps, 10);
-        assert_eq!(Checkpoint::of(&rest).expect("a state"), Checkpoint::of(&whole).expect("a state"));
+        let mut kept = job.load("step-4.safetensors");
+        kept.restore(&mut rest).expect("fits");
+        let (continued, events) = job.continued(&mut rest, &mut kept.history, 30);
+        let timeless = |s: Summary| Summary { seconds: 0.0, ..s };
+        assert_eq!(timeless(continued.expect("trains")), timeless(summary.expect("trains")));
+        assert_eq!(State::of(&rest).expect("a state"), State::of(&whole).expect("a state"));
+        assert!(events.is_sorted_by(|a, b| a.seconds <= b.seconds) && all[3].seconds <= events[0].seconds);
         assert_eq!(rows(&second), rows(&first)[4..]);
         let timeless = |e: &Event| Event { seconds: 0.0, ..*e };
         let (events, all): (Vec<_>, Vec<_>) =
@@ -317,21 +341,21 @@ mod tests {
     fn a_stop_ends_the_training_behind_the_step_under_way() {
         let job = Job::new();
         let (mut step, calls) = quadratic(&[1.0, 2.0], &[]);
-        let summary = fit(&mut step, &job.fit(8), |event| {
+        let summary = fit(&mut step, &mut History::default(), &job.fit(8), |event| {
             job.stop.store(event.step == 2, Ordering::Relaxed);
             Ok(())
         });
         let summary = summary.expect("a summary");
         assert_eq!((summary.steps, calls.all().len()), (2, 2));
         assert_eq!(job.checkpoints(), ["step-2.safetensors"]);
-        assert_eq!(summary.interrupted, Some(Kept(Ok(job.fit(8).checkpoints.join("step-2.safetensors")))));
-        assert_eq!(job.load("step-2.safetensors"), Checkpoint::of(&step).expect("a state"));
+        assert_eq!(summary.interrupted, Some(Kept(Ok(job.to.folder.join("step-2.safetensors")))));
+        assert_eq!(restored(&job.load("step-2.safetensors")), State::of(&step).expect("a state"));
     }
 
     #[test]
     fn a_stop_in_the_last_step_interrupts_nothing() {
         let job = Job::new();
-        let summary = fit(&mut quadratic(&[1.0], &[]).0, &job.fit(2), |event| {
+        let summary = fit(&mut quadratic(&[1.0], &[]).0, &mut History::default(), &job.fit(2), |event| {
             job.stop.store(event.step == 2, Ordering::Relaxed);
             Ok(())
         });
@@ -349,13 +373,10 @@ mod tests {
         let TrainError::Diverged { step: at, good: said, checkpoint, .. } = &error else { panic!("{error}") };
         assert_eq!((*at, *said, events.len() as u64), (faults[0].0, good, faults[0].0 - 1));
         let name = format!("step-{kept}.safetensors");
-        assert_eq!(
-            (job.checkpoints(), checkpoint),
-            (vec![name.clone()], &Kept(Ok(job.fit(0).checkpoints.join(&name))))
-        );
-        let (mut healthy, _) = quadratic(&[1.0, 2.0], &[]);
-        Job::new().run(&mut healthy, kept).0.expect("trains");
-        assert_eq!(job.load(&name), Checkpoint::of(&healthy).expect("a state"));
+        assert_eq!((job.checkpoints(), checkpoint), (vec![name.clone()], &Kept(Ok(job.to.folder.join(&name)))));
+        let saved = job.load(&name);
+        let tokens = events[..kept as usize].iter().map(|e| e.tokens).sum();
+        assert_eq!((restored(&saved), saved.history.tokens), (state(kept), tokens));
         error
     }
 
@@ -388,16 +409,14 @@ mod tests {
         let (result, events) = job.run(&mut step, 8);
         assert!(matches!(result, Err(TrainError::Runtime(_))), "{result:?}");
         assert_eq!((events.len(), step.taken, calls.all().len()), (2, 2, 3));
-        let (mut two, _) = quadratic(&[1.0, 2.0], &[]);
-        Job::new().run(&mut two, 2).0.expect("trains");
-        assert_eq!(Checkpoint::of(&step).expect("a state"), Checkpoint::of(&two).expect("a state"));
+        assert_eq!(State::of(&step).expect("a state"), state(2));
     }
 
     #[test]
     fn an_error_of_the_observer_ends_the_training() {
         let job = Job::new();
         let (mut step, calls) = quadratic(&[1.0], &[]);
-        let result = fit(&mut step, &job.fit(8), |event| match event.step {
+        let result = fit(&mut step, &mut History::default(), &job.fit(8), |event| match event.step {
             3 => Err(TrainError::NoField { field: "mine".into() }),
             _ => Ok(()),
         });

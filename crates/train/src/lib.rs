@@ -12,8 +12,10 @@
 mod checkpoint;
 mod error;
 mod evaluate;
+mod every;
 mod feed;
 mod fit;
+mod history;
 mod init;
 mod metric;
 mod noise;
@@ -21,15 +23,18 @@ mod number;
 mod program;
 mod schedule;
 mod scores;
+mod state;
 mod step;
 #[cfg(test)]
 mod testing;
 
-pub use checkpoint::{Checkpoint, Kept};
+pub use checkpoint::{Checkpoint, Checkpoints, Kept};
 pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};
+pub use every::Every;
 pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
+pub use history::{Best, History};
 pub use init::initial_theta;
 pub use metric::*;
 pub use noise::Noise;
@@ -37,4 +42,5 @@ pub use number::number;
 pub use program::{compile_graph, noise, theta_program, training_program};
 pub use schedule::*;
 pub use scores::{Score, Scores};
+pub use state::State;
 pub use step::{Step, StepResult};

@@ -51,6 +51,7 @@ pub fn training_program(
     Ok(Step {
         program,
         update: training.update.clone(),
+        layout: training.layout.clone(),
         noise: noise(training, seed),
         names: training.names.clone(),
         taken: 0,

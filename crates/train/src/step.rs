@@ -1,8 +1,8 @@
 //! One optimizer step.
 
-use crate::{Checkpoint, Noise, TrainError};
+use crate::{Noise, State, TrainError};
 use lorac_ir::Tensor;
-use lorac_passes::{Names, Update};
+use lorac_passes::{Layout, Names, Update};
 use lorac_runtime::Program;
 
 /// A compiled training program, and the number of steps it has taken.
@@ -12,6 +12,8 @@ pub struct Step {
     pub program: Box<dyn Program>,
     /// What the optimizer keeps and what a step is given.
     pub update: Update,
+    /// Where params lie in theta.
+    pub layout: Layout,
     /// What a step drops is drawn from this, if it drops.
     pub noise: Option<Noise>,
     /// Names of the program's inputs and outputs that are not the model's.
@@ -64,7 +66,7 @@ impl Step {
     /// # Errors
     /// What the engine says.
     pub fn try_out(&mut self, feeds: &[(String, Tensor)], lr: f64) -> Result<StepResult, TrainError> {
-        let before = Checkpoint::of(self)?;
+        let before = State::of(self)?;
         let result = self.run(feeds, lr)?;
         before.restore(self)?;
         Ok(result)
@@ -151,10 +153,10 @@ mod tests {
     fn a_step_that_is_tried_out_leaves_no_trace() {
         let (mut step, calls) = quadratic(&[3.0, -1.0], &[]);
         step.run(&batch(1.0), 0.25).expect("runs");
-        let before = Checkpoint::of(&step).expect("a state");
+        let before = State::of(&step).expect("a state");
         let tried = step.try_out(&batch(5.0), 0.25).expect("runs");
         assert!(tried.is_finite() && calls.all().len() == 2);
-        assert_eq!(Checkpoint::of(&step).expect("a state"), before);
+        assert_eq!(State::of(&step).expect("a state"), before);
         assert!(quadratic(&[1.0], &[(1, Fault::Engine)]).0.try_out(&batch(1.0), 0.1).is_err());
     }
 

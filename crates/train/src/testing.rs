@@ -2,9 +2,10 @@
 
 use crate::{Binding, Feeds, Noise, Step};
 use lorac_data::{Dataset, Example, Field, LABELS, PadTo};
-use lorac_ir::{DType, Fact, Tensor};
+use lorac_ir::{DType, Fact, Tensor, ValueId};
 use lorac_passes::{
-    GRAD_NORM, LEARNING_RATE, LOSS, LOSS_COUNT, LOSS_SUM, Names, Scalar, ScalarValue, StateSlot, THETA, Update,
+    GRAD_NORM, Group, Init, LEARNING_RATE, LOSS, LOSS_COUNT, LOSS_SUM, Layout, Names, Param, Scalar, ScalarValue,
+    StateSlot, THETA, Update,
 };
 use lorac_runtime::{Port, Program, RuntimeError};
 use std::sync::{Arc, Mutex};
@@ -197,7 +198,17 @@ pub(crate) fn quadratic(theta: &[f32], faults: &'static [(u64, Fault)]) -> (Step
         slots: vec![slot("m"), slot(THETA)],
         scalars: vec![scalar(lr, ScalarValue::LearningRate), scalar(correction, ScalarValue::OneMinusPow(BETA))],
     };
-    (Step { program: Box::new(fake), update, noise: None, names: Names::default(), taken: 0 }, calls)
+    let layout = layout(theta.len());
+    (Step { program: Box::new(fake), update, layout, noise: None, names: Names::default(), taken: 0 }, calls)
+}
+
+/// A theta of scalars called `a`, `b` and so on.
+fn layout(len: usize) -> Layout {
+    let param = |letter: char| {
+        let (name, init, group) = (letter.to_string(), Init::Zeros, Group::Adapter);
+        Param { value: ValueId(0), name, dims: Vec::new(), init, group, decay: true }
+    };
+    Layout::of(&('a'..='z').take(len).map(param).collect::<Vec<_>>())
 }
 
 /// A step without state that is fed `x`, whose first element is its loss, `labels` and what it draws: of an update that
@@ -217,7 +228,8 @@ pub(crate) fn stateless(scalars: Vec<Scalar>, noise: Noise) -> (Step, Calls) {
     let fake = Fake::new(&inputs, &[LOSS, GRAD_NORM], Vec::new(), outputs);
     let calls = fake.calls();
     let update = Update { slots: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
-    (Step { program: Box::new(fake), update, noise: Some(noise), names: Names::default(), taken: 0 }, calls)
+    let (names, layout) = (Names::default(), layout(0));
+    (Step { program: Box::new(fake), update, layout, noise: Some(noise), names, taken: 0 }, calls)
 }
 
 /// A program that evaluates: the loss is 1/2 for every target, its prediction what `predict` makes of the ids.

@@ -150,7 +150,7 @@ pub struct Artifact {
     pub path: String,
     pub sha256: String,
     pub size: u64,
-    /// `model`, `weights`, `adapter`, `metrics`, `tensorboard` or `report`.
+    /// `model`, `weights`, `adapter`, `checkpoint`, `metrics`, `tensorboard` or `report`.
     pub kind: String,
 }
 

@@ -1,5 +1,6 @@
 //! Pipelines: YAML to [`Pipeline`], with every mistake shown where it stands.
 
+mod checkpoint;
 mod data;
 mod de;
 mod deploy;
@@ -16,6 +17,7 @@ mod synonyms;
 mod train;
 mod yaml;
 
+pub use checkpoint::CheckpointOptions;
 pub(crate) use data::named;
 pub use data::{Data, OnError, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
@@ -193,6 +195,11 @@ impl Loaded {
                 Err(PipelineError::new(&path.display().to_string(), text, issues))
             }
         }
+    }
+
+    /// The overrides, as they were given.
+    pub fn sets(&self) -> &[String] {
+        &self.sets
     }
 
     /// An error about values of the pipeline that was found later, by their paths.

@@ -1,5 +1,6 @@
 //! `train:`: how long and how fast the model learns.
 
+use super::{CheckpointOptions, SourceSpec};
 use lorac_config::{Check, Problems};
 use lorac_passes::{AdamW, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
@@ -34,8 +35,10 @@ pub struct Train {
     pub by_length: bool,
     /// Examples at once in evaluation
     pub eval_batch: usize,
-    /// Steps between checkpoints
-    pub checkpoint_every: Option<usize>,
+    /// What is saved on the way. Default: the newest state every 10 minutes, until the run has succeeded
+    pub checkpoint: Option<CheckpointOptions>,
+    /// What the params are before the first step, in place of drawn values: an adapter of PEFT, or a checkpoint
+    pub init_from: Option<SourceSpec>,
 }
 
 impl Default for Train {
@@ -53,7 +56,8 @@ impl Default for Train {
             seed: 0,
             by_length: true,
             eval_batch: 32,
-            checkpoint_every: None,
+            checkpoint: None,
+            init_from: None,
         }
     }
 }
@@ -99,8 +103,9 @@ impl Check for Train {
         if let Some(ratio) = self.lora_plus {
             problems.positive("lora_plus", ratio, 1e4);
         }
-        for (key, steps) in [("steps", self.steps), ("checkpoint_every", self.checkpoint_every)] {
-            problems.range(key, steps.unwrap_or(1) as f64, 1.0, 1e9);
+        problems.range("steps", self.steps.unwrap_or(1) as f64, 1.0, 1e9);
+        if let Some(checkpoint) = &self.checkpoint {
+            problems.within("checkpoint", |p| checkpoint.check(p));
         }
         problems.within("optimizer", |p| self.optimizer.check(p));
         problems.within("schedule", |p| self.schedule.check(p));

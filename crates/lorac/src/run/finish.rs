@@ -1,6 +1,7 @@
 //! From the end of a training to the files of the output folder.
 
-use super::folder::{Folder, MANIFEST, METRICS, TENSORBOARD};
+use super::folder::{CHECKPOINTS, Folder, MANIFEST, METRICS, TENSORBOARD, TRAINED};
+use super::training::Learnt;
 use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, evaluation, record, scored};
 use crate::deploy::{self, Trained};
 use crate::error::Error;
@@ -10,7 +11,6 @@ use crate::stop::stopped;
 use crate::verify::VerifyReport;
 use lorac_ir::Tensor;
 use lorac_train::{Breakdown, Event, TrainError};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -31,7 +31,8 @@ pub(super) fn finish(
 ) -> Result<Outcome, Error> {
     let (p, progress) = (&loaded.pipeline, options.progress);
     let interrupted = || stopped(stop, || Error::Interrupted("the training is done".into()));
-    let Fitted { theta, mut evaluator, mut logs, before, summary, events, records } = fitted;
+    let Fitted { theta, learnt, mut evaluator, mut logs, before, events, records } = fitted;
+    let Learnt { checkpoint, steps, summary, .. } = learnt;
     evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
     let held_out = evaluation(plan, evaluator.as_mut(), progress, "after", stop)?;
     let (after, by_class) =
@@ -83,6 +84,19 @@ pub(super) fn finish(
         manifest.artifacts.push(artifact(&from, &to, kind).map_err(placed)?);
         places.push((from, to.into()));
     }
+    let params = Path::new(CHECKPOINTS).join(TRAINED);
+    match checkpoint.save_as(&stage.path().join(&params)) {
+        Ok(()) => {
+            let name = params.display().to_string();
+            manifest.artifacts.push(artifact(&stage.path().join(&params), &name, "checkpoint")?);
+            places.push((stage.path().join(&params), params));
+        }
+        Err(error) => {
+            let why = format!("the trained parameters are not kept for other deployments: {error}");
+            progress.warning(&why);
+            manifest.notes.push(why);
+        }
+    }
     manifest.artifacts.push(artifact(&folder.log(), METRICS, "metrics")?);
     places.push((folder.log(), METRICS.into()));
     if let Some((file, name)) = events_file.as_ref().and_then(|file| Some((file, file.file_name()?))) {
@@ -116,10 +130,7 @@ pub(super) fn finish(
     }
     places.push((stage.path().join(MANIFEST), MANIFEST.into()));
     interrupted()?;
-    let every = plan.checkpoint_every.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-    let mut kept: BTreeSet<u64> = every.into_iter().flat_map(|n| (0..=summary.steps).step_by(n)).collect();
-    kept.extend(every.map(|_| summary.steps));
-    for changed in folder.commit(&stage, &places, &kept)? {
+    for changed in folder.commit(&stage, &places, &steps)? {
         let path = folder.path().join(changed);
         progress.warning(&format!("{} has changed since the run that wrote it, and stays", path.display()));
     }

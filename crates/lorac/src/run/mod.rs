@@ -9,15 +9,20 @@ mod emit;
 mod finish;
 mod folder;
 mod input_limits;
+mod keys;
 mod logs;
 mod plan;
 mod record;
 mod rehearsal;
+mod resume;
 mod targets;
+mod training;
 mod update;
 
 pub use folder::default_folder;
+pub use keys::{Difference, Keys};
 pub use plan::{Plan, plan};
+pub use resume::{ResumeError, ResumeFrom};
 
 use crate::deploy;
 use crate::error::Error;
@@ -28,16 +33,18 @@ use crate::source::Resolver;
 use crate::stop::{Stoppable, stopped};
 use finish::{REPORT, finish, rejected, verify, write};
 use folder::{Folder, Reserve};
-use logs::{Logs, Pace};
+use logs::Logs;
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
-    Checkpoint, Count, Evaluate, Evaluation, Event, Fit, Kept, Scores, Step, Summary, TrainError, evaluate, fit,
-    initial_theta, theta_program, training_program,
+    Count, Evaluate, Evaluation, Event, History, Kept, Scores, TrainError, evaluate, initial_theta, theta_program,
+    training_program,
 };
 use rehearsal::Reserved;
-use std::path::PathBuf;
+use resume::{Candidates, Logged, Resumed, candidates};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use training::{Learnt, Training};
 
 /// How a run is started.
 #[derive(Clone, Debug)]
@@ -61,22 +68,38 @@ pub struct Outcome {
     pub gates: Vec<String>,
 }
 
-/// A training that is about to begin: all that comes after it has been tried.
+/// A run all of whose inputs are there.
+enum Prepared {
+    /// It was finished before, and nothing has changed since.
+    Finished(Box<Outcome>),
+    /// It is about to begin.
+    Ready(Box<Ready>),
+}
+
+/// A run that is about to begin: all that comes after the training has been tried.
 struct Ready {
     plan: Plan,
-    step: Step,
+    work: Work,
     evaluator: Box<dyn Program>,
     before: Scores,
-    reserved: Reserved,
+    logged: Logged,
+}
+
+/// What is left to do before the result is deployed.
+enum Work {
+    /// To train, from the first step on or from a checkpoint's.
+    Train(Box<Training>, Reserved),
+    /// Nothing: it was trained before.
+    Trained(Box<Learnt>),
 }
 
 /// A training that has come to its end.
 struct Fitted {
     theta: Vec<f32>,
+    learnt: Learnt,
     evaluator: Box<dyn Program>,
     logs: Logs,
     before: Scores,
-    summary: Summary,
     events: Vec<Event>,
     /// Space for the manifest and the report.
     records: Reserve,
@@ -91,6 +114,32 @@ type Files = Vec<(String, &'static str)>;
 /// Bad input and what would fail after the training, before anything is trained, and what fails on the way. The files of
 /// an earlier run in the output folder are then as they were; once there are trained parameters, they are in a checkpoint.
 pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &AtomicBool) -> Result<Outcome, Error> {
+    begin(loaded, resolver, options, None, stop)
+}
+
+/// Goes on with a run that has ended early, from a checkpoint, to the bits that it would have come to. Where it was
+/// trained to its end already it is only deployed, and where nothing at all has changed since it was finished nothing is
+/// done.
+///
+/// # Errors
+/// As [`run`], and [`ResumeError`].
+pub fn resume(
+    loaded: &Loaded,
+    resolver: &Resolver,
+    options: &RunOptions,
+    from: &ResumeFrom,
+    stop: &AtomicBool,
+) -> Result<Outcome, Error> {
+    begin(loaded, resolver, options, Some(from), stop)
+}
+
+fn begin(
+    loaded: &Loaded,
+    resolver: &Resolver,
+    options: &RunOptions,
+    from: Option<&ResumeFrom>,
+    stop: &AtomicBool,
+) -> Result<Outcome, Error> {
     let progress = options.progress;
     let mut folder = Folder::open(&options.out, &options.command)?;
     if !folder.is_locked() {
@@ -98,50 +147,65 @@ pub fn run(loaded: &Loaded, resolver: &Resolver, options: &RunOptions, stop: &At
         progress.warning(&format!("the file system of {path} has no locks: nothing keeps other runs out of it"));
     }
     logs::check(loaded)?;
-    let ready = prepare(&folder, loaded, resolver, options, stop);
+    let candidates = from.map(|from| candidates(&folder, from)).transpose()?;
+    let prepared = prepare(&folder, loaded, resolver, options, candidates.as_ref(), stop);
     stopped(stop, || Error::Interrupted("nothing is trained yet".into()))?;
-    let Ready { plan, mut step, evaluator, before, reserved } = ready?;
-    let log = folder.begin()?;
-    let mut logs = Logs::begin(log, &[], &folder, loaded, &plan, options)?;
+    let Ready { plan, work, evaluator, before, logged } = match prepared? {
+        Prepared::Finished(outcome) => return Ok(*outcome),
+        Prepared::Ready(ready) => *ready,
+    };
+    let log = folder.begin(&logged.lines)?;
+    let mut logs = Logs::begin(log, &logged.lines, &folder, loaded, &plan, options)?;
     let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
-    warn(logs.eval(&MetricsEval::first(&before)));
-    let mut events: Vec<Event> = Vec::new();
-    let summary = train(&plan, &mut step, &folder, progress, stop, |event| {
-        let (pace, said) = logs.step(event);
-        warn(said);
-        events.push(*event);
-        pace
-    })?;
-    if let Some(kept) = &summary.interrupted {
-        logs.close();
-        return Err(interrupted(kept, summary.steps));
+    if logged.lines.is_empty() {
+        warn(logs.eval(&MetricsEval::first(&before)));
     }
-    progress.line(&format!(
-        "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
-        summary.steps,
-        summary.seconds,
-        summary.loss_first,
-        summary.loss_last,
-        summary.tokens as f64 / summary.seconds
-    ));
-
-    // What has been set aside is for what is written from here on.
-    let Reserved { artifacts, records } = reserved;
-    drop(artifacts);
-    let checkpoint = Checkpoint::of(&step)?.keep(&folder.checkpoints());
-    if let Kept(Err(why)) = &checkpoint {
+    let mut events = logged.events;
+    let (learnt, records) = match work {
+        Work::Trained(learnt) => (*learnt, Reserve::default()),
+        Work::Train(mut training, reserved) => {
+            let summary = training.run(&plan, loaded, &folder, progress, stop, |event| {
+                let (pace, said) = logs.step(event);
+                warn(said);
+                events.push(*event);
+                pace
+            })?;
+            if let Some(kept) = &summary.interrupted {
+                logs.close();
+                return Err(interrupted(loaded, options, kept, summary.steps));
+            }
+            progress.line(&format!(
+                "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
+                summary.steps,
+                summary.seconds,
+                summary.loss_first,
+                summary.loss_last,
+                summary.tokens as f64 / summary.seconds
+            ));
+            // What has been set aside is for what is written from here on.
+            let Reserved { artifacts, records } = reserved;
+            drop(artifacts);
+            (training.end(&plan, loaded, &folder, summary)?, records)
+        }
+    };
+    if let Kept(Err(why)) = &learnt.kept {
         progress.warning(&format!("the trained parameters could not be saved before the model is written: {why}"));
     }
-    let steps = summary.steps;
-    let fitted = Fitted { theta: step.theta()?, evaluator, logs, before, summary, events, records };
-    drop(step);
+    let (kept, steps, new) = (learnt.kept.clone(), learnt.summary.steps, learnt.new);
+    let theta = learnt.checkpoint.theta(&plan.training.layout)?;
+    let fitted = Fitted { theta, learnt, evaluator, logs, before, events, records };
     match finish(loaded, options, &plan, &folder, fitted, stop) {
         Ok(outcome) => {
-            forget(&checkpoint, &folder);
+            if new {
+                forget(&kept, &folder);
+            }
             Ok(outcome)
         }
-        Err(_) if stop.load(Ordering::Relaxed) => Err(interrupted(&checkpoint, steps)),
-        Err(error) => Err(Error::Trained { checkpoint, error: Box::new(error) }),
+        Err(_) if stop.load(Ordering::Relaxed) => Err(interrupted(loaded, options, &kept, steps)),
+        Err(error) => {
+            let resume = continued(loaded, options, &kept);
+            Err(Error::Trained { checkpoint: kept, resume, error: Box::new(error) })
+        }
     }
 }
 
@@ -151,36 +215,89 @@ fn prepare(
     loaded: &Loaded,
     resolver: &Resolver,
     options: &RunOptions,
+    candidates: Option<&Candidates>,
     stop: &AtomicBool,
-) -> Result<Ready, Error> {
-    let p = &loaded.pipeline;
-    let mut plan = plan(loaded, resolver, options.progress, options.emit.as_deref())?;
+) -> Result<Prepared, Error> {
+    let (p, progress) = (&loaded.pipeline, options.progress);
+    let mut plan = plan(loaded, resolver, progress, options.emit.as_deref())?;
     let untrained = || Error::Interrupted("nothing is trained yet".into());
     stopped(stop, untrained)?;
+    let resumed = candidates.map(|all| all.choose(&plan, &p.runtime.options(), progress)).transpose()?;
+    if resumed.is_some()
+        && let Some(outcome) = resume::finished(loaded, &plan, folder)
+    {
+        progress.line("finished  the run is finished, and nothing has changed since: there is nothing to do");
+        return Ok(Prepared::Finished(Box::new(outcome)));
+    }
     for format in deploy::chosen(&p.deploy.formats) {
         let notes = format.check(&plan, folder.path())?;
-        notes.iter().for_each(|note| options.progress.line(&format!("note      {note}")));
+        notes.iter().for_each(|note| progress.line(&format!("note      {note}")));
         plan.notes.extend(notes);
     }
     let start = initial_theta(&plan.training.params, p.train.seed).map_err(TrainError::from)?;
-    let reserved = rehearsal::deploy(&plan, loaded, folder, &start, options.progress, stop)?;
+    let (work, logged) = match resumed {
+        Some(resumed) if resumed.is_trained => {
+            let (path, step) = (resumed.path.display(), resumed.checkpoint.step);
+            progress.line(&format!("trained   before, {step} steps: the parameters are those of {path}"));
+            rehearsal::in_the_way_of_records(folder)?;
+            let logged = Logged::beside(&resumed.path, step);
+            (Work::Trained(Box::new(Learnt::before(resumed, plan.checkpoint.as_ref()))), logged)
+        }
+        resumed => {
+            let reserved = rehearsal::deploy(&plan, loaded, folder, &start, progress, stop)?;
+            stopped(stop, untrained)?;
+            let mut step = training_program(plan.engine.backend.as_ref(), &plan.training, &start, p.train.seed)?;
+            rehearsal::step(&plan, &mut step)?;
+            let (mut history, mut run, mut logged) = (History::default(), training::number(), Logged::default());
+            if let Some(Resumed { path, checkpoint, run: number, .. }) = resumed {
+                checkpoint.restore(&mut step)?;
+                logged = Logged::beside(&path, checkpoint.step);
+                let note = format!("continued behind step {} from {}", checkpoint.step, path.display());
+                progress.line(&note);
+                plan.notes.push(note);
+                (history, run) = (checkpoint.history, number);
+            }
+            (Work::Train(Box::new(Training { step, history, run }), reserved), logged)
+        }
+    };
     stopped(stop, untrained)?;
-    let backend = plan.engine.backend.as_ref();
-    let mut step = training_program(backend, &plan.training, &start, p.train.seed)?;
-    rehearsal::step(&plan, &mut step)?;
-    stopped(stop, untrained)?;
-    let mut evaluator = theta_program(backend, &plan.training.eval, &start)?;
-    let before = evaluation(&plan, evaluator.as_mut(), options.progress, "before", stop)?;
+    let mut evaluator = theta_program(plan.engine.backend.as_ref(), &plan.training.eval, &start)?;
+    let before = evaluation(&plan, evaluator.as_mut(), progress, "before", stop)?;
     let before = scored(&before, &plan, loaded);
-    options.progress.line(&format!("before    {}", describe(&before)));
-    Ok(Ready { plan, step, evaluator, before, reserved })
+    progress.line(&format!("before    {}", describe(&before)));
+    Ok(Prepared::Ready(Box::new(Ready { plan, work, evaluator, before, logged })))
 }
 
-fn interrupted(kept: &Kept, steps: u64) -> Error {
+fn interrupted(loaded: &Loaded, options: &RunOptions, kept: &Kept, steps: u64) -> Error {
+    let resume = continued(loaded, options, kept);
     Error::Interrupted(format!(
-        "the parameters and the state of the optimizer behind step {steps} {kept}; `lorac run` cannot continue from \
-         them yet and begins anew"
+        "the parameters and the state of the optimizer behind step {steps} {kept}{}",
+        resume.map_or(String::new(), |command| format!("; continue with: {command}"))
     ))
+}
+
+/// The command that goes on from a checkpoint, where there is one.
+fn continued(loaded: &Loaded, options: &RunOptions, Kept(kept): &Kept) -> Option<String> {
+    let file = kept.as_ref().ok()?;
+    let mut words = vec!["lorac".to_string(), "run".into(), loaded.path.display().to_string()];
+    words.extend(loaded.sets().iter().flat_map(|set| ["--set".to_string(), set.clone()]));
+    if default_folder(Path::new(""), &loaded.pipeline.name).ok().as_ref() != Some(&options.out) {
+        words.extend(["--out".to_string(), options.out.display().to_string()]);
+    }
+    words.push("--resume".into());
+    if !file.starts_with(&options.out) {
+        words.push(file.display().to_string());
+    }
+    Some(words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@+%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 /// Removes the checkpoint of a run that has succeeded, where the output folder did not take it.
@@ -241,37 +358,20 @@ fn evaluation(
     Ok(evaluation?)
 }
 
-fn train(
-    plan: &Plan,
-    step: &mut Step,
-    folder: &Folder,
-    progress: &dyn Progress,
-    stop: &AtomicBool,
-    mut observe: impl FnMut(&Event) -> Pace,
-) -> Result<Summary, Error> {
-    progress.begin("training", plan.rate.total);
-    let job = Fit {
-        data: &plan.train,
-        feeds: &plan.feeds,
-        sampler: &plan.sampler,
-        rows: plan.batch,
-        rate: plan.rate.clone(),
-        checkpoints: folder.checkpoints(),
-        every: plan.checkpoint_every,
-        unsaved: &|error| progress.warning(&format!("{error}: the training goes on without this checkpoint")),
-        stop,
-    };
-    let summary = fit(step, &job, |event| {
-        let tokens = observe(event).tokens_per_second;
-        progress.at(event.step, &format!("loss {:.4}  lr {:.2e}  {tokens:.0} tokens/s", event.loss, event.lr));
-        Ok(())
-    });
-    progress.end();
-    Ok(summary?)
-}
-
 /// Batches in the order of a sampler.
 fn sampler(data: &Dataset, batch: usize, seed: u64, by_length: bool) -> Result<Sampler, Error> {
     let sampler = Sampler::new(data.len(), batch, seed, false)?;
     Ok(if by_length { sampler.by_length(data.lengths())? } else { sampler })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        let quote = |words: &[&str]| words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ");
+        assert_eq!(quote(&["run", "a/b.yaml", "train.steps=5"]), "run a/b.yaml train.steps=5");
+        assert_eq!(quote(&["it's", "a b", "", "x[*]"]), "'it'\\''s' 'a b' '' 'x[*]'");
+    }
 }

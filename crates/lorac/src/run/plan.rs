@@ -3,6 +3,7 @@
 use super::data::Examples;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
+use super::keys::Keys;
 use super::targets::{adaptations, named_targets, passed_over};
 use super::{data, sampler, update};
 use crate::base;
@@ -10,8 +11,8 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
-use crate::output::{DataCard, InputRecord};
-use crate::pipeline::{Deploy, Loaded, Pipeline, SourceSpec};
+use crate::output::{DataCard, InputRecord, sha256_file};
+use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
@@ -58,8 +59,10 @@ pub struct Plan {
     pub sampler: Sampler,
     /// The learning rate.
     pub rate: LearningRate,
-    /// Steps between checkpoints.
-    pub checkpoint_every: Option<u64>,
+    /// What of the training is saved on the way, where that is asked for.
+    pub checkpoint: Option<CheckpointOptions>,
+    /// What the training depends on.
+    pub keys: Keys,
     /// What became of the rows, and what the examples are like.
     pub card: DataCard,
     /// What was read.
@@ -101,7 +104,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let shape = BatchShape::of(p, &base, &feeds);
-    let tokenizer = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
+    let (tokenizer, tokenizer_sum) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
     let task = &*chosen;
     let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, task, &tokenizer, resolver)?;
@@ -192,7 +195,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         eval,
         sampler,
         rate: p.train.learning_rate(total as u64),
-        checkpoint_every: p.train.checkpoint_every.map(|n| n as u64),
+        checkpoint: p.train.checkpoint.clone(),
+        keys: Keys::of(p, &inputs, tokenizer_sum.as_deref()),
         card,
         inputs,
         deploy: p.deploy.clone(),
@@ -280,35 +284,40 @@ fn open_model(spec: &SourceSpec, resolver: &Resolver, task: &TaskChoice) -> Resu
     Ok((source, model))
 }
 
+/// The tokenizer, and the sums of its files where they are none of the inputs.
 fn tokenizer(
     p: &Pipeline,
     max_length: usize,
     model: &Resolved,
     resolver: &Resolver,
     inputs: &mut Vec<InputRecord>,
-) -> Result<Tokenizer, Error> {
+) -> Result<(Tokenizer, Option<String>), Error> {
     let found = match &p.tokenizer {
         Some(t) => Some(resolver.resolve(&t.source, t.sha256.as_deref())?),
         None => None,
     };
     inputs.extend(found.iter().map(|found| record("tokenizer", found)));
-    let tokenizer = match &found {
+    let (tokenizer, sum) = match &found {
         Some(found) => {
             let path = &found.path;
             let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
-            Tokenizer::from_files(&file, max_length, &|file| found.has(file))?
+            (Tokenizer::from_files(&file, max_length, &|file| found.has(file))?, None)
         }
         None => {
             let file = base::tokenizer(model, resolver)?;
             let tokenizer = Tokenizer::from_files(&file.path, max_length, &|beside| file.is_of(model, beside))?;
+            let config = file.path.with_file_name("tokenizer_config.json");
+            let files = [file.path.clone(), config];
+            let read = files.iter().filter(|f| **f == file.path || file.is_of(model, f) && f.is_file());
+            let sums = read.map(|file| Ok(sha256_file(file)?.0)).collect::<Result<Vec<_>, Error>>()?;
             model.unchanged()?;
-            tokenizer
+            (tokenizer, Some(sums.join("+")))
         }
     };
     found.map_or(Ok(()), |found| found.unchanged())?;
     match p.data.truncate {
-        Some(truncate) => Ok(tokenizer.truncated(truncate)?),
-        None => Ok(tokenizer),
+        Some(truncate) => Ok((tokenizer.truncated(truncate)?, sum)),
+        None => Ok((tokenizer, sum)),
     }
 }
 

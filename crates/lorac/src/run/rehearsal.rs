@@ -1,6 +1,6 @@
 //! What comes after a training, tried before it: what could be known is not found out when the time is spent.
 
-use super::folder::{Folder, Reserve};
+use super::folder::{CHECKPOINTS, Folder, Reserve, TRAINED};
 use super::{Files, REPORT, rejected, verify, write};
 use crate::deploy::Trained;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::run::Plan;
 use lorac_data::Dataset;
 use lorac_train::{Step, TrainError};
 use rand::{Rng, SeedableRng};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// Writes every artifact with values that stand for trained ones, and holds the model in the form in which it will be
@@ -38,7 +38,7 @@ pub(super) fn deploy(
         return Err(Error::Gate(verified.failures()).of_trial());
     }
     let size = |(name, _): &(String, &str)| std::fs::metadata(stage.path().join(name)).map_or(0, |m| m.len());
-    let sizes: Vec<u64> = files.iter().map(size).collect();
+    let sizes: Vec<u64> = files.iter().map(size).chain([params_size(plan)]).collect();
     // Beside the artifacts, which are still there.
     let records = folder.reserve(&[records_size(plan)])?;
     let checkpoint = folder.reserve(&[checkpoint_size(plan)])?;
@@ -67,7 +67,12 @@ fn in_the_way(folder: &Folder, files: &Files) -> Result<(), Error> {
     for (name, kind) in files {
         folder.check([Path::new(name), Path::new(&rejected(name, kind))])?;
     }
-    Ok(folder.check([Path::new(REPORT)])?)
+    in_the_way_of_records(folder)
+}
+
+/// Refuses a folder in which something else has the name of what every run writes.
+pub(super) fn in_the_way_of_records(folder: &Folder) -> Result<(), Error> {
+    Ok(folder.check([PathBuf::from(REPORT), Path::new(CHECKPOINTS).join(TRAINED)])?)
 }
 
 /// Takes one step on the longest batch, and puts everything back.
@@ -92,9 +97,27 @@ fn longest(data: &Dataset, rows: usize) -> Vec<usize> {
 
 /// Bytes that a checkpoint takes.
 fn checkpoint_size(plan: &Plan) -> u64 {
-    const HEADER: u64 = 4096;
-    let state = plan.training.update.slots.iter().map(|slot| slot.len as u64 * 4);
-    HEADER + state.sum::<u64>()
+    let state = plan.training.update.slots.iter().map(|slot| slot.len as u64 * 4 + names_size(plan));
+    let losses = plan.rate.total.div_ceil(10) * 2 * 8;
+    described_size(plan) + losses + state.sum::<u64>()
+}
+
+/// Bytes that the trained parameters take.
+fn params_size(plan: &Plan) -> u64 {
+    described_size(plan)
+        + plan.rate.total.div_ceil(10) * 2 * 8
+        + plan.training.layout.len() as u64 * 4
+        + names_size(plan)
+}
+
+/// Bytes that a checkpoint takes to describe its tensors of one slot.
+fn names_size(plan: &Plan) -> u64 {
+    plan.training.layout.slots().iter().map(|slot| slot.name.len() as u64 + 128).sum()
+}
+
+/// Bytes that a checkpoint takes to describe the training.
+fn described_size(plan: &Plan) -> u64 {
+    4096 + 2 * serde_json::to_string(&plan.keys).map_or(0, |keys| keys.len() as u64)
 }
 
 /// The first values with small numbers for the zeros among them: a branch whose B is zero hides where it is folded to, and

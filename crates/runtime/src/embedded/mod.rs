@@ -6,7 +6,6 @@ mod model;
 mod plan;
 mod program;
 
-use crate::cores::physical_cores;
 use crate::ports::Ports;
 use crate::{Backend, Device, DeviceChoice, Options, Program, RuntimeError, Source};
 use lorac_ir::Dialect;
@@ -25,7 +24,7 @@ pub const TRACT: Dialect =
 /// the hook that was there before.
 pub fn embedded(options: &Options) -> Box<dyn Backend> {
     guard::quiet();
-    let threads = options.threads.unwrap_or_else(physical_cores).max(1);
+    let threads = options.intra_threads();
     let executor = if threads == 1 {
         Executor::SingleThread
     } else {

@@ -3,7 +3,6 @@
 use super::foreign::{Foreign, lend};
 use super::inline::inline;
 use super::{OnnxRuntime, cuda};
-use crate::cores::physical_cores;
 use crate::error::node_in;
 use crate::ports::Ports;
 use crate::{Backend, Device, Optimization, RuntimeError, Source};
@@ -93,7 +92,7 @@ fn configure(engine: &OnnxRuntime, builder: SessionBuilder, disabled: &str) -> o
     // take peak memory from 635 to 340 MB at the same speed.
     let builder = builder
         .with_optimization_level(level)?
-        .with_intra_threads(engine.options.threads.unwrap_or_else(physical_cores).max(1))?
+        .with_intra_threads(engine.options.intra_threads())?
         .with_intra_op_spinning(true)?
         .with_memory_pattern(false)?
         .with_prepacking(false)?

@@ -18,15 +18,24 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Begins a log anew. It takes its place with its first line, by which it is known as lorac's. A link of that name
-    /// is replaced, not followed.
+    /// Begins a log with the lines of an earlier one. It takes its place with its first line, by which it is known as
+    /// lorac's: with all of the earlier lines at once, where there are any. A link of that name is replaced, not followed.
     ///
     /// # Errors
     /// A file that cannot be made.
-    pub(super) fn begin(path: &Path) -> Result<Log, OutputError> {
+    pub(super) fn begin(path: &Path, earlier: &[String]) -> Result<Log, OutputError> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (file, temporary) = temporary(folder).map_err(OutputError::io(path))?.into_parts();
-        Ok(Log { path: path.to_path_buf(), file, elsewhere: Some(temporary), whole: 0, failed: None })
+        let (mut file, temporary) = temporary(folder).map_err(OutputError::io(path))?.into_parts();
+        let text: String = earlier.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        file.write_all(text.as_bytes()).map_err(OutputError::io(path))?;
+        let elsewhere = match text.is_empty() {
+            true => Some(temporary),
+            false => {
+                temporary.persist(path).map_err(|e| OutputError::io(path)(e.error))?;
+                None
+            }
+        };
+        Ok(Log { path: path.to_path_buf(), file, elsewhere, whole: text.len() as u64, failed: None })
     }
 
     /// Writes a row as a line.
@@ -72,7 +81,7 @@ mod tests {
     fn a_log_ends_with_a_whole_line_and_says_so_once() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("metrics.jsonl");
-        let mut log = Log::begin(&path).expect("begins");
+        let mut log = Log::begin(&path, &[]).expect("begins");
         assert_eq!(log.write(&1), None);
         // As if the disk were full.
         log.file = File::open(&path).expect("opens for reading only");
@@ -84,12 +93,27 @@ mod tests {
     }
 
     #[test]
+    fn a_log_goes_on_behind_the_lines_of_another() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, "1\n2\n3\n").expect("writes");
+        let mut log = Log::begin(&path, &["1".into(), "2".into()]).expect("begins");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "1\n2\n");
+        assert_eq!(log.write(&4), None);
+        assert_eq!(log.finish(), None);
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "1\n2\n4\n");
+        log.file = File::open(&path).expect("opens for reading only");
+        assert!(log.write(&5).is_some());
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "1\n2\n4\n");
+    }
+
+    #[test]
     fn a_link_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().expect("temp");
         let (path, victim) = (folder.path().join("metrics.jsonl"), folder.path().join("victim"));
         std::fs::write(&victim, "mine").expect("writes");
         std::os::unix::fs::symlink(&victim, &path).expect("links");
-        let mut log = Log::begin(&path).expect("begins");
+        let mut log = Log::begin(&path, &[]).expect("begins");
         assert_eq!(log.write(&"a"), None);
         assert_eq!(log.finish(), None);
         assert_eq!(std::fs::read_to_string(&victim).expect("reads"), "mine");

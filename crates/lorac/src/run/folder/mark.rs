@@ -2,6 +2,7 @@
 
 use lorac_train::Checkpoint;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -20,6 +21,15 @@ pub(super) fn is_log(file: &Path) -> bool {
 /// Whether a regular file is the checkpoint of a run behind that step: its header says so.
 pub(super) fn is_checkpoint(file: &Path, step: u64) -> bool {
     header(file).is_some_and(|header| header["__metadata__"][Checkpoint::MARK] == step.to_string().as_str())
+}
+
+/// The step that the header of a checkpoint says, and what else it says.
+pub(super) fn described(file: &Path) -> Option<(u64, BTreeMap<String, String>)> {
+    let regular = std::fs::metadata(file).is_ok_and(|m| m.is_file());
+    let mut about: BTreeMap<String, String> =
+        serde_json::from_value(header(file).filter(|_| regular)?["__metadata__"].take()).ok()?;
+    let step = about.remove(Checkpoint::MARK)?.parse().ok()?;
+    Some((step, about))
 }
 
 /// The step in the name of a checkpoint.
@@ -54,12 +64,14 @@ mod tests {
         }
         write(&log, "{\"eval\": \"before\", \"lorac_version\": \"0.1.0\"}\n{\"step\"");
         assert!(is_log(&log) && !is_checkpoint(&log, 7) && !is_log(&other));
-        let checkpoint = Checkpoint { step: 7, state: vec![("theta".into(), vec![1.0])] };
+        let checkpoint = crate::run::folder::tests::checkpoint(7);
         let path = checkpoint.save(folder.path()).expect("saves");
+        let (step, about) = described(&path).expect("a checkpoint");
+        assert_eq!((step, about["run"].as_str()), (7, "1"));
         assert!(is_checkpoint(&path, 7) && !is_checkpoint(&path, 8) && !is_log(&path));
         let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[1]).expect("a view");
         std::fs::write(&other, safetensors::serialize([("w", tensor)], None).expect("bytes")).expect("writes");
-        assert!(!is_checkpoint(&other, 7));
+        assert!(!is_checkpoint(&other, 7) && described(&other).is_none() && described(folder.path()).is_none());
         write(&other, "\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}");
         assert!(!is_checkpoint(&other, 7));
     }

@@ -2,6 +2,7 @@
 
 mod earlier;
 mod events;
+mod found;
 mod lock;
 mod log;
 mod mark;
@@ -10,11 +11,12 @@ mod reserve;
 mod sweep;
 
 pub(crate) use events::TENSORBOARD;
+pub(crate) use found::{TRAINED, checkpoint_files, described, lines_of_log_beside, steps_in};
 pub(crate) use log::Log;
 pub(crate) use reserve::Reserve;
 
 use crate::error::Error;
-use crate::output::{OutputError, TEMPORARY, temporary};
+use crate::output::{Artifact, OutputError, TEMPORARY, temporary};
 use earlier::{Earlier, unchanged};
 use lock::{Lock, lock};
 use moves::Moves;
@@ -31,7 +33,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 /// Where the output folders are that the user does not name.
 const DEFAULT: &str = "lorac-out";
-const CHECKPOINTS: &str = "checkpoints";
+/// The folder of checkpoints.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Where log and checkpoints of a run are while the result of an earlier one is in the folder.
 const UNFINISHED: &str = "unfinished";
 
@@ -149,22 +152,29 @@ impl Folder {
         let at = self.path.join(name);
         match unfinished == Path::new(METRICS) {
             true => mark::is_log(&at),
+            false if unfinished == Path::new(CHECKPOINTS).join(TRAINED) => mark::described(&at).is_some(),
             false => step().is_some_and(|step| mark::is_checkpoint(&at, step)),
         }
     }
 
-    /// Begins the log of a training. The result of an earlier run stays as it is until this one has succeeded.
+    /// Begins the log of a training, with the lines of the processes before this one. The result of an earlier run stays as it is until this one has succeeded.
     ///
     /// # Errors
     /// A log that cannot be made.
-    pub(crate) fn begin(&mut self) -> Result<Log, OutputError> {
+    pub(crate) fn begin(&mut self, earlier: &[String]) -> Result<Log, OutputError> {
         if self.earlier.is_some() {
             self.work = self.path.join(UNFINISHED);
             std::fs::create_dir_all(&self.work).map_err(OutputError::io(&self.work))?;
         }
         // The training is minutes behind the first look.
         self.check([self.log().strip_prefix(&self.path).unwrap_or(Path::new(METRICS))])?;
-        Log::begin(&self.log())
+        Log::begin(&self.log(), earlier)
+    }
+
+    /// Whether a file of a run is there as that run has written it.
+    pub(crate) fn holds(&self, artifact: &Artifact) -> bool {
+        let name = Path::new(&artifact.path);
+        self.check_one(name).is_ok() && unchanged(&self.path.join(name), artifact)
     }
 
     /// Where the log is.
@@ -187,7 +197,8 @@ impl Folder {
         // The kind alone: the error names the folder that could not be made.
         let made = builder.tempdir_in(&self.path).map_err(|e| e.kind().into());
         let stage = made.map_err(OutputError::io(&self.path))?;
-        File::create_new(stage.path().join(sweep::MARK)).map_err(OutputError::io(&self.path))?;
+        let mark = File::create_new(stage.path().join(sweep::MARK)).map(drop);
+        mark.and_then(|()| moves::make_room(stage.path())).map_err(OutputError::io(&self.path))?;
         Ok(stage)
     }
 
@@ -211,7 +222,7 @@ impl Folder {
         files: &[(PathBuf, PathBuf)],
         kept: &BTreeSet<u64>,
     ) -> Result<Vec<PathBuf>, OutputError> {
-        let (mut moves, mut emptied) = (Moves::default(), BTreeSet::new());
+        let (mut moves, mut emptied) = (Moves::begin(&self.path, stage.path())?, BTreeSet::new());
         let away = stage.path().join("earlier");
         match self.replace(&away, files, kept, &mut moves, &mut emptied) {
             Ok(stay) => {
@@ -253,6 +264,7 @@ impl Folder {
                 stay.push(name);
             }
         }
+        self.replace_checkpoints(&away.join(CHECKPOINTS), kept, moves)?;
         for (from, name) in files {
             let to = self.path.join(name);
             if *from == to {
@@ -264,7 +276,6 @@ impl Folder {
             }
             moves.rename(from, &to)?;
         }
-        self.replace_checkpoints(&away.join(CHECKPOINTS), kept, moves)?;
         let unfinished = self.path.join(UNFINISHED);
         emptied.extend([unfinished.join(TENSORBOARD), self.path.join(TENSORBOARD)]);
         emptied.extend([unfinished.join(CHECKPOINTS), unfinished, self.path.join(CHECKPOINTS)]);

@@ -1,5 +1,6 @@
 //! What runs that were killed have left in a folder.
 
+use super::moves;
 use crate::output::TEMPORARY;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ pub(super) const MARK: &str = ".lorac-stage";
 const RANDOM: usize = 6;
 
 /// Removes unfinished files and folders of lorac directly in these folders: of the names that lorac gives, of this user,
-/// and of folders those with the mark. Nobody else may be writing to them.
+/// and of folders those with the mark, once what a killed process has moved from or to them is put back. Nobody else may be writing to them.
 pub(super) fn sweep(folders: &[PathBuf], user: u32) {
     for folder in folders.iter().filter(|f| f.symlink_metadata().is_ok_and(|m| m.is_dir())) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -21,7 +22,10 @@ pub(super) fn sweep(folders: &[PathBuf], user: u32) {
             // What cannot be removed does no harm.
             _ = match path.symlink_metadata() {
                 Ok(meta) if meta.uid() != user => Ok(()),
-                Ok(meta) if meta.is_dir() && is_marked(&path) => std::fs::remove_dir_all(path),
+                Ok(meta) if meta.is_dir() && is_marked(&path) => {
+                    moves::recover(folder, &path);
+                    std::fs::remove_dir_all(path)
+                }
                 Ok(meta) if meta.is_file() => std::fs::remove_file(path),
                 _ => Ok(()),
             };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::output::{Artifact, sha256};
+use crate::output::sha256;
 use std::os::unix::fs::symlink;
 
 /// An output folder, and what is in it.
@@ -42,7 +42,7 @@ impl Out {
     /// Opens the folder and puts these files into it, as a run does.
     fn run(&self, files: &[&str], kept: &[u64]) -> Result<Vec<PathBuf>, OutputError> {
         let mut folder = self.open();
-        assert_eq!(folder.begin().expect("begins").write(&first()), None);
+        assert_eq!(folder.begin(&[]).expect("begins").write(&first()), None);
         for step in [7, 8] {
             checkpoint(step).save(&folder.checkpoints()).expect("saves");
         }
@@ -76,8 +76,10 @@ impl Out {
     }
 }
 
-fn checkpoint(step: u64) -> lorac_train::Checkpoint {
-    lorac_train::Checkpoint { step, state: vec![("theta".into(), vec![0.0])] }
+pub(super) fn checkpoint(step: u64) -> lorac_train::Checkpoint {
+    let tensors = vec![("theta/w".into(), lorac_ir::Tensor::vector(&[0.0f32]))];
+    let about = [("run".to_string(), "1".to_string())].into();
+    lorac_train::Checkpoint { step, tensors, history: lorac_train::History::default(), about }
 }
 
 /// The first line of a log.
@@ -127,7 +129,7 @@ fn what_fails_on_the_way_leaves_the_folder_as_it_was() {
     checkpoint(3).save(&out.at(CHECKPOINTS)).expect("saves");
     let before = out.files();
     let mut folder = out.open();
-    assert_eq!(folder.begin().expect("begins").write(&first()), None);
+    assert_eq!(folder.begin(&[]).expect("begins").write(&first()), None);
     let stage = folder.stage().expect("a stage");
     std::fs::write(stage.path().join("model.onnx"), "new").expect("writes");
     let file = |name: &str| (stage.path().join(name), PathBuf::from(name));
@@ -235,7 +237,7 @@ fn what_comes_while_a_run_prepares_stays() {
     let out = Out::new();
     let mut folder = out.open();
     out.write(METRICS, "mine");
-    assert_eq!(folder.begin().err().expect("in the way").code(), "output::in_the_way");
+    assert_eq!(folder.begin(&[]).err().expect("in the way").code(), "output::in_the_way");
     assert_eq!(std::fs::read_to_string(out.at(METRICS)).expect("reads"), "mine");
 }
 
@@ -243,7 +245,7 @@ fn what_comes_while_a_run_prepares_stays() {
 fn a_failed_run_without_an_earlier_result_leaves_log_and_checkpoints_in_their_places() {
     let out = Out::new();
     let mut folder = out.open();
-    assert_eq!(folder.begin().expect("begins").write(&first()), None);
+    assert_eq!(folder.begin(&[]).expect("begins").write(&first()), None);
     checkpoint(2).save(&folder.checkpoints()).expect("saves");
     assert_eq!((folder.log(), folder.checkpoints()), (out.at(METRICS), out.at(CHECKPOINTS)));
     drop(folder);

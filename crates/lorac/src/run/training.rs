@@ -1,0 +1,127 @@
+//! The training itself, and what is kept of it.
+
+use super::Plan;
+use super::folder::Folder;
+use super::logs::Pace;
+use super::resume::{self, Resumed};
+use crate::error::Error;
+use crate::pipeline::{CheckpointOptions, Loaded};
+use crate::progress::Progress;
+use lorac_train::{Checkpoint, Checkpoints, Event, Fit, History, Kept, Step, Summary, fit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// A training, from its first step on or from a checkpoint's.
+pub(super) struct Training {
+    /// The program.
+    pub(super) step: Step,
+    /// How it went so far.
+    pub(super) history: History,
+    /// Its number, the same in all its processes.
+    pub(super) run: u64,
+}
+
+/// What is left of a training.
+pub(super) struct Learnt {
+    /// What was learnt.
+    pub(super) checkpoint: Checkpoint,
+    /// Where that is kept until the run has succeeded.
+    pub(super) kept: Kept,
+    /// Whether this process has put it there.
+    pub(super) new: bool,
+    /// Steps whose checkpoints stay.
+    pub(super) steps: BTreeSet<u64>,
+    /// How it went.
+    pub(super) summary: Summary,
+}
+
+impl Learnt {
+    /// What an earlier process has learnt.
+    pub(super) fn before(resumed: Resumed, asked: Option<&CheckpointOptions>) -> Learnt {
+        let Resumed { path, checkpoint, run, .. } = resumed;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let steps = steps_that_stay(run, folder, asked, &checkpoint.history);
+        let summary = checkpoint.history.summary(checkpoint.step, None);
+        Learnt { checkpoint: checkpoint.params_only(), kept: Kept(Ok(path)), new: false, steps, summary }
+    }
+}
+
+/// Steps whose checkpoints stay when the run has succeeded: none, where none was asked for.
+fn steps_that_stay(run: u64, folder: &Path, asked: Option<&CheckpointOptions>, history: &History) -> BTreeSet<u64> {
+    let Some(asked) = asked else { return BTreeSet::new() };
+    let all = resume::steps_of(run, folder);
+    let best = history.best.map(|best| best.step).filter(|best| all.contains(best));
+    all.iter().rev().take(asked.keep).copied().chain(best).collect()
+}
+
+/// The number of a training that begins.
+pub(super) fn number() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or_default())
+}
+
+impl Training {
+    /// Trains to the end, or until `stop`.
+    ///
+    /// # Errors
+    /// Those of [`fit`].
+    pub(super) fn run(
+        &mut self,
+        plan: &Plan,
+        loaded: &Loaded,
+        folder: &Folder,
+        progress: &dyn Progress,
+        stop: &AtomicBool,
+        mut observe: impl FnMut(&Event) -> Pace,
+    ) -> Result<Summary, Error> {
+        let to = self.checkpoints(plan, loaded, folder);
+        progress.begin("training", plan.rate.total);
+        let job = Fit {
+            data: &plan.train,
+            feeds: &plan.feeds,
+            sampler: &plan.sampler,
+            rows: plan.batch,
+            rate: plan.rate.clone(),
+            checkpoints: &to,
+            unsaved: &|error| progress.warning(&format!("{error}: the training goes on without this checkpoint")),
+            stop,
+        };
+        let summary = fit(&mut self.step, &mut self.history, &job, |event| {
+            let tokens = observe(event).tokens_per_second;
+            progress.at(event.step, &format!("loss {:.4}  lr {:.2e}  {tokens:.0} tokens/s", event.loss, event.lr));
+            Ok(())
+        });
+        progress.end();
+        Ok(summary?)
+    }
+
+    fn checkpoints(&self, plan: &Plan, loaded: &Loaded, folder: &Folder) -> Checkpoints {
+        let options = plan.checkpoint.clone().unwrap_or_else(CheckpointOptions::unasked);
+        let folder = folder.checkpoints();
+        Checkpoints {
+            every: Some(options.every),
+            keep: options.keep,
+            earlier: resume::steps_of(self.run, &folder),
+            about: self.about(plan, loaded),
+            folder,
+        }
+    }
+
+    fn about(&self, plan: &Plan, loaded: &Loaded) -> BTreeMap<String, String> {
+        resume::about(plan, &loaded.pipeline.runtime.options(), self.run)
+    }
+
+    /// What was learnt, kept until it is deployed.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub(super) fn end(self, plan: &Plan, loaded: &Loaded, folder: &Folder, summary: Summary) -> Result<Learnt, Error> {
+        let mut about = self.about(plan, loaded);
+        about.insert(resume::TRAINED.into(), "true".into());
+        let checkpoint = Checkpoint::of(&self.step, &self.history, &about)?;
+        let kept = checkpoint.keep(&folder.checkpoints());
+        let steps = steps_that_stay(self.run, &folder.checkpoints(), plan.checkpoint.as_ref(), &self.history);
+        Ok(Learnt { checkpoint: checkpoint.params_only(), kept, new: true, steps, summary })
+    }
+}
