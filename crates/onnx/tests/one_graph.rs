@@ -225,7 +225,7 @@ fn whatever_is_inserted_is_named() {
     };
     let holds = NodeProto { domain: Some("own".into()), ..node("Holds", &["y"], &["h"]) };
     let holds = NodeProto { domain: Some("other".into()), attribute: vec![within], ..holds };
-    assert_eq!(idle(&[of_own.clone()], &["own", "own", "other", ""]), [false, true, true, true]);
+    assert_eq!(idle(std::slice::from_ref(&of_own), &["own", "own", "other", ""]), [false, true, true, true]);
     assert_eq!(idle(&[holds], &["other", "own"]), [false, false]);
     assert_eq!(idle(&[], &["own", "ai.onnx"]), [true, true]);
     inserted(Part::Opset, "own", &|m| m.opset_import.push(own()), &[]);
