@@ -22,6 +22,7 @@ use std::sync::LazyLock;
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Examples to learn from: one source, or a list of them, each with a weight
+    #[serde(serialize_with = "one_or_all")]
     pub train: Vec<Split>,
     /// Held-out examples to evaluate on: a source or a list of them, or a part of the training set, { split: 0.1 }; texts
     /// that stand here too are dropped from `train`. Default: none, and nothing is evaluated
@@ -307,6 +308,14 @@ impl Check for Split {
         if let Some(Err(e)) = self.filter.as_ref().map(|f| Filter::parse(f)) {
             problems.report("filter", "pipeline::filter", e);
         }
+    }
+}
+
+/// A list of one source is written as the one: keys have the paths that people write.
+pub(super) fn one_or_all<S: Serializer>(sources: &[Split], serializer: S) -> Result<S::Ok, S::Error> {
+    match sources {
+        [one] => one.serialize(serializer),
+        all => all.serialize(serializer),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `data.eval:`: examples that are held out, from files of their own or from the training set.
 
-use super::data::{Split, keys, named, names};
+use super::data::{Split, keys, named, names, one_or_all};
 use lorac_config::{Check, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -88,7 +88,7 @@ impl Check for Part {
 impl Serialize for HeldOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Sources(sources) => sources.serialize(serializer),
+            Self::Sources(sources) => one_or_all(sources, serializer),
             Self::Part(part) => part.serialize(serializer),
         }
     }

@@ -108,7 +108,8 @@ mod tests {
     fn keys(sets: &[&str], sums: [&str; 3]) -> Keys {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
         let pipeline = Loaded::parse(TEXT, Path::new("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}")).pipeline;
-        let splits = [&pipeline.data.train.source, &pipeline.data.eval.source];
+        let held_out = pipeline.data.eval.as_ref().expect("held out").sources();
+        let splits = [&pipeline.data.train[0].source, &held_out[0].source];
         let sources = [pipeline.model.source.to_string(), splits[0].to_string(), splits[1].to_string()];
         let record = |(source, sum): (String, &str)| InputRecord {
             role: String::new(),
