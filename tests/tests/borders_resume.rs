@@ -91,7 +91,8 @@ fn logged(out: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(out.join("metrics.jsonl")).expect("a log");
     let line = |line: &str| {
         let mut value: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        value.as_object_mut().expect("a map").remove("seconds");
+        let clock = ["time", "seconds", "seconds_left", "tokens_per_second", "memory_bytes"];
+        value.as_object_mut().expect("a map").retain(|key, _| !clock.contains(&key.as_str()));
         value
     };
     text.lines().map(line).collect()
@@ -142,7 +143,7 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bits() {
         let (resumed, said) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
         assert!(said.contains("continued behind step 13 from "), "{said}");
         for (outcome, out) in [(&resumed, "out"), (&elsewhere, "elsewhere")] {
-            assert_eq!(learnt(&at(out)), learnt(&at("whole")), "{engine} {out}");
+            assert!(learnt(&at(out)) == learnt(&at("whole")), "{engine} {out}");
             assert_eq!(logged(&at(out)), logged(&at("whole")), "{engine} {out}");
             let (a, b) = (&outcome.manifest.train, &whole.manifest.train);
             assert_eq!((a.steps, a.loss_first, a.loss_last, a.tokens), (b.steps, b.loss_first, b.loss_last, b.tokens));

@@ -108,16 +108,16 @@ mod tests {
     fn keys(sets: &[&str], sums: [&str; 3]) -> Keys {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
         let pipeline = Loaded::parse(TEXT, Path::new("p.yaml"), &sets).unwrap_or_else(|e| panic!("{e}")).pipeline;
-        let held_out = pipeline.data.eval.as_ref().expect("held out").sources();
-        let splits = [&pipeline.data.train[0].source, &held_out[0].source];
-        let sources = [pipeline.model.source.to_string(), splits[0].to_string(), splits[1].to_string()];
+        let held = pipeline.data.eval.as_ref().map_or(&[][..], |held| held.sources());
+        let splits = pipeline.data.train.iter().chain(held).map(|split| split.source.to_string());
+        let sources = [pipeline.model.source.to_string()].into_iter().chain(splits);
         let record = |(source, sum): (String, &str)| InputRecord {
             role: String::new(),
             source,
             sha256: sum.into(),
             path: String::new(),
         };
-        let inputs: Vec<InputRecord> = sources.into_iter().zip(sums).map(record).collect();
+        let inputs: Vec<InputRecord> = sources.zip(sums).map(record).collect();
         Keys::of(&pipeline, &inputs, Some("t"))
     }
 
