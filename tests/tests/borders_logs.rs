@@ -4,14 +4,14 @@ use lorac::error::{Class, Error};
 use lorac::output::{Manifest, Status};
 use lorac::pipeline::Loaded;
 use lorac::progress::Progress;
-use lorac::run::{Outcome, RunOptions, run};
+use lorac::run::{Outcome, ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
 use lorac_tests::border::{Border, border};
 use lorac_tests::{readers, root, skipped};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -121,21 +121,27 @@ fn an_event_file_is_of_one_run() {
     assert!(!border.out().join("tensorboard").exists());
 }
 
-/// TensorBoard itself reads what was written.
-#[test]
-fn tensorboard_reads_the_event_file() {
+/// What TensorBoard itself reads of a run; none where this machine does not have it.
+fn scalars(border: &Border) -> Option<Value> {
     const SCRIPT: &str = "import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 read = EventAccumulator(sys.argv[1], size_guidance={'scalars': 0}).Reload()
 print(json.dumps({tag: [[e.wall_time, e.step, e.value] for e in read.Scalars(tag)] for tag in read.Tags()['scalars']}))";
-    if !readers::python_of("import tensorboard", Path::new("")).is_some_and(|output| output.status.success()) {
-        return skipped("a Python (`LORAC_PYTHON`, else python3) with tensorboard");
+    let is_there = readers::python_of("import tensorboard", Path::new("")).is_some_and(|o| o.status.success());
+    if !is_there {
+        skipped("a Python (`LORAC_PYTHON`, else python3) with tensorboard");
+        return None;
     }
+    let output = readers::python_of(SCRIPT, &border.out().join("tensorboard"))?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+#[test]
+fn tensorboard_reads_the_event_file() {
     let border = border("bert");
     border.succeeds(&["log.tensorboard=true"]);
-    let output = readers::python_of(SCRIPT, &border.out().join("tensorboard")).expect("it was there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let read: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let Some(read) = scalars(&border) else { return };
     let lines = lines(&border.out().join("metrics.jsonl"));
     for (tag, kind, key) in [
         ("train/loss", "step", "loss"),
@@ -150,6 +156,50 @@ print(json.dumps({tag: [[e.wall_time, e.step, e.value] for e in read.Scalars(tag
         let want: Vec<Value> =
             rows.map(|line| serde_json::json!([line["time"], line["step"], single(&line[key])])).collect();
         assert_eq!(read[tag], Value::from(want), "{tag}");
+    }
+}
+
+/// Stops a run behind its third step.
+#[derive(Debug, Default)]
+struct Stops {
+    stop: AtomicBool,
+    training: AtomicBool,
+}
+
+impl Progress for Stops {
+    fn line(&self, _: &str) {}
+    fn begin(&self, what: &str, _: u64) {
+        self.training.store(what == "training", Ordering::Relaxed);
+    }
+    fn at(&self, position: u64, _: &str) {
+        self.stop.store(position == 3 && self.training.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    fn end(&self) {}
+}
+
+#[test]
+fn a_training_that_goes_on_tells_the_command_of_what_is_new_and_the_files_of_all() {
+    let border = border("bert");
+    let got = border.path().join("got.jsonl");
+    let sets = [shell(&format!("cat > {}", got.display())), "log.tensorboard=true".into()];
+    let loaded = Loaded::load(&border.path().join("pipeline.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
+    let resolver = Resolver::new(None, border.path()).unwrap_or_else(|e| panic!("{e}"));
+    let stops = Stops::default();
+    let options = RunOptions { out: border.out(), command: "test".into(), progress: &stops, emit: None };
+    run(&loaded, &resolver, &options, &stops.stop).expect_err("stopped");
+    let steps = |lines: &[Value]| lines.iter().filter_map(|line| line["step"].as_u64()).collect::<Vec<_>>();
+    assert_eq!(steps(&lines(&got)), [0, 0, 1, 2, 3], "of the run, before, and three steps");
+    resume(&loaded, &resolver, &options, &ResumeFrom::Newest, &AtomicBool::new(false))
+        .unwrap_or_else(|e| panic!("{e}"));
+    let heard = lines(&got);
+    assert_eq!((&heard[0]["kind"], steps(&heard)), (&"run".into(), vec![3, 4, 5, 6, 6]));
+    assert_eq!(steps(&lines(&border.out().join("metrics.jsonl"))), [0, 1, 2, 3, 4, 5, 6, 6]);
+    let names = std::fs::read_dir(border.out().join("tensorboard")).expect("lists").flatten();
+    assert_eq!(names.map(|entry| entry.path()).collect::<Vec<_>>(), [events(&border)]);
+    if let Some(read) = scalars(&border) {
+        let at: Vec<u64> =
+            read["train/loss"].as_array().expect("scalars").iter().filter_map(|s| s[1].as_u64()).collect();
+        assert_eq!(at, [1, 2, 3, 4, 5, 6]);
     }
 }
 

@@ -29,7 +29,7 @@ fn every_metric_of_a_task_may_be_asked_for_and_classes_have_rows() {
     assert_eq!(score("recall_macro"), (by_class.classes[0].recall + by_class.classes[1].recall) / 2.0);
     assert_eq!(&Manifest::read(&border.out()).expect("a manifest"), &manifest);
     let report = fs::read_to_string(border.out().join("report.html")).expect("a report");
-    assert!(report.contains("By class") && report.contains("<th>negative<td><b>"), "{report}");
+    assert!(report.contains("By class") && report.contains("<th>negative<td class=\"whole\"><b>"), "{report}");
 }
 
 /// The labels of what is held out the other way round: whoever learns gets worse.

@@ -106,7 +106,7 @@ fn breakdown(b: &Breakdown) -> String {
             |o: &OtherClasses| format!("<tr><td>{} others<td>-<td>-<td>{:.4}<td>{}", o.count, o.f1_macro, o.support);
         classes.iter().map(row).chain(others.iter().map(other)).collect()
     };
-    const SCORES: [&str; 4] = ["precision", "recall", "F1", "examples"];
+    const SCORES: [&str; 4] = ["precision", "recall", "F1", "support"];
     let scores = |what: &'static str, rows: &[String]| table(&[&[what], &SCORES[..]].concat(), rows);
     let mut text = String::new();
     if !b.spans.is_empty() {
@@ -116,14 +116,7 @@ fn breakdown(b: &Breakdown) -> String {
     }
     text += &scores("class", &rows(&b.classes, &b.other_classes));
     if let Some(counts) = &b.confusion {
-        let names: Vec<String> = b.classes.iter().map(|c| escape(&c.name)).collect();
-        let row = |(i, (name, counts)): (usize, (&String, &Vec<u64>))| {
-            let cell = |(j, n): (usize, &u64)| if i == j { format!("<td><b>{n}</b>") } else { format!("<td>{n}") };
-            format!("<tr><th>{name}{}", counts.iter().enumerate().map(cell).collect::<String>())
-        };
-        let rows: Vec<String> = names.iter().zip(counts).enumerate().map(row).collect();
-        let head: Vec<&str> = ["true \\ predicted"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        text += &format!("<p>What is taken for what:</p>{}", table(&head, &rows));
+        text += &matrix(&b.classes, counts);
     }
     if !b.mistakes.is_empty() {
         let row = |m: &Mistake| format!("<tr><td>{}<td>{}<td>{}", escape(&m.class), escape(&m.predicted), m.count);
@@ -134,6 +127,26 @@ fn breakdown(b: &Breakdown) -> String {
         text += &format!("<p>Nothing is predicted for {}: their logits are no numbers.</p>", b.unpredicted);
     }
     text
+}
+
+/// Counts by true class, then by predicted one. Columns of many classes have numbers for names.
+fn matrix(classes: &[ClassScores], counts: &[Vec<u64>]) -> String {
+    const NARROW: usize = 6;
+    let numbered = classes.len() > NARROW;
+    let name = |(i, c): (usize, &ClassScores)| match numbered {
+        true => format!("{} {}", i + 1, escape(&c.name)),
+        false => escape(&c.name),
+    };
+    let names: Vec<String> = classes.iter().enumerate().map(name).collect();
+    let column = |(i, name): (usize, &String)| if numbered { (i + 1).to_string() } else { name.clone() };
+    let columns: Vec<String> = names.iter().enumerate().map(column).collect();
+    let row = |(i, (name, counts)): (usize, (&String, &Vec<u64>))| {
+        let cell = |(j, n): (usize, &u64)| whole(if i == j { format!("<b>{n}</b>") } else { n.to_string() });
+        format!("<tr><th>{name}{}", counts.iter().enumerate().map(cell).collect::<String>())
+    };
+    let rows: Vec<String> = names.iter().zip(counts).enumerate().map(row).collect();
+    let head: Vec<&str> = ["true \\ predicted"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+    format!("<p>What is taken for what:</p>{}", table(&head, &rows))
 }
 
 fn verification(m: &Manifest) -> String {

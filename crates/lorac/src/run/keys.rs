@@ -132,6 +132,7 @@ mod tests {
             "runtime.threads=2",
             "train.checkpoint=5 steps",
             "train.eval_batch=7",
+            "log={ tensorboard: true, command: cat }",
             "model=elsewhere/m.onnx",
             "data.train.csv=elsewhere/t.csv",
         ];

@@ -10,7 +10,7 @@ pub(crate) const TENSORBOARD: &str = "tensorboard";
 const NAME: (&str, &str) = ("events.out.tfevents.", ".lorac");
 
 impl Folder {
-    /// A place for the event file of this run, beside its log; what runs that were killed have left is gone.
+    /// A place for the event file of this run, beside its log.
     ///
     /// # Errors
     /// [`OutputError::InTheWay`], and what the system refuses.
@@ -18,14 +18,13 @@ impl Folder {
         let below = self.work.strip_prefix(&self.path).unwrap_or(Path::new("")).join(TENSORBOARD);
         let name = format!("{}{}.{}{}", NAME.0, now(), std::process::id(), NAME.1);
         self.check([below.join(&name), Path::new(TENSORBOARD).join(&name)])?;
-        self.sweep_events();
         let folder = self.path.join(below);
         std::fs::create_dir_all(&folder).map_err(OutputError::io(&folder))?;
         Ok(folder.join(name))
     }
 
-    /// Removes event files that no manifest lists.
-    fn sweep_events(&self) {
+    /// Removes event files that no manifest lists: those of runs that were killed.
+    pub(crate) fn sweep_events(&self) {
         if !self.is_locked() {
             return;
         }
@@ -72,6 +71,7 @@ mod tests {
         let manifest = serde_json::json!({"lorac_version": "0", "artifacts": [artifact]}).to_string();
         std::fs::write(folder.join("manifest.json"), manifest).expect("writes");
         let open = Folder::open(&folder, "test").expect("opens");
+        open.sweep_events();
         let new = open.begin_events().expect("a place");
         assert_eq!((new.parent(), at(killed).exists()), (Some(folder.join(TENSORBOARD).as_path()), false));
         assert!(is_ours(new.file_name().and_then(|n| n.to_str()).expect("a name")) && !new.exists());

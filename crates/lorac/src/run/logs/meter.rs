@@ -15,9 +15,12 @@ pub(super) struct Meter {
 /// What a step says of the pace.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Pace {
-    /// Tokens a second, padding excluded, over the last steps.
+    /// Tokens a second, padding excluded, over the last steps; NaN behind the first one that is seen of a training that
+    /// goes on.
+    #[serde(skip_serializing_if = "is_nan")]
     pub(crate) tokens_per_second: f64,
-    /// Seconds that the steps to come will take at this pace.
+    /// Seconds that the steps to come will take at this pace, or NaN.
+    #[serde(skip_serializing_if = "is_nan")]
     pub(crate) seconds_left: f64,
     /// Resident size of the process, where the system tells.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,11 +54,20 @@ impl Meter {
         };
         let left = self.total.saturating_sub(event.step) as f64;
         Pace {
-            tokens_per_second: tokens as f64 / seconds,
-            seconds_left: left * seconds / steps as f64,
+            tokens_per_second: thousandths(tokens as f64 / seconds),
+            seconds_left: thousandths(left * seconds / steps as f64),
             memory_bytes: resident(),
         }
     }
+}
+
+fn is_nan(x: &f64) -> bool {
+    x.is_nan()
+}
+
+/// Rounded to what anybody reads.
+fn thousandths(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
 }
 
 /// Resident size of this process in bytes.

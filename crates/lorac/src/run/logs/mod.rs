@@ -54,6 +54,8 @@ struct Begin<'a> {
     name: &'a str,
     /// The output folder.
     out: &'a Path,
+    /// The step behind which it goes on: 0 of a training that begins.
+    step: u64,
     /// Steps of the whole training.
     steps: u64,
     /// The pipeline with defaults and overrides.
@@ -96,6 +98,7 @@ impl Logs {
         options: &RunOptions,
     ) -> Result<Logs, Error> {
         let LogOptions { tensorboard, command } = &loaded.pipeline.log;
+        folder.sweep_events();
         let events = match tensorboard {
             true => {
                 let file = folder.begin_events()?;
@@ -117,13 +120,17 @@ impl Logs {
                 lorac_version: env!("CARGO_PKG_VERSION"),
                 name: &loaded.pipeline.name,
                 out: &options.out,
+                step: earlier.iter().rev().find_map(|line| step_of(line)).unwrap_or(0),
                 steps: plan.rate.total,
                 pipeline: serde_json::to_value(&loaded.pipeline).unwrap_or_default(),
             };
             started.write(&line("run", &row));
             fed = Some(started);
         }
-        let meter = Meter::new(plan.rate.total);
+        let mut meter = Meter::new(plan.rate.total);
+        for event in earlier.iter().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+            meter.at(&event);
+        }
         Ok(Logs { log, events, command: fed, meter })
     }
 
@@ -170,6 +177,11 @@ fn replayed(mut events: Events, earlier: &[String]) -> std::io::Result<Events> {
     let lines = earlier.iter().filter_map(|line| serde_json::from_str(line).ok());
     lines.into_iter().try_for_each(|line| events.write(&line))?;
     Ok(events)
+}
+
+/// The step of a line of the log.
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64()
 }
 
 fn unwritten(file: &Path, error: &std::io::Error) -> String {
