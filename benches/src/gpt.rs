@@ -147,7 +147,12 @@ pub fn step(graph: &Graph) -> Made<Graph> {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
         objective: &Labelled,
-        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
+        update: UpdateSpec {
+            optimizer: &AdamW::default(),
+            clip: Some(Clip::Norm(1.0)),
+            groups: Groups::default(),
+            slices: false,
+        },
         dialect: lorac::ir::Dialect::FULL,
         tokens: None,
         caches: Caches::default(),

@@ -118,8 +118,8 @@ fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
     let find = |name: &str| graph.find(name).ok_or(format!("no value is called {name}"));
     let (theta, grad) = (find(THETA)?, find(&grad)?);
     let layout = Layout::of(&params(graph, &[theta]));
-    let spec = UpdateSpec { optimizer: &*optimizer, clip, groups: Groups::default() };
-    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, loss, &spec, &[]))
+    let spec = UpdateSpec { optimizer: &*optimizer, clip, groups: Groups::default(), slices: false };
+    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, StepLoss::Whole(loss), &spec, &[]))
 }
 
 #[derive(Deserialize)]

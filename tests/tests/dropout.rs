@@ -22,7 +22,7 @@ fn noise(seed: u64, width: usize) -> Noise {
 }
 
 fn drawn(noise: &Noise, taken: u64, tokens: usize) -> Vec<(String, Array)> {
-    let drawn = noise.draw(taken, tokens).expect("draws");
+    let drawn = noise.draw(taken, 0, tokens).expect("draws");
     drawn.into_iter().map(|(n, t)| (n, lorac::ops::array(&t).expect("numbers"))).collect()
 }
 
@@ -152,7 +152,12 @@ fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(graph).expect("targets") }],
         objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
-        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
+        update: UpdateSpec {
+            optimizer: &AdamW::default(),
+            clip: Some(Clip::Norm(1.0)),
+            groups: Groups::default(),
+            slices: false,
+        },
         dialect,
         // So many that sums of weights would be cheaper.
         tokens: Some(1 << 20),

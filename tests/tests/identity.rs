@@ -23,7 +23,12 @@ fn inserted_branches_change_no_bit() {
         let spec = TrainingSpec {
             adaptations: &adaptations,
             objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
-            update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
+            update: UpdateSpec {
+                optimizer: &AdamW::default(),
+                clip: Some(Clip::Norm(1.0)),
+                groups: Groups::default(),
+                slices: false,
+            },
             dialect: Dialect::FULL,
             tokens: None,
             caches: caches(&graph, &feeds(&graph).expect("known inputs")),

@@ -43,7 +43,12 @@ fn every_export_can_be_trained_by_every_method() {
             let spec = TrainingSpec {
                 adaptations: &[Adaptation { method: &**method, targets }],
                 objective: &FirstOutput::default(),
-                update: UpdateSpec { optimizer: &AdamW::default(), clip: None, groups: Groups::default() },
+                update: UpdateSpec {
+                    optimizer: &AdamW::default(),
+                    clip: None,
+                    groups: Groups::default(),
+                    slices: false,
+                },
                 dialect: Dialect::FULL,
                 tokens: None,
                 caches: Caches::default(),

@@ -73,7 +73,7 @@ fn reproduces(export: &str) {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &objective,
-            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default() },
+            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default(), slices: false },
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),

@@ -40,7 +40,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
         let spec = TrainingSpec {
             adaptations: &adaptations,
             objective: &CausalLm::default(),
-            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default() },
+            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default(), slices: false },
             dialect: engine.dialect(),
             tokens,
             caches: caches(&graph, &feeds),

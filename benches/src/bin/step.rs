@@ -44,7 +44,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
         objective: &Classify { labels, head: Some(HeadKind::Linear), ..Classify::default() },
-        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default() },
+        update: UpdateSpec {
+            optimizer: &AdamW::default(),
+            clip: Some(Clip::Norm(1.0)),
+            groups: Groups::default(),
+            slices: false,
+        },
         dialect: engine.backend.dialect(),
         tokens: Some(batch * length),
         caches: caches(&graph, &feeds),

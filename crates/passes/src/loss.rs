@@ -10,6 +10,9 @@ const IGNORED: f64 = -100.0;
 /// Name of the output that holds the loss.
 pub const LOSS: &str = "loss";
 
+/// Name of the output that holds the loss of a slice.
+const SLICE_LOSS: &str = "loss.slice";
+
 /// A loss as a sum over what counts, and how much counts: both scalars, f32 at least.
 #[derive(Clone, Copy)]
 pub struct LossTerms<'e, 'g> {
@@ -89,6 +92,24 @@ pub(crate) fn mean_loss(
     terms: impl for<'e, 'g> FnOnce(Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError>,
 ) -> Result<ValueId, PassError> {
     rewrite(graph, "loss", |e| Ok(output(terms(e.val(prediction))?.mean())))
+}
+
+/// Adds the mean of a loss of `prediction` over a slice of a batch and how much counts in it, as the outputs [`SLICE_LOSS`]
+/// and [`crate::LOSS_COUNT`] beside the others. Returns both.
+pub(crate) fn slice_loss(
+    graph: &mut Graph,
+    prediction: ValueId,
+    terms: impl for<'e, 'g> FnOnce(Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError>,
+) -> Result<[ValueId; 2], PassError> {
+    rewrite(graph, "loss", |e| {
+        let terms = terms(e.val(prediction))?;
+        let mean = terms.mean();
+        let named = |name: &str, v: Val| e.named(name, "Identity", &[v], &[], 1).first().map_or(v.id(), |n| n.id());
+        let (mean, count) = (named(SLICE_LOSS, mean), named(crate::LOSS_COUNT, terms.count));
+        let outputs = [e.graph().outputs(), &[mean, count]].concat();
+        e.edit(|p| p.set_outputs(outputs));
+        Ok([mean, count])
+    })
 }
 
 /// The shape of labels for these logits.

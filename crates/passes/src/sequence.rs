@@ -2,8 +2,8 @@
 //!
 //! Each graph goes through a list of named stages, and an observer sees it after every one of them.
 
-use crate::loss::mean_loss;
-use crate::optimizer::{Update, UpdateSpec, optimize};
+use crate::loss::{mean_loss, slice_loss};
+use crate::optimizer::{SliceLoss, StepLoss, Update, UpdateSpec, optimize};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Names, Objective, Packed, Param, PassError, Use, cumsum_to_i32,
     differentiate, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense,
@@ -223,6 +223,8 @@ struct Build<'a> {
     prediction: String,
     layout: Option<Layout>,
     loss: Option<ValueId>,
+    /// Name of the output that says how much counts, of a step in slices.
+    count: Option<String>,
     grads: Vec<ValueId>,
     packed: Option<Packed>,
     update: Option<Update>,
@@ -243,6 +245,7 @@ impl<'a> Build<'a> {
             prediction: String::new(),
             layout: None,
             loss: None,
+            count: None,
             grads: Vec::new(),
             packed: None,
             update: None,
@@ -258,12 +261,15 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
-    /// The prediction. Passes rewrite values; names and places of outputs stay.
+    /// The prediction.
     fn predicted(&self) -> Result<ValueId, PassError> {
-        let outputs = self.graph.outputs().iter().copied();
-        let found = outputs.into_iter().find(|v| self.graph.name_of(*v) == self.prediction);
-        let missing = || PassError::Unsuitable(format!("the graph has no output `{}`", self.prediction));
-        found.ok_or_else(missing)
+        self.output(&self.prediction)
+    }
+
+    /// The output of a name. Passes rewrite values; names and places of outputs stay.
+    fn output(&self, name: &str) -> Result<ValueId, PassError> {
+        let found = self.graph.outputs().iter().copied().find(|v| self.graph.name_of(*v) == name);
+        found.ok_or_else(|| PassError::Unsuitable(format!("the graph has no output `{name}`")))
     }
 
     fn insert(&mut self) -> Result<(), PassError> {
@@ -318,7 +324,14 @@ impl<'a> Build<'a> {
 
     fn loss(&mut self) -> Result<(), PassError> {
         let (prediction, objective) = (self.predicted()?, self.spec.objective);
-        self.loss = Some(mean_loss(&mut self.graph, prediction, |y| objective.loss(y))?);
+        self.loss = Some(match self.spec.update.slices {
+            true => {
+                let [mean, count] = slice_loss(&mut self.graph, prediction, |y| objective.loss(y))?;
+                self.count = Some(self.graph.name_of(count));
+                mean
+            }
+            false => mean_loss(&mut self.graph, prediction, |y| objective.loss(y))?,
+        });
         Ok(())
     }
 
@@ -356,6 +369,10 @@ impl<'a> Build<'a> {
             return Err(PassError::Unsuitable("an update needs a loss and its gradient".into()));
         };
         let spec = &self.spec.update;
+        let loss = match &self.count {
+            Some(count) => StepLoss::Slice(SliceLoss { mean: loss, count: self.output(count)? }),
+            None => StepLoss::Whole(loss),
+        };
         let rates = spec.groups.rates(spec.optimizer.lr(), &layout, &self.params, &self.deltas)?;
         self.update = Some(optimize(&mut self.graph, &packed, &layout, loss, spec, &rates)?);
         Ok(())

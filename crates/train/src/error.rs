@@ -32,6 +32,12 @@ pub enum TrainError {
         /// The field.
         field: String,
     },
+    /// Slices of a step for a program that takes a step in one piece, or none at all.
+    #[error("a step in {slices} slices: the program takes one")]
+    Slices {
+        /// Slices given.
+        slices: usize,
+    },
     /// The loss or its gradient is NaN or infinite.
     #[error(
         "step {step}: the loss is {loss} and the norm of its gradient {norm}: {} {checkpoint}",
@@ -97,6 +103,7 @@ impl TrainError {
             TrainError::Tensor(_) => "train::tensor",
             TrainError::Layout(_) => "train::layout",
             TrainError::NoField { .. } => "train::no_field",
+            TrainError::Slices { .. } => "train::slices",
             TrainError::Diverged { .. } => "train::diverged",
             TrainError::State { .. } => "train::state",
             TrainError::Shape { .. } => "train::shape",

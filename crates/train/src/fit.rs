@@ -3,7 +3,9 @@
 use crate::checkpoint::Keeper;
 use crate::schedule::LearningRate;
 use crate::{Checkpoint, Checkpoints, Feeds, History, Kept, State, Step, TrainError, number};
-use lorac_data::{Dataset, Sampler};
+use lorac_data::{Dataset, Sampler, Slicing};
+use lorac_ir::Tensor;
+use lorac_runtime::Program;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -16,7 +18,9 @@ pub struct Fit<'a> {
     pub feeds: &'a Feeds,
     /// Order of the examples; its batches are one step each.
     pub sampler: &'a Sampler,
-    /// Rows that every batch is filled up to.
+    /// The most of a batch that is computed at once.
+    pub slicing: Slicing,
+    /// Rows that what is computed at once is filled up to.
     pub rows: usize,
     /// The learning rate; its `total` is the number of steps.
     pub rate: LearningRate,
@@ -26,6 +30,26 @@ pub struct Fit<'a> {
     pub unsaved: &'a dyn Fn(&TrainError),
     /// Set when the user wants to stop: the step under way is finished and a checkpoint saved.
     pub stop: &'a AtomicBool,
+}
+
+/// A batch as a program takes it.
+struct StepBatch {
+    /// The tensors of its slices.
+    slices: Vec<Vec<(String, Tensor)>>,
+    /// Tokens of all of them, padding excluded.
+    tokens: usize,
+}
+
+impl Fit<'_> {
+    fn batch(&self, rows: &[usize], program: &dyn Program) -> Result<StepBatch, TrainError> {
+        let mut batch = StepBatch { slices: Vec::new(), tokens: 0 };
+        for slice in self.data.slices(rows, &self.slicing) {
+            let slice = self.data.batch(&slice, self.rows)?;
+            batch.tokens += slice.tokens;
+            batch.slices.push(self.feeds.for_program(program, &slice)?);
+        }
+        Ok(batch)
+    }
 }
 
 /// One finished step, as a line of metrics.jsonl has it.
@@ -96,14 +120,14 @@ pub fn fit(
                 interrupted = Some(Checkpoint::of(step, history, about)?.keep(&to.folder));
                 break 'epochs;
             }
-            let batch = fit.data.batch(&rows, fit.rows)?;
+            let batch = fit.batch(&rows, step.program.as_ref())?;
             let lr = fit.rate.at(step.taken);
             // Whether parameters are good shows in the step that is computed with them.
             let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
                 true => Some((State::of(step)?, history.clone())),
                 false => None,
             };
-            let result = step.run(&fit.feeds.for_program(step.program.as_ref(), &batch)?, lr)?;
+            let result = step.run_slices(&batch.slices, lr)?;
             if !result.is_finite() {
                 let (loss, norm) = (result.loss, result.norm);
                 // A step that is not finite has changed nothing.
@@ -144,7 +168,7 @@ mod tests {
     use crate::schedule::{Constant, Linear, ScheduleChoice};
     use crate::testing::{Calls, Fault, examples, feeds, numbers, quadratic};
     use lorac_data::{Field, LABELS};
-    use lorac_ir::{DType, Tensor};
+    use lorac_ir::DType;
     use std::cell::RefCell;
 
     const EXAMPLES: usize = 5;
@@ -187,6 +211,7 @@ mod tests {
                 data: &self.data,
                 feeds: &self.feeds,
                 sampler: &self.sampler,
+                slicing: Slicing::WHOLE,
                 rows: 2,
                 rate: LearningRate { lr: 0.1, total, schedule: self.schedule.clone() },
                 checkpoints: &self.to,
@@ -280,6 +305,17 @@ mod tests {
         assert_eq!((summary.loss_first, summary.loss_last), (events[0].loss, events[7].loss));
         assert!((events[0].grad_norm.powi(2) / 2.0 - events[0].loss).abs() < 1e-4 * events[0].loss);
         assert!(events.is_sorted_by(|a, b| a.seconds <= b.seconds) && events[7].seconds <= summary.seconds);
+    }
+
+    #[test]
+    fn a_batch_is_given_in_slices_of_like_length() {
+        let (data, calls) = (Job::new(), quadratic(&[1.0], &[]));
+        let slicing = Slicing { rows: 1, ..Slicing::WHOLE };
+        let batch = Fit { slicing, rows: 1, ..data.fit(1) }.batch(&[4, 0], calls.0.program.as_ref()).expect("fits");
+        let ids = |slice: &Vec<(String, Tensor)>| slice[0].1.to_vec::<i64>().expect("i64");
+        // The fifth example has two tokens, the first has one.
+        assert_eq!(batch.slices.iter().map(|s| ids(s)[0]).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(batch.tokens, 3);
     }
 
     #[test]

@@ -25,14 +25,14 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// The numbers of the step after `taken` steps, on at most so many tokens.
+    /// The numbers of a slice of the step after `taken` steps, from 0, on at most so many tokens.
     ///
     /// # Errors
     /// None that a caller can cause.
-    pub fn draw(&self, taken: u64, tokens: usize) -> Result<[(String, Tensor); 2], TensorError> {
+    pub fn draw(&self, taken: u64, slice: u32, tokens: usize) -> Result<[(String, Tensor); 2], TensorError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         // Stream 0 is that of other decisions with the same seed.
-        random.set_stream(taken + 1);
+        random.set_stream((u64::from(slice) << 40) + taken + 1);
         // Powers of two do not favour any remainder.
         let columns = (1.0 / self.column_step) as u32;
         let width = self.width * self.depth;
@@ -56,7 +56,7 @@ mod tests {
     }
 
     fn numbers(seed: u64, taken: u64, tokens: usize) -> [Vec<f32>; 2] {
-        noise(seed).draw(taken, tokens).expect("draws").map(|(_, t)| t.to_vec::<f32>().expect("f32"))
+        noise(seed).draw(taken, 0, tokens).expect("draws").map(|(_, t)| t.to_vec::<f32>().expect("f32"))
     }
 
     #[test]

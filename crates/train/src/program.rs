@@ -40,7 +40,7 @@ pub fn training_program(
     seed: u64,
 ) -> Result<Step, TrainError> {
     let mut state = Vec::new();
-    for slot in &training.update.slots {
+    for slot in training.update.slots.iter().chain(&training.update.sums) {
         let init = match slot.input == training.names.theta {
             true => Tensor::vector(theta),
             false => Tensor::zeros(DType::F32, &[slot.len])?,

@@ -44,21 +44,50 @@ impl Step {
     /// # Errors
     /// What the engine says.
     pub fn run(&mut self, feeds: &[(String, Tensor)], lr: f64) -> Result<StepResult, TrainError> {
+        self.run_slices(&[feeds], lr)
+    }
+
+    /// Takes a step on a batch in slices, at least one: what changes is what changes for the whole batch at once.
+    ///
+    /// # Errors
+    /// What the engine says, and several slices for a program of one.
+    pub fn run_slices<F: AsRef<[(String, Tensor)]>>(
+        &mut self,
+        slices: &[F],
+        lr: f64,
+    ) -> Result<StepResult, TrainError> {
+        if slices.len() != 1 && !(self.update.has_slices() && !slices.is_empty()) {
+            return Err(TrainError::Slices { slices: slices.len() });
+        }
+        let mut result = StepResult { loss: f64::NAN, norm: f64::NAN };
+        for (i, slice) in slices.iter().enumerate() {
+            result = self.run_slice(slice.as_ref(), i, i + 1 == slices.len(), lr)?;
+        }
+        self.taken += u64::from(result.is_finite());
+        Ok(result)
+    }
+
+    /// Runs the program once: loss and norm of the slices so far.
+    fn run_slice(
+        &mut self,
+        feeds: &[(String, Tensor)],
+        slice: usize,
+        last: bool,
+        lr: f64,
+    ) -> Result<StepResult, TrainError> {
         let scalars = self.update.scalars.iter();
         let scalars: Vec<(&str, Tensor)> =
-            scalars.map(|s| (s.input.as_str(), Tensor::scalar(s.value.at(self.taken, lr) as f32))).collect();
+            scalars.map(|s| (s.input.as_str(), Tensor::scalar(s.value.at(self.taken, lr, last) as f32))).collect();
         let mut all: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
         // A row for every token: no batch has more of them than its largest tensor has elements.
         let tokens = feeds.iter().map(|(_, t)| t.len()).max().unwrap_or(0);
-        let noise = self.noise.as_ref().map(|n| n.draw(self.taken, tokens)).transpose()?;
+        let slice = u32::try_from(slice).unwrap_or(u32::MAX);
+        let noise = self.noise.as_ref().map(|n| n.draw(self.taken, slice, tokens)).transpose()?;
         all.extend(noise.iter().flatten().map(|(n, t)| (n.as_str(), t)));
         all.extend(scalars.iter().map(|(n, t)| (*n, t)));
         let out = self.program.run(&all, &[&self.names.loss, &self.names.grad_norm])?;
         let number = |t: &Tensor| t.to_f64().and_then(|v| v.first().copied()).unwrap_or(f64::NAN);
-        let (loss, norm) = (out.first().map_or(f64::NAN, number), out.get(1).map_or(f64::NAN, number));
-        let result = StepResult { loss, norm };
-        self.taken += u64::from(result.is_finite());
-        Ok(result)
+        Ok(StepResult { loss: out.first().map_or(f64::NAN, number), norm: out.get(1).map_or(f64::NAN, number) })
     }
 
     /// Takes a step and puts everything back as it was.
@@ -136,6 +165,24 @@ mod tests {
     }
 
     #[test]
+    fn slices_are_run_in_order_each_with_noise_of_its_own_and_the_last_is_told() {
+        let last = Scalar { name: "last", value: ScalarValue::LastSlice };
+        let (mut step, calls) = stateless(vec![last], noise());
+        assert!(matches!(step.run_slices(&[two_rows(1.0), two_rows(2.0)], 0.1), Err(TrainError::Slices { slices: 2 })));
+        step.update.sums = vec![lorac_passes::StateSlot { input: "sum".into(), output: "sum.next".into(), len: 1 }];
+        assert!(matches!(step.run_slices::<Vec<(String, Tensor)>>(&[], 0.1), Err(TrainError::Slices { slices: 0 })));
+        let said = step.run_slices(&[two_rows(3.0), two_rows(2.0), two_rows(1.0)], 0.1).expect("runs");
+        assert_eq!((said.loss, step.taken), (1.0, 1), "what the last says is of all");
+        step.run(&two_rows(1.0), 0.1).expect("runs");
+        let fed: Vec<f32> = calls.fed("last").iter().map(|t| numbers(t)[0]).collect();
+        assert_eq!(fed, [0.0, 0.0, 1.0, 1.0]);
+        let rows: Vec<Tensor> = calls.fed("rows");
+        let drawn = |taken, slice| noise().draw(taken, slice, 6).expect("draws")[0].1.clone();
+        assert_eq!(rows, [drawn(0, 0), drawn(0, 1), drawn(0, 2), drawn(1, 0)]);
+        assert!(rows[0] != rows[1] && rows[1] != rows[2] && rows[0] != rows[3]);
+    }
+
+    #[test]
     fn noise_is_that_of_the_step_with_a_row_for_every_token() {
         let (mut step, calls) = stateless(Vec::new(), noise());
         // A step that is not finite is taken again.
@@ -143,7 +190,7 @@ mod tests {
             step.run(&two_rows(loss), 0.1).expect("runs");
         }
         for (call, taken) in calls.all().iter().zip([0, 1, 1]) {
-            for (name, want) in noise().draw(taken, 6).expect("draws") {
+            for (name, want) in noise().draw(taken, 0, 6).expect("draws") {
                 assert_eq!(call.fed(&name), &want, "{name} behind {taken} steps");
             }
         }

@@ -196,6 +196,7 @@ pub(crate) fn quadratic(theta: &[f32], faults: &'static [(u64, Fault)]) -> (Step
     let scalar = |name, value| Scalar { name, value }.into();
     let update = Update {
         slots: vec![slot("m"), slot(THETA)],
+        sums: Vec::new(),
         scalars: vec![scalar(lr, ScalarValue::LearningRate), scalar(correction, ScalarValue::OneMinusPow(BETA))],
     };
     let layout = layout(theta.len());
@@ -227,7 +228,7 @@ pub(crate) fn stateless(scalars: Vec<Scalar>, noise: Noise) -> (Step, Calls) {
     };
     let fake = Fake::new(&inputs, &[LOSS, GRAD_NORM], Vec::new(), outputs);
     let calls = fake.calls();
-    let update = Update { slots: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
+    let update = Update { slots: Vec::new(), sums: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
     let (names, layout) = (Names::default(), layout(0));
     (Step { program: Box::new(fake), update, layout, noise: Some(noise), names, taken: 0 }, calls)
 }

@@ -13,6 +13,7 @@ mod metrics;
 mod reference;
 mod runtime;
 mod shorthand;
+mod slice;
 mod synonyms;
 mod train;
 mod yaml;
@@ -29,6 +30,7 @@ pub use metrics::{Gate, Metrics, Reference};
 pub use reference::reference;
 pub use runtime::{Runtime, RuntimeSource};
 pub use shorthand::schema;
+pub use slice::SliceChoice;
 pub use train::Train;
 
 use crate::output::sha256;

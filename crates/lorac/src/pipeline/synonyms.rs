@@ -18,6 +18,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("eval_file", "data.eval"),
     ("execution_provider", "runtime.provider"),
     ("fp16", "nothing: a model is trained in the element types of its file"),
+    ("gradient_accumulation_steps", "train.accumulate"),
     ("gradient_clipping", "train.clip"),
     ("learning_rate", "train.optimizer: { adamw: { lr: X } }"),
     ("load_in_4bit", "nothing: a model is trained in the element types of its file"),

@@ -1,6 +1,6 @@
 //! `train:`: how long and how fast the model learns.
 
-use super::{CheckpointOptions, SourceSpec};
+use super::{CheckpointOptions, SliceChoice, SourceSpec};
 use lorac_config::{Check, Problems};
 use lorac_passes::{AdamW, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
@@ -15,8 +15,13 @@ pub struct Train {
     pub epochs: f64,
     /// Steps of the whole training: where they are given, they alone decide
     pub steps: Option<usize>,
-    /// Batch size: examples of a step
+    /// Batch size: examples of a step, where `accumulate` is 1
     pub batch: usize,
+    /// Gradient accumulation: batches of a step, which sees batch x accumulate examples and changes the parameters once
+    pub accumulate: usize,
+    /// How much of a batch is computed at once: so many rows, each such slice padded to its own longest, with the loss and the
+    /// gradient of the whole batch. auto: about 1,000 tokens on a processor, where that is fastest, and all on a GPU
+    pub slice: SliceChoice,
     /// The optimizer
     pub optimizer: OptimizerChoice,
     /// The learning rate over time
@@ -47,6 +52,8 @@ impl Default for Train {
             epochs: 1.0,
             steps: None,
             batch: 16,
+            accumulate: 1,
+            slice: SliceChoice::Auto,
             optimizer: AdamW::default().into(),
             schedule: Linear::default().into(),
             clip: Clip::Norm(1.0),
@@ -95,6 +102,8 @@ impl Check for Train {
     fn check(&self, problems: &mut Problems) {
         problems.positive("epochs", self.epochs, 1e6);
         problems.range("batch", self.batch as f64, 1.0, 1e5);
+        problems.range("accumulate", self.accumulate as f64, 1.0, 1e5);
+        self.slice.check("slice", problems);
         problems.range("eval_batch", self.eval_batch as f64, 1.0, 1e5);
         self.clip.check("clip", problems);
         for (i, group) in self.groups.iter().enumerate() {

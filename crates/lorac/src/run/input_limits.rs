@@ -30,7 +30,11 @@ impl BatchShape {
         };
         let adapted =
             |n: usize, asked: usize| if n == asked { n.to_string() } else { format!("{n} instead of {asked}") };
-        let rows = fixed.rows.map(|n| format!("train.batch is {}", adapted(n, p.train.batch)));
+        let asked = p.train.batch;
+        let rows = fixed.rows.filter(|n| *n != asked).map(|n| match n < asked {
+            true => format!("batches of {asked} are computed {n} at a time"),
+            false => format!("batches of {asked} are filled up"),
+        });
         let len = fixed.len.map(|n| match max_length < p.data.max_length {
             true => format!("texts are cut after {} tokens and padded to {n}", adapted(n, p.data.max_length)),
             false => format!("texts are padded to {n} tokens"),
@@ -46,6 +50,18 @@ impl BatchShape {
             )
         });
         BatchShape { fixed, max_length, pad, note }
+    }
+
+    /// The shape of a model that takes batches of so many rows and any length.
+    #[cfg(test)]
+    pub(super) fn with_rows(rows: Option<usize>) -> BatchShape {
+        let fixed = FixedInput { rows, ..FixedInput::default() };
+        BatchShape { fixed, max_length: usize::MAX, pad: PadTo::default(), note: None }
+    }
+
+    /// Rows of a batch, where the model takes no others.
+    pub(super) fn fixed_rows(&self) -> Option<usize> {
+        self.fixed.rows
     }
 
     /// Rows of a batch where `asked` are asked for and there are `examples`.
@@ -109,7 +125,7 @@ mod tests {
         assert_eq!((free.rows(8, 100), free.rows(8, 3), free.max_length, free.note), (8, 3, 32, None));
         let fixed = of("[4,16]");
         assert_eq!((fixed.rows(8, 100), fixed.rows(8, 3), fixed.max_length, fixed.pad.length(3)), (4, 4, 16, 16));
-        let note = "the model takes batches of 4 x 16 tokens: train.batch is 4 instead of 8, texts are cut after 16 \
+        let note = "the model takes batches of 4 x 16 tokens: batches of 8 are computed 4 at a time, texts are cut after 16 \
                     instead of 32 tokens and padded to 16";
         assert_eq!(fixed.note.as_deref(), Some(note));
         let wide = of("[B,64]");

@@ -15,6 +15,7 @@ mod plan;
 mod record;
 mod rehearsal;
 mod resume;
+mod slices;
 mod targets;
 mod training;
 mod update;

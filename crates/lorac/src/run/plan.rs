@@ -4,6 +4,7 @@ use super::data::Examples;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
+use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::{data, sampler, update};
 use crate::base;
@@ -51,8 +52,8 @@ pub struct Plan {
     pub train: Dataset,
     /// The held-out examples; none where nothing is held out.
     pub eval: Dataset,
-    /// Rows of a training batch.
-    pub batch: usize,
+    /// The examples of a step.
+    pub(super) steps: StepShape,
     /// Rows of an evaluation batch.
     pub eval_batch: usize,
     /// Order of the examples.
@@ -119,7 +120,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
-    let (batch, eval_batch) = (shape.rows(p.train.batch, train.len()), shape.rows(p.train.eval_batch, evaluated));
+    let eval_batch = shape.rows(p.train.eval_batch, evaluated);
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
@@ -128,12 +129,19 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     if let Some(why) = &engine.fallback {
         progress.warning(&format!("the embedded engine is used: {why}"));
     }
+    let cheap = update_is_cheap(&base, &adaptations);
+    let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,
-        update: UpdateSpec { optimizer: &*p.train.optimizer, clip: p.train.clip.limit(), groups: p.train.groups() },
+        update: UpdateSpec {
+            optimizer: &*p.train.optimizer,
+            clip: p.train.clip.limit(),
+            groups: p.train.groups(),
+            slices: steps.sliced,
+        },
         dialect: engine.backend.dialect(),
-        tokens: Some(train.tokens_per_step(batch)),
+        tokens: Some(steps.tokens(&train)),
         caches: caches.clone(),
     };
     let mut emitter = Emitter::new(emit)?;
@@ -142,7 +150,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     emitter.finish()?;
     feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
-    let mut sampler = sampler(&train, batch, p.train.seed, p.train.by_length)?;
+    let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
     if !weights.is_empty() {
         sampler = sampler.weighted(&weights)?;
     }
@@ -178,6 +186,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     if let Some(note) = &shape.note {
         progress.line(&format!("shape     {note}"));
     }
+    if let Some(said) = steps.describe() {
+        progress.line(&format!("slices    {said}"));
+    }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     Ok(Plan {
         kind: base::kind_of(&model_source),
@@ -189,7 +200,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         feeds,
         caches,
         engine,
-        batch,
+        steps,
         eval_batch,
         train,
         eval,

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use crate::run::Plan;
-use lorac_data::Dataset;
 use lorac_train::{Step, TrainError};
 use rand::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
@@ -75,24 +74,16 @@ pub(super) fn in_the_way_of_records(folder: &Folder) -> Result<(), Error> {
     Ok(folder.check([PathBuf::from(REPORT), Path::new(CHECKPOINTS).join(TRAINED)])?)
 }
 
-/// Takes one step on the longest batch, and puts everything back.
+/// Takes one step on the longest batch, or on the longest slice of it, and puts everything back.
 ///
 /// # Errors
 /// What would fail in the training.
 pub(super) fn step(plan: &Plan, step: &mut Step) -> Result<(), Error> {
-    let batch = plan.train.batch(&longest(&plan.train, plan.batch), plan.batch)?;
+    let slices = plan.train.slices(&plan.train.longest(plan.steps.batch), &plan.steps.most);
+    let batch = plan.train.batch(slices.last().map_or(&[], Vec::as_slice), plan.steps.fill)?;
     let feeds = plan.feeds.for_program(step.program.as_ref(), &batch)?;
     step.try_out(&feeds, plan.rate.lr)?;
     Ok(())
-}
-
-/// The longest examples, as many as a batch has.
-fn longest(data: &Dataset, rows: usize) -> Vec<usize> {
-    let lengths = data.lengths();
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|i| std::cmp::Reverse(lengths[*i]));
-    order.truncate(rows);
-    order
 }
 
 /// Bytes that a checkpoint takes.
@@ -132,21 +123,11 @@ fn stand_in(start: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lorac_data::{Example, Field, PadTo};
 
     #[test]
     fn zeros_are_replaced_and_nothing_else() {
         let stood = stand_in(&[0.0, 2.0, 0.0, -3.0]);
         assert_eq!((stood[1], stood[3]), (2.0, -3.0));
         assert!(stood[0] != 0.0 && stood[0].abs() <= 1e-3 && stood[0] != stood[2], "{stood:?}");
-    }
-
-    #[test]
-    fn the_longest_batch_is_of_the_longest_examples() {
-        let example =
-            |len: &usize| Example { fields: vec![("input_ids", Field::Tokens { ids: vec![1; *len], pad: 0 })] };
-        let data = Dataset::new([2, 9, 4, 9, 1].iter().map(example).collect(), PadTo::default());
-        assert_eq!(longest(&data, 3), [1, 3, 2]);
-        assert_eq!(longest(&data, 9).len(), 5);
     }
 }

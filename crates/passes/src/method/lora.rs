@@ -118,6 +118,10 @@ impl Method for Lora {
         left_out(graph, &self.targets)
     }
 
+    fn param_count(&self, target: &Target) -> usize {
+        self.rank * (target.rows() + target.cols())
+    }
+
     fn dropout(&self) -> f64 {
         self.dropout
     }

@@ -34,6 +34,11 @@ pub trait Method: std::fmt::Debug {
         Vec::new()
     }
 
+    /// How many parameters are trained for a target: its elements, unless others are.
+    fn param_count(&self, target: &Target) -> usize {
+        target.dims.iter().product()
+    }
+
     /// Probability that a training step drops an element of what an adaptation reads.
     fn dropout(&self) -> f64 {
         0.0

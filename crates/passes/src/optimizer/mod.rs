@@ -5,13 +5,15 @@
 mod clip;
 mod decay;
 mod groups;
+mod slices;
 
-use crate::{Layout, Packed, PassError, rewrite};
+use crate::{LOSS, Layout, Packed, PassError, rewrite};
 pub use clip::Clip;
 pub use decay::Decay;
 pub use groups::{GroupRate, Groups, ParamGroup, SlotRate};
 use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
 use lorac_ops::Val;
+pub use slices::SliceLoss;
 
 #[cfg(test)]
 mod truth;
@@ -66,14 +68,17 @@ pub enum ScalarValue {
     LearningRate,
     /// `1 - beta^t` in step t, from 1: what the bias of a running mean is divided out by.
     OneMinusPow(f64),
+    /// 1 for the last slice of a step, 0 for those before it.
+    LastSlice,
 }
 
 impl ScalarValue {
-    /// The number for the step after `taken` steps.
-    pub fn at(&self, taken: u64, lr: f64) -> f64 {
+    /// The number for the step after `taken` steps, and for the last of its slices or one before.
+    pub fn at(&self, taken: u64, lr: f64, last: bool) -> f64 {
         match self {
             ScalarValue::LearningRate => lr,
             ScalarValue::OneMinusPow(beta) => 1.0 - beta.powi(i32::try_from(taken + 1).unwrap_or(i32::MAX)),
+            ScalarValue::LastSlice => f64::from(u8::from(last)),
         }
     }
 }
@@ -122,6 +127,8 @@ pub struct Next<'e, 'g> {
 pub struct Update {
     /// theta and what the optimizer keeps.
     pub slots: Vec<StateSlot>,
+    /// What the slices of a step have added up to so far: zero between two steps. None where a step is one piece.
+    pub sums: Vec<StateSlot>,
     /// The numbers that a step is given, the learning rate first.
     pub scalars: Vec<StepScalar>,
 }
@@ -133,6 +140,13 @@ pub struct StepScalar {
     pub input: String,
     /// What it is.
     pub value: ScalarValue,
+}
+
+impl Update {
+    /// Whether a step may come in slices.
+    pub fn has_slices(&self) -> bool {
+        !self.sums.is_empty()
+    }
 }
 
 impl From<Scalar> for StepScalar {
@@ -167,24 +181,35 @@ pub struct UpdateSpec<'a> {
     pub clip: Option<Clip>,
     /// What is not the same for all params.
     pub groups: Groups<'a>,
+    /// Whether the batch of a step may come in slices, one after the other, whose gradients are added up.
+    pub slices: bool,
 }
 
 impl<'a> UpdateSpec<'a> {
-    /// By this optimizer, all params alike, with gradients of any length.
+    /// By this optimizer, all params alike, with gradients of any length, every step in one piece.
     pub fn of(optimizer: &'a dyn Optimizer) -> UpdateSpec<'a> {
-        UpdateSpec { optimizer, clip: None, groups: Groups::default() }
+        UpdateSpec { optimizer, clip: None, groups: Groups::default(), slices: false }
     }
 }
 
-/// Adds the update of theta, whose slots have the rates `rates` (none: all alike). Outputs: `loss`, [`GRAD_NORM`] and the new
-/// state, nothing else.
+/// What a step makes smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepLoss {
+    /// The loss of its batch.
+    Whole(ValueId),
+    /// That of a slice of it.
+    Slice(SliceLoss),
+}
+
+/// Adds the update of theta, whose slots have the rates `rates` (none: all alike). Outputs: [`LOSS`](crate::LOSS),
+/// [`GRAD_NORM`] and the new state, nothing else; of a step in slices, loss and norm are those of the slices so far.
 ///
 /// A step whose gradient is not finite changes nothing: the state stays the last good one.
 pub fn optimize(
     graph: &mut Graph,
     packed: &Packed,
     layout: &Layout,
-    loss: ValueId,
+    loss: StepLoss,
     spec: &UpdateSpec,
     rates: &[SlotRate],
 ) -> Result<Update, PassError> {
@@ -194,7 +219,8 @@ pub fn optimize(
     };
     let kept = optimizer.state(layout);
     let lr = Scalar { name: LEARNING_RATE, value: ScalarValue::LearningRate };
-    let scalars: Vec<Scalar> = std::iter::once(lr).chain(optimizer.scalars()).collect();
+    let last = matches!(loss, StepLoss::Slice(_)).then_some(slices::LAST);
+    let scalars: Vec<Scalar> = std::iter::once(lr).chain(optimizer.scalars()).chain(last).collect();
     rewrite(graph, "optimizer", |e| {
         let (theta, grad) = (e.val(packed.theta), e.val(grad));
         let state: Vec<Val> = kept.iter().map(|s| e.input(s.name, Fact::new(DType::F32, [s.len]))).collect();
@@ -202,6 +228,11 @@ pub fn optimize(
         let scalars = scalars.iter().zip(&numbers);
         let scalars = scalars.map(|(s, v)| StepScalar { input: e.name_of(v.id()), value: s.value }).collect();
         let lr = numbers.remove(0);
+        let sums = match (loss, last.and_then(|_| numbers.pop())) {
+            (StepLoss::Slice(loss), Some(last)) => Some(slices::add(e, loss, grad, last)),
+            _ => None,
+        };
+        let grad = sums.as_ref().map_or(grad, |sums| sums.grad);
         let lr = own_rates(layout, rates).map_or(lr, |own| lr * e.weight("", Tensor::vector(&own)));
         let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
         let norm = e.named(GRAD_NORM, "Sqrt", &[square], &[], 1)[0];
@@ -211,19 +242,30 @@ pub fn optimize(
         let next = optimizer.update(&terms);
         // False for NaN as for infinity.
         let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
+        let taken = sums.as_ref().map_or(finite, |sums| finite.binary("And", sums.last));
+        let loss = match (loss, &sums) {
+            (StepLoss::Whole(loss), _) => loss,
+            (StepLoss::Slice(loss), None) => loss.mean,
+            (_, Some(sums)) => {
+                let named = e.named(LOSS, "Identity", &[sums.loss], &[], 1);
+                named.first().copied().unwrap_or(sums.loss).id()
+            }
+        };
         let mut outputs = vec![loss, norm.id()];
         let mut slots = Vec::new();
         let pairs = std::iter::once((theta, next.theta)).chain(state.into_iter().zip(next.state));
         for (old, new) in pairs {
             let input = e.name_of(old.id());
-            let made = e.named(&format!("{input}.next"), "Where", &[finite, new, old], &[], 1);
+            let made = e.named(&format!("{input}.next"), "Where", &[taken, new, old], &[], 1);
             outputs.extend(made.iter().map(|v| v.id()));
             let output = made.first().map(|v| e.name_of(v.id())).unwrap_or_default();
             let len = old.fact().known_dims().map_or(0, |d| d.iter().product());
             slots.push(StateSlot { input, output, len });
         }
+        let (sums, more) = sums.map_or_else(Default::default, |sums| (sums.slots, sums.outputs));
+        outputs.extend(more);
         e.edit(|p| p.set_outputs(outputs));
-        Ok(Update { slots, scalars })
+        Ok(Update { slots, sums, scalars })
     })
 }
 

@@ -51,7 +51,7 @@ fn trained(spec: &UpdateSpec) -> Vec<f64> {
     let layout = Layout::of(&params);
     let rates = spec.groups.rates(spec.optimizer.lr(), &layout, &params, &deltas).expect("known params");
     let packed = Packed { theta: graph.find("theta").expect("there"), grad: Some(outputs[1]) };
-    let update = optimize(&mut graph, &packed, &layout, outputs[0], spec, &rates).expect("writes");
+    let update = optimize(&mut graph, &packed, &layout, StepLoss::Whole(outputs[0]), spec, &rates).expect("writes");
     let mut state: Vec<Array> =
         update.slots.iter().map(|s| array(if s.input == "theta" { &START } else { &[0.0; LEN] }, &[LEN])).collect();
     let curvature = array(&[0.5, 1.0, 2.0, 4.0, 0.25, 1.5], &[LEN]);
@@ -61,7 +61,7 @@ fn trained(spec: &UpdateSpec) -> Vec<f64> {
         let lr = spec.optimizer.lr() * (1.0 - step as f64 / 40.0);
         let mut feeds = vec![("target", array(&target, &[LEN])), ("curvature", curvature.clone())];
         feeds.extend(update.slots.iter().zip(&state).map(|(s, v)| (s.input.as_str(), v.clone())));
-        let scalar = |s: &StepScalar| array(&[s.value.at(step as u64, lr)], &[]);
+        let scalar = |s: &StepScalar| array(&[s.value.at(step as u64, lr, true)], &[]);
         feeds.extend(update.scalars.iter().map(|s| (s.input.as_str(), scalar(s))));
         let out = evaluate(&graph, &feeds).expect("runs");
         found.push(out[0].sum());

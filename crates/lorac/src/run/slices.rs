@@ -1,0 +1,125 @@
+//! How many examples a step has, and how many of them are computed at once.
+
+use super::input_limits::BatchShape;
+use crate::pipeline::{SliceChoice, Train};
+use lorac_data::{Dataset, Slicing};
+use lorac_ir::Graph;
+use lorac_passes::Adaptation;
+use lorac_runtime::Device;
+
+/// Tokens, padding included, that processors compute fastest at once: with more, what lies between products no longer fits
+/// the caches; with fewer, products get too small. docs/performance.md has the measurements.
+const TOKENS: usize = 1024;
+
+/// The model has so many times as many parameters as are trained, at least, where slices are chosen unasked: every slice
+/// computes an update, of which only the last counts.
+const WEIGHTS_PER_PARAM: usize = 16;
+
+/// The examples of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepShape {
+    /// How many.
+    pub(super) batch: usize,
+    /// The most of them that are computed at once.
+    pub(super) most: Slicing,
+    /// Rows that what is computed at once is filled up to.
+    pub(super) fill: usize,
+    /// Whether any batch is computed in slices.
+    pub(super) sliced: bool,
+}
+
+impl StepShape {
+    /// As the pipeline says, as far as the model takes it. `update_is_cheap` says whether slices may be chosen unasked.
+    pub(super) fn of(train: &Train, shape: &BatchShape, data: &Dataset, device: Device, update_is_cheap: bool) -> Self {
+        let batch = train.batch.saturating_mul(train.accumulate).min(data.len());
+        let whole = Slicing::WHOLE;
+        let mut most = match (shape.fixed_rows(), train.slice) {
+            (Some(rows), _) => Slicing { rows, ..whole },
+            (None, SliceChoice::Rows(rows)) => Slicing { rows, ..whole },
+            (None, SliceChoice::Auto) if device == Device::Cpu && update_is_cheap => {
+                Slicing { tokens: TOKENS, ..whole }
+            }
+            (None, SliceChoice::Auto) => whole,
+        };
+        if train.accumulate > 1 {
+            most.rows = most.rows.min(train.batch);
+        }
+        let sliced = data.slices(&data.longest(batch), &most).len() > 1;
+        let fill = shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch });
+        StepShape { batch, most, fill, sliced }
+    }
+
+    /// Tokens that are computed at once, as a mean and without padding.
+    pub(super) fn tokens(&self, data: &Dataset) -> usize {
+        data.tokens_per_step(self.batch.min(self.most.rows)).min(self.most.tokens)
+    }
+
+    /// What is said of slices, in words.
+    pub(super) fn describe(&self) -> Option<String> {
+        let most = match self.most {
+            Slicing { rows, tokens: usize::MAX } => format!("{rows} rows"),
+            Slicing { rows: usize::MAX, tokens } => format!("{tokens} tokens"),
+            Slicing { rows, tokens } => format!("{rows} rows and {tokens} tokens"),
+        };
+        self.sliced.then(|| format!("the {} examples of a step are computed in slices of at most {most}", self.batch))
+    }
+}
+
+/// Whether so little is trained that computing its update for every slice costs next to nothing.
+pub(super) fn update_is_cheap(graph: &Graph, adaptations: &[Adaptation]) -> bool {
+    let weights = graph.values().filter_map(|(id, _)| graph.weight(id));
+    let all: usize = weights.map(lorac_ir::Tensor::len).sum();
+    let of = |a: &Adaptation| a.targets.iter().map(|target| a.method.param_count(target)).sum::<usize>();
+    adaptations.iter().map(of).sum::<usize>().saturating_mul(WEIGHTS_PER_PARAM) <= all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_data::{Example, Field, PadTo};
+
+    fn data(rows: usize, len: usize) -> Dataset {
+        let example = || Example { fields: vec![("input_ids", Field::Tokens { ids: vec![1; len], pad: 0 })] };
+        Dataset::new((0..rows).map(|_| example()).collect(), PadTo::default())
+    }
+
+    fn shape(train: Train, fixed: Option<usize>, data: &Dataset) -> StepShape {
+        StepShape::of(&train, &BatchShape::with_rows(fixed), data, Device::Cpu, true)
+    }
+
+    #[test]
+    fn a_batch_of_more_tokens_than_are_best_is_sliced() {
+        let (short, long) = (data(100, 16), data(100, 128));
+        let train = || Train { batch: 64, ..Train::default() };
+        let whole = StepShape { batch: 64, most: Slicing { rows: usize::MAX, tokens: 1024 }, fill: 64, sliced: false };
+        assert_eq!(shape(train(), None, &short), whole);
+        let sliced = shape(train(), None, &long);
+        assert_eq!(sliced, StepShape { fill: 1, sliced: true, ..whole });
+        assert_eq!((sliced.tokens(&long), whole.tokens(&short)), (1024, 1024));
+        let said = "the 64 examples of a step are computed in slices of at most 1024 tokens";
+        assert_eq!((sliced.describe().as_deref(), whole.describe()), (Some(said), None));
+        let on = |device, cheap| StepShape::of(&train(), &BatchShape::with_rows(None), &long, device, cheap).sliced;
+        assert_eq!((on(Device::Cuda, true), on(Device::Cpu, false)), (false, false));
+    }
+
+    #[test]
+    fn accumulated_batches_are_one_step_in_slices() {
+        let data = data(100, 16);
+        let found = shape(Train { batch: 8, accumulate: 4, ..Train::default() }, None, &data);
+        assert_eq!((found.batch, found.most.rows, found.sliced), (32, 8, true));
+        let slice = SliceChoice::Rows(3);
+        let found = shape(Train { batch: 8, accumulate: 4, slice, ..Train::default() }, None, &data);
+        assert_eq!((found.batch, found.most, found.tokens(&data)), (32, Slicing { rows: 3, ..Slicing::WHOLE }, 48));
+        let all = shape(Train { batch: 64, accumulate: 4, ..Train::default() }, None, &data);
+        assert_eq!((all.batch, all.most.rows), (100, 64), "no more than there are");
+    }
+
+    #[test]
+    fn a_model_of_fixed_rows_is_fed_them() {
+        let data = data(100, 16);
+        let found = shape(Train { batch: 8, ..Train::default() }, Some(3), &data);
+        assert_eq!((found.batch, found.most.rows, found.fill, found.sliced), (8, 3, 3, true));
+        let found = shape(Train { batch: 2, ..Train::default() }, Some(3), &data);
+        assert_eq!((found.batch, found.fill, found.sliced), (2, 3, false));
+    }
+}
