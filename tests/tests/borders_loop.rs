@@ -32,3 +32,35 @@ fn groups_of_nothing_are_refused_with_what_is_near() {
     refuses("train.groups=[{ match: \"*\" }]", "this one has neither");
     refuses("train.groups=[{ match: \"*\", lr: fast }]", "`fast` is not a rate");
 }
+
+/// First and last loss of a run with these settings.
+fn losses(settings: &[&str]) -> [f64; 2] {
+    let train = border("bert").succeeds(settings).manifest.train;
+    [train.loss_first, train.loss_last]
+}
+
+#[track_caller]
+fn near(got: [f64; 2], want: [f64; 2], relative: f64) {
+    let near = |i: usize| (got[i] - want[i]).abs() <= relative * want[i].abs();
+    assert!(near(0) && near(1), "{got:?} instead of {want:?}");
+}
+
+#[test]
+fn accumulated_batches_and_slices_train_as_the_whole_batch_does() {
+    // Adam divides small gradients by their own size: there rounding counts.
+    let with =
+        |more: &[&'static str]| losses(&[&["train.optimizer={ sgd: { lr: 0.1 } }", "train.steps=4"], more].concat());
+    let whole = with(&["train.batch=24", "train.slice=24"]);
+    near(with(&["train.batch=24", "train.slice=5"]), whole, 1e-6);
+    near(with(&["train.batch=8", "train.accumulate=3"]), whole, 1e-6);
+    near(with(&["train.batch=8", "train.accumulate=3", "train.slice=3"]), whole, 1e-6);
+    assert_eq!(with(&["train.batch=24"]), whole, "so few tokens are one piece, bit for bit");
+    near(with(&["train.batch=60"]), with(&["train.batch=60", "train.slice=60"]), 1e-6);
+}
+
+#[test]
+fn nothing_is_no_slice_and_no_accumulation() {
+    refuses("train.slice=0", "`slice` is 0: expected at least 1");
+    refuses("train.accumulate=0", "`accumulate` is 0: expected at least 1");
+    refuses("train.slice=some", "`some` is not a slice: expected auto or a number of rows");
+}
