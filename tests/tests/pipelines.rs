@@ -158,9 +158,16 @@ fn a_loss_that_explodes_ends_the_run_with_a_checkpoint_and_no_model() {
     let mut step = training_program(plan.engine.backend.as_ref(), &plan.training, &zeros, 0).expect("compiles");
     checkpoint.restore(&mut step).expect("fits");
     let rows = plan.sampler.epoch(0).nth(checkpoint.step as usize).expect("a batch");
-    let batch = plan.train.batch(&rows, plan.batch).expect("a batch");
-    let feeds = plan.feeds.for_program(step.program.as_ref(), &batch).expect("feeds");
-    let loss = step.run(&feeds, 0.0).expect("runs").loss;
+    let slices: Vec<_> = plan
+        .train
+        .slices(&rows, &plan.steps.most)
+        .iter()
+        .map(|slice| {
+            let batch = plan.train.batch(slice, plan.steps.fill).expect("a batch");
+            plan.feeds.for_program(step.program.as_ref(), &batch).expect("feeds")
+        })
+        .collect();
+    let loss = step.run_slices(&slices, 0.0).expect("runs").loss;
     assert!(loss.is_finite(), "the last good parameters, after step {}, give {loss}", checkpoint.step);
 }
 

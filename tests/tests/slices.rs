@@ -109,7 +109,7 @@ fn are_the_same(file: &str, objective: &dyn Objective, labels: fn(row: usize, le
 #[test]
 fn a_classifier_counts_rows_with_a_label() {
     let labels = ["a", "b", "c"].map(String::from).to_vec();
-    let task = Classify { labels, head: HeadKind::Linear, pool: Pool::Mean, hidden: None };
+    let task = Classify { labels, head: Some(HeadKind::Linear), pool: Some(Pool::Mean), ..Classify::default() };
     are_the_same("opset12/model.onnx", &task, |row, _, _| Label::OfRow([0, 1, -100, -100, 2, 0, 1][row]));
 }
 

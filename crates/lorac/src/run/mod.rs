@@ -24,6 +24,7 @@ pub use folder::default_folder;
 pub use keys::{Difference, Keys};
 pub use plan::{Plan, plan};
 pub use resume::{ResumeError, ResumeFrom};
+pub use slices::StepShape;
 
 use crate::deploy;
 use crate::error::Error;

@@ -53,7 +53,7 @@ pub struct Plan {
     /// The held-out examples; none where nothing is held out.
     pub eval: Dataset,
     /// The examples of a step.
-    pub(super) steps: StepShape,
+    pub steps: StepShape,
     /// Rows of an evaluation batch.
     pub eval_batch: usize,
     /// Order of the examples.

@@ -17,15 +17,15 @@ const WEIGHTS_PER_PARAM: usize = 16;
 
 /// The examples of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StepShape {
+pub struct StepShape {
     /// How many.
-    pub(super) batch: usize,
+    pub batch: usize,
     /// The most of them that are computed at once.
-    pub(super) most: Slicing,
+    pub most: Slicing,
     /// Rows that what is computed at once is filled up to.
-    pub(super) fill: usize,
+    pub fill: usize,
     /// Whether any batch is computed in slices.
-    pub(super) sliced: bool,
+    pub sliced: bool,
 }
 
 impl StepShape {
