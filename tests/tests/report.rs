@@ -62,11 +62,20 @@ fn readable_on_every_screen() {
         assert_eq!((seen["dark"].as_bool(), number("width")), (Some(dark), f64::from(width)), "{seen}");
         assert!(number("needed") <= number("width"), "scrolls sideways: {seen}");
         assert_eq!(number("cut"), 0.0, "a table is wider than the page: {seen}");
-        let sections =
-            ["Before and after", "By class", "Loss", "What was asked", "What was matched", "Verification", "Files"];
+        let sections = [
+            "Before and after",
+            "By class",
+            "Data",
+            "Loss",
+            "What was asked",
+            "What was matched",
+            "Verification",
+            "Files",
+        ];
         assert_eq!(seen["sections"], serde_json::json!(sections), "{seen}");
-        // Three scores; two classes and two rows of their matrix; nine answers; twelve matrices; four facts; the model, five files of the adapter with its head, metrics.
-        assert_eq!(seen["rows"], serde_json::json!([3, 4, 0, 9, 12, 4, 7]), "{seen}");
+        // Three scores; two classes and two rows of their matrix; fourteen facts of the data; nine answers; twelve
+        // matrices; four facts; the model, five files of the adapter with its head, metrics, what was trained.
+        assert_eq!(seen["rows"], serde_json::json!([3, 4, 14, 0, 9, 12, 4, 8]), "{seen}");
         assert_eq!((number("empty"), number("hidden"), number("fetched")), (0.0, 0.0, 0.0), "{seen}");
         assert!(number("faint") >= 4.5, "{seen}");
         let chart = &seen["chart"];
