@@ -77,9 +77,9 @@ fn a_pin_does_not_believe_the_index() {
     fs::write(&weights, &poisoned).expect("writes");
     forge(border.path(), &sums);
     assert_eq!(resolver.resolve(&toy(), None).expect("trusted").sha256, pin);
-    let code = |pin: Option<&str>| match pin {
-        Some(pin) => resolver.resolve(&toy(), Some(pin)).expect_err("poisoned").code(),
-        None => resolver.resolve_for_pin(&toy()).expect_err("poisoned").code(),
+    let code = |expected: Option<&str>| match expected {
+        Some(_) => resolver.resolve(&toy(), expected).expect_err("poisoned").code(),
+        None => resolver.resolve_for_pin(&toy(), &pin).expect_err("poisoned").code(),
     };
     // Nothing to heal it from.
     assert_eq!((code(Some(&pin)), code(None)), ("source::not_cached", "source::not_cached"));

@@ -335,3 +335,40 @@ fn settings_that_say_nothing_about_a_format_or_are_none_are_named() {
         assert!(said.contains(says), "{set}: {said}");
     }
 }
+
+#[test]
+fn a_tokenizer_of_another_vocabulary_is_refused_with_the_numbers() {
+    let case = tables();
+    let words: Vec<String> = (0..5000).map(|i| format!("\"word{i}\":{i}")).collect();
+    let tokenizer = format!(
+        "{{\"model\":{{\"type\":\"WordLevel\",\"vocab\":{{{},\"w0\":4999}},\"unk_token\":\"word1\"}},\
+         \"pre_tokenizer\":{{\"type\":\"Whitespace\"}}}}",
+        words.join(",")
+    );
+    fs::write(case.path().join("other.json"), tokenizer).expect("writes");
+    let said = wrong(&case, &["tokenizer=other.json"]);
+    assert!(
+        said.contains("tokenizer and model do not belong together: data.train has token 4999, but the model's table")
+    );
+    assert!(said.contains(" rows"), "{said}");
+}
+
+#[test]
+fn an_address_needs_its_sum_and_a_file_with_that_sum_needs_no_network() {
+    let case = tables();
+    let bare = wrong(&case, &["data.train.csv=https://host.invalid/a.csv"]);
+    assert!(bare.contains("error[source::no_pin]: `https://host.invalid/a.csv` needs the sha256"), "{bare}");
+    let model = wrong(&case, &["model=https://host.invalid/model.onnx"]);
+    assert!(model.contains("error[source::no_pin]"), "{model}");
+
+    let cache = tempfile::tempdir().expect("a folder");
+    let mut resolver = Resolver::new(Some(cache.path().into()), case.path()).expect("a resolver");
+    resolver.offline = true;
+    let added = resolver.add(&case.path().join("train.csv"), None).expect("adds");
+    let sets = ["data.train.csv=https://host.invalid/a.csv".to_string(), format!("data.train.sha256={}", added.sha256)];
+    let sets: Vec<String> = sets.into_iter().chain(["runtime.source=embedded".to_string()]).collect();
+    let loaded = Loaded::load(&case.path().join("pipeline.yaml"), &sets).expect("a pipeline");
+    let plan = plan(&loaded, &resolver, &Said::default(), None).unwrap_or_else(|e| panic!("{e}"));
+    let train = plan.inputs.iter().find(|i| i.role == "data.train").expect("an input");
+    assert_eq!((train.source.as_str(), &train.sha256), ("https://host.invalid/a.csv", &added.sha256));
+}

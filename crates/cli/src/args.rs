@@ -39,6 +39,20 @@ pub(super) enum Allowed {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum CacheAction {
+    /// Put FILE into the cache under its sha256
+    ///
+    /// A source of a pipeline that is pinned by this sum, whatever it is, is then found without a network.
+    Add {
+        /// The file
+        file: PathBuf,
+        /// The sum that it must have
+        #[arg(long, value_name = "SUM")]
+        sha256: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Adapt, train, fold and verify a model as a pipeline says
     Run {
@@ -123,6 +137,11 @@ pub(super) enum Command {
         /// The runtime: auto, embedded, a path or pypi:onnxruntime==VERSION [default: auto]
         #[arg(long, value_name = "SOURCE")]
         runtime: Option<String>,
+    },
+    /// What lorac keeps of what it has downloaded
+    Cache {
+        #[command(subcommand)]
+        action: CacheAction,
     },
     /// Say more of an error by its code: pipeline::unknown_key
     Explain {

@@ -13,7 +13,7 @@ mod signals;
 mod terminal;
 mod verify;
 
-use args::{Args, Command};
+use args::{Args, CacheAction, Command};
 use clap::Parser;
 use lorac::error::Error;
 use lorac::passes::readable;
@@ -85,6 +85,10 @@ fn command(args: Args) -> Result<(), Error> {
         Command::Verify { base, deployed, targets, tolerance, allow, samples, dim, runtime } => {
             let ask = verify::Ask { targets, tolerance, allow, samples, dim, runtime };
             verify::run(&base, &deployed, ask, args.quiet, format)
+        }
+        Command::Cache { action: CacheAction::Add { file, sha256 } } => {
+            let added = resolver(Path::new("."), args.quiet)?.add(&file, sha256.as_deref())?;
+            render::added(&added, format)
         }
         Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
         Command::Schema { markdown: true } => render::text(&pipeline::reference()),

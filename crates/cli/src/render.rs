@@ -8,6 +8,7 @@ use lorac::error::Error;
 use lorac::explain::Explanation;
 use lorac::inspect::Summary;
 use lorac::run::Outcome;
+use lorac::source::Resolved;
 use serde::Serialize;
 use std::path::Path;
 
@@ -62,6 +63,14 @@ pub(super) fn outcome(outcome: &Outcome, out: &Path, format: Format) -> Result<(
         lines.push_str(&format!("wrote     {}\n", cell(&out.join(artifact).display().to_string())));
     }
     text(&lines)
+}
+
+/// A file that was put into the cache.
+pub(super) fn added(added: &Resolved, format: Format) -> Result<(), Error> {
+    match format {
+        Format::Json => json(&serde_json::json!({ "sha256": added.sha256, "path": added.path })),
+        Format::Text => text(&format!("{}  {}\n", added.sha256, cell(&added.path.display().to_string()))),
+    }
 }
 
 pub(super) fn summary(s: &Summary, format: Format) -> Result<(), Error> {

@@ -154,6 +154,7 @@ impl Error {
                 | SourceError::NotFound { .. }
                 | SourceError::NoSuchEntry { .. }
                 | SourceError::BadSha256 { .. }
+                | SourceError::NoPin { .. }
                 | SourceError::NotRegular { .. },
             ) => Class::Usage,
             Error::Model(ModelError::UnknownType { .. } | ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => {

@@ -160,6 +160,7 @@ mod tests {
             }
             .into(),
             SourceError::BadSha256 { text: name.clone() }.into(),
+            SourceError::NoPin { spec: name.clone() }.into(),
             SourceError::NotRegular { path: path.clone() }.into(),
             SourceError::Interrupted { what: name.clone() }.into(),
             OnnxError::Empty { path: path.clone() }.into(),

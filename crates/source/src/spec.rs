@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::SourceError;
 
 /// Where a file or folder comes from. Parses from and prints as the pipeline's text:
-/// `pypi:name==version/path`, `hf:org/name@revision/path`, `hf:datasets/org/name@revision/path`, or a plain path.
+/// `pypi:name==version/path`, `hf:org/name@revision/path`, `hf:datasets/org/name@revision/path`, `https://host/path`, or a
+/// plain path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
@@ -35,6 +36,11 @@ pub enum Source {
         /// Slash-separated path inside the repository; empty for its root.
         path: String,
     },
+    /// A file of a web server, which counts only with its sha256. `http://` leads to this machine alone.
+    Https {
+        /// The address, as written.
+        url: String,
+    },
     /// A file or folder on this machine.
     Path(PathBuf),
 }
@@ -55,6 +61,7 @@ impl FromStr for Source {
         let parsed = match text.split_once(':') {
             Some(("pypi", rest)) => pypi(rest),
             Some(("hf", rest)) => hf(rest),
+            Some(("https" | "http", _)) => https(text),
             Some((scheme, _)) if is_scheme(scheme) => Err(format!(
                 "`{scheme}:` is not a known kind of source; download it and give its path, or write `./{text}` for a file of that name"
             )),
@@ -81,6 +88,7 @@ impl fmt::Display for Source {
                 write!(f, "hf:{prefix}{org}/{name}@{}", revision.replace('/', "%2F"))?;
                 path
             }
+            Source::Https { url } => return f.write_str(url),
             Source::Path(path) => return write!(f, "{}", path.display()),
         };
         if path.is_empty() { Ok(()) } else { write!(f, "/{path}") }
@@ -139,6 +147,44 @@ fn hf(rest: &str) -> Result<Source, String> {
     Ok(Source::Hf { kind, org: org.to_owned(), name: name.to_owned(), revision, path })
 }
 
+/// Hosts that are this machine.
+const LOOPBACK: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
+
+fn https(text: &str) -> Result<Source, String> {
+    let (scheme, rest) = text.split_once("://").ok_or("an address is written https://host/path")?;
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}#".contains(*c)) {
+        return Err(format!("the address holds {bad:?}, which is not allowed; write it as %XX, or leave it out"));
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err(
+            "the address holds a user's name or password: they would be in every copy of the pipeline".to_owned()
+        );
+    }
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    if host.is_empty() {
+        return Err("the address has no host".to_owned());
+    }
+    if scheme == "http" && !LOOPBACK.contains(&host) {
+        return Err("`http:` is for this machine alone (127.0.0.1): write `https:`".to_owned());
+    }
+    let name = file_name(path);
+    match name.is_empty() || name.starts_with(['.', '-']) || name.len() > 200 {
+        true => Err("the last part of its path does not name a file".to_owned()),
+        false => Ok(Source::Https { url: text.to_owned() }),
+    }
+}
+
+/// The last part of the path of an address.
+pub(crate) fn file_name(url: &str) -> &str {
+    let path = url.split('?').next().unwrap_or(url);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// A word that is safe as a folder name and as a command's argument: it starts with a letter or digit.
 fn word(what: &str, text: &str, extra: &str) -> Result<(), String> {
     if text.is_empty() {
@@ -186,6 +232,9 @@ mod tests {
             "hf:org/name@main",
             "hf:org/name.v2@refs%2Fpr%2F1/onnx/model.onnx",
             "hf:datasets/org/name@v1/data/train.csv",
+            "https://host.org/a%20b/train.csv.gz",
+            "https://host:8443/data/t.csv?download=true",
+            "http://127.0.0.1:8000/t.csv",
             "models/tiny.onnx",
             "../up/model.onnx",
             "/abs/model.onnx",
@@ -229,6 +278,16 @@ mod tests {
             ("hf:org/name@..", "revision"),
             ("hf:org/name/a?b", "holds '?'"),
             ("hf:../name", "must start with"),
+            ("https://", "no host"),
+            ("https:/host/a", "https://host/path"),
+            ("https://host", "does not name a file"),
+            ("https://host/a/", "does not name a file"),
+            ("https://host/..", "does not name a file"),
+            ("https://me:pw@host/a", "user's name"),
+            ("https://host/a b", "holds ' '"),
+            ("https://host/a#b", "holds '#'"),
+            ("http://host/a", "this machine alone"),
+            ("http://127.0.0.1.evil.org/a", "this machine alone"),
             ("s3://bucket/model.onnx", "`s3:` is not a known kind"),
         ] {
             let error = text.parse::<Source>().expect_err(text).to_string();

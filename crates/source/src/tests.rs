@@ -1,6 +1,8 @@
 //! Whole resolutions without pip: paths, what is cached, and a hub on 127.0.0.1.
 
 #[cfg(feature = "hub")]
+mod https;
+#[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
 mod server;

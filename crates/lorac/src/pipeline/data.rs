@@ -1,5 +1,6 @@
 //! `data:`: examples to learn from and to evaluate on.
 
+use super::check_pin;
 use super::held_out::HeldOut;
 use super::offer_value;
 use crate::inputs::FIELDS;
@@ -240,6 +241,7 @@ impl Check for Data {
 
 impl Check for Split {
     fn check(&self, problems: &mut Problems) {
+        check_pin(&self.format, &self.source, self.sha256.as_deref(), problems);
         let settings = self.format().map_or(&[][..], Format::settings);
         let written = [
             ("separator", self.separator.is_some()),

@@ -83,11 +83,21 @@ pub struct Pipeline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// A path, pypi:NAME==VERSION/PATH or hf:ORG/NAME@REVISION/PATH
+    /// A path, pypi:NAME==VERSION/PATH, hf:ORG/NAME@REVISION/PATH, or https://HOST/PATH, which needs its sha256
     #[schemars(with = "String")]
     pub source: Source,
     /// sha256 that the file must have; of a folder, that of its sorted list of paths and sums
     pub sha256: Option<String>,
+}
+
+/// Reports an address without a sum: the value of `key`, pinned by the key `sha256` beside it.
+pub(crate) fn check_pin(key: &str, source: &Source, sha256: Option<&str>, problems: &mut Problems) {
+    if matches!(source, Source::Https { .. }) && sha256.is_none() {
+        let message =
+            format!("`{source}` needs the sha256 of what it leads to: what a web server has can be another tomorrow");
+        let help = Some("add sha256: SUM, as `sha256sum FILE` prints it".into());
+        problems.report_with_help(key, "source::no_pin", message, help);
+    }
 }
 
 impl Check for Pipeline {
@@ -95,6 +105,11 @@ impl Check for Pipeline {
         let name = &self.name;
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
             problems.report("name", "pipeline::name", format!("`{name}` cannot name a folder"));
+        }
+        for (key, spec) in [("model", Some(&self.model)), ("tokenizer", self.tokenizer.as_ref())] {
+            let check =
+                |spec: &SourceSpec, p: &mut Problems| check_pin("source", &spec.source, spec.sha256.as_deref(), p);
+            spec.into_iter().for_each(|spec| problems.within(key, |p| check(spec, p)));
         }
         problems.within("task", |p| self.task.check(p));
         problems.within("data", |p| {
@@ -202,6 +217,11 @@ impl Loaded {
     /// The overrides, as they were given.
     pub fn sets(&self) -> &[String] {
         &self.sets
+    }
+
+    /// Whether the pipeline, or an override, gives a value for the key at this path.
+    pub fn says(&self, path: &str) -> bool {
+        path.split('.').try_fold(self.document.root(), |at, part| at.get(part)).is_some()
     }
 
     /// An error about values of the pipeline that was found later, by their paths.

@@ -1,5 +1,6 @@
 //! `runtime:`: the execution engine.
 
+use super::check_pin;
 use crate::engine::EngineChoice;
 use crate::source::{Source, SourceError};
 use lorac_config::{Check, Problems};
@@ -76,6 +77,9 @@ impl From<RuntimeSource> for String {
 
 impl Check for Runtime {
     fn check(&self, problems: &mut Problems) {
+        if let RuntimeSource::Source(source) = &self.source {
+            check_pin("source", source, self.sha256.as_deref(), problems);
+        }
         if self.source == RuntimeSource::Embedded && self.provider == DeviceChoice::Cuda {
             let why = "the embedded engine runs on the processor: cuda needs a library of ONNX Runtime";
             problems.report("provider", "pipeline::provider", why);

@@ -1,7 +1,8 @@
 //! Whether what a split feeds fits the tables of the model.
 
 use crate::error::Error;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Loaded, Pipeline};
+use lorac_config::Problem;
 use lorac_data::{Dataset, Field, PadTo};
 use lorac_ir::Graph;
 use lorac_passes::{FixedInput, InputStats, LimitExceeded, fixed_input, input_limits};
@@ -62,6 +63,34 @@ impl BatchShape {
     /// Rows of a batch, where the model takes no others.
     pub(super) fn fixed_rows(&self) -> Option<usize> {
         self.fixed.rows
+    }
+
+    /// Holds `data.max_length` against the positions that the model has: refused where the pipeline asks for more, and lowered
+    /// where it says nothing.
+    pub(super) fn fit(&mut self, loaded: &Loaded, graph: &Graph) -> Result<(), Error> {
+        let len = self.max_length;
+        let stats = InputStats { largest_id: 0, padded_len: len, unpadded_len: len };
+        let Some(LimitExceeded::Length { table, .. }) = input_limits(graph).and_then(|limits| limits.exceeded(&stats))
+        else {
+            return Ok(());
+        };
+        if loaded.says("data.max_length") {
+            return Err(Box::new(loaded.errors_at(vec![Problem {
+                path: "data.max_length".into(),
+                code: "pipeline::range",
+                message: format!(
+                    "`max_length` is {len}, but the model's table `{}` has {} positions",
+                    table.name, table.rows
+                ),
+                help: Some(format!("lower data.max_length to {} at most, or choose another model", table.rows)),
+            }]))
+            .into());
+        }
+        (self.max_length, self.pad.max) = (table.rows, table.rows);
+        let note =
+            format!("the model has {} positions: texts are cut after as many tokens, instead of {len}", table.rows);
+        self.note = Some(self.note.take().map_or(note.clone(), |said| format!("{said}; {note}")));
+        Ok(())
     }
 
     /// Rows of a batch where `asked` are asked for and there are `examples`.
@@ -137,6 +166,43 @@ mod tests {
         assert!(of("[4,16]").check(&rows(16), "data.train", "data.train.block").is_ok());
         let long = of("[4,16]").check(&rows(17), "data.train", "data.train.block").expect_err("too long").to_string();
         assert!(long.contains("rows of 17 tokens, but the model takes rows of 16: lower data.train.block"), "{long}");
+    }
+
+    #[test]
+    fn more_tokens_than_positions_are_refused_where_they_are_asked_for() {
+        let graph = lorac_ir::parse(
+            r#"graph bert(%input_ids: i64[B,S]) -> %y {
+              %words = weight "words" f32[100,8]
+              %places = weight "places" f32[68,8]
+              %all = weight "all" i64[1,68]
+              %zero = weight "zero" i64[1]
+              %one = weight "one" i64[1]
+              %s = Shape(%input_ids, start=1) : i64[1]
+              %p = Slice(%all, %zero, %s, %one) : i64[1,S]
+              %w = Gather(%words, %input_ids) : f32[B,S,8]
+              %q = Gather(%places, %p) : f32[1,S,8]
+              %y = Add(%w, %q) : f32[B,S,8]
+            }"#,
+        )
+        .expect("parses");
+        let fitted = |length: &str| {
+            let text = format!(
+                "name: n\nmodel: m.onnx\ntask: {{ classify: {{ labels: [a, b] }} }}\ndata:\n  train: {{ csv: t.csv, text: t, label: \
+                 l }}\n{length}adapt: {{ lora: w }}\ntrain: {{ epochs: 1 }}\n"
+            );
+            let loaded = Loaded::parse(&text, "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{e}"));
+            let mut shape = BatchShape::of(&loaded.pipeline, &graph, &crate::inputs::feeds(&graph).expect("feeds"));
+            shape.fit(&loaded, &graph).map(|()| (shape.max_length, shape.pad.length(68), shape.note))
+        };
+        assert_eq!(fitted("  max_length: 68\n").expect("fits"), (68, 68, None));
+        let error = fitted("  max_length: 69\n").expect_err("too long").to_string();
+        let want =
+            "p.yaml:6:15: error[pipeline::range]: `max_length` is 69, but the model's table `places` has 68 positions";
+        assert!(error.starts_with(want) && error.contains("lower data.max_length to 68 at most"), "{error}");
+        let (length, padded, note) = fitted("").expect("is lowered");
+        assert_eq!((length, padded), (68, 68));
+        let want = "the model has 68 positions: texts are cut after as many tokens, instead of 128";
+        assert_eq!(note.as_deref(), Some(want));
     }
 
     #[test]

@@ -104,7 +104,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let chosen = resolved_task(loaded, &model, &base, &model_source, &mut notes)?;
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
-    let shape = BatchShape::of(p, &base, &feeds);
+    let mut shape = BatchShape::of(p, &base, &feeds);
+    if p.data.splits().any(|(_, split)| split.block.is_none()) {
+        shape.fit(loaded, &base)?;
+    }
     let (tokenizer, tokenizer_sum) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
     let task = &*chosen;
@@ -267,7 +270,7 @@ fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
 fn open_model(spec: &SourceSpec, resolver: &Resolver, task: &TaskChoice) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
     let resolve = || match pin {
-        Some(_) => resolver.resolve_for_pin(&spec.source),
+        Some(pin) => resolver.resolve_for_pin(&spec.source, pin),
         None => resolver.resolve(&spec.source, None),
     };
     let source = resolve()?;

@@ -3,14 +3,13 @@
 //! A path that names a file gives that file (for an ONNX model, with the external data beside it); any other path is
 //! taken as a folder, of which the files in [`WELL_KNOWN`] are taken as far as they exist.
 
-use std::io::Write;
-
 use super::Request;
-use super::http::{Client, Failure, Head};
+use super::http::Client;
 use super::partial::Partial;
+use super::transfer::{Arrived, Broken, transfer};
 use crate::progress::Work;
 use crate::store::Locked;
-use crate::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError, hash};
+use crate::{EXTERNAL_DATA_SUFFIXES, HubKind, Resolver, SourceError};
 
 /// Where models and data sets are published, unless `HF_ENDPOINT` names another place.
 const PUBLIC: &str = "https://huggingface.co";
@@ -143,55 +142,18 @@ impl Download<'_> {
     /// Downloads into `partial`, from where an earlier run stopped; the sha256, or none if the server has no such file.
     fn download(&self, path: &str, partial: &Partial) -> Result<Option<String>, SourceError> {
         let work = Work::begin(self.resolver.progress(), &format!("downloading {path}"));
-        let failed = |failure: Failure| match failure {
-            Failure::Stopped => SourceError::Interrupted { what: format!("the download of {}", self.request.spec) },
-            Failure::Broken(why) => self.request.error(self.url(path), why, None),
-        };
-        let left = partial.left();
-        let from = left.as_ref().map_or(0, |(bytes, _)| *bytes);
-        let mut answer = self.client.get(&self.url(path), from).map_err(failed)?;
-        let goes_on = |head: &Head| {
-            let same = left.as_ref().is_some_and(|(_, tag)| head.tag.as_ref() == Some(tag));
-            head.status == 206 && head.from == from && same
-        };
-        let mut hasher = hash::Hasher::default();
-        let (mut file, mut done) = if from > 0 && goes_on(&answer.head) {
-            let mut file = partial.append()?;
-            hasher.read(&mut file).map_err(SourceError::io("read", partial.path()))?;
-            (file, from)
-        } else {
-            if from > 0 && (answer.head.from > 0 || answer.head.status == 416) {
-                // What an earlier run left does not fit what the server has now.
-                partial.remove()?;
-                answer = self.client.get(&self.url(path), 0).map_err(failed)?;
-            }
-            match answer.head.status {
-                200 | 206 if answer.head.from == 0 => {}
-                404 => return Ok(None),
-                status => {
-                    let reason = format!("the server answers with status {status}");
-                    return Err(self.request.error(self.url(path), reason, Some(status)));
-                }
-            }
-            (partial.create(answer.head.tag.as_deref())?, 0)
-        };
-        let head = answer.head.clone();
-        while let Some(bytes) = answer.bytes().map_err(failed)? {
-            file.write_all(&bytes).map_err(SourceError::io("write", partial.path()))?;
-            hasher.update(&bytes);
-            done += bytes.len() as u64;
-            work.at(done, head.size);
-        }
-        if let Some(size) = head.size.filter(|size| *size != done) {
-            let reason = format!("{done} of {size} bytes have arrived");
-            return Err(self.request.error(self.url(path), reason, None));
-        }
-        let sha256 = hasher.finish();
-        match promised(&head) {
+        let url = self.url(path);
+        let arrived = transfer(&self.client, &url, partial, &work).map_err(|broken| match broken {
+            Broken::Stopped => SourceError::Interrupted { what: format!("the download of {}", self.request.spec) },
+            Broken::Answer(reason, status) => self.request.error(url.clone(), reason, status),
+            Broken::Disk(error) => error,
+        })?;
+        let Some(Arrived { sha256, tag }) = arrived else { return Ok(None) };
+        match promised(tag.as_deref()) {
             Some(promise) if !promise.eq_ignore_ascii_case(&sha256) => {
                 partial.remove()?;
                 let reason = format!("what arrived has sha256 {sha256}, and the server promised {promise}");
-                Err(self.request.error(self.url(path), reason, None))
+                Err(self.request.error(url, reason, None))
             }
             _ => Ok(Some(sha256)),
         }
@@ -230,8 +192,8 @@ impl Download<'_> {
 }
 
 /// Large files carry their sha256 as their tag.
-fn promised(head: &Head) -> Option<&str> {
-    head.tag.as_deref().filter(|tag| tag.len() == 64 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
+fn promised(tag: Option<&str>) -> Option<&str> {
+    tag.filter(|tag| tag.len() == 64 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A part of an address; slashes stay where they part.

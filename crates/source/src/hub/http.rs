@@ -18,13 +18,13 @@ const HOPS: usize = 8;
 const SILENCE: Duration = Duration::from_secs(90);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Bytes of a file, as a server announces it.
-pub(super) const LARGEST: u64 = 1 << 40;
+pub(crate) const LARGEST: u64 = 1 << 40;
 /// Bytes of a file whose size nobody announces.
-pub(super) const LARGEST_UNANNOUNCED: u64 = 4 << 30;
+pub(crate) const LARGEST_UNANNOUNCED: u64 = 4 << 30;
 
 /// Who asks.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     token: Option<String>,
     stop: Stop,
@@ -32,14 +32,14 @@ pub(super) struct Client {
 
 /// What a server says of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
+pub(crate) struct Head {
+    pub(crate) status: u16,
     /// What names this content on the server; to be compared, and for nothing else.
-    pub(super) tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// The whole file's bytes.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// The byte that the answer begins with.
-    pub(super) from: u64,
+    pub(crate) from: u64,
 }
 
 /// What comes in.
@@ -51,7 +51,7 @@ enum Part {
 
 /// Why nothing more comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The user ended it.
     Stopped,
     /// In words.
@@ -59,14 +59,14 @@ pub(super) enum Failure {
 }
 
 /// An answer: its head, and its bytes as they come in.
-pub(super) struct Answer {
-    pub(super) head: Head,
+pub(crate) struct Answer {
+    pub(crate) head: Head,
     parts: Receiver<Result<Part, String>>,
     stop: Stop,
 }
 
 impl Client {
-    pub(super) fn new(token: Option<String>, stop: Stop) -> Client {
+    pub(crate) fn new(token: Option<String>, stop: Stop) -> Client {
         let config = Agent::config_builder()
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// Asks for a file from byte `from` on.
-    pub(super) fn get(&self, url: &str, from: u64) -> Result<Answer, Failure> {
+    pub(crate) fn get(&self, url: &str, from: u64) -> Result<Answer, Failure> {
         let (sender, parts) = sync_channel(16);
         let (client, url) = (self.clone(), url.to_owned());
         std::thread::spawn(move || {
@@ -149,7 +149,7 @@ fn body(body: Body, most: u64, to: &SyncSender<Result<Part, String>>) -> Result<
 
 impl Answer {
     /// The next bytes; none at the end.
-    pub(super) fn bytes(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn bytes(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         match next(&self.parts, self.stop)? {
             Part::Bytes(bytes) => Ok(Some(bytes)),
             Part::Head(_) | Part::End => Ok(None),

@@ -3,9 +3,11 @@
 #[cfg(feature = "hub")]
 mod download;
 #[cfg(feature = "hub")]
-mod http;
+pub(super) mod http;
 #[cfg(feature = "hub")]
-mod partial;
+pub(super) mod partial;
+#[cfg(feature = "hub")]
+pub(super) mod transfer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

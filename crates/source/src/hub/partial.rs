@@ -10,14 +10,14 @@ use crate::{SourceError, hash, store};
 const LONGEST_TAG: u64 = 512;
 
 /// The place of an unfinished file.
-pub(super) struct Partial {
+pub(crate) struct Partial {
     bytes: PathBuf,
     tag: PathBuf,
 }
 
 impl Partial {
     /// The place for the file `path` of a repository, below a store's root, which is locked.
-    pub(super) fn new(root: &Path, path: &str) -> Result<Partial, SourceError> {
+    pub(crate) fn new(root: &Path, path: &str) -> Result<Partial, SourceError> {
         let folder = root.join("partial");
         store::folder(root, &folder)?;
         let name = hash::text(path);
@@ -25,7 +25,7 @@ impl Partial {
     }
 
     /// What an earlier run left: so many bytes of the content with this tag. Nothing where it is not known of what.
-    pub(super) fn left(&self) -> Option<(u64, String)> {
+    pub(crate) fn left(&self) -> Option<(u64, String)> {
         let plain = |path: &Path| fs::symlink_metadata(path).ok().filter(|meta| meta.is_file());
         let bytes = plain(&self.bytes)?.len();
         plain(&self.tag)?;
@@ -35,7 +35,7 @@ impl Partial {
     }
 
     /// Begins anew.
-    pub(super) fn create(&self, tag: Option<&str>) -> Result<File, SourceError> {
+    pub(crate) fn create(&self, tag: Option<&str>) -> Result<File, SourceError> {
         self.remove()?;
         if let Some(tag) = tag.filter(|tag| (tag.len() as u64) < LONGEST_TAG) {
             let mut file = File::create_new(&self.tag).map_err(SourceError::io("create", &self.tag))?;
@@ -45,17 +45,17 @@ impl Partial {
     }
 
     /// Goes on after what is there.
-    pub(super) fn append(&self) -> Result<File, SourceError> {
+    pub(crate) fn append(&self) -> Result<File, SourceError> {
         File::options().append(true).read(true).open(&self.bytes).map_err(SourceError::io("write", &self.bytes))
     }
 
     /// Where the bytes are.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.bytes
     }
 
     /// Removes it.
-    pub(super) fn remove(&self) -> Result<(), SourceError> {
+    pub(crate) fn remove(&self) -> Result<(), SourceError> {
         for path in [&self.bytes, &self.tag] {
             match fs::remove_file(path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(SourceError::io("remove", path)(e)),

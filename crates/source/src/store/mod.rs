@@ -93,6 +93,11 @@ impl Store {
         Ok(Locked { store: self, index: self.load(), _lock: lock })
     }
 
+    /// Names of the files that the index lists.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.load().files.into_keys().collect()
+    }
+
     fn files(&self) -> PathBuf {
         self.root.join("files")
     }
