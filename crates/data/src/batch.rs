@@ -39,7 +39,8 @@ impl PadTo {
 /// Named tensors over the same rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Tensors by name: of tokens i64 `[rows, length]`, of integers i64 `[rows]`, of other numbers f32 `[rows]`.
+    /// Tensors by name: of tokens i64 `[rows, length]`, of integers i64 `[rows]`, of other numbers f32 `[rows]`, of several of
+    /// them f32 `[rows, numbers]`.
     pub tensors: Vec<(String, Tensor)>,
     /// Rows, filling ones included.
     pub rows: usize,
@@ -108,11 +109,17 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
     if want > pad.max {
         return Err(DataError::TooLong { row, have: want, max: pad.max });
     }
-    for (_, field) in &example.fields {
+    for ((_, field), (_, like)) in example.fields.iter().zip(&first.fields) {
         if let Field::Tokens { ids, .. } = field
             && ids.len() != want
         {
             return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have: ids.len() });
+        }
+        if let (Field::Reals(have), Field::Reals(want)) = (field, like)
+            && have.len() != want.len()
+        {
+            let (want, have) = (want.len(), have.len());
+            return Err(DataError::LengthMismatch { what: "numbers of a row's field", want, have });
         }
     }
     Ok(())
@@ -134,6 +141,7 @@ fn column<'a>(
             }
             Field::Int(number) => ints.push(*number),
             Field::Real(number) => reals.push(*number),
+            Field::Reals(numbers) => reals.extend_from_slice(numbers),
         }
     }
     Ok(match like {
@@ -148,6 +156,10 @@ fn column<'a>(
         Field::Real(_) => {
             reals.resize(rows, f32::NAN);
             Tensor::from_slice(&[rows], &reals)?
+        }
+        Field::Reals(numbers) => {
+            reals.resize(rows * numbers.len(), f32::NAN);
+            Tensor::from_slice(&[rows, numbers.len()], &reals)?
         }
     })
 }
@@ -204,6 +216,18 @@ mod tests {
         assert_eq!((names, batch.tokens), (vec!["x", LABELS], 0));
         let numbers: Vec<f32> = batch.get(LABELS).unwrap().to_vec().unwrap();
         assert!(numbers[..2] == [-0.5, -2.0] && numbers[2].is_nan(), "{numbers:?}");
+    }
+
+    #[test]
+    fn several_numbers_are_as_many_in_every_row() {
+        let one = |x: &[f32]| Example { fields: vec![(LABELS, Field::Reals(x.to_vec()))] };
+        let batch = collate(&[&one(&[0.0, 1.0]), &one(&[1.0, 1.0])], &PadTo { rows: 3, ..PadTo::default() }).unwrap();
+        let labels = batch.get(LABELS).unwrap();
+        let numbers: Vec<f32> = labels.to_vec().unwrap();
+        assert_eq!((labels.dims(), &numbers[..4]), (&[3, 2][..], &[0.0, 1.0, 1.0, 1.0][..]));
+        assert!(numbers[4..].iter().all(|x| x.is_nan()), "a filling row counts for nothing: {numbers:?}");
+        let wrong = collate(&[&one(&[0.0, 1.0]), &one(&[1.0])], &PadTo::default());
+        assert!(matches!(wrong, Err(DataError::LengthMismatch { want: 2, have: 1, .. })));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Field {
     Int(i64),
     /// A number, such as the target of a regression.
     Real(f32),
+    /// Numbers, as many in every example: 1 for every class that it has, 0 for the others.
+    Reals(Vec<f32>),
 }
 
 /// Named fields. Examples of one data set have the same names in the same order.
@@ -94,6 +96,7 @@ enum Bits<'a> {
     Tokens(&'a [i64]),
     Int(i64),
     Real(u32),
+    Reals(Vec<u32>),
 }
 
 fn question(example: &Example) -> Vec<(&str, Bits<'_>)> {
@@ -105,6 +108,7 @@ fn bits(field: &Field) -> Bits<'_> {
         Field::Tokens { ids, .. } => Bits::Tokens(ids),
         Field::Int(number) => Bits::Int(*number),
         Field::Real(number) => Bits::Real(number.to_bits()),
+        Field::Reals(numbers) => Bits::Reals(numbers.iter().map(|number| number.to_bits()).collect()),
     }
 }
 

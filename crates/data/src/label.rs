@@ -70,15 +70,49 @@ impl Labels {
             _ => None,
         };
         let found = self.find(raw).or_else(|| self.find(&format!("{:.0}", integer()?)));
-        found.ok_or_else(|| DataError::UnknownLabel {
+        found.ok_or_else(|| self.unknown(row, column, raw))
+    }
+
+    /// The labels that the cell in a column holds: those of a list, or of a text with `separator` between them; a text
+    /// without one, a number or a boolean is one label, and no value, an empty text or list is none.
+    ///
+    /// # Errors
+    /// `MissingField`, `WrongType`, `UnknownLabel`.
+    pub fn set(&self, row: &Row, column: &str, separator: Option<&str>) -> Result<Vec<usize>, DataError> {
+        let wrong = || row.wrong_type(column, "a list of labels");
+        let values: Vec<String> = match row.need(column)? {
+            Cell::Null => Vec::new(),
+            Cell::Other { text, .. } => {
+                let items: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|_| wrong())?;
+                let value = |item: serde_json::Value| match item {
+                    serde_json::Value::String(text) => Ok(text),
+                    serde_json::Value::Number(_) | serde_json::Value::Bool(_) => Ok(item.to_string()),
+                    _ => Err(wrong()),
+                };
+                items.into_iter().map(value).collect::<Result<_, _>>()?
+            }
+            cell => {
+                let text = cell.as_written().unwrap_or_default();
+                match separator.filter(|separator| !separator.is_empty()) {
+                    Some(separator) => text.split(separator).map(|one| one.trim().to_owned()).collect(),
+                    None => vec![text.to_owned()],
+                }
+            }
+        };
+        let named = values.iter().filter(|value| !value.is_empty());
+        named.map(|value| self.find(value).ok_or_else(|| self.unknown(row, column, value))).collect()
+    }
+
+    fn unknown(&self, row: &Row, column: &str, value: &str) -> DataError {
+        DataError::UnknownLabel {
             path: row.path.to_path_buf(),
             row: row.position,
             line: row.line,
             column: column.to_owned(),
-            value: raw.to_owned(),
+            value: value.to_owned(),
             known: self.names.clone(),
-            nearest: nearest(raw, &self.names),
-        })
+            nearest: nearest(value, &self.names),
+        }
     }
 }
 
@@ -123,6 +157,30 @@ mod tests {
         assert_eq!(index(&["1", "2", "3"], &[], Cell::Fraction("3.0".into())), 2);
         assert_eq!(index(&["0.5", "1.5"], &[], Cell::Fraction("1.5".into())), 1);
         assert_eq!(index(&["bad", "good"], &[("-1", "bad"), ("1", "good")], Cell::Fraction("-1.0".into())), 0);
+    }
+
+    #[test]
+    fn several_labels_are_a_list_or_have_a_separator_between_them() {
+        let map = BTreeMap::from([("+".to_owned(), "pos".to_owned())]);
+        let labels = Labels::new(&["neg", "pos", "odd one"], Some(&map)).unwrap();
+        let set = |cell, separator| {
+            let row = Row::new(Path::new("f").into(), 1, vec!["label".to_owned()].into(), vec![cell]);
+            labels.set(&row, "label", separator)
+        };
+        let text = |raw: &str| Cell::Text(raw.to_owned());
+        let list = |raw: &str| Cell::Other { kind: "an array", text: raw.to_owned() };
+        assert_eq!(set(list(r#"["odd one", "+", 0]"#), None).unwrap(), [2, 1, 0]);
+        assert_eq!(set(text("pos ; odd one;"), Some(";")).unwrap(), [1, 2]);
+        assert_eq!(set(text("odd one"), None).unwrap(), [2]);
+        assert_eq!(set(Cell::Integer("1".into()), Some(";")).unwrap(), [1]);
+        for none in [text(""), Cell::Null, list("[]")] {
+            assert!(set(none, Some(";")).unwrap().is_empty());
+        }
+        assert!(matches!(set(text("pos;ne"), Some(";")), Err(DataError::UnknownLabel { value, .. }) if value == "ne"));
+        for wrong in [r#"{"a": 1}"#, r#"[["pos"]]"#, "[null]"] {
+            let wrong = set(Cell::Other { kind: "an object", text: wrong.into() }, None);
+            assert!(matches!(wrong, Err(DataError::WrongType { want: "a list of labels", .. })));
+        }
     }
 
     #[test]

@@ -189,6 +189,27 @@ impl Row {
         })
     }
 
+    /// Whether the cell in a column says yes: 1 or true, and 0 or false for no.
+    ///
+    /// # Errors
+    /// `MissingField`; `UnknownLabel` for anything else.
+    pub fn flag(&self, column: &str) -> Result<bool, DataError> {
+        let value = self.need(column)?.as_written().unwrap_or("null");
+        match value.trim().to_ascii_lowercase().as_str() {
+            "1" | "true" | "1.0" => Ok(true),
+            "0" | "false" | "0.0" => Ok(false),
+            _ => Err(DataError::UnknownLabel {
+                path: self.path.to_path_buf(),
+                row: self.position,
+                line: self.line,
+                column: column.to_owned(),
+                value: value.to_owned(),
+                known: vec!["0".to_owned(), "1".to_owned()],
+                nearest: Vec::new(),
+            }),
+        }
+    }
+
     pub(crate) fn wrong_type(&self, column: &str, want: &'static str) -> DataError {
         DataError::WrongType {
             path: self.path.to_path_buf(),
@@ -270,6 +291,22 @@ mod tests {
         let error = row.text("a.x.z").unwrap_err().to_string();
         assert_eq!(error, "f: row 3 (line 9) has no field `a.x.z` (nearest: `a.x.y`); its fields are `a.x.y`");
         assert!(row.text("c.d").unwrap_err().to_string().contains("its fields are `a`, `b.c`, `b`"));
+    }
+
+    #[test]
+    fn yes_and_no_are_numbers_or_booleans() {
+        let flag = |cell| row(cell).flag("stars");
+        let text = |raw: &str| Cell::Text(raw.into());
+        for yes in [text("1"), text(" True"), Cell::Integer("1".into()), Cell::Bool(true), Cell::Fraction("1.0".into())]
+        {
+            assert!(flag(yes).unwrap());
+        }
+        for no in [text("0"), text("false"), Cell::Bool(false)] {
+            assert!(!flag(no).unwrap());
+        }
+        for wrong in [text(""), text("2"), Cell::Null, Cell::Integer("-1".into())] {
+            assert!(matches!(flag(wrong), Err(DataError::UnknownLabel { .. })));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From texts to token ids, by a `tokenizer.json`.
 
+mod pair;
+
 use crate::encoded::{Encoded, Measure, Truncate};
 use crate::error::DataError;
 use crate::file;
@@ -321,6 +323,11 @@ pub(crate) mod tests {
 
     /// One token per letter of "abcdefgh", in that order, `[CLS]` before each text that asks for special tokens.
     pub(crate) fn letters() -> Tokenizer {
+        letters_of(4)
+    }
+
+    /// The same, with texts of at most so many tokens.
+    pub(crate) fn letters_of(max_length: usize) -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         let mut vocab: serde_json::Map<_, _> =
@@ -337,11 +344,11 @@ pub(crate) mod tests {
             }
         });
         std::fs::write(&path, file.to_string()).unwrap();
-        Tokenizer::from_file(&path, 4).unwrap()
+        Tokenizer::from_file(&path, max_length).unwrap()
     }
 
     /// A word-level tokenizer over a few words, with BERT's special tokens.
-    fn bert() -> Value {
+    pub(in crate::tokenize) fn bert() -> Value {
         json!({
             "version": "1.0",
             "truncation": { "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 },
@@ -362,7 +369,7 @@ pub(crate) mod tests {
         })
     }
 
-    fn load(file: &Value, max_length: usize) -> Result<Tokenizer, DataError> {
+    pub(in crate::tokenize) fn load(file: &Value, max_length: usize) -> Result<Tokenizer, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         std::fs::write(&path, file.to_string()).unwrap();

@@ -82,8 +82,8 @@ pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{
-    LOSS, LossTerms, causal_cross_entropy, cross_entropy, cross_entropy_terms, mean_squared_error, next_token_terms,
-    squared_error_terms,
+    BinaryCrossEntropy, CrossEntropy, Distance, LOSS, LossTerms, causal_cross_entropy, cross_entropy,
+    cross_entropy_terms, mean_squared_error, next_token_terms, squared_error_terms,
 };
 pub use lower::lower;
 pub use matrix::{Matrix, matrices};

@@ -1,8 +1,8 @@
 //! What of a row a model is fed: one file here for each way.
 
-use crate::encoded::Measure;
+use crate::encoded::{Encoded, Measure};
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, Field};
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
 
@@ -12,6 +12,7 @@ lorac_config::choices! {
     /// What of a row a model is fed.
     pub enum Inputs: Encode {
         text: Text,
+        pair: Pair,
         blocks: Blocks,
     }
 }
@@ -25,6 +26,20 @@ pub struct Encodings {
     pub measures: Vec<Measure>,
     /// Tokens that became part of no example.
     pub left_out: usize,
+}
+
+impl Encodings {
+    /// One example for each text or pair of texts: `input_ids`, which `pad` fills up, and `token_type_ids`.
+    fn of(encoded: Vec<Encoded>, pad: i64) -> Encodings {
+        let measures = encoded.iter().map(|one| one.measure).collect();
+        let example = |one: Encoded| Example {
+            fields: vec![
+                ("input_ids", Field::Tokens { ids: one.ids, pad }),
+                ("token_type_ids", Field::Tokens { ids: one.type_ids, pad: 0 }),
+            ],
+        };
+        Encodings { examples: encoded.into_iter().map(example).collect(), measures, left_out: 0 }
+    }
 }
 
 /// From rows to examples, of which it makes all fields but the targets.

@@ -3,7 +3,6 @@
 use super::{Encode, Encodings};
 use crate::each::each;
 use crate::error::DataError;
-use crate::example::{Example, Field};
 use crate::row::Row;
 use crate::template::Template;
 use crate::tokenize::Tokenizer;
@@ -45,21 +44,14 @@ impl Encode for Text {
         let tokenizer = tokenizer.ok_or(DataError::NoTokenizer { inputs: "text" })?;
         let template = Template::parse(&self.column)?;
         let texts = each(rows, |row| template.fill(row))?;
-        let example = |encoded: crate::Encoded| Example {
-            fields: vec![
-                ("input_ids", Field::Tokens { ids: encoded.ids, pad: tokenizer.pad_id() }),
-                ("token_type_ids", Field::Tokens { ids: encoded.type_ids, pad: 0 }),
-            ],
-        };
-        let encoded = tokenizer.encode(&texts)?;
-        let measures = encoded.iter().map(|one| one.measure).collect();
-        Ok(Encodings { examples: encoded.into_iter().map(example).collect(), measures, left_out: 0 })
+        Ok(Encodings::of(tokenizer.encode(&texts)?, tokenizer.pad_id()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example::Field;
     use crate::encoded::Measure;
     use crate::row::Cell;
     use crate::tokenize::tests::letters;

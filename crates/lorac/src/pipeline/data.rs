@@ -2,6 +2,7 @@
 
 use super::check_pin;
 use super::held_out::HeldOut;
+use super::label_columns::LabelColumns;
 use super::offer_value;
 use crate::inputs::FIELDS;
 use crate::source::Source;
@@ -130,8 +131,13 @@ pub struct SplitOptions {
     pub columns: Option<Vec<String>>,
     /// Column of the text, a dotted path (answer.text), or a template of several: "{title}. {body}"
     pub text: Option<String>,
-    /// Column of the label, or a dotted path
-    pub label: Option<String>,
+    /// Column of the second text of a pair, or a template: both become one example by the tokenizer's template for pairs
+    pub text_pair: Option<String>,
+    /// Column of the label, or a dotted path; of several labels at once the column of their list, or a column of 0 and 1 for
+    /// each of them
+    pub label: Option<LabelColumns>,
+    /// What stands between several labels in a cell. Default: a cell is one label, or a list
+    pub label_separator: Option<String>,
     /// Names of labels by what the file has for them
     pub label_map: Option<BTreeMap<String, String>>,
     /// Rows to keep: column == "value" and other >= 3
@@ -172,9 +178,11 @@ impl Split {
 
     /// What of a row the model is fed.
     pub fn inputs(&self) -> Inputs {
-        match self.is_table() {
-            true => encode::Text { column: self.text.clone().unwrap_or_default() }.into(),
-            false => encode::Blocks { tokens: self.block, ..encode::Blocks::default() }.into(),
+        let text = || self.text.clone().unwrap_or_default();
+        match (self.is_table(), &self.text_pair) {
+            (true, Some(second)) => encode::Pair { first: text(), second: second.clone() }.into(),
+            (true, None) => encode::Text { column: text() }.into(),
+            (false, _) => encode::Blocks { tokens: self.block, ..encode::Blocks::default() }.into(),
         }
     }
 
@@ -268,12 +276,19 @@ impl Check for Split {
         if let Some(weight) = self.weight {
             problems.positive("weight", weight, 1000.0);
         }
-        if let Some(Err(e)) = self.text.as_deref().map(Template::parse) {
-            problems.report("text", "pipeline::template", e);
+        for (key, text) in [("text", &self.text), ("text_pair", &self.text_pair)] {
+            if let Some(Err(e)) = text.as_deref().map(Template::parse) {
+                problems.report(key, "pipeline::template", e);
+            }
+        }
+        if self.label_separator.as_ref().is_some_and(String::is_empty) {
+            problems.report("label_separator", "pipeline::split", "nothing cannot stand between labels");
         }
         let of_tables = [
             ("text", self.text.is_some()),
+            ("text_pair", self.text_pair.is_some()),
             ("label", self.label.is_some()),
+            ("label_separator", self.label_separator.is_some()),
             ("label_map", self.label_map.is_some()),
             ("filter", self.filter.is_some()),
         ];

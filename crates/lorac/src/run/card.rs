@@ -43,6 +43,9 @@ pub(super) fn fill<'e>(
         {
             label.examples += 1;
         }
+        if let Some(Field::Reals(has)) = example.field(LABELS) {
+            card.labels.iter_mut().zip(has).for_each(|(label, has)| label.examples += usize::from(*has > 0.5));
+        }
         lengths.push(example.length());
         let Some(Seen { measure, place }) = seen else { continue };
         truncated.texts += usize::from(measure.is_cut());

@@ -110,8 +110,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let (tokenizer, tokenizer_sum) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
 
+    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, &tokenizer, resolver)?;
+    let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
+    let chosen = chosen.counted(&counts, train.len()).unwrap_or(chosen);
     let task = &*chosen;
-    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, task, &tokenizer, resolver)?;
     inputs.extend(files.iter().map(|(path, file)| record(&format!("data.{path}"), file)));
     let (train, eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
     let held = p.data.eval.as_ref().map_or(&[][..], |held| held.sources());
@@ -244,7 +246,10 @@ fn resolved_task(
     let (task, kind) = (&loaded.pipeline.task, base::kind_of(source));
     let classes = || ModulePaths::new(model, graph, kind.clone()).classes();
     let labels = kind.as_ref().map_or(&[][..], |kind| &kind.labels);
-    let resolved = task.resolved(&Subject { graph, labels, classes: &classes }).map_err(|problem| {
+    let columns = loaded.pipeline.data.train.first().and_then(|split| split.label.as_ref());
+    let columns = columns.map_or(&[][..], |label| label.all());
+    let columns = if columns.len() > 1 { columns } else { &[] };
+    let resolved = task.resolved(&Subject { graph, labels, columns, classes: &classes }).map_err(|problem| {
         let path = format!("task.{}.{}", task.name(), problem.path);
         Box::new(loaded.errors_at(vec![Problem { path, ..problem }]))
     })?;

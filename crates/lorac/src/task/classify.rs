@@ -2,21 +2,22 @@
 
 use super::existing::{Asked, Found};
 use super::head::{HeadKind, NewHead};
-use super::{Class, LABELS, Resolution, Subject, Targets, Task, check_target_column};
+use super::{
+    Class, ClassWeights, LABELS, Resolution, Subject, Targets, Task, TaskChoice, check_labels, check_target_column,
+};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problem, Problems};
 use lorac_data::{DataError, Field, IGNORE, Labels, Row};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
-use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, cross_entropy_terms};
+use lorac_passes::{Attached, CrossEntropy, LossTerms, Objective, ParamValues, PassError, Pool};
 use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// One label per text: the head that the model has, or a new one on its hidden states
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("x-short" = "labels"))]
 pub struct Classify {
@@ -31,6 +32,11 @@ pub struct Classify {
     pub hidden: Option<String>,
     /// The output of the model's own head. Default: the one called logits, else the first float output [batch, labels]
     pub logits: Option<String>,
+    /// How much of every label is spread over all classes, as CrossEntropyLoss of PyTorch does
+    pub label_smoothing: f64,
+    /// What each class counts, as weight of CrossEntropyLoss: balanced (examples by classes and by examples of the class), or a
+    /// number for each label. Default: 1
+    pub class_weights: Option<ClassWeights>,
 }
 
 impl Classify {
@@ -49,15 +55,10 @@ impl Classify {
 impl Check for Classify {
     fn check(&self, problems: &mut Problems) {
         self.asked().check(problems);
-        if self.labels.len() == 1 {
-            problems.report("labels", "pipeline::labels", "a classification needs at least two labels");
-        }
-        let mut seen = BTreeSet::new();
-        for (i, label) in self.labels.iter().enumerate() {
-            if !seen.insert(label) {
-                let message = format!("`{label}` is a duplicate label");
-                problems.within("labels", |p| p.report(&i.to_string(), "pipeline::labels", message));
-            }
+        check_labels(&self.labels, 2, problems);
+        problems.range("label_smoothing", self.label_smoothing, 0.0, 0.999);
+        if let Some(weights) = &self.class_weights {
+            problems.within("class_weights", |p| weights.check(&self.labels, p));
         }
     }
 }
@@ -71,7 +72,8 @@ impl Objective for Classify {
     }
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
-        cross_entropy_terms(prediction, LABELS)
+        let weights = self.class_weights.as_ref().and_then(|weights| weights.of(&self.labels));
+        CrossEntropy { weights, smoothing: self.label_smoothing }.terms(prediction, LABELS)
     }
 
     fn evaluates_prediction(&self) -> bool {
@@ -111,25 +113,16 @@ impl Task for Classify {
     fn resolved(&self, subject: &Subject) -> Result<Option<Resolution>, Problem> {
         let Found { kind, own, mut notes } = self.asked().find(subject, "labels")?;
         let mut task = Classify { head: Some(kind), ..self.clone() };
-        if let Some((output, width)) = own {
-            let said = if subject.labels.len() == width { subject.labels } else { &[] };
-            task.logits = Some(output);
-            if task.labels.is_empty() {
-                task.labels = said.to_vec();
-            } else if !said.is_empty() && said != self.labels && said.iter().all(|name| self.labels.contains(name)) {
-                notes.push(format!(
-                    "the model's config.json has the labels in another order than the pipeline: {}",
-                    said.join(", ")
-                ));
-            }
-        }
-        if task.labels.is_empty() {
-            let message = "the task needs its labels, in the order of the logits: no config.json of a model with a head says \
-                           them";
-            let help = Some("labels: [negative, positive]".to_string());
-            return Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help });
-        }
+        let width = own.as_ref().map(|(_, width)| *width);
+        task.logits = own.map(|(output, _)| output);
+        subject.name_labels(&mut task.labels, width, &mut notes)?;
         Ok(Some(Resolution { task: task.into(), notes }))
+    }
+
+    fn counted(&self, counts: &[(String, usize)], examples: usize) -> Option<TaskChoice> {
+        let classes = counts.iter().filter(|(_, n)| *n > 0).count() as f64;
+        let weights = self.class_weights.as_ref()?.counted(counts, |n| examples as f64 / (classes * n as f64));
+        Some(Classify { class_weights: Some(weights?), ..self.clone() }.into())
     }
 
     fn form(&self, kind: Option<&ModelKind>) -> Form {

@@ -242,7 +242,7 @@ mod tests {
 
     fn find(asked: Asked, outputs: &[(&str, &str)]) -> Result<(HeadKind, Option<String>), String> {
         let graph = graph(outputs);
-        let subject = Subject { graph: &graph, labels: &[], classes: &|| None };
+        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None };
         match asked.find(&subject, "labels") {
             Ok(found) => Ok((found.kind, found.own.map(|(name, _)| name))),
             Err(p) => Err(format!("{}: {} ({})", p.path, p.message, p.help.unwrap_or_default())),

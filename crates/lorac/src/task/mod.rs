@@ -2,10 +2,12 @@
 
 mod existing;
 mod head;
+mod weights;
 
 pub(crate) use head::{LOGITS, is_logits};
 
 pub use head::{HeadKind, NewHead};
+pub use weights::ClassWeights;
 
 use crate::pipeline::Split;
 use lorac_config::{Problem, Problems};
@@ -14,11 +16,13 @@ use lorac_ir::Graph;
 use lorac_models::{Classes, Form, ModelKind};
 use lorac_passes::{Objective, ParamValues, PassError};
 use lorac_train::Prediction;
+use std::collections::BTreeSet;
 
 lorac_config::choices! {
     /// What the model is to learn.
     pub enum TaskChoice: Task {
         classify: Classify,
+        multi_label: MultiLabel,
         causal_lm: CausalLm,
         regress: Regress,
     }
@@ -56,6 +60,12 @@ pub trait Task: Objective {
         Ok(None)
     }
 
+    /// The task for so many examples to train on, and how many of them have each label: none where it does not depend on
+    /// them.
+    fn counted(&self, _: &[(String, usize)], _: usize) -> Option<TaskChoice> {
+        None
+    }
+
     /// What is built of a model that is no `.onnx` file, where its configuration says this.
     fn form(&self, _: Option<&ModelKind>) -> Form {
         Form::Saved
@@ -81,8 +91,53 @@ pub struct Subject<'a> {
     pub graph: &'a Graph,
     /// Names of the outputs of its head by its configuration; empty where that says nothing.
     pub labels: &'a [String],
+    /// The columns of labels, where there are several.
+    pub columns: &'a [String],
     /// What is known of the classes of its type; costly where nothing says the type.
     pub classes: &'a dyn Fn() -> Option<&'static Classes>,
+}
+
+impl Subject<'_> {
+    /// Gives labels their names, where the task does not: those of the model's own head of so many outputs. Where both do and
+    /// their orders differ, that is noted.
+    ///
+    /// # Errors
+    /// Labels that nobody names.
+    fn name_labels(
+        &self,
+        labels: &mut Vec<String>,
+        own: Option<usize>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), Problem> {
+        let said = if own == Some(self.labels.len()) { self.labels } else { &[] };
+        if labels.is_empty() {
+            *labels = said.to_vec();
+        } else if !said.is_empty() && said != &labels[..] && said.iter().all(|name| labels.contains(name)) {
+            let said = said.join(", ");
+            notes.push(format!("the model's config.json has the labels in another order than the pipeline: {said}"));
+        }
+        if !labels.is_empty() {
+            return Ok(());
+        }
+        let message =
+            "the task needs its labels, in the order of the logits: no config.json of a model with a head says them";
+        let help = Some("labels: [negative, positive]".to_string());
+        Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help })
+    }
+}
+
+/// Reports a list of labels of which there are too few, or one twice. None at all are not given.
+fn check_labels(labels: &[String], least: usize, problems: &mut Problems) {
+    if !labels.is_empty() && labels.len() < least {
+        problems.report("labels", "pipeline::labels", "a classification needs at least two labels");
+    }
+    let mut seen = BTreeSet::new();
+    for (i, label) in labels.iter().enumerate() {
+        if !seen.insert(label) {
+            let message = format!("`{label}` is a duplicate label");
+            problems.within("labels", |p| p.report(&i.to_string(), "pipeline::labels", message));
+        }
+    }
 }
 
 /// A task of which nothing is left open.
@@ -147,12 +202,25 @@ pub trait Targets {
 /// Name of the input that the loss is taken against; the field of targets in a batch.
 pub const LABELS: &str = lorac_data::LABELS;
 
-/// Reports a split of plain texts, or one without the column that its targets are in.
+/// Reports a split of plain texts, or one without the column that its targets are in, or with several of them.
 fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
+    check_target_columns(split, what, problems);
+    if split.label.as_ref().is_some_and(|label| label.all().len() > 1) {
+        let message = format!("{what} has one column of targets: several are for multi_label");
+        problems.report("label", "pipeline::split", message);
+    }
+    if split.is_table() && split.label_separator.is_some() {
+        let message = "`label_separator`: several labels in a cell are for multi_label";
+        problems.report("label_separator", "pipeline::idle", message);
+    }
+}
+
+/// Reports a split of plain texts, or one without columns that its targets are in.
+fn check_target_columns(split: &Split, what: &str, problems: &mut Problems) {
     if !split.is_table() {
         let message = format!("plain texts have no labels: {what} reads a table");
         problems.report(&split.format, "pipeline::split", message);
-    } else if split.label.is_none() {
+    } else if split.label.as_ref().is_none_or(|label| label.all().is_empty()) {
         let message = format!("{what} needs the column of its targets: label: COLUMN");
         problems.report("label", "pipeline::split", message);
     }

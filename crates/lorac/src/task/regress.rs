@@ -9,13 +9,13 @@ use lorac_data::{DataError, Field, Row};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
-use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, Pool, squared_error_terms};
+use lorac_passes::{Attached, Distance, LossTerms, Objective, ParamValues, PassError, Pool};
 use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One number per text, trained on the squared error: the head that the model has, or a new one on its hidden states
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// One number per text: the head that the model has, or a new one on its hidden states
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Regress {
     /// What stands between hidden states and the prediction. Default: existing, where the model has an output [batch, 1] and
@@ -27,6 +27,10 @@ pub struct Regress {
     pub hidden: Option<String>,
     /// The output of the model's own head. Default: the one called logits, else the first float output [batch, 1]
     pub logits: Option<String>,
+    /// How far a prediction is from its target
+    pub loss: Distance,
+    /// Difference up to which loss: huber is a square. Default: 1
+    pub delta: Option<f64>,
 }
 
 impl Regress {
@@ -45,6 +49,12 @@ impl Regress {
 impl Check for Regress {
     fn check(&self, problems: &mut Problems) {
         self.asked().check(problems);
+        if let Some(delta) = self.delta {
+            problems.positive("delta", delta, 1e9);
+            if self.loss != Distance::Huber {
+                problems.report("delta", "pipeline::idle", "`delta` is for `loss: huber`");
+            }
+        }
     }
 }
 
@@ -59,7 +69,7 @@ impl Objective for Regress {
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
         // A number for every text: without its axis of one output the prediction has the shape of the targets.
         let values = prediction.binary("Squeeze", prediction.emit().ints(&[-1]));
-        Ok(squared_error_terms(values, LABELS))
+        Ok(self.loss.terms(values, LABELS, self.delta.unwrap_or(1.0)))
     }
 
     fn evaluates_prediction(&self) -> bool {

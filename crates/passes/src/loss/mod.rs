@@ -1,5 +1,11 @@
 //! Losses: one number to make smaller, as an output of the graph.
 
+mod classes;
+mod values;
+
+pub use classes::{BinaryCrossEntropy, CrossEntropy};
+pub use values::{Distance, squared_error_terms};
+
 use crate::{PassError, rewrite};
 use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_ops::Val;
@@ -59,20 +65,6 @@ pub fn next_token_terms<'e, 'g>(logits: Val<'e, 'g>, labels: &str) -> Result<Los
     Ok(LossTerms { sum: -total(picked), count: total(weight) })
 }
 
-/// Squares of the differences of `y` from a new f32 input `targets` of its shape, where NaN does not count.
-pub fn squared_error_terms<'e, 'g>(y: Val<'e, 'g>, targets: &str) -> LossTerms<'e, 'g> {
-    let e = y.emit();
-    let fact = y.fact();
-    let targets = e.input(targets, Fact { dtype: DType::F32, ..fact });
-    let y = wide(y);
-    let targets = targets.cast(y.fact().dtype);
-    let missing = targets.unary("IsNaN");
-    // NaN times 0 is NaN: what does not count is replaced on both sides.
-    let difference = e.op("Where", &[missing, y.like(0.0), y - targets], &[]);
-    let counted = missing.unary("Not").cast(y.fact().dtype);
-    LossTerms { sum: total(difference * difference), count: total(counted) }
-}
-
 /// Adds the mean cross-entropy of `logits` `[.., classes]` against a new input `labels` `[..]` of class indices, where
 /// -100 does not count. Returns the loss.
 pub fn cross_entropy(graph: &mut Graph, logits: ValueId, labels: &str) -> Result<ValueId, PassError> {
@@ -119,13 +111,19 @@ fn rows(logits: Val) -> Result<Vec<Dim>, PassError> {
     rows.ok_or_else(|| PassError::Unsuitable("the logits have no classes".into()))
 }
 
-/// The log-probability of every label, 0 where it does not count, and whether it counts, as a number.
-fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val<'e, 'g>) {
-    let e = logits.emit();
+/// Whether a label counts, and its index behind the last axis; 0 where it does not.
+fn index_of<'e, 'g>(labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val<'e, 'g>) {
+    let e = labels.emit();
     let counted = labels.binary("Equal", labels.like(IGNORED)).unary("Not");
     // An index of -100 would wrap around in some runtimes and fail in others.
     let index = e.op("Where", &[counted, labels, labels.like(0.0)], &[]);
-    let index = index.binary("Unsqueeze", e.ints(&[-1]));
+    (counted, index.binary("Unsqueeze", e.ints(&[-1])))
+}
+
+/// The log-probability of every label, 0 where it does not count, and whether it counts, as a number.
+fn picked<'e, 'g>(logits: Val<'e, 'g>, labels: Val<'e, 'g>) -> (Val<'e, 'g>, Val<'e, 'g>) {
+    let e = logits.emit();
+    let (counted, index) = index_of(labels);
     let log_prob = e.op("LogSoftmax", &[logits], &[("axis", (-1i64).into())]);
     let picked = e.op("GatherElements", &[log_prob, index], &[("axis", (-1i64).into())]);
     let picked = wide(picked.binary("Squeeze", e.ints(&[-1])));
