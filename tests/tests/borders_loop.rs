@@ -64,3 +64,65 @@ fn nothing_is_no_slice_and_no_accumulation() {
     refuses("train.accumulate=0", "`accumulate` is 0: expected at least 1");
     refuses("train.slice=some", "`some` is not a slice: expected auto or a number of rows");
 }
+
+/// Evaluations in the log of a run, with their steps and losses.
+fn evaluations(border: &lorac_tests::border::Border) -> Vec<(String, u64, f64)> {
+    let log = std::fs::read_to_string(border.out().join("metrics.jsonl")).expect("a log");
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let evals = lines.filter(|line| line["kind"] == "eval");
+    let read = |line: serde_json::Value| {
+        let of = |key: &str| line[key].as_str().expect("a word").to_string();
+        (of("eval"), line["step"].as_u64().expect("a step"), line["loss"].as_f64().expect("a loss"))
+    };
+    evals.map(read).collect()
+}
+
+const TOO_FAST: &str = "train.optimizer={ adamw: { lr: 0.3 } }";
+
+#[test]
+fn evaluations_on_the_way_are_behind_their_steps() {
+    let border = border("bert");
+    border.succeeds(&["train.evaluate={ every: 2 steps }", "train.steps=5"]);
+    let found: Vec<(String, u64)> = evaluations(&border).into_iter().map(|(what, step, _)| (what, step)).collect();
+    let want = [("before", 0), ("train", 2), ("train", 4), ("train", 5), ("after", 5)];
+    assert_eq!(found, want.map(|(what, step)| (what.to_string(), step)));
+}
+
+#[test]
+fn the_best_parameters_are_deployed_and_not_the_last() {
+    let border = border("bert");
+    let best = "train.checkpoint={ every: 3 steps, best: loss }";
+    let outcome = border.succeeds(&[TOO_FAST, best, "train.evaluate=1 steps", "train.steps=8"]);
+    let found = evaluations(&border);
+    let on_the_way: Vec<_> = found.iter().filter(|e| e.0 == "train").collect();
+    let best = on_the_way.iter().min_by(|a, b| a.2.total_cmp(&b.2)).expect("evaluations");
+    assert_eq!((on_the_way.len(), outcome.manifest.train.deployed_step), (8, Some(best.1)));
+    assert_eq!(outcome.manifest.eval.after.get("loss"), Some(best.2), "what is deployed was the best");
+    assert!(border.out().join(format!("checkpoints/step-{}.safetensors", best.1)).is_file());
+    assert!(best.2 < 0.99 * on_the_way[7].2, "the last is worse: {found:?}");
+}
+
+#[test]
+fn a_training_that_gets_no_better_ends_early() {
+    let border = border("bert");
+    let stop = "train.stop={ metric: loss, patience: 2, min_delta: 0.01 }";
+    let outcome = border.succeeds(&[TOO_FAST, stop, "train.evaluate=1 steps", "train.steps=30"]);
+    let steps = outcome.manifest.train.steps;
+    let losses: Vec<f64> = evaluations(&border).iter().filter(|e| e.0 == "train").map(|e| e.2).collect();
+    assert!((3..30).contains(&steps) && losses.len() as u64 == steps, "{steps}: {losses:?}");
+    let (before, last) = losses.split_at(losses.len() - 2);
+    let best = before.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(last.iter().all(|loss| *loss > best - 0.01), "{losses:?}");
+    assert_eq!(outcome.manifest.train.deployed_step, None);
+}
+
+#[test]
+fn what_needs_evaluations_says_so() {
+    refuses("train.evaluate=10 min", "which must not depend on the clock");
+    refuses("train.stop={ metric: acuracy }", "unknown metric `acuracy`");
+    refuses("train.stop={ metric: perplexity }", "the task is not evaluated by `perplexity`");
+    refuses("train.stop={ patience: 0 }", "`patience` is 0");
+    let without = ["data={ train: { csv: train.csv, text: text, label: label } }", "train.stop={ patience: 2 }"];
+    let said = border("bert").fails(&without);
+    assert!(said.contains("`stop` needs held-out examples"), "{said}");
+}

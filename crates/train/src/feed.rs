@@ -57,6 +57,14 @@ impl Feeds {
         self.taken(batch, |name| taken.iter().any(|port| port.name == name))
     }
 
+    /// The batch's tensors by the model's names, those among `inputs`.
+    ///
+    /// # Errors
+    /// A field that one of them takes and the batch does not have.
+    pub fn for_inputs(&self, inputs: &[String], batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
+        self.taken(batch, |name| inputs.iter().any(|input| input == name))
+    }
+
     /// The batch's tensors by the model's names.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! Epochs of steps.
 
+use crate::ahead::{Maker, StepBatch, ahead};
 use crate::checkpoint::Keeper;
+use crate::evaluations::Evaluated;
 use crate::schedule::LearningRate;
-use crate::{Checkpoint, Checkpoints, Feeds, History, Kept, State, Step, TrainError, number};
+use crate::{Checkpoint, Checkpoints, Evaluations, Feeds, History, Kept, State, Step, TrainError, number};
 use lorac_data::{Dataset, Sampler, Slicing};
-use lorac_ir::Tensor;
-use lorac_runtime::Program;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is trained on, and how long.
 pub struct Fit<'a> {
@@ -30,26 +30,6 @@ pub struct Fit<'a> {
     pub unsaved: &'a dyn Fn(&TrainError),
     /// Set when the user wants to stop: the step under way is finished and a checkpoint saved.
     pub stop: &'a AtomicBool,
-}
-
-/// A batch as a program takes it.
-struct StepBatch {
-    /// The tensors of its slices.
-    slices: Vec<Vec<(String, Tensor)>>,
-    /// Tokens of all of them, padding excluded.
-    tokens: usize,
-}
-
-impl Fit<'_> {
-    fn batch(&self, rows: &[usize], program: &dyn Program) -> Result<StepBatch, TrainError> {
-        let mut batch = StepBatch { slices: Vec::new(), tokens: 0 };
-        for slice in self.data.slices(rows, &self.slicing) {
-            let slice = self.data.batch(&slice, self.rows)?;
-            batch.tokens += slice.tokens;
-            batch.slices.push(self.feeds.for_program(program, &slice)?);
-        }
-        Ok(batch)
-    }
 }
 
 /// One finished step, as a line of metrics.jsonl has it.
@@ -88,13 +68,15 @@ pub struct Summary {
     pub tokens: u64,
     /// The checkpoint of a training that was stopped.
     pub interrupted: Option<Kept>,
+    /// The step whose parameters are deployed, where those are not the last.
+    pub deployed: Option<u64>,
 }
 
 /// Steps between copies of the state that leave the device, to go back to.
 const COPIED_EVERY: u64 = 32;
 
-/// Trains until the schedule's end, from the step on that `step` is at, telling `observe` of every step. `history` is
-/// that of the steps before.
+/// Trains until the schedule's end, or until more steps are in vain, from the step on that `step` is at, telling `observe` of
+/// every step. `history` is that of the steps before. Batches are made while the engine computes those before.
 ///
 /// # Errors
 /// A loss that is NaN or infinite: parameters that gave one, at most 32 steps old, are saved first.
@@ -102,73 +84,118 @@ pub fn fit(
     step: &mut Step,
     history: &mut History,
     fit: &Fit,
+    mut evaluations: Option<&mut Evaluations>,
     mut observe: impl FnMut(&Event) -> Result<(), TrainError>,
 ) -> Result<Summary, TrainError> {
-    let (start, before) = (Instant::now(), history.seconds);
-    let per_epoch = fit.sampler.batches_per_epoch().max(1) as u64;
-    let (to, about) = (fit.checkpoints, &fit.checkpoints.about);
-    let mut keeper = Keeper::new(to);
-    let mut interrupted = None;
+    let inputs = step.program.inputs().iter().map(|port| port.name.clone()).collect();
+    let (data, feeds, sampler) = (fit.data, fit.feeds, fit.sampler);
+    let maker = Maker { data, feeds, sampler, slicing: fit.slicing, rows: fit.rows, inputs };
+    let (per_epoch, total) = (sampler.batches_per_epoch().max(1) as u64, fit.rate.total);
+    let mut clock = Clock::begin(history.seconds);
+    let mut keeper = Keeper::new(fit.checkpoints);
     let mut good: Option<(State, History)> = None;
-    'epochs: for epoch in step.taken / per_epoch.. {
-        let skip = (step.taken - epoch * per_epoch) as usize;
-        for rows in fit.sampler.epoch(epoch).skip(skip) {
-            if step.taken >= fit.rate.total {
-                break 'epochs;
-            }
-            if fit.stop.load(Ordering::Relaxed) {
-                interrupted = Some(Checkpoint::of(step, history, about)?.keep(&to.folder));
-                break 'epochs;
-            }
-            let batch = fit.batch(&rows, step.program.as_ref())?;
-            let lr = fit.rate.at(step.taken);
-            // Whether parameters are good shows in the step that is computed with them.
-            let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
-                true => Some((State::of(step)?, history.clone())),
-                false => None,
+    let mut has_moved = false;
+    let interrupted = ahead(&maker, step.taken, total, |batches| {
+        loop {
+            let evaluated = match evaluations.as_deref_mut() {
+                Some(evaluations) => clock.halted(|| evaluations.behind(step, history, per_epoch, total))?,
+                None => Evaluated::NotDue,
             };
-            let result = step.run_slices(&batch.slices, lr)?;
-            if !result.is_finite() {
-                let (loss, norm) = (result.loss, result.norm);
-                // A step that is not finite has changed nothing.
-                let ((state, history), good) = match good {
-                    _ if loss.is_finite() => ((State::of(step)?, history.clone()), true),
-                    Some(earlier) => (earlier, true),
-                    None => ((State::of(step)?, history.clone()), false),
-                };
-                let checkpoint = Checkpoint::behind(&state, step, &history, about)?.keep(&to.folder);
-                return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, good, checkpoint });
-            }
-            good = copied.or(good);
-            let tokens = batch.tokens as u64;
-            history.push(result.loss, tokens, fit.rate.total);
-            history.seconds = before + start.elapsed().as_secs_f64();
-            observe(&Event {
-                step: step.taken,
-                epoch: epoch + 1,
-                loss: result.loss,
-                lr,
-                grad_norm: result.norm,
-                tokens,
-                seconds: history.seconds,
-            })?;
             // What is known behind a step is in its checkpoint, which comes last.
-            if let Err(error) = keeper.behind(step, history, per_epoch) {
+            let best = evaluated == Evaluated::Done { best: true };
+            if (has_moved || best)
+                && evaluated != Evaluated::Interrupted
+                && let Err(error) = keeper.behind(step, history, per_epoch, best)
+            {
                 (fit.unsaved)(&error);
             }
+            let over = step.taken >= total || evaluations.as_ref().is_some_and(|e| e.is_over(history));
+            if evaluated == Evaluated::Interrupted || (!over && fit.stop.load(Ordering::Relaxed)) {
+                let checkpoint = Checkpoint::of(step, history, &fit.checkpoints.about)?;
+                return Ok::<_, TrainError>(Some(checkpoint.keep(&fit.checkpoints.folder)));
+            }
+            let batch = match over {
+                true => return Ok(None),
+                false => batches.recv(),
+            };
+            let Ok(batch) = batch else { return Ok(None) };
+            observe(&one(step, history, fit, &batch?, &mut good, &clock)?)?;
+            has_moved = true;
         }
-    }
+    })?;
     Ok(history.summary(step.taken, interrupted))
+}
+
+/// Takes a step. `good` is a state that gave a finite loss, with its history.
+fn one(
+    step: &mut Step,
+    history: &mut History,
+    fit: &Fit,
+    batch: &StepBatch,
+    good: &mut Option<(State, History)>,
+    clock: &Clock,
+) -> Result<Event, TrainError> {
+    let lr = fit.rate.at(step.taken);
+    // Whether parameters are good shows in the step that is computed with them.
+    let copied = match step.taken.is_multiple_of(COPIED_EVERY) {
+        true => Some((State::of(step)?, history.clone())),
+        false => None,
+    };
+    let result = step.run_slices(&batch.slices, lr)?;
+    if !result.is_finite() {
+        let (loss, norm) = (result.loss, result.norm);
+        // A step that is not finite has changed nothing.
+        let ((state, history), good) = match good.take() {
+            _ if loss.is_finite() => ((State::of(step)?, history.clone()), true),
+            Some(earlier) => (earlier, true),
+            None => ((State::of(step)?, history.clone()), false),
+        };
+        let checkpoint = Checkpoint::behind(&state, step, &history, &fit.checkpoints.about)?;
+        let checkpoint = checkpoint.keep(&fit.checkpoints.folder);
+        return Err(TrainError::Diverged { step: step.taken + 1, loss, norm, good, checkpoint });
+    }
+    if copied.is_some() {
+        *good = copied;
+    }
+    let tokens = batch.tokens as u64;
+    history.push(result.loss, tokens, fit.rate.total);
+    history.seconds = clock.seconds();
+    let (epoch, seconds) = (batch.epoch + 1, history.seconds);
+    Ok(Event { step: step.taken, epoch, loss: result.loss, lr, grad_norm: result.norm, tokens, seconds })
+}
+
+/// Seconds of training: those of evaluations on the way do not count.
+struct Clock {
+    since: Instant,
+    before: f64,
+    halted: Duration,
+}
+
+impl Clock {
+    fn begin(before: f64) -> Clock {
+        Clock { since: Instant::now(), before, halted: Duration::ZERO }
+    }
+
+    fn halted<T>(&mut self, meanwhile: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = meanwhile();
+        self.halted += start.elapsed();
+        result
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.since.elapsed().saturating_sub(self.halted).as_secs_f64()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Every;
     use crate::schedule::{Constant, Linear, ScheduleChoice};
     use crate::testing::{Calls, Fault, examples, feeds, numbers, quadratic};
+    use crate::{Better, Count, Every, Patience, Score, Scores};
     use lorac_data::{Field, LABELS};
-    use lorac_ir::DType;
+    use lorac_ir::{DType, Tensor};
     use std::cell::RefCell;
 
     const EXAMPLES: usize = 5;
@@ -233,7 +260,7 @@ mod tests {
             total: u64,
         ) -> (Result<Summary, TrainError>, Vec<Event>) {
             let mut events = Vec::new();
-            let result = fit(step, history, &self.fit(total), |event| {
+            let result = fit(step, history, &self.fit(total), None, |event| {
                 events.push(*event);
                 Ok(())
             });
@@ -308,17 +335,6 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_given_in_slices_of_like_length() {
-        let (data, calls) = (Job::new(), quadratic(&[1.0], &[]));
-        let slicing = Slicing { rows: 1, ..Slicing::WHOLE };
-        let batch = Fit { slicing, rows: 1, ..data.fit(1) }.batch(&[4, 0], calls.0.program.as_ref()).expect("fits");
-        let ids = |slice: &Vec<(String, Tensor)>| slice[0].1.to_vec::<i64>().expect("i64");
-        // The fifth example has two tokens, the first has one.
-        assert_eq!(batch.slices.iter().map(|s| ids(s)[0]).collect::<Vec<_>>(), [0, 4]);
-        assert_eq!(batch.tokens, 3);
-    }
-
-    #[test]
     fn the_last_loss_is_the_mean_of_the_last_tenth_of_the_steps() {
         let (mut step, _) = quadratic(&[9.0], &[]);
         let (summary, events) = Job::new().run(&mut step, 21);
@@ -377,7 +393,7 @@ mod tests {
     fn a_stop_ends_the_training_behind_the_step_under_way() {
         let job = Job::new();
         let (mut step, calls) = quadratic(&[1.0, 2.0], &[]);
-        let summary = fit(&mut step, &mut History::default(), &job.fit(8), |event| {
+        let summary = fit(&mut step, &mut History::default(), &job.fit(8), None, |event| {
             job.stop.store(event.step == 2, Ordering::Relaxed);
             Ok(())
         });
@@ -388,10 +404,60 @@ mod tests {
         assert_eq!(restored(&job.load("step-2.safetensors")), State::of(&step).expect("a state"));
     }
 
+    /// A training of ten steps that is evaluated behind every second by `|theta|`, the lower the better.
+    fn evaluated(
+        job: &Job,
+        step: &mut Step,
+        history: &mut History,
+        interrupted_at: Option<u64>,
+    ) -> (Summary, Vec<u64>) {
+        let mut asked = Vec::new();
+        let mut evaluate = |step: &Step| {
+            asked.push(step.taken);
+            let value = step.theta()?.iter().map(|x| f64::from(x.abs())).sum();
+            let score = Score { name: "m".into(), value, better: Better::Lower };
+            let scores = Scores { scores: vec![score], count: Count::Examples(1) };
+            Ok((Some(step.taken) != interrupted_at).then_some(scores))
+        };
+        let patience = Some(Patience { metric: "m".into(), evaluations: 2, min_delta: 0.0 });
+        let (every, best) = (Every::Steps(2), Some("m".into()));
+        let mut watch = Evaluations { every, best, patience, evaluate: &mut evaluate, kept: None };
+        let summary = fit(step, history, &job.fit(20), Some(&mut watch), |_| Ok(())).expect("trains");
+        (summary, asked)
+    }
+
+    #[test]
+    fn the_best_is_saved_and_a_training_that_gets_no_better_ends() {
+        let job = Job::every(100);
+        // Targets lie between 0 and 4: first towards zero, then beyond.
+        let (mut whole, _) = quadratic(&[-0.8, -0.8], &[]);
+        let mut history = History::default();
+        let (summary, asked) = evaluated(&job, &mut whole, &mut history, None);
+        let best = history.best.expect("the best").step;
+        assert_eq!((summary.interrupted, summary.steps), (None, best + 4), "two evaluations later");
+        assert!(best >= 4 && asked == (1..=summary.steps / 2).map(|i| 2 * i).collect::<Vec<_>>(), "{asked:?}");
+        let name = format!("step-{best}.safetensors");
+        assert_eq!(job.checkpoints().last(), Some(&name));
+        // It goes on behind the best as it did, also where an evaluation was interrupted.
+        for interrupted_at in [None, Some(best + 2)] {
+            let (mut rest, _) = quadratic(&[0.0, 0.0], &[]);
+            let mut kept = job.load(&name);
+            kept.restore(&mut rest).expect("fits");
+            if interrupted_at.is_some() {
+                let (summary, _) = evaluated(&job, &mut rest, &mut kept.history, interrupted_at);
+                assert_eq!((summary.steps, summary.interrupted.is_some()), (best + 2, true));
+            }
+            let (summary, asked) = evaluated(&job, &mut rest, &mut kept.history, None);
+            assert_eq!((summary.steps, asked), (best + 4, vec![best + 2, best + 4]));
+            assert_eq!((kept.history.best, kept.history.waiting), (history.best, history.waiting));
+            assert_eq!(State::of(&rest).expect("a state"), State::of(&whole).expect("a state"));
+        }
+    }
+
     #[test]
     fn a_stop_in_the_last_step_interrupts_nothing() {
         let job = Job::new();
-        let summary = fit(&mut quadratic(&[1.0], &[]).0, &mut History::default(), &job.fit(2), |event| {
+        let summary = fit(&mut quadratic(&[1.0], &[]).0, &mut History::default(), &job.fit(2), None, |event| {
             job.stop.store(event.step == 2, Ordering::Relaxed);
             Ok(())
         });
@@ -452,7 +518,7 @@ mod tests {
     fn an_error_of_the_observer_ends_the_training() {
         let job = Job::new();
         let (mut step, calls) = quadratic(&[1.0], &[]);
-        let result = fit(&mut step, &mut History::default(), &job.fit(8), |event| match event.step {
+        let result = fit(&mut step, &mut History::default(), &job.fit(8), None, |event| match event.step {
             3 => Err(TrainError::NoField { field: "mine".into() }),
             _ => Ok(()),
         });

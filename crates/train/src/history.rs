@@ -1,6 +1,6 @@
 //! How a training went so far: what its summary needs, of all processes that it took.
 
-use crate::{Kept, Summary};
+use crate::{Kept, Summary, number};
 use serde::{Deserialize, Serialize};
 
 /// How a training went, from its first step on.
@@ -18,6 +18,22 @@ pub struct History {
     pub seconds: f64,
     /// The best evaluation on the way.
     pub best: Option<Best>,
+    /// The step behind which the last evaluation on the way was; 0 for none.
+    pub evaluated: u64,
+    /// What an early end is decided by.
+    pub waiting: Option<Waiting>,
+    /// The step whose parameters are deployed, where those are not the last.
+    pub deployed: Option<u64>,
+}
+
+/// Evaluations that got no better.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The score that they are held against; null, in JSON, for NaN.
+    #[serde(deserialize_with = "number")]
+    pub score: f64,
+    /// How many, in a row.
+    pub evaluations: u64,
 }
 
 /// An evaluation on the way.
@@ -26,6 +42,7 @@ pub struct Best {
     /// The step behind which it was.
     pub step: u64,
     /// The score.
+    #[serde(deserialize_with = "number")]
     pub score: f64,
 }
 
@@ -53,6 +70,7 @@ impl History {
             seconds: self.seconds,
             tokens: self.tokens,
             interrupted,
+            deployed: self.deployed,
         }
     }
 }

@@ -9,9 +9,11 @@
 //! assert_eq!((rate.at(0), rate.at(2), rate.at(10)), (0.5e-3, 1e-3, 0.0));
 //! ```
 
+mod ahead;
 mod checkpoint;
 mod error;
 mod evaluate;
+mod evaluations;
 mod every;
 mod feed;
 mod fit;
@@ -31,10 +33,11 @@ mod testing;
 pub use checkpoint::{Checkpoint, Checkpoints, Kept};
 pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};
+pub use evaluations::{Evaluations, Patience};
 pub use every::Every;
 pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
-pub use history::{Best, History};
+pub use history::{Best, History, Waiting};
 pub use init::initial_theta;
 pub use metric::*;
 pub use noise::Noise;

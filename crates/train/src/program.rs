@@ -5,6 +5,7 @@ use lorac_ir::{DType, Graph, Tensor};
 use lorac_onnx::{EncodeOptions, encode};
 use lorac_passes::{THETA, Training, dropout};
 use lorac_runtime::{Backend, Program, Source, StateSlot};
+use std::time::Duration;
 
 /// Name under which encoded graphs refer to the weights that stay in the mapped model.
 const WEIGHTS: &str = "weights.bin";
@@ -55,6 +56,7 @@ pub fn training_program(
         noise: noise(training, seed),
         names: training.names.clone(),
         taken: 0,
+        engine_time: Duration::ZERO,
     })
 }
 

@@ -4,6 +4,7 @@ use crate::{Noise, State, TrainError};
 use lorac_ir::Tensor;
 use lorac_passes::{Layout, Names, Update};
 use lorac_runtime::Program;
+use std::time::{Duration, Instant};
 
 /// A compiled training program, and the number of steps it has taken.
 pub struct Step {
@@ -20,6 +21,8 @@ pub struct Step {
     pub names: Names,
     /// Steps taken.
     pub taken: u64,
+    /// How long the engine has computed.
+    pub engine_time: Duration,
 }
 
 /// What one step tells.
@@ -85,7 +88,10 @@ impl Step {
         let noise = self.noise.as_ref().map(|n| n.draw(self.taken, slice, tokens)).transpose()?;
         all.extend(noise.iter().flatten().map(|(n, t)| (n.as_str(), t)));
         all.extend(scalars.iter().map(|(n, t)| (*n, t)));
-        let out = self.program.run(&all, &[&self.names.loss, &self.names.grad_norm])?;
+        let start = Instant::now();
+        let out = self.program.run(&all, &[&self.names.loss, &self.names.grad_norm]);
+        self.engine_time += start.elapsed();
+        let out = out?;
         let number = |t: &Tensor| t.to_f64().and_then(|v| v.first().copied()).unwrap_or(f64::NAN);
         Ok(StepResult { loss: out.first().map_or(f64::NAN, number), norm: out.get(1).map_or(f64::NAN, number) })
     }

@@ -9,6 +9,7 @@ use lorac_passes::{
 };
 use lorac_runtime::{Port, Program, RuntimeError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Tensors by name.
 pub(crate) type Named = Vec<(String, Tensor)>;
@@ -200,7 +201,18 @@ pub(crate) fn quadratic(theta: &[f32], faults: &'static [(u64, Fault)]) -> (Step
         scalars: vec![scalar(lr, ScalarValue::LearningRate), scalar(correction, ScalarValue::OneMinusPow(BETA))],
     };
     let layout = layout(theta.len());
-    (Step { program: Box::new(fake), update, layout, noise: None, names: Names::default(), taken: 0 }, calls)
+    (
+        Step {
+            program: Box::new(fake),
+            update,
+            layout,
+            noise: None,
+            names: Names::default(),
+            taken: 0,
+            engine_time: Duration::ZERO,
+        },
+        calls,
+    )
 }
 
 /// A theta of scalars called `a`, `b` and so on.
@@ -230,7 +242,18 @@ pub(crate) fn stateless(scalars: Vec<Scalar>, noise: Noise) -> (Step, Calls) {
     let calls = fake.calls();
     let update = Update { slots: Vec::new(), sums: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
     let (names, layout) = (Names::default(), layout(0));
-    (Step { program: Box::new(fake), update, layout, noise: Some(noise), names, taken: 0 }, calls)
+    (
+        Step {
+            program: Box::new(fake),
+            update,
+            layout,
+            noise: Some(noise),
+            names,
+            taken: 0,
+            engine_time: Duration::ZERO,
+        },
+        calls,
+    )
 }
 
 /// A program that evaluates: the loss is 1/2 for every target, its prediction what `predict` makes of the ids.

@@ -129,6 +129,9 @@ pub struct TrainRecord {
     pub seconds: f64,
     pub tokens: u64,
     pub tokens_per_second: f64,
+    /// The step whose parameters are deployed, where those are not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed_step: Option<u64>,
 }
 
 /// The same examples before and after.

@@ -15,7 +15,7 @@ pub struct CheckpointOptions {
     /// How many of the newest stay; they stay when the run has succeeded, too
     #[serde(default = "usual_keep")]
     pub keep: usize,
-    /// A metric by which the best checkpoint stays as well
+    /// A metric by which the best parameters of all evaluations are deployed, not the last; their checkpoint stays as well
     #[serde(default)]
     pub best: Option<String>,
 }

@@ -95,20 +95,33 @@ impl Metrics {
 
     /// Reports metrics that say nothing of such predictions, or of that many classes: none where it is not known.
     pub fn check_task(&self, kind: Prediction, classes: Option<usize>, problems: &mut Problems) {
-        let fits = |m: &dyn Metric| m.definition().classes.is_none_or(|n| classes.is_none_or(|classes| classes == n));
-        let known = self.0.keys().filter_map(|name| Some((name, metric(name)?)));
-        for (name, metric) in known.filter(|(_, m)| !m.suits(kind) || !fits(*m)) {
-            let suiting: Vec<&str> = METRICS.iter().filter(|m| m.1.suits(kind) && fits(m.1)).map(|m| m.0).collect();
-            let suiting = suiting.join(", ");
-            let message = match metric.definition().classes.filter(|_| metric.suits(kind)) {
-                Some(n) => {
-                    let classes = classes.unwrap_or_default();
-                    format!("`{name}` is of {n} classes, and the task has {classes}: it is evaluated by {suiting}")
-                }
-                None => format!("the task is not evaluated by `{name}`, but by {suiting}"),
-            };
-            problems.report(name, "pipeline::metrics", message);
+        for name in self.0.keys() {
+            unsuited(name, name, kind, classes, problems);
         }
+    }
+}
+
+/// Reports a metric at `key` that says nothing of such predictions, or of that many classes: none where it is not known.
+pub(super) fn unsuited(key: &str, name: &str, kind: Prediction, classes: Option<usize>, problems: &mut Problems) {
+    let fits = |m: &dyn Metric| m.definition().classes.is_none_or(|n| classes.is_none_or(|classes| classes == n));
+    let Some(metric) = metric(name).filter(|m| !m.suits(kind) || !fits(*m)) else { return };
+    let suiting: Vec<&str> = METRICS.iter().filter(|m| m.1.suits(kind) && fits(m.1)).map(|m| m.0).collect();
+    let suiting = suiting.join(", ");
+    let message = match metric.definition().classes.filter(|_| metric.suits(kind)) {
+        Some(n) => {
+            let classes = classes.unwrap_or_default();
+            format!("`{name}` is of {n} classes, and the task has {classes}: it is evaluated by {suiting}")
+        }
+        None => format!("the task is not evaluated by `{name}`, but by {suiting}"),
+    };
+    problems.report(key, "pipeline::metrics", message);
+}
+
+/// Reports a metric at `key` that there is not.
+pub(super) fn unknown_metric(key: &str, name: &str, problems: &mut Problems) {
+    if metric(name).is_none() {
+        let help = Some(offer_metric(name));
+        problems.report_with_help(key, "pipeline::unknown_value", format!("unknown metric `{name}`"), help);
     }
 }
 

@@ -6,6 +6,7 @@ mod de;
 mod deploy;
 mod document;
 mod error;
+mod evaluate;
 mod findings;
 mod held_out;
 mod label_columns;
@@ -25,6 +26,7 @@ pub use data::{Data, OnError, Split, SplitOptions};
 pub use deploy::{Deploy, Verify};
 pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
+pub use evaluate::{EvaluateOptions, StopOptions};
 pub use held_out::{HeldOut, Part};
 pub use label_columns::LabelColumns;
 pub use log::LogOptions;
@@ -129,7 +131,10 @@ impl Check for Pipeline {
                 p.within(i, |p| method.check(p));
             }
         });
-        problems.within("train", |p| self.train.check(p));
+        problems.within("train", |p| {
+            self.train.check(p);
+            self.train.check_evaluations(&self.data, &self.task, p);
+        });
         problems.within("runtime", |p| self.runtime.check(p));
         problems.within("log", |p| self.log.check(p));
         problems.within("metrics", |p| {

@@ -1,6 +1,6 @@
 //! `train:`: how long and how fast the model learns.
 
-use super::{CheckpointOptions, SliceChoice, SourceSpec};
+use super::{CheckpointOptions, EvaluateOptions, SliceChoice, SourceSpec, StopOptions};
 use lorac_config::{Check, Problems};
 use lorac_passes::{AdamW, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
@@ -40,6 +40,10 @@ pub struct Train {
     pub by_length: bool,
     /// Examples at once in evaluation
     pub eval_batch: usize,
+    /// Evaluations on the way. Default: none, or every epoch where `stop` or `checkpoint.best` needs them
+    pub evaluate: Option<EvaluateOptions>,
+    /// An early end: where the evaluations get no better. Default: none
+    pub stop: Option<StopOptions>,
     /// What is saved on the way. Default: the newest state every 10 minutes, until the run has succeeded
     pub checkpoint: Option<CheckpointOptions>,
     /// What the params are before the first step, in place of drawn values: an adapter of PEFT, or a checkpoint
@@ -63,6 +67,8 @@ impl Default for Train {
             seed: 0,
             by_length: true,
             eval_batch: 32,
+            evaluate: None,
+            stop: None,
             checkpoint: None,
             init_from: None,
         }
@@ -113,6 +119,12 @@ impl Check for Train {
             problems.positive("lora_plus", ratio, 1e4);
         }
         problems.range("steps", self.steps.unwrap_or(1) as f64, 1.0, 1e9);
+        if let Some(evaluate) = &self.evaluate {
+            problems.within("evaluate", |p| evaluate.check(p));
+        }
+        if let Some(stop) = &self.stop {
+            problems.within("stop", |p| stop.check(p));
+        }
         if let Some(checkpoint) = &self.checkpoint {
             problems.within("checkpoint", |p| checkpoint.check(p));
         }

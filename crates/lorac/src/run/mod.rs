@@ -19,6 +19,7 @@ mod slices;
 mod targets;
 mod training;
 mod update;
+mod watch;
 
 pub use folder::default_folder;
 pub use keys::{Difference, Keys};
@@ -44,9 +45,11 @@ use lorac_train::{
 };
 use rehearsal::Reserved;
 use resume::{Candidates, Logged, Resumed, candidates};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use training::{Learnt, Training};
+use watch::evaluating;
 
 /// How a run is started.
 #[derive(Clone, Debug)]
@@ -152,7 +155,7 @@ fn begin(
     let candidates = from.map(|from| candidates(&folder, from)).transpose()?;
     let prepared = prepare(&folder, loaded, resolver, options, candidates.as_ref(), stop);
     stopped(stop, || Error::Interrupted("nothing is trained yet".into()))?;
-    let Ready { plan, work, evaluator, before, logged } = match prepared? {
+    let Ready { plan, work, mut evaluator, before, logged } = match prepared? {
         Prepared::Finished(outcome) => return Ok(*outcome),
         Prepared::Ready(ready) => *ready,
     };
@@ -166,28 +169,40 @@ fn begin(
     let (learnt, records) = match work {
         Work::Trained(learnt) => (*learnt, Reserve::default()),
         Work::Train(mut training, reserved) => {
-            let summary = training.run(&plan, loaded, &folder, progress, stop, |event| {
-                let (pace, said) = logs.step(event);
+            let shared = RefCell::new(logs);
+            let mut evaluate = evaluating(&plan, loaded, evaluator.as_mut(), &shared, progress, stop);
+            let summary = training.run(&plan, loaded, &folder, progress, stop, &mut evaluate, |event| {
+                let (pace, said) = shared.borrow_mut().step(event);
                 warn(said);
                 events.push(*event);
                 pace
-            })?;
+            });
+            drop(evaluate);
+            logs = shared.into_inner();
+            let summary = summary?;
             if let Some(kept) = &summary.interrupted {
                 logs.close();
                 return Err(interrupted(loaded, options, kept, summary.steps));
             }
             progress.line(&format!(
-                "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s",
+                "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s, engine busy {:.1}%",
                 summary.steps,
                 summary.seconds,
                 summary.loss_first,
                 summary.loss_last,
-                summary.tokens as f64 / summary.seconds
+                summary.tokens as f64 / summary.seconds,
+                training.busy * 100.0
             ));
             // What has been set aside is for what is written from here on.
             let Reserved { artifacts, records } = reserved;
             drop(artifacts);
-            (training.end(&plan, loaded, &folder, summary)?, records)
+            if summary.steps < plan.rate.total {
+                progress.line(&format!(
+                    "ended     early, behind step {} of {}: the evaluations get no better",
+                    summary.steps, plan.rate.total
+                ));
+            }
+            (training.end(&plan, loaded, &folder, progress, summary)?, records)
         }
     };
     if let Kept(Err(why)) = &learnt.kept {
@@ -259,7 +274,7 @@ fn prepare(
                 plan.notes.push(note);
                 (history, run) = (checkpoint.history, number);
             }
-            (Work::Train(Box::new(Training { step, history, run }), reserved), logged)
+            (Work::Train(Box::new(Training { step, history, run, best: None, busy: 0.0 }), reserved), logged)
         }
     };
     stopped(stop, untrained)?;
@@ -326,7 +341,10 @@ fn scored(evaluation: &Evaluation, plan: &Plan, loaded: &Loaded) -> Scores {
     if plan.eval.is_empty() {
         return Scores { scores: Vec::new(), count: Count::Examples(0) };
     }
-    Scores::of(evaluation, &loaded.pipeline.metrics.names(plan.task.metrics()))
+    let mut names = loaded.pipeline.metrics.names(plan.task.metrics());
+    let watched: Vec<&str> = loaded.pipeline.train.watched().filter(|name| !names.contains(name)).collect();
+    names.extend(watched);
+    Scores::of(evaluation, &names)
 }
 
 /// Evaluates the model; ends early, with an error, where `stop` is set.
@@ -336,7 +354,7 @@ fn evaluation(
     progress: &dyn Progress,
     what: &str,
     stop: &AtomicBool,
-) -> Result<Evaluation, Error> {
+) -> Result<Evaluation, TrainError> {
     if plan.eval.is_empty() {
         return Ok(Evaluation::new(plan.task.prediction()));
     }
@@ -357,7 +375,7 @@ fn evaluation(
         progress.at(done, "");
     });
     progress.end();
-    Ok(evaluation?)
+    evaluation
 }
 
 /// Batches in the order of a sampler.

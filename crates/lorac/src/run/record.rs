@@ -43,6 +43,7 @@ pub(super) fn manifest(
             seconds: summary.seconds,
             tokens: summary.tokens,
             tokens_per_second: summary.tokens as f64 / summary.seconds,
+            deployed_step: summary.deployed,
         },
         eval,
         verify: verified.clone(),

@@ -7,7 +7,10 @@ use super::resume::{self, Resumed};
 use crate::error::Error;
 use crate::pipeline::{CheckpointOptions, Loaded};
 use crate::progress::Progress;
-use lorac_train::{Checkpoint, Checkpoints, Event, Fit, History, Kept, Step, Summary, fit};
+use lorac_ir::Tensor;
+use lorac_train::{
+    Best, Checkpoint, Checkpoints, Evaluations, Event, Fit, History, Kept, Scores, Step, Summary, TrainError, fit,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -20,6 +23,10 @@ pub(super) struct Training {
     pub(super) history: History,
     /// Its number, the same in all its processes.
     pub(super) run: u64,
+    /// The best parameters with their step, where this process has seen them.
+    pub(super) best: Option<(u64, Vec<f32>)>,
+    /// The part of the time of its steps in which the engine computed, in this process.
+    pub(super) busy: f64,
 }
 
 /// What is left of a training.
@@ -73,6 +80,7 @@ impl Training {
         folder: &Folder,
         progress: &dyn Progress,
         stop: &AtomicBool,
+        evaluate: &mut dyn FnMut(&Step) -> Result<Option<Scores>, TrainError>,
         mut observe: impl FnMut(&Event) -> Pace,
     ) -> Result<Summary, Error> {
         let to = self.checkpoints(plan, loaded, folder);
@@ -88,12 +96,24 @@ impl Training {
             unsaved: &|error| progress.warning(&format!("{error}: the training goes on without this checkpoint")),
             stop,
         };
-        let summary = fit(&mut self.step, &mut self.history, &job, |event| {
+        let options = &loaded.pipeline.train;
+        let mut evaluations = options.evaluated_every().map(|every| Evaluations {
+            every,
+            best: options.best().map(String::from),
+            patience: options.patience(plan.task.metrics()),
+            evaluate,
+            kept: None,
+        });
+        let before = (self.step.engine_time, self.history.seconds);
+        let summary = fit(&mut self.step, &mut self.history, &job, evaluations.as_mut(), |event| {
             let tokens = observe(event).tokens_per_second;
             progress.at(event.step, &format!("loss {:.4}  lr {:.2e}  {tokens:.0} tokens/s", event.loss, event.lr));
             Ok(())
         });
         progress.end();
+        let computed = (self.step.engine_time - before.0).as_secs_f64();
+        self.busy = computed / (self.history.seconds - before.1);
+        self.best = evaluations.and_then(|evaluations| evaluations.kept);
         Ok(summary?)
     }
 
@@ -109,15 +129,47 @@ impl Training {
         }
     }
 
+    /// The parameters behind a step, from memory or from its checkpoint.
+    fn params_of(&self, step: u64, folder: &Folder) -> Option<Vec<f32>> {
+        if let Some((_, theta)) = self.best.as_ref().filter(|best| best.0 == step) {
+            return Some(theta.clone());
+        }
+        let file = folder.checkpoints().join(format!("step-{step}.safetensors"));
+        Checkpoint::load(&file).ok()?.theta(&self.step.layout).ok()
+    }
+
     fn about(&self, plan: &Plan, loaded: &Loaded) -> BTreeMap<String, String> {
         resume::about(plan, &loaded.pipeline.runtime.options(), self.run)
     }
 
-    /// What was learnt, kept until it is deployed.
+    /// What was learnt, kept until it is deployed: the best parameters, where those are asked for.
     ///
     /// # Errors
     /// What the engine says.
-    pub(super) fn end(self, plan: &Plan, loaded: &Loaded, folder: &Folder, summary: Summary) -> Result<Learnt, Error> {
+    pub(super) fn end(
+        mut self,
+        plan: &Plan,
+        loaded: &Loaded,
+        folder: &Folder,
+        progress: &dyn Progress,
+        mut summary: Summary,
+    ) -> Result<Learnt, Error> {
+        let best = self.history.best.filter(|best| best.step != self.step.taken);
+        if let (Some(name), Some(best)) = (loaded.pipeline.train.best(), best) {
+            let Best { step, score } = best;
+            match self.params_of(step, folder) {
+                Some(theta) => {
+                    self.step.program.set_state(&self.step.names.theta, &Tensor::vector(&theta))?;
+                    self.history.deployed = Some(step);
+                    summary.deployed = Some(step);
+                    progress.line(&format!("best      step {step} of {}: {name} {score:.4}", summary.steps));
+                }
+                None => progress.warning(&format!(
+                    "the parameters of step {step}, the best by {name}, are lost: those of step {} are deployed",
+                    summary.steps
+                )),
+            }
+        }
         let mut about = self.about(plan, loaded);
         about.insert(resume::TRAINED.into(), "true".into());
         let checkpoint = Checkpoint::of(&self.step, &self.history, &about)?;

@@ -142,6 +142,7 @@ mod tests {
             tokens: 9,
             seconds: 0.7,
             best: Some(crate::Best { step: 3, score: 2.0 / 3.0 }),
+            ..History::default()
         };
         let tensor = |values: &[f32]| Tensor::from_slice(&[1, values.len()], values).expect("fits");
         let named = |name: &str, values: &[f32]| (name.to_string(), tensor(values));

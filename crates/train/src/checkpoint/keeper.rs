@@ -34,17 +34,26 @@ impl<'a> Keeper<'a> {
         Keeper { to, saved: to.earlier.clone(), last: Instant::now() }
     }
 
-    /// Saves what is due behind a step, and removes those that are one too many.
+    /// Saves what is due behind a step, or what `must` be saved, and removes those that are one too many.
     ///
     /// # Errors
     /// What the system refuses. Then all earlier ones are as they were.
-    pub(crate) fn behind(&mut self, step: &Step, history: &History, per_epoch: u64) -> Result<(), TrainError> {
+    pub(crate) fn behind(
+        &mut self,
+        step: &Step,
+        history: &History,
+        per_epoch: u64,
+        must: bool,
+    ) -> Result<(), TrainError> {
         let since = self.last.elapsed();
-        if !self.to.every.is_some_and(|every| every.is_due(step.taken, per_epoch, since)) {
+        let due = self.to.every.is_some_and(|every| every.is_due(step.taken, per_epoch, since));
+        if !due && !must {
             return Ok(());
         }
-        // Where it cannot be saved, it is not tried again at once.
-        self.last = Instant::now();
+        if due {
+            // Where it cannot be saved, it is not tried again at once.
+            self.last = Instant::now();
+        }
         Checkpoint::of(step, history, &self.to.about)?.save(&self.to.folder)?;
         self.saved.insert(step.taken);
         self.prune(history);
@@ -156,7 +165,7 @@ mod tests {
             (25, vec![1, 10, 20, 25]),
         ] {
             step.taken = taken;
-            keeper.behind(&step, &history, 100).expect("saves");
+            keeper.behind(&step, &history, 100, false).expect("saves");
             assert_eq!(steps(folder.path()), left, "behind step {taken}");
         }
     }
@@ -174,12 +183,12 @@ mod tests {
         };
         let mut keeper = Keeper::new(&to);
         step.taken = 1;
-        keeper.behind(&step, &History::default(), 10).expect("saves");
+        keeper.behind(&step, &History::default(), 10, false).expect("saves");
         let before = Checkpoint::load(&folder.path().join("step-1.safetensors")).expect("whole");
         // A folder cannot be replaced by a file.
         std::fs::create_dir(folder.path().join("step-2.safetensors")).expect("makes");
         step.taken = 2;
-        assert_eq!(keeper.behind(&step, &History::default(), 10).expect_err("refused").code(), "train::file");
+        assert_eq!(keeper.behind(&step, &History::default(), 10, false).expect_err("refused").code(), "train::file");
         assert_eq!(Checkpoint::load(&folder.path().join("step-1.safetensors")).expect("whole"), before);
         assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 2, "no temporary file is left");
     }
