@@ -83,7 +83,7 @@ impl Task for Regress {
     }
 
     fn metrics(&self) -> &'static [&'static str] {
-        &["loss"]
+        &["r2", "mae", "pearson", "loss"]
     }
 
     fn check_split(&self, split: &Split, problems: &mut Problems) {

@@ -112,7 +112,7 @@ impl Better {
         };
         // What is within a margin of 0.01 in decimals is so in binary, too.
         let rounding = 1e-12 * before.abs().max(1.0);
-        !before.is_nan() && !(fell <= margin + rounding || now == before)
+        !(before.is_nan() || fell <= margin + rounding || now == before)
     }
 }
 

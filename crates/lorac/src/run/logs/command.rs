@@ -65,7 +65,7 @@ impl Fed {
             Err(TrySendError::Disconnected(_)) => {
                 self.close();
                 self.told = true;
-                let how = self.child.try_wait().ok().flatten().map_or(String::new(), |status| ended(status));
+                let how = self.child.try_wait().ok().flatten().map_or(String::new(), ended);
                 Some(format!("log.command: `{}` takes no more lines{how}: the training goes on without it", self.name))
             }
         }
