@@ -54,7 +54,12 @@ fn train(graph: &Graph, lora: &Lora, targets: Vec<Target>) {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: lora, targets }],
         objective: &Square,
-        update: UpdateSpec { optimizer: &AdamW::default(), clip: Some(Clip::Norm(1.0)), groups: Groups::default(), slices: false },
+        update: UpdateSpec {
+            optimizer: &AdamW::default(),
+            clip: Some(Clip::Norm(1.0)),
+            groups: Groups::default(),
+            slices: false,
+        },
         dialect: Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false },
         tokens: None,
         caches: Caches::default(),

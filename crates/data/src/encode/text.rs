@@ -51,8 +51,8 @@ impl Encode for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::example::Field;
     use crate::encoded::Measure;
+    use crate::example::Field;
     use crate::row::Cell;
     use crate::tokenize::tests::letters;
     use std::path::Path;

@@ -94,12 +94,19 @@ impl Task for MultiLabel {
         if columns.len() > 1 {
             if !self.labels.is_empty() && self.labels.len() != columns.len() {
                 let (n, labels) = (columns.len(), self.labels.len());
-                let message = format!("there are {n} columns of labels, and {labels} labels: one column for each label");
+                let message =
+                    format!("there are {n} columns of labels, and {labels} labels: one column for each label");
                 problems.report("label", "pipeline::split", message);
             }
-            for (key, given) in [("label_separator", split.label_separator.is_some()), ("label_map", split.label_map.is_some())] {
+            for (key, given) in
+                [("label_separator", split.label_separator.is_some()), ("label_map", split.label_map.is_some())]
+            {
                 if given {
-                    problems.report(key, "pipeline::idle", format!("`{key}`: every label has a column of its own, of 0 and 1"));
+                    problems.report(
+                        key,
+                        "pipeline::idle",
+                        format!("`{key}`: every label has a column of its own, of 0 and 1"),
+                    );
                 }
             }
         }

@@ -225,7 +225,8 @@ mod tests {
     fn matrices_that_follow_each_other_are_adapted_as_if_one_by_one() {
         let (flat, rows) = ("%x: f32[N,2]", "%x: f32[N,3,2]");
         let chain = "%p = MatMul(%x, %w0) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %y = MatMul(%q, %w2) : f32[..]";
-        let reversed = "%p = MatMul(%x, %w2) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %y = MatMul(%q, %w0) : f32[..]";
+        let reversed =
+            "%p = MatMul(%x, %w2) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %y = MatMul(%q, %w0) : f32[..]";
         let biased = "%p = MatMul(%x, %w1) : f32[..]\n %s = Add(%p, %b) : f32[..]\n %q = MatMul(%s, %w0) : f32[..]
             %k = MatMul(%s, %w2) : f32[..]\n %y = Add(%q, %k) : f32[..]";
         let twice = "%p = MatMul(%x, %w1) : f32[..]\n %q = MatMul(%p, %w1) : f32[..]\n %r = MatMul(%q, %w0) : f32[..]
@@ -233,7 +234,9 @@ mod tests {
         let turned = "%t = Transpose(%w1, perm=[1,0]) : f32[..]\n %p = MatMul(%x, %w0) : f32[..]
             %q = MatMul(%p, %w1) : f32[..]\n %r = MatMul(%q, %t) : f32[..]\n %y = MatMul(%r, %w2) : f32[..]";
         for purpose in [Use::Verify, Use::Train { tokens: None }, Use::Train { tokens: Some(1000) }] {
-            for (inputs, body) in [flat, rows].into_iter().flat_map(|i| [chain, reversed, biased, twice, turned].map(|b| (i, b))) {
+            for (inputs, body) in
+                [flat, rows].into_iter().flat_map(|i| [chain, reversed, biased, twice, turned].map(|b| (i, b)))
+            {
                 let before = graph(inputs, 3, body);
                 let targets = matrices(&before);
                 assert!(follow_each_other(&before, &targets), "{body}");

@@ -32,7 +32,11 @@ impl Check for Sgd {
         problems.range("momentum", self.momentum, 0.0, 1.0 - 1e-9);
         problems.range("weight_decay", self.weight_decay, 0.0, 10.0);
         if self.nesterov && self.momentum == 0.0 {
-            problems.report("nesterov", "pipeline::idle", "`nesterov` looks ahead along a momentum, and `momentum` is 0");
+            problems.report(
+                "nesterov",
+                "pipeline::idle",
+                "`nesterov` looks ahead along a momentum, and `momentum` is 0",
+            );
         }
     }
 }

@@ -239,10 +239,8 @@ fn own_head<'a>(plan: &'a Plan, paths: &ModulePaths, class: Class) -> Result<Vec
     for matrix in matrices(&plan.readable) {
         let path = paths.of(&matrix, class).ok().and_then(|modules| modules.into_iter().next());
         let Some(Module { path, .. }) = path.filter(|module| is_kept(&module.path)) else { continue };
-        let of = |end: &str, weight, turned| Saved {
-            key: format!("{path}.{end}"),
-            of: SavedOf::Weight { weight, turned },
-        };
+        let of =
+            |end: &str, weight, turned| Saved { key: format!("{path}.{end}"), of: SavedOf::Weight { weight, turned } };
         saved.push(of("weight", matrix.weight, !matrix.transposed));
         saved.extend(paths.bias_of(&matrix).map(|bias| of("bias", bias, false)));
     }
