@@ -138,7 +138,7 @@ pub(super) fn finish(
     if !gates.is_empty() {
         progress.line(&format!("rejected  {}", gates.join("; ")));
     }
-    warn(logs.wait());
+    logs.wait(progress);
     Ok(Outcome { manifest, gates })
 }
 

@@ -182,6 +182,7 @@ fn begin(
             let summary = summary?;
             if let Some(kept) = &summary.interrupted {
                 logs.close();
+                logs.wait(progress);
                 return Err(interrupted(loaded, options, kept, summary.steps));
             }
             progress.line(&format!(

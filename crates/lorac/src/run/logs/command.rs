@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 1024;
 /// How long a command may take behind the last line, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it is waited for without a word.
+const SILENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A running command.
@@ -76,22 +78,32 @@ impl Fed {
         self.lines = None;
     }
 
-    /// Ends its input, and waits for its end. What the user should know.
-    pub(super) fn finish(&mut self) -> Vec<String> {
-        self.finish_within(PATIENCE)
+    /// Ends its input, and waits for its end; `waits` hears that this takes a while. What the user should know.
+    pub(super) fn finish(&mut self, waits: &dyn Fn(&str)) -> Vec<String> {
+        self.finish_within(PATIENCE, waits)
     }
 
-    fn finish_within(&mut self, patience: Duration) -> Vec<String> {
+    fn finish_within(&mut self, patience: Duration, waits: &dyn Fn(&str)) -> Vec<String> {
         self.close();
         let mut said = Vec::new();
         if self.left_out > 0 {
             let n = std::mem::take(&mut self.left_out);
             said.push(format!("log.command: `{}` was too slow for {n} lines, which it did not get", self.name));
         }
-        let start = Instant::now();
+        let (start, mut told) = (Instant::now(), false);
         let status = loop {
             match self.child.try_wait() {
-                Ok(None) if start.elapsed() < patience => std::thread::sleep(LOOK),
+                Ok(None) if start.elapsed() < patience => {
+                    if !told && start.elapsed() > SILENCE {
+                        waits(&format!(
+                            "waiting   for `{}` (log.command), at most {} s",
+                            self.name,
+                            patience.as_secs()
+                        ));
+                        told = true;
+                    }
+                    std::thread::sleep(LOOK);
+                }
                 Ok(status) => break status,
                 Err(_) => return said,
             }
@@ -123,7 +135,7 @@ impl Fed {
 /// A training that ends early leaves its command the same time.
 impl Drop for Fed {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(&|_| {});
     }
 }
 
@@ -157,7 +169,7 @@ mod tests {
         let mut fed = shell(&format!("cat > '{}'", file.display()));
         let lines: Vec<String> = (0..100).map(|i| format!("{i}\n")).collect();
         assert!(lines.iter().all(|line| fed.write(line).is_none()));
-        assert_eq!(fed.finish(), Vec::<String>::new());
+        assert_eq!(fed.finish(&|_| {}), Vec::<String>::new());
         assert_eq!(std::fs::read_to_string(&file).expect("reads"), lines.concat());
     }
 
@@ -172,14 +184,14 @@ mod tests {
         let said: Vec<String> = told.into_iter().chain((0..9).filter_map(|_| fed.write("x\n"))).collect();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("exit 3` takes no more lines") && said[0].ends_with("goes on without it"), "{said:?}");
-        assert_eq!(fed.finish(), Vec::<String>::new());
+        assert_eq!(fed.finish(&|_| {}), Vec::<String>::new());
     }
 
     #[test]
     fn a_failure_behind_the_last_line_is_told_of() {
         let mut fed = shell("cat > /dev/null; exit 3");
         assert_eq!(fed.write("x\n"), None);
-        let said = fed.finish();
+        let said = fed.finish(&|_| {});
         assert!(said.len() == 1 && said[0].contains("has ended (exit status: 3)"), "{said:?}");
     }
 
@@ -190,7 +202,7 @@ mod tests {
         for _ in 0..QUEUE * 2 {
             assert_eq!(fed.write(&long), None);
         }
-        let said = fed.finish_within(Duration::ZERO);
+        let said = fed.finish_within(Duration::ZERO, &|_| {});
         assert!(said.len() == 2 && said[0].contains("too slow for") && said[1].contains("killed"), "{said:?}");
         assert!(fed.child.try_wait().expect("waited for").is_some());
     }

@@ -11,6 +11,7 @@ use super::{Plan, RunOptions};
 use crate::error::Error;
 use crate::output::MetricsEval;
 use crate::pipeline::{Loaded, LogOptions};
+use crate::progress::Progress;
 use command::Fed;
 use lorac_train::Event;
 use meter::Meter;
@@ -166,9 +167,11 @@ impl Logs {
         (self.log.finish().map(String::from), events)
     }
 
-    /// Waits for the command. What the user should know.
-    pub(super) fn wait(&mut self) -> Vec<String> {
-        self.command.take().map_or(Vec::new(), |mut command| command.finish())
+    /// Waits for the command, and says what the user should know.
+    pub(super) fn wait(&mut self, progress: &dyn Progress) {
+        if let Some(mut command) = self.command.take() {
+            command.finish(&|text| progress.line(text)).iter().for_each(|why| progress.warning(why));
+        }
     }
 }
 
