@@ -92,10 +92,9 @@ impl Breakdown {
                 let (classes, other_classes) = named(confusion.tallies());
                 let spans = Some(evaluation).filter(|e| e.kind == Prediction::Tags).and_then(spans::tallies);
                 let (spans, other_spans) = bounded(spans.unwrap_or_default().into_iter().collect());
-                let mut counts = confusion.counts;
-                let unpredicted = counts.iter_mut().filter_map(Vec::pop).sum();
-                let mistakes = if other_classes.is_some() { mistakes(&counts, name) } else { Vec::new() };
-                let confusion = other_classes.is_none().then_some(counts);
+                let (unpredicted, many) = (confusion.unpredicted(), other_classes.is_some());
+                let mistakes = if many { mistakes(&confusion, name) } else { Vec::new() };
+                let confusion = (!many).then(|| confusion.matrix());
                 Some(Breakdown { classes, other_classes, spans, other_spans, confusion, mistakes, unpredicted })
             }
         }
@@ -127,13 +126,11 @@ fn bounded(mut classes: Vec<(String, Tally)>) -> (Vec<ClassScores>, Option<Other
 }
 
 /// The most frequent of all mistakes.
-fn mistakes(counts: &[Vec<u64>], name: impl Fn(usize) -> String) -> Vec<Mistake> {
-    let all =
-        counts.iter().enumerate().flat_map(|(class, row)| row.iter().enumerate().map(move |(p, n)| (*n, class, p)));
-    let mut made: Vec<(u64, usize, usize)> = all.filter(|(n, class, p)| *n > 0 && class != p).collect();
-    made.sort_by_key(|(n, ..)| std::cmp::Reverse(*n));
+fn mistakes(confusion: &Confusion, name: impl Fn(usize) -> String) -> Vec<Mistake> {
+    let mut made: Vec<(usize, usize, u64)> = confusion.mistakes().collect();
+    made.sort_by_key(|(.., count)| std::cmp::Reverse(*count));
     made.truncate(Breakdown::MOST);
-    made.into_iter().map(|(count, class, p)| Mistake { class: name(class), predicted: name(p), count }).collect()
+    made.into_iter().map(|(class, p, count)| Mistake { class: name(class), predicted: name(p), count }).collect()
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -1,5 +1,6 @@
 //! The correlation of the predicted class with the true one.
 
+use super::average::Tally;
 use super::confusion::Confusion;
 use super::{Better, Definition, Evaluation, Metric, Prediction};
 
@@ -22,18 +23,16 @@ impl Metric for Matthews {
     }
 
     fn score(&self, evaluation: &Evaluation) -> f64 {
-        let confusion = Confusion::of(evaluation);
-        let rows = &confusion.counts;
-        let all: u64 = rows.iter().flatten().sum();
+        let tallies = Confusion::of(evaluation).tallies();
+        let Tally { right, predicted, present: all } = tallies.iter().copied().sum();
         if all == 0 {
             return f64::NAN;
         }
-        let right: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
         // Rows that predict nothing are a class of their own.
-        let predicted = (0..=rows.len()).map(|class| rows.iter().map(|row| row[class]).sum::<u64>() as f64);
-        let present = rows.iter().map(|row| row.iter().sum::<u64>() as f64).chain([0.0]);
+        let nothing = Tally { right: 0, predicted: all - predicted, present: 0 };
         let (mut both, mut squares) = (0.0, [0.0; 2]);
-        for (p, t) in predicted.zip(present) {
+        for tally in tallies.iter().chain([&nothing]) {
+            let (p, t) = (tally.predicted as f64, tally.present as f64);
             both += p * t;
             squares = [squares[0] + p * p, squares[1] + t * t];
         }
