@@ -90,12 +90,15 @@ enum Instants {
 
 /// Files below a folder, those in folders that are not finished left out.
 fn files(folder: &Path) -> Vec<PathBuf> {
+    let unfinished = |path: &PathBuf| path.iter().any(|part| part.to_string_lossy().starts_with(".lorac-"));
+    all_files(folder).into_iter().filter(|path| !unfinished(path)).collect()
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
     while let Some(at) = folders.pop() {
         for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
-            let unfinished = entry.file_name().to_string_lossy().starts_with(".lorac-");
             match entry.file_type() {
-                _ if unfinished => {}
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
                 _ => found.push(entry.path()),
             }
@@ -158,7 +161,7 @@ fn is_sound(out: &Path, context: &str) {
     let manifest = out.join("manifest.json");
     if !manifest.exists() {
         let finished = out.join("model.onnx").exists();
-        assert!(!finished || is_committing(out), "{context}: a model without a manifest");
+        assert!(!finished || is_committing(out), "{context}: a model without a manifest: {:#?}", all_files(out));
         return;
     }
     for artifact in Manifest::read(out).unwrap_or_else(|e| panic!("{context}: {e}")).artifacts {

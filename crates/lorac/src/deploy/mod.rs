@@ -4,6 +4,7 @@ mod deployment;
 
 pub use deployment::Deployment;
 pub use peft::PeftOptions;
+pub(crate) use peft::{Given, adapter_params};
 
 use crate::error::Error;
 use crate::run::Plan;

@@ -2,6 +2,9 @@
 
 mod card;
 mod contract;
+mod given;
+
+pub(crate) use given::{Given, given as adapter_params};
 
 use super::{DeployFormat, Trained, Written};
 use crate::error::Error;

@@ -1,6 +1,7 @@
 //! Adapters as PEFT stores them: adapter_config.json and adapter_model.safetensors.
 
 use super::{OutputError, write_atomic};
+use lorac_ir::{DType, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
@@ -136,6 +137,29 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]
     write_atomic(path, &whole)
 }
 
+/// Reads tensors of any float type, each a name, a shape and its elements.
+///
+/// # Errors
+/// What the system refuses, and what is not safetensors or no float.
+pub fn read_safetensors(path: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, OutputError> {
+    let bytes = bytes::Bytes::from(std::fs::read(path).map_err(OutputError::io(path))?);
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| OutputError::content(path, e))?;
+    let one = |(key, view): (String, TensorView)| {
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
+            other => return Err(OutputError::content(path, format!("`{key}` is {other:?}, expected a float type"))),
+        };
+        let dims = view.shape().to_vec();
+        let values = Tensor::new(dtype, dims.clone(), bytes.slice_ref(view.data()));
+        let values = values.map_err(|e| OutputError::content(path, e))?.to_f64().unwrap_or_default();
+        Ok((key, dims, values.into_iter().map(|x| x as f32).collect()))
+    };
+    tensors.tensors().into_iter().map(one).collect()
+}
+
 /// Ranks and alphas of modules that differ from the adapter's.
 fn patterns(adapter: &PeftAdapter) -> (BTreeMap<&str, usize>, BTreeMap<&str, f64>) {
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
@@ -168,19 +192,13 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         fits.next().and_then(|(_, v)| v.as_f64())
     };
     let file = folder.join("adapter_model.safetensors");
-    let bytes = std::fs::read(&file).map_err(OutputError::io(&file))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| OutputError::content(&file, e))?;
     let mut halves: BTreeMap<String, [Option<Entry>; 2]> = BTreeMap::new();
     let mut saved = Vec::new();
-    for (key, view) in tensors.tensors() {
+    for (key, dims, data) in read_safetensors(&file)? {
         let Some(name) = key.strip_prefix(PREFIX) else {
             return Err(OutputError::content(&file, format!("the key `{key}` does not start with {PREFIX}")));
         };
-        if view.dtype() != Dtype::F32 {
-            return Err(OutputError::content(&file, format!("`{key}` is {:?}, expected F32", view.dtype())));
-        }
-        let data = view.data().chunks_exact(4).map(<f32 as lorac_ir::Element>::read).collect();
-        let entry = (view.shape().to_vec(), data);
+        let entry = (dims, data);
         match (name.strip_suffix(".lora_A.weight"), name.strip_suffix(".lora_B.weight")) {
             (Some(module), _) => halves.entry(module.into()).or_default()[0] = Some(entry),
             (_, Some(module)) => halves.entry(module.into()).or_default()[1] = Some(entry),

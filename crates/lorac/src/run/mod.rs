@@ -19,6 +19,7 @@ mod slices;
 mod targets;
 mod training;
 mod update;
+mod warm;
 mod watch;
 
 pub use folder::default_folder;
@@ -40,8 +41,7 @@ use logs::Logs;
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
-    Count, Evaluate, Evaluation, Event, History, Kept, Scores, TrainError, evaluate, initial_theta, theta_program,
-    training_program,
+    Count, Evaluate, Evaluation, Event, History, Kept, Scores, evaluate, theta_program, training_program,
 };
 use rehearsal::Reserved;
 use resume::{Candidates, Logged, Resumed, candidates};
@@ -252,7 +252,7 @@ fn prepare(
         notes.iter().for_each(|note| progress.line(&format!("note      {note}")));
         plan.notes.extend(notes);
     }
-    let start = initial_theta(&plan.training.params, p.train.seed).map_err(TrainError::from)?;
+    let start = warm::start(&plan, loaded, progress)?;
     let (work, logged) = match resumed {
         Some(resumed) if resumed.is_trained => {
             let (path, step) = (resumed.path.display(), resumed.checkpoint.step);

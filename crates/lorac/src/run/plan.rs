@@ -64,6 +64,8 @@ pub struct Plan {
     pub checkpoint: Option<CheckpointOptions>,
     /// What the training depends on.
     pub keys: Keys,
+    /// What the params are before the first step, where that is not drawn.
+    pub init_from: Option<Resolved>,
     /// What became of the rows, and what the examples are like.
     pub card: DataCard,
     /// What was read.
@@ -126,6 +128,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
     let eval_batch = shape.rows(p.train.eval_batch, evaluated);
+    let init_from = p.train.init_from.as_ref().map(|spec| resolver.resolve(&spec.source, spec.sha256.as_deref()));
+    let init_from = init_from.transpose()?;
+    inputs.extend(init_from.iter().map(|found| record("train.init_from", found)));
     let engine = open_engine(p, resolver)?;
     if !engine.sha256.is_empty() {
         let (role, source, sha256) = ("runtime".to_string(), engine.source.clone(), engine.sha256.clone());
@@ -212,6 +217,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         sampler,
         rate: p.train.learning_rate(total as u64),
         checkpoint: p.train.checkpoint.clone(),
+        init_from,
         keys: Keys::of(p, &inputs, tokenizer_sum.as_deref()),
         card,
         inputs,

@@ -3,7 +3,7 @@
 use super::contract::{self, Contract};
 use crate::deploy::Trained;
 use crate::error::Error;
-use crate::output::{OutputError, write_atomic, write_safetensors};
+use crate::output::{OutputError, read_safetensors, write_atomic, write_safetensors};
 use crate::task::{Class, HeadKind};
 use lorac_passes::{Group, Pool};
 use serde_json::json;
@@ -49,6 +49,15 @@ pub(super) fn write(folder: &Path, trained: &Trained, contract: &Contract) -> Re
     write_atomic(&path, readme(trained, contract).as_bytes())?;
     files.push(path);
     Ok(files)
+}
+
+/// The head beside an adapter: key, shape and elements.
+///
+/// # Errors
+/// Why it cannot be read, in words.
+pub(super) fn read_head(folder: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, String> {
+    let path = folder.join(HEAD);
+    read_safetensors(&path).map_err(|e| e.to_string())
 }
 
 fn readme(trained: &Trained, contract: &Contract) -> String {

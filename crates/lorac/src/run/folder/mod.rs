@@ -226,6 +226,7 @@ impl Folder {
         let away = stage.path().join("earlier");
         match self.replace(&away, files, kept, &mut moves, &mut emptied) {
             Ok(stay) => {
+                moves.forget();
                 // The deepest first. One that holds something else stays.
                 emptied.iter().rev().for_each(|folder| _ = std::fs::remove_dir(folder));
                 File::open(&self.path).and_then(|f| f.sync_all()).map_err(OutputError::io(&self.path))?;

@@ -15,6 +15,7 @@ const ROOM: usize = 8192;
 /// Files that were renamed below a folder, and folders that were made for them.
 pub(super) struct Moves {
     root: PathBuf,
+    stage: PathBuf,
     journal: File,
     renamed: Vec<(PathBuf, PathBuf)>,
     made: Vec<PathBuf>,
@@ -38,7 +39,7 @@ impl Moves {
         let journal = File::options().write(true).create(true).truncate(false).open(&path);
         let mut journal = journal.map_err(OutputError::io(&path))?;
         journal.rewind().map_err(OutputError::io(&path))?;
-        Ok(Moves { root: root.into(), journal, renamed: Vec::new(), made: Vec::new() })
+        Ok(Moves { root: root.into(), stage: stage.into(), journal, renamed: Vec::new(), made: Vec::new() })
     }
 
     /// Renames a file, for which folders are made.
@@ -61,11 +62,20 @@ impl Moves {
 
     /// Says what will be renamed, before it is.
     fn record(&mut self, from: &Path, to: &Path) -> std::io::Result<()> {
-        let below = |path: &Path| path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
-        let mut line = serde_json::to_vec(&[below(from), below(to)])?;
+        let mut line = serde_json::to_vec(&[self.below(from)?, self.below(to)?])?;
         line.push(b'\n');
         self.journal.write_all(&line)?;
         self.journal.sync_data()
+    }
+
+    /// A path in the folder, from the folder on. That of unfinished files is in it, and may be written otherwise.
+    fn below(&self, path: &Path) -> std::io::Result<PathBuf> {
+        let staged = path.strip_prefix(&self.stage).ok().zip(self.stage.file_name());
+        match (staged, path.strip_prefix(&self.root)) {
+            (Some((rest, stage)), _) => Ok(Path::new(stage).join(rest)),
+            (None, Ok(rest)) => Ok(rest.to_path_buf()),
+            (None, Err(e)) => Err(std::io::Error::other(e)),
+        }
     }
 
     /// Puts everything back, the last first.
@@ -76,15 +86,26 @@ impl Moves {
         for folder in self.made.iter().rev() {
             _ = std::fs::remove_dir(folder);
         }
+        self.forget();
+    }
+
+    /// Lets everything stay where it is.
+    pub(super) fn forget(self) {
+        _ = std::fs::remove_file(self.stage.join(JOURNAL));
     }
 }
 
 /// Puts back what a process that was killed has renamed below `root`, by the record in the folder `stage`, unless the
 /// manifest had taken its place already.
 pub(super) fn recover(root: &Path, stage: &Path) {
+    put_back(root, stage);
+    // Before anything else of the folder goes: what is missing there would look as if it had been moved.
+    _ = std::fs::remove_file(stage.join(JOURNAL));
+}
+
+fn put_back(root: &Path, stage: &Path) {
     let journal = std::fs::read(stage.join(JOURNAL)).unwrap_or_default();
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
-    // What was made for the file is empty again, unless somebody has put something there.
     let moves = journal.split(|byte| *byte == b'\n').map_while(|line| serde_json::from_slice::<[String; 2]>(line).ok());
     let moves: Vec<[PathBuf; 2]> =
         moves.filter(|both| both.iter().all(|p| is_inside(p))).map(|b| b.map(|p| root.join(p))).collect();
@@ -96,6 +117,7 @@ pub(super) fn recover(root: &Path, stage: &Path) {
             from.parent().into_iter().for_each(|folder| _ = std::fs::create_dir_all(folder));
             _ = std::fs::rename(to, from);
         }
+        // What was made for the file is empty again, unless somebody has put something there.
         to.ancestors().skip(1).take_while(|folder| *folder != root).for_each(|folder| _ = std::fs::remove_dir(folder));
     }
 }
@@ -132,6 +154,17 @@ mod tests {
         assert_eq!((read("a"), read("b"), at("deep").exists()), ("a".into(), "b".into(), false));
     }
 
+    #[test]
+    fn paths_are_recorded_from_the_folder_on_however_they_are_written() {
+        let (folder, stage) = folder();
+        let mut moves = Moves::begin(folder.path(), &stage).expect("begins");
+        moves.root = "out".into();
+        let below = |path: &Path| moves.below(path).map(|p| p.display().to_string()).ok();
+        assert_eq!(below(&stage.join("adapter/a")).as_deref(), Some("stage/adapter/a"));
+        assert_eq!(below(Path::new("out/adapter/a")).as_deref(), Some("adapter/a"));
+        assert_eq!(below(Path::new("elsewhere/a")), None);
+    }
+
     /// The moves of a commit, of which a process makes the first ones.
     #[test]
     fn what_a_killed_process_has_moved_is_put_back_unless_it_was_done() {
@@ -156,8 +189,12 @@ mod tests {
             let read = |name: &str| std::fs::read_to_string(at(name)).unwrap_or_default();
             let (old, new) = (["manifest.json", "a", "b", ""], ["stage/manifest.json", "", "", "stage/new"]);
             let want = if done == 5 { new } else { old };
-            assert_eq!([MANIFEST, "a", "b", "deep/er/new"].map(read), want, "behind {done} moves");
+            assert_eq!([MANIFEST, "a", "b", "deep/er/new"].map(&read), want, "behind {done} moves");
             assert_eq!(at("deep").exists(), done == 5);
+            // A process that was killed while it removed the folder has left a part of it.
+            _ = std::fs::remove_file(stage.join("new"));
+            recover(folder.path(), &stage);
+            assert_eq!([MANIFEST, "a", "b", "deep/er/new"].map(read), want, "behind {done} moves");
         }
     }
 
