@@ -213,6 +213,37 @@ fn a_log_that_fills_the_disk_does_not_end_the_training() {
     assert_eq!(manifest["train"]["steps"], 4000);
 }
 
+/// And goes on from the next one that there is room for.
+#[test]
+fn a_checkpoint_that_fills_the_disk_leaves_those_before_it_whole() {
+    let folder = small();
+    let script = "
+        \"$LORAC\" run pipeline.yaml --out out --quiet --set train.steps=100000000 \\
+            --set 'train.checkpoint={every: 100 steps, keep: 2}' 2> said.txt & run=$!
+        until [ -f out/checkpoints/step-200.safetensors ]; do kill -0 $run || exit 97; sleep 0.02; done
+        dd if=/dev/zero of=out/filler bs=1k 2> /dev/null
+        until grep -q 'without this checkpoint' said.txt; do kill -0 $run || exit 98; sleep 0.02; done
+        mkdir full after; cp -r out/checkpoints full; rm out/filler
+        until [ $(grep -c 'without this checkpoint' said.txt) = \"$before\" ]; do
+            before=$(grep -c 'without this checkpoint' said.txt); sleep 1
+        done
+        kill -INT $run; wait $run; code=$?
+        cp -r out/checkpoints after; exit $code";
+    let Some(output) = on_a_small_disk(folder.path(), "1m", script) else { return };
+    let said = fs::read_to_string(folder.path().join("said.txt")).expect("what was said");
+    assert_eq!(output.status.code(), Some(130), "{said} {}", stderr(&output));
+    assert!(said.contains("step-") && said.contains("No space left on device"), "{said}");
+    for at in ["full/checkpoints", "after/checkpoints"] {
+        let names = left(&folder.path().join(at));
+        assert!(names.len() >= 2 && names.iter().all(|name| name.starts_with("step-")), "{at}: {names:?}");
+        for name in names {
+            let file = folder.path().join(at).join(&name);
+            let checkpoint = lorac::train::Checkpoint::load(&file).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(name, format!("step-{}.safetensors", checkpoint.step));
+        }
+    }
+}
+
 #[test]
 fn a_disk_that_is_too_small_is_found_before_the_training() {
     for (size, says) in [("60k", "No space left"), ("160k", "has no room for")] {

@@ -24,7 +24,14 @@ pub struct Difference {
 }
 
 /// Sections and keys that no step depends on.
-const IDLE: &[&str] = &["name", "runtime", "metrics", "deploy", "log", "train.checkpoint", "train.eval_batch"];
+const IDLE: &[&str] =
+    &["name", "runtime", "metrics", "deploy", "log", "train.checkpoint.every", "train.checkpoint.keep"];
+
+/// Those of evaluations on the way, which count where an evaluation decides something.
+const EVALUATIONS: &[&str] = &["train.evaluate", "train.eval_batch"];
+
+/// Where that is asked for.
+const DECIDING: &[&str] = &["train.stop", "train.checkpoint.best"];
 
 /// Sections in which a file or folder is named: its sum counts, wherever it lies.
 const WITH_SOURCES: &[&str] = &["model", "tokenizer", "data", "train.init_from"];
@@ -35,10 +42,13 @@ impl Keys {
     pub(super) fn of(pipeline: &Pipeline, inputs: &[InputRecord], tokenizer: Option<&str>) -> Keys {
         let mut keys = BTreeMap::new();
         flatten(String::new(), serde_json::to_value(pipeline).unwrap_or_default(), &mut keys);
-        keys.retain(|key, _| !IDLE.iter().any(|idle| is_below(key, idle)) && !key.ends_with(".sha256"));
+        let below = |key: &String, all: &[&str]| all.iter().any(|section| is_below(key, section));
+        let decides = keys.keys().any(|key| below(key, DECIDING));
+        keys.retain(|key, _| decides || !below(key, EVALUATIONS));
+        keys.retain(|key, _| !below(key, IDLE) && !key.ends_with(".sha256"));
         for (key, value) in &mut keys {
             let named = |input: &&InputRecord| value.as_str() == Some(&input.source);
-            if WITH_SOURCES.iter().any(|section| is_below(key, section))
+            if below(key, WITH_SOURCES)
                 && let Some(input) = inputs.iter().find(named)
             {
                 *value = sum(&input.sha256);
@@ -132,6 +142,7 @@ mod tests {
             "runtime.threads=2",
             "train.checkpoint=5 steps",
             "train.eval_batch=7",
+            "train.evaluate=5 steps",
             "log={ tensorboard: true, command: cat }",
             "model=elsewhere/m.onnx",
             "data.train.csv=elsewhere/t.csv",
@@ -159,6 +170,10 @@ mod tests {
         }
         assert_eq!(shown(&base, &keys(&[], ["d", "b", "c"])), "`model.source` is sha256:a there and sha256:d here");
         assert_eq!(shown(&base, &keys(&[], ["a", "b", "d"])), "`data.eval.csv` is sha256:c there and sha256:d here");
+        let best = ["train.checkpoint={every: 5 steps, best: loss}", "train.eval_batch=7"];
+        let differing = keys(&best, SUMS).differing(&base);
+        let differing: Vec<&str> = differing.iter().map(|d| d.key.as_str()).collect();
+        assert_eq!(differing, ["train.checkpoint.best", "train.eval_batch"]);
         let both = keys(&["train.seed=7", "train.batch=3"], SUMS);
         assert_eq!(both.differing(&base).len(), 2);
         let text = serde_json::to_string(&base).expect("JSON");

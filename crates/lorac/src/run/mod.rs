@@ -41,7 +41,7 @@ use logs::Logs;
 use lorac_data::{Dataset, Sampler};
 use lorac_runtime::Program;
 use lorac_train::{
-    Count, Evaluate, Evaluation, Event, History, Kept, Scores, evaluate, theta_program, training_program,
+    Count, Evaluate, Evaluation, Event, History, Kept, Scores, TrainError, evaluate, theta_program, training_program,
 };
 use rehearsal::Reserved;
 use resume::{Candidates, Logged, Resumed, candidates};
@@ -154,7 +154,7 @@ fn begin(
     logs::check(loaded)?;
     let candidates = from.map(|from| candidates(&folder, from)).transpose()?;
     let prepared = prepare(&folder, loaded, resolver, options, candidates.as_ref(), stop);
-    stopped(stop, || Error::Interrupted("nothing is trained yet".into()))?;
+    stopped(stop, || untrained(from))?;
     let Ready { plan, work, mut evaluator, before, logged } = match prepared? {
         Prepared::Finished(outcome) => return Ok(*outcome),
         Prepared::Ready(ready) => *ready,
@@ -238,7 +238,8 @@ fn prepare(
 ) -> Result<Prepared, Error> {
     let (p, progress) = (&loaded.pipeline, options.progress);
     let mut plan = plan(loaded, resolver, progress, options.emit.as_deref())?;
-    let untrained = || Error::Interrupted("nothing is trained yet".into());
+    // Whoever hears of it says it better.
+    let untrained = || untrained(None);
     stopped(stop, untrained)?;
     let resumed = candidates.map(|all| all.choose(&plan, &p.runtime.options(), progress)).transpose()?;
     if resumed.is_some()
@@ -284,6 +285,12 @@ fn prepare(
     let before = scored(&before, &plan, loaded);
     progress.line(&format!("before    {}", describe(&before)));
     Ok(Prepared::Ready(Box::new(Ready { plan, work, evaluator, before, logged })))
+}
+
+/// The end of a run that the user has stopped before its first step.
+fn untrained(from: Option<&ResumeFrom>) -> Error {
+    let left = if from.is_some() { "the checkpoint is as it was" } else { "nothing is trained yet" };
+    Error::Interrupted(left.into())
 }
 
 fn interrupted(loaded: &Loaded, options: &RunOptions, kept: &Kept, steps: u64) -> Error {

@@ -200,6 +200,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         progress.line(&format!("slices    {said}"));
     }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
+    // What the task leaves to the model counts as well.
+    let decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    let keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
     Ok(Plan {
         kind: base::kind_of(&model_source),
         model,
@@ -218,7 +221,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         rate: p.train.learning_rate(total as u64),
         checkpoint: p.train.checkpoint.clone(),
         init_from,
-        keys: Keys::of(p, &inputs, tokenizer_sum.as_deref()),
+        keys,
         card,
         inputs,
         deploy: p.deploy.clone(),

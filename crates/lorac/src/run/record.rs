@@ -30,7 +30,7 @@ pub(super) fn manifest(
             engine: plan.engine.backend.name(),
             provider: plan.engine.backend.device().to_string(),
             reason: plan.engine.reason(),
-            threads: loaded.pipeline.runtime.threads,
+            threads: Some(loaded.pipeline.runtime.options().intra_threads()),
         },
         targets: plan.training.deltas.iter().map(|(_, d)| target(d)).collect(),
         trainable_parameters: plan.training.layout.len(),

@@ -5,6 +5,7 @@ use super::card;
 use crate::output::{PeftAdapter, PeftModule, read_peft};
 use crate::run::Plan;
 use lorac_config::nearest;
+use lorac_ir::ValueId;
 use lorac_passes::{DeltaForm, Group};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -107,8 +108,10 @@ fn heads(
                     Some(DeltaForm::LowRank { .. }) => {
                         return Err(format!("`{key}` is there as it is deployed, and not as the branch that is trained"));
                     }
-                    // It stays what the model has.
-                    None => {}
+                    None if is_that_of_the_model(plan, weight, turned, data) => {}
+                    None => {
+                        return Err(format!("`{key}` is another there than in the model, and is not trained here"));
+                    }
                 }
             }
         }
@@ -125,6 +128,15 @@ fn heads(
         }
     }
     Ok(())
+}
+
+/// Whether a weight of the model has these values.
+fn is_that_of_the_model(plan: &Plan, weight: ValueId, turned: bool, data: &[f32]) -> bool {
+    let own = plan.model.graph.weight(weight).and_then(|own| {
+        let values: Vec<f32> = own.to_f64()?.into_iter().map(|x| x as f32).collect();
+        Some(if turned { transposed(own.dims(), &values).1 } else { values })
+    });
+    own.is_some_and(|own| own == data)
 }
 
 fn transposed(dims: &[usize], data: &[f32]) -> (Vec<usize>, Vec<f32>) {
