@@ -37,7 +37,7 @@ impl Page {
         let required: Vec<&str> = strings(section.get("required"));
         self.text.push_str("| key | value | default | |\n|---|---|---|---|\n");
         for (key, value) in properties {
-            let kind = self.kind(&below(path, key), value);
+            let kind = self.kind(&self.place(path, properties, key), value);
             let default = match value.get("default") {
                 _ if required.contains(&key.as_str()) => "required".to_string(),
                 None | Some(Value::Null) => String::new(),
@@ -52,8 +52,14 @@ impl Page {
     fn sections(&mut self, path: &str, section: &Value, depth: usize) {
         let section = self.resolved(section).clone();
         let properties = section.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut written = Vec::new();
         for (key, value) in &properties {
-            let (path, about) = (below(path, key), self.about(value));
+            let (own, path) = (below(path, key), self.place(path, &properties, key));
+            if written.contains(&path) {
+                continue;
+            }
+            written.push(path.clone());
+            let about = self.about(if own == path { value } else { self.resolved(value) });
             let inner = self.resolved(self.item(value)).clone();
             let choices = choices(&inner);
             if !choices.is_empty() {
@@ -77,6 +83,14 @@ impl Page {
                 self.text.push('\n');
             }
         }
+    }
+
+    /// Where a key is told of: under its own path, or where several keys are the same section, under the one for all.
+    fn place(&self, path: &str, properties: &Map<String, Value>, key: &str) -> String {
+        let of = |value: &Value| reference_in(value).map(String::from);
+        let own = properties.get(key).and_then(of);
+        let same = properties.values().filter(|value| own.is_some() && of(value) == own).count();
+        below(path, if same > 2 { "NAME" } else { key })
     }
 
     fn heading(&mut self, depth: usize, title: &str, about: &str) {
@@ -129,6 +143,12 @@ impl Page {
         };
         next.map_or(value, |next| self.resolved(next))
     }
+}
+
+/// The definition that a value is.
+fn reference_in(value: &Value) -> Option<&str> {
+    let inside = || value.get("allOf")?.as_array()?.first()?.get("$ref");
+    value.get("$ref").or_else(inside)?.as_str()
 }
 
 fn below(path: &str, key: &str) -> String {
