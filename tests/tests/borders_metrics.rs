@@ -63,3 +63,20 @@ fn a_metric_of_two_classes_is_refused_for_three_before_anything_is_read() {
     let said = border("bert").fails(&[labels, "metrics={ f1_binary: { min: 0.5 } }"]);
     assert!(said.contains("`f1_binary` is of 2 classes, and the task has 3"), "{said}");
 }
+
+#[test]
+fn labels_have_rows_and_metrics_of_their_own() {
+    let border = border("bert");
+    let task = "task={ multi_label: { labels: [negative, positive] } }";
+    let metrics = "metrics={ f1_samples: {}, f1_macro: {}, recall_weighted: {}, auc: {} }";
+    let manifest = border.succeeds(&[task, metrics]).manifest;
+    let score = |name: &str| manifest.eval.after.get(name).expect("a score");
+    let by_class = manifest.eval.by_class.as_ref().expect("rows of labels");
+    let names: Vec<&str> = by_class.classes.iter().map(|c| c.name.as_str()).collect();
+    let [negative, positive] = by_class.classes.as_slice() else { panic!("{by_class:?}") };
+    assert_eq!((names, negative.support + positive.support), (vec!["negative", "positive"], 24));
+    assert_eq!((score("f1_macro"), &by_class.confusion), ((negative.f1 + positive.f1) / 2.0, &None));
+    assert!(["f1_samples", "recall_weighted", "auc", "f1_micro"].iter().all(|name| score(name).is_finite()));
+    let said = border.fails(&[task, "metrics={ matthews: { min: 0.1 } }"]);
+    assert!(said.contains("the task is not evaluated by `matthews`"), "{said}");
+}
