@@ -90,7 +90,9 @@ impl Breakdown {
             Prediction::Classes | Prediction::Tags => {
                 let confusion = Confusion::of(evaluation);
                 let (classes, other_classes) = named(confusion.tallies());
-                let spans = Some(evaluation).filter(|e| e.kind == Prediction::Tags).and_then(spans::tallies);
+                let spans = Some(evaluation)
+                    .filter(|e| e.kind == Prediction::Tags && spans::mark_spans(&e.classes))
+                    .and_then(spans::tallies);
                 let (spans, other_spans) = bounded(spans.unwrap_or_default().into_iter().collect());
                 let (unpredicted, many) = (confusion.unpredicted(), other_classes.is_some());
                 let mistakes = if many { mistakes(&confusion, name) } else { Vec::new() };
@@ -196,6 +198,8 @@ mod tests {
         let spans = ClassScores { name: "PER".into(), precision: 0.5, recall: 0.5, f1: 0.5, support: 2 };
         assert_eq!((found.spans, found.classes[1].support), (vec![spans], 2));
         assert_eq!(found.confusion.expect("a matrix")[2], [1, 0, 1]);
+        let parts = ["DET", "NOUN", "VERB"].map(String::from).to_vec();
+        assert_eq!(Breakdown::of(&Evaluation { classes: parts, ..e }).expect("of tags").spans, []);
     }
 
     #[test]

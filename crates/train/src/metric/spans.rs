@@ -30,6 +30,15 @@ pub(super) fn tallies(evaluation: &Evaluation) -> Option<BTreeMap<String, Tally>
     Some(tallies)
 }
 
+/// Whether classes have names that mark spans: `O`, `B-PER`, `I-PER`. Names of parts of speech do not.
+pub(super) fn mark_spans(classes: &[String]) -> bool {
+    let marks = |name: &str| {
+        matches!(name, "B" | "I" | "E" | "S") || ["B-", "I-", "E-", "S-"].iter().any(|s| name.starts_with(s))
+    };
+    let mut names = classes.iter().map(String::as_str).filter(|name| *name != "O").peekable();
+    names.peek().is_some() && names.all(marks)
+}
+
 /// A span of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Span<'a> {
@@ -86,6 +95,13 @@ mod tests {
     fn read(tags: &str) -> Vec<(String, usize, usize)> {
         let tags: Vec<&str> = tags.split_whitespace().collect();
         spans(&tags).into_iter().map(|s| (s.kind.to_string(), s.first, s.last)).collect()
+    }
+
+    #[test]
+    fn names_of_spans_are_known_by_their_letters() {
+        let marks = |names: &[&str]| mark_spans(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        assert!(marks(&["O", "B-PER", "I-PER"]) && marks(&["B", "I", "O"]) && marks(&["S-LOC"]));
+        assert!(!marks(&["NOUN", "VERB"]) && !marks(&["O", "B-PER", "Inside"]) && !marks(&["O"]) && !marks(&[]));
     }
 
     #[test]
