@@ -2,15 +2,15 @@
 
 use super::{Better, Definition, Evaluation, Metric, Prediction};
 
-/// The mean of the loss that is trained on: cross-entropy in nats, or the squared error.
+/// The mean of the loss that the task is trained on, cross-entropies in nats.
 pub struct Loss;
 
 impl Metric for Loss {
     fn definition(&self) -> Definition {
         Definition {
-            about: "Mean of the loss that is trained on: cross-entropy in nats, or the squared error",
+            about: "Mean of the loss that the task is trained on, cross-entropies in nats",
             formula: "sum of the losses / what they are summed over",
-            source: "torch.nn.CrossEntropyLoss, BCEWithLogitsLoss or MSELoss, as the task has it",
+            source: "torch.nn.CrossEntropyLoss, BCEWithLogitsLoss, MSELoss, L1Loss or HuberLoss, as the task has it",
             range: "infinity to 0",
             better: Better::Lower,
             suits: &Prediction::ALL,
