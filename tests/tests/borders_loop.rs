@@ -29,6 +29,8 @@ fn groups_of_nothing_are_refused_with_what_is_near() {
     refuses("train.groups=[{ match: \"*.lora_C\", lr: 2x }]", "`*.lora_C` matches no trained parameter");
     refuses("train.groups=[{ match: role:gate, lr: 2x }]", "`role:gate` matches no trained parameter; nearest: role:");
     refuses("train.no_decay=[classifier.wieght]", "nearest: classifier.weight");
+    let of_biases = border("bert").fails(&["adapt=[bias]", "train.lora_plus=16"]);
+    assert!(of_biases.contains("`lora_plus` matches no low-rank branch"), "{of_biases}");
     refuses("train.groups=[{ match: \"*\" }]", "this one has neither");
     refuses("train.groups=[{ match: \"*\", lr: fast }]", "`fast` is not a rate");
 }

@@ -157,6 +157,39 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bits() {
     }
 }
 
+/// Batches of which the gradients are added up, slices, evaluations of which one is interrupted, the best parameters: of a
+/// training that gets worse again.
+#[test]
+fn accumulation_slices_and_evaluations_go_on_to_the_same_bits() {
+    for engine in ENGINES {
+        let border = border("bert");
+        let more = [
+            "train.batch=5",
+            "train.accumulate=3",
+            "train.slice=2",
+            "train.evaluate=2 steps",
+            "train.checkpoint={ every: 3 steps, best: loss }",
+            "train.optimizer.adamw.lr=0.2",
+            "train.steps=10",
+        ];
+        let settings = [settings(engine), more.to_vec()].concat();
+        let at = |out: &str| border.path().join(out);
+        let whole = go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+        stopped(&border, "out", &settings, None, 4);
+        stopped(&border, "out", &settings, Some(&ResumeFrom::Newest), 7);
+        let (resumed, _) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
+        assert!(learnt(&at("out")) == learnt(&at("whole")), "{engine}");
+        assert_eq!(logged(&at("out")), logged(&at("whole")), "{engine}");
+        let deployed = resumed.manifest.train.deployed_step;
+        assert_eq!(deployed, whole.manifest.train.deployed_step);
+        assert!(deployed.is_some_and(|step| step < 8), "{engine}: {deployed:?}");
+        // What is deployed again is the best as well.
+        let other = [&settings[..], &["deploy.formats=[onnx]"]].concat();
+        let (again, said) = goes_on(&border, "out", &other, &ResumeFrom::Newest);
+        assert_eq!((again.manifest.train.deployed_step, said.contains("trained   before")), (deployed, true), "{said}");
+    }
+}
+
 #[test]
 fn a_run_beside_an_earlier_result_goes_on_where_it_was_stopped() {
     let border = border("bert");

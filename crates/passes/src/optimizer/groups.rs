@@ -152,7 +152,13 @@ impl Groups<'_> {
             rates[slot].decay = Some(0.0);
         }
         if let Some(ratio) = self.lora_plus {
-            fits.second_factors().for_each(|slot| rates[slot].scale *= ratio);
+            let factors = fits.second_factors();
+            if factors.is_empty() {
+                let (what, pattern) = ("low-rank branch", "lora_plus".to_string());
+                let nothing = NoMatch::Nothing { what, pattern, nearest: Vec::new(), why: String::new() };
+                unknown.push(("lora_plus".into(), nothing));
+            }
+            factors.into_iter().for_each(|slot| rates[slot].scale *= ratio);
         }
         if unknown.is_empty() { Ok(rates) } else { Err(PassError::NoParam(unknown)) }
     }
@@ -200,12 +206,12 @@ impl<'a> Fits<'a> {
     }
 
     /// Slots of every B of a low-rank branch.
-    fn second_factors(&self) -> impl Iterator<Item = usize> {
+    fn second_factors(&self) -> Vec<usize> {
         let names = self.deltas.iter().filter_map(|(_, delta)| match &delta.form {
             DeltaForm::LowRank { b, .. } => Some(b.as_str()),
             DeltaForm::Replaced { .. } => None,
         });
         let names: BTreeSet<&str> = names.collect();
-        self.slots.iter().filter(move |(_, name)| names.contains(name)).map(|(i, _)| *i)
+        self.slots.iter().filter(|(_, name)| names.contains(name)).map(|(i, _)| *i).collect()
     }
 }
