@@ -1,5 +1,7 @@
 //! Compressed files: gzip and zstd, known by the end of the file's name.
 
+use crate::error::DataError;
+use crate::row::Cell;
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
@@ -72,8 +74,41 @@ const ALWAYS: u64 = 256 << 20;
 const TIMES: u64 = 100;
 const MOST: u64 = 64 << 30;
 
-fn most(bytes: u64) -> u64 {
+/// The most that a compressed file of this many bytes may hold.
+pub(crate) fn most(bytes: u64) -> u64 {
     bytes.saturating_mul(TIMES).clamp(ALWAYS, MOST)
+}
+
+/// What of a file whose format compresses what it holds may still be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance(u64);
+
+impl Allowance {
+    /// That of a file of this many bytes.
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self(most(bytes))
+    }
+
+    /// Takes so many bytes of it.
+    ///
+    /// # Errors
+    /// `Inflates` where they are more than are left.
+    pub(crate) fn take(&mut self, bytes: u64, path: &Path) -> Result<(), DataError> {
+        match self.0.checked_sub(bytes) {
+            Some(left) => Ok(self.0 = left),
+            None => Err(DataError::Inflates { path: path.to_owned(), what: Inflates.to_string() }),
+        }
+    }
+
+    /// Takes what a row holds.
+    ///
+    /// # Errors
+    /// As [`Allowance::take`].
+    pub(crate) fn take_row(&mut self, cells: &[Cell], path: &Path) -> Result<(), DataError> {
+        // A cell without a text takes room, too.
+        let bytes = cells.iter().map(|cell| cell.as_written().map_or(0, str::len) as u64 + 8);
+        self.take(bytes.sum(), path)
+    }
 }
 
 /// Why no more is read of a compressed file, which an error of reading carries.

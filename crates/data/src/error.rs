@@ -21,6 +21,10 @@ pub enum DataError {
     #[error("{}: expected {want}, found {have}; name the file, and its format, by what it holds", Path(path))]
     OtherContent { path: PathBuf, want: &'static str, have: &'static str },
 
+    /// A file that is damaged, or written in a way that is not read.
+    #[error("cannot read {} as {format}: {what}", Path(path))]
+    BadFile { path: PathBuf, format: &'static str, what: String },
+
     /// A compressed file that holds more than any does.
     #[error("{}: {what}; it is refused", Path(path))]
     Inflates { path: PathBuf, what: String },
@@ -239,6 +243,7 @@ impl DataError {
             Self::Io { .. } => "data::io",
             Self::NotRegular { .. } => "data::not_regular",
             Self::OtherContent { .. } => "data::other_content",
+            Self::BadFile { .. } => "data::bad_file",
             Self::Inflates { .. } => "data::inflates",
             Self::Utf16 { .. } => "data::utf16",
             Self::LongRow { .. } => "data::long_row",

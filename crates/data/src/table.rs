@@ -42,10 +42,11 @@ pub struct Table {
 /// What the format refuses; `MissingColumn` and `DuplicateColumn` of a header, before any row is read; `MissingField` of
 /// a row; `ManyErrors` where more rows are wrong than may be left out; `Empty` when no row is kept.
 pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table, DataError> {
-    let Rows { columns: header, rows } = format.open(path, &columns.written)?;
     let filter = columns.filter.as_ref().map(|filter| (filter, filter.columns()));
     let filtered = || filter.iter().flat_map(|(_, names)| names.iter().copied());
     let all: Vec<&str> = columns.needed.iter().map(String::as_str).chain(filtered()).collect();
+    let wanted = all.iter().map(|name| (*name).to_owned()).collect();
+    let Rows { columns: header, rows } = format.open(path, &Written { wanted, ..columns.written.clone() })?;
     if let Some(header) = &header {
         all.iter().try_for_each(|name| check(path, header, name))?;
     }

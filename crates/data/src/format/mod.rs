@@ -15,6 +15,8 @@ lorac_config::members! {
         csv: Csv,
         tsv: Tsv,
         jsonl: JsonLines,
+        parquet: Parquet,
+        arrow: Arrow,
         txt: Text,
     };
 }
@@ -58,6 +60,26 @@ pub struct Written {
     pub quote: Option<Quote>,
     /// The names of the columns of a file without a header. Default: its first row.
     pub columns: Option<Vec<String>>,
+    /// Columns that are needed, or paths into them: what else a file has may be left out of its rows. Empty: all.
+    pub wanted: Vec<String>,
+}
+
+impl Written {
+    /// Whether a column may be needed.
+    pub(crate) fn wants(&self, column: &str) -> bool {
+        let of = |path: &String| path == column || path.strip_prefix(column).is_some_and(|rest| rest.starts_with('.'));
+        self.wanted.is_empty() || self.wanted.iter().any(of)
+    }
+}
+
+/// What a reader makes of a file. A panic of a foreign reader over a damaged file is an error of the file.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    format: &'static str,
+    read: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    let bad = |_| DataError::BadFile { path: path.to_owned(), format, what: "it is damaged".to_owned() };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(bad).and_then(|read| read)
 }
 
 /// What the cells of a table are quoted by.

@@ -26,8 +26,9 @@ pub struct Data {
     /// Examples to learn from: one source, or a list of them, each with a weight
     #[serde(serialize_with = "one_or_all")]
     pub train: Vec<Split>,
-    /// Held-out examples to evaluate on: a source or a list of them, or a part of the training set, { split: 0.1 }; texts
-    /// that stand here too are dropped from `train`. Default: none, and nothing is evaluated
+    /// Held-out examples to evaluate on: a source or a list of them, or a part of the training set: { split: 0.1, stratify:
+    /// true }, where `split` is a share below 1, rounded to the nearest, or a number of examples, and `stratify` gives every
+    /// class its share. Texts that stand here too are dropped from `train`. Default: none, and nothing is evaluated
     #[serde(default)]
     pub eval: Option<HeldOut>,
     /// Tokens a text is cut to
