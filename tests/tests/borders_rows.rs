@@ -372,3 +372,30 @@ fn an_address_needs_its_sum_and_a_file_with_that_sum_needs_no_network() {
     let train = plan.inputs.iter().find(|i| i.role == "data.train").expect("an input");
     assert_eq!((train.source.as_str(), &train.sha256), ("https://host.invalid/a.csv", &added.sha256));
 }
+
+#[test]
+fn columns_with_types_train_a_model() {
+    let case = tables();
+    for name in ["snappy.parquet", "lz4.feather", "stream.arrow"] {
+        fs::copy(lorac_tests::data("tables").join(name), case.path().join(name)).expect("copies");
+        let format = if name.ends_with("parquet") { "parquet" } else { "arrow" };
+        let split = format!(
+            "{{ {format}: {name}, text: \"{{word}} {{answer.text}}\", label: ok, label_map: {{ true: positive, false: negative }} }}"
+        );
+        let (plan, _) = planned(&case, &[&format!("data.train={split}"), "data.eval={ split: 0.25, stratify: true }"])
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let eval = plan.card.eval.expect("held out");
+        assert_eq!((plan.card.train.read, eval.examples), (40, 10), "{name}");
+        assert_eq!(eval.labels.iter().map(|l| l.examples).collect::<Vec<_>>(), [5, 5], "{name}");
+    }
+    let filter = "data.train.filter='score > 2 and double < 3'";
+    let train = "data.train={ parquet: snappy.parquet, text: text, label: small }";
+    assert_eq!(card(&case, &[train, filter]).train.filtered, 40 - 21);
+    let missing = wrong(&case, &["data.train={ parquet: snappy.parquet, text: txt, label: small }"]);
+    assert!(missing.contains("no column `txt` (nearest: `text`)"), "{missing}");
+    let csv = wrong(&case, &["data.train={ csv: snappy.parquet, text: text, label: small }"]);
+    assert!(csv.contains("expected a text, found a Parquet file"), "{csv}");
+    fs::write(case.path().join("a.parquet.gz"), gzip(&fs::read(case.path().join("snappy.parquet")).expect("reads")))
+        .expect("writes");
+    assert_eq!(card(&case, &["data.train={ parquet: a.parquet.gz, text: text, label: small }"]).train.examples, 40);
+}

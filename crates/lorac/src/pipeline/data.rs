@@ -190,7 +190,8 @@ impl Split {
     /// How the file is written.
     pub fn written(&self) -> Written {
         let quote = self.quote.as_deref().map(|quote| sign(quote).map_or(Quote::Absent, Quote::Sign));
-        Written { separator: self.separator.as_deref().and_then(sign), quote, columns: self.columns.clone() }
+        let separator = self.separator.as_deref().and_then(sign);
+        Written { separator, quote, columns: self.columns.clone(), ..Written::default() }
     }
 
     /// How often each of its examples is drawn in an epoch.
