@@ -1,11 +1,13 @@
 //! What a task finds on a model: the head that it has already, and what does not fit.
 
+use lorac::data::Tokenizer;
 use lorac::output::{Manifest, read_peft};
 use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::source::Resolver;
 use lorac_tests::{ONNXRUNTIME, data};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +36,12 @@ fn done(folder: &Path, task: &str, adapt: &str) -> Result<Manifest, String> {
          train: {{ steps: 4, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
          runtime: {{ source: \"{ONNXRUNTIME}\" }}\n"
     );
-    let loaded = Loaded::parse(&text, &folder.join("p.yaml"), &[]).map_err(|e| e.to_string())?;
+    started(folder, &text)
+}
+
+/// Runs a pipeline in a folder.
+fn started(folder: &Path, text: &str) -> Result<Manifest, String> {
+    let loaded = Loaded::parse(text, &folder.join("p.yaml"), &[]).map_err(|e| e.to_string())?;
     let resolver = Resolver::new(None, folder).expect("a cache");
     let options = RunOptions { out: folder.join("out"), command: "test".into(), progress: &Silent, emit: None };
     let outcome = run(&loaded, &resolver, &options, &AtomicBool::new(false)).map_err(|e| e.to_string())?;
@@ -123,4 +130,140 @@ fn labels_in_another_order_than_the_model_s_are_told_of() {
     let folder = case("bert-dynamo-cls");
     let manifest = done(folder.path(), "classify: [positive, negative]", QUERY_VALUE).expect("runs");
     assert!(says(&manifest, "in another order than the pipeline: negative, positive"), "{:?}", manifest.notes);
+}
+
+/// The numbers are those of transformers' AutoTokenizer: tests/truth/pairs.py.
+#[test]
+fn pairs_of_texts_are_encoded_as_transformers_does() {
+    let golden = fs::read(data("truth/pairs/golden.json")).expect("a file");
+    let golden: Value = serde_json::from_slice(&golden).expect("JSON");
+    let texts: Vec<(String, String)> = serde_json::from_value(golden["texts"].clone()).expect("pairs");
+    for case in golden["cases"].as_array().expect("cases") {
+        let (name, folder) = (case["tokenizer"].as_str().expect("a name"), tempfile::tempdir().expect("temp"));
+        let file = fs::read(data("tokenizer_config").join(format!("{name}.json"))).expect("a file");
+        let mut file: Value = serde_json::from_slice(&file).expect("JSON");
+        file["post_processor"] = case["post_processor"].clone();
+        fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("writes");
+        fs::write(folder.path().join("tokenizer_config.json"), case["config"].to_string()).expect("writes");
+        for length in [9, 10, 64] {
+            let tokenizer = Tokenizer::from_file(&folder.path().join("tokenizer.json"), length).expect("a tokenizer");
+            let encoded = tokenizer.encode_pairs(&texts).expect("encodes");
+            let got: Vec<_> = encoded.into_iter().map(|one| (one.ids, one.type_ids)).collect();
+            assert_eq!(serde_json::json!(got), case[length.to_string()], "{name} {} {length}", case["config"]);
+        }
+    }
+}
+
+/// Rows of tests/data/borders/common as JSON lines: the label, whether it is, numbers, and the text in two halves.
+fn as_rows(folder: &Path) {
+    for table in ["train", "eval"] {
+        let text = fs::read_to_string(folder.join(format!("{table}.csv"))).expect("a table");
+        let rows = text.lines().skip(1).enumerate().map(|(i, line)| {
+            let (text, label) = line.rsplit_once(',').expect("two columns");
+            let (first, second) = text.split_at(text.len() / 2);
+            let positive = label == "positive";
+            let mut tags = vec![label];
+            tags.extend((i % 3 == 0).then_some("third"));
+            let row = serde_json::json!({
+                "first": first, "second": second, "text": text, "label": label, "tags": tags, "joined": tags.join(" | "),
+                "negative": u8::from(!positive), "positive": positive, "third": u8::from(i % 3 == 0),
+                "score": if positive { 0.5 } else { -0.75 },
+            });
+            format!("{row}\n")
+        });
+        fs::write(folder.join(format!("{table}.jsonl")), rows.collect::<String>()).expect("writes");
+    }
+}
+
+/// Runs a task on JSON lines.
+fn on_rows(folder: &Path, task: &str, split: &str) -> Result<Manifest, String> {
+    let source = if folder.join("model.onnx").exists() { "model.onnx" } else { "." };
+    let text = format!(
+        "name: tasks\nmodel: {{ source: {source} }}\ntask: {{ {task} }}\nadapt: [{{ {QUERY_VALUE} }}]\n\
+         data: {{ train: {{ jsonl: train.jsonl, {split} }}, eval: {{ jsonl: eval.jsonl, {split} }}, max_length: 24 }}\n\
+         train: {{ steps: 12, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
+         runtime: {{ source: \"{ONNXRUNTIME}\" }}\n"
+    );
+    started(folder, &text)
+}
+
+#[test]
+fn several_labels_are_a_list_a_joined_text_or_a_column_each() {
+    let three = "labels: [negative, positive, third]";
+    let mut seen = Vec::new();
+    for (task, split) in [
+        (format!("multi_label: {{ {three}, pos_weight: balanced }}"), "text: text, label: tags"),
+        (
+            format!("multi_label: {{ {three}, pos_weight: balanced }}"),
+            "text: text, label: joined, label_separator: \"|\"",
+        ),
+        ("multi_label: { pos_weight: balanced }".into(), "text: text, label: [negative, positive, third]"),
+    ] {
+        let folder = case("bert-dynamo-base");
+        as_rows(folder.path());
+        let manifest = on_rows(folder.path(), &task, split).unwrap_or_else(|e| panic!("{split}: {e}"));
+        let names: Vec<(&str, usize)> =
+            manifest.data.train.labels.iter().map(|l| (l.name.as_str(), l.examples)).collect();
+        assert_eq!(names, [("negative", 49), ("positive", 71), ("third", 40)], "{split}");
+        seen.push((manifest.train.loss_last, manifest.eval.after.get("f1_micro")));
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]), "one data set, written in three ways: {seen:?}");
+    let folder = case("bert-dynamo-base");
+    as_rows(folder.path());
+    let wrong = |task: &str, split: &str| on_rows(folder.path(), task, split).expect_err(split);
+    let two = wrong("multi_label: { labels: [negative, positive] }", "text: text, label: tags");
+    assert!(two.contains("unknown label `third`") && two.contains("in `tags`"), "{two}");
+    let count = wrong("multi_label: { labels: [a, b] }", "text: text, label: [negative, positive, third]");
+    assert!(count.contains("error[pipeline::split]: there are 3 columns of labels, and 2 labels"), "{count}");
+    let classify = wrong("classify: [negative, positive]", "text: text, label: [negative, positive]");
+    assert!(classify.contains("several are for multi_label"), "{classify}");
+    let flag = wrong("multi_label: {}", "text: text, label: [negative, score]");
+    assert!(flag.contains("unknown label `-0.75`") && flag.contains("`0`, `1`"), "{flag}");
+}
+
+#[test]
+fn the_head_of_a_model_is_trained_on_several_labels() {
+    let folder = case("roberta-cls");
+    as_rows(folder.path());
+    let manifest = on_rows(folder.path(), "multi_label: {}", "text: text, label: tags").expect_err("no third output");
+    assert!(manifest.contains("unknown label `third`"), "{manifest}");
+    let manifest = on_rows(folder.path(), "multi_label: {}", "text: text, label: label").expect("runs");
+    assert_eq!((manifest.verify.nodes_of_head, manifest.trainable_parameters), (0, 4 * 2 * (8 + 8)));
+    assert!(manifest.verify.passed && manifest.train.loss_last < manifest.train.loss_first);
+}
+
+#[test]
+fn pairs_are_for_every_task_and_count_in_two_texts() {
+    for (task, label) in [
+        ("classify: { labels: [negative, positive], label_smoothing: 0.1, class_weights: balanced }", "label"),
+        ("multi_label: { labels: [negative, positive] }", "label"),
+        ("regress: { loss: huber, delta: 0.5 }", "score"),
+    ] {
+        let folder = case("bert-dynamo-base");
+        as_rows(folder.path());
+        let split = format!("text: first, text_pair: second, label: {label}");
+        let manifest = on_rows(folder.path(), task, &split).unwrap_or_else(|e| panic!("{task}: {e}"));
+        assert!(manifest.verify.passed && manifest.train.loss_last.is_finite(), "{task}");
+    }
+    let folder = case("bert-dynamo-base");
+    as_rows(folder.path());
+    let wrong = on_rows(folder.path(), "classify: [negative, positive]", "text: first, text_pair: secnd, label: label");
+    let wrong = wrong.expect_err("no such column");
+    assert!(wrong.contains("`secnd`") && wrong.contains("second"), "{wrong}");
+}
+
+#[test]
+fn weights_of_no_label_and_a_loss_that_has_no_delta_are_named() {
+    let folder = case("bert-dynamo-base");
+    as_rows(folder.path());
+    let wrong =
+        |task: &str, label: &str| on_rows(folder.path(), task, &format!("text: text, label: {label}")).expect_err(task);
+    let weights = wrong("classify: { labels: [negative, positive], class_weights: { postive: 2 } }", "label");
+    assert!(
+        weights.contains("error[pipeline::labels]: `postive` is not one of") && weights.contains("nearest: positive")
+    );
+    let smoothing = wrong("classify: { labels: [negative, positive], label_smoothing: 1 }", "label");
+    assert!(smoothing.contains("`label_smoothing` is 1"), "{smoothing}");
+    assert!(wrong("regress: { delta: 2 }", "score").contains("`delta` is for `loss: huber`"));
+    assert!(wrong("regress: { loss: huber, delta: 0 }", "score").contains("`delta` is 0"));
 }

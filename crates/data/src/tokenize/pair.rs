@@ -1,6 +1,6 @@
 //! Two texts as the tokens of one example.
 
-use super::{CHARS_PER_TOKEN, FEW_CHARS, MANY_CHARS, MOST_CHARS_PER_TOKEN, Tokenizer, part, refused};
+use super::{CHARS_PER_TOKEN, COUNTED_AT_ONCE, FEW_CHARS, MANY_CHARS, MOST_CHARS_PER_TOKEN, Tokenizer, part, refused};
 use crate::encoded::Encoded;
 use crate::error::DataError;
 use tokenizers::PostProcessor;
@@ -20,20 +20,32 @@ impl Tokenizer {
             return Err(DataError::MaxLengthTooSmall { max_length: self.max_length, special: special + 1 });
         }
         let whole = self.untruncated()?;
-        let mut looked_at: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
-        for (a, b) in pairs {
-            looked_at.push((self.enough_of(&whole, a.as_ref())?, self.enough_of(&whole, b.as_ref())?));
-        }
-        let encodings = self.inner.encode_batch_fast(looked_at.clone(), true).map_err(refused)?;
-        let mut encoded: Vec<Encoded> = encodings.iter().map(|encoding| self.encoded(encoding)).collect();
-        drop(encodings);
-        for (one, ((a, b), part)) in encoded.iter_mut().zip(pairs.iter().zip(looked_at)) {
-            if one.ids.len() < self.max_length {
-                continue;
+        let mut encoded = Vec::with_capacity(pairs.len());
+        for some in pairs.chunks(COUNTED_AT_ONCE) {
+            // Each text whole: a tokenizer with a maximum ends somewhere behind it, and which text is the longer one is lost.
+            let all = |text: fn(&(S, S)) -> &S| {
+                let parts = some.iter().map(|pair| self.enough_of(&whole, text(pair).as_ref()));
+                let parts: Vec<&str> = parts.collect::<Result<_, _>>()?;
+                let encodings = whole.encode_batch_fast(parts.clone(), false).map_err(refused)?;
+                Ok::<_, DataError>(encodings.into_iter().zip(parts).collect::<Vec<_>>())
+            };
+            for ((pair, (mut a, of_a)), (mut b, of_b)) in
+                some.iter().zip(all(|pair| &pair.0)?).zip(all(|pair| &pair.1)?)
+            {
+                let (tokens, room) = (a.len() + b.len(), self.max_length - special);
+                let kept = longest_first([a.len(), b.len()], room);
+                for (encoding, kept) in [&mut a, &mut b].into_iter().zip(kept) {
+                    encoding.truncate(kept, 0, self.direction);
+                    // Of two texts the tokenizer would make an example of every part of one with every part of the other.
+                    encoding.take_overflowing();
+                }
+                // A template says the types; where there is none, they are those of the two places.
+                b.set_type_ids(vec![1; b.len()]);
+                let mut one = self.encoded(&whole.post_process(a, Some(b), true).map_err(refused)?);
+                one.measure.lost = tokens.saturating_sub(one.measure.tokens);
+                one.measure.more = of_a.len() < pair.0.as_ref().len() || of_b.len() < pair.1.as_ref().len();
+                encoded.push(one);
             }
-            let count = |text: &str| Ok::<usize, DataError>(whole.encode_fast(text, false).map_err(refused)?.len());
-            one.measure.lost = (count(part.0)? + count(part.1)?).saturating_sub(one.measure.tokens);
-            one.measure.more = part.0.len() < a.as_ref().len() || part.1.len() < b.as_ref().len();
         }
         Ok(encoded)
     }
@@ -50,6 +62,21 @@ impl Tokenizer {
             bytes = bytes.saturating_mul(4).min(most);
         }
         Ok(text)
+    }
+}
+
+/// How many tokens of two texts are kept where there is room for so many: what is cut is cut from the longer one, and from
+/// both alike where both are longer than half of it.
+fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
+    if a + b <= room {
+        return [a, b];
+    }
+    let (less, more) = (room / 2, room - room / 2);
+    match a.min(b) {
+        shorter if shorter <= less && a <= b => [shorter, room - shorter],
+        shorter if shorter <= less => [room - shorter, shorter],
+        _ if a > b => [more, less],
+        _ => [less, more],
     }
 }
 
@@ -104,10 +131,25 @@ mod tests {
         for (a, b) in [(long.as_str(), "bad"), ("bad", &long), (&long, &long)] {
             let tokenizer = load(&template(), 24).unwrap();
             let one = tokenizer.encode_pairs(&[(a, b)]).unwrap().remove(0);
-            let whole = tokenizer.inner.encode_fast((a, b), true).unwrap();
-            let want: Vec<i64> = whole.get_ids().iter().map(|id| i64::from(*id)).collect();
-            assert_eq!(one.ids, want);
+            let all = tokenizer.untruncated().unwrap();
+            let count = |text: &str| all.encode_fast(text, false).unwrap().len();
+            let [of_a, of_b] = longest_first([count(a), count(b)], 21);
+            let want = |text: &str, n| tokenizer.encode_whole(&[text]).unwrap()[0][..n].to_vec();
+            assert_eq!(one.ids, [vec![1], want(a, of_a), vec![2], want(b, of_b), vec![2]].concat());
             assert!(one.measure.more && one.measure.lost > 24);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_cut_as_by_the_tokenizer_itself() {
+        let params = |max_length| tokenizers::TruncationParams { max_length, ..Default::default() };
+        let encoding = |n| tokenizers::Encoding::from_tokens(vec![tokenizers::Token::new(1, "x".into(), (0, 1)); n], 0);
+        for room in 1..12 {
+            for (a, b) in (0..14).flat_map(|a| (0..14).map(move |b| (a, b))) {
+                let cut = tokenizers::truncate_encodings(encoding(a), Some(encoding(b)), &params(room)).unwrap();
+                let want = [cut.0.len(), cut.1.unwrap().len()];
+                assert_eq!(longest_first([a, b], room), want, "{a} and {b} in {room}");
+            }
         }
     }
 
