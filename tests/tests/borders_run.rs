@@ -23,7 +23,18 @@ fn a_run_succeeds() {
 }
 
 /// What a run that has succeeded leaves.
-const LEFT: [&str; 6] = ["adapter", "checkpoints", "manifest.json", "metrics.jsonl", "model.onnx", "report.html"];
+const LEFT: [&str; 10] = [
+    "README.md",
+    "adapter",
+    "checkpoints",
+    "config.json",
+    "manifest.json",
+    "metrics.jsonl",
+    "model.onnx",
+    "report.html",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 
 /// What is directly in a folder.
 fn top(folder: &Path) -> Vec<String> {
@@ -171,8 +182,18 @@ fn a_rejected_result_has_names_that_nobody_deploys_by_accident() {
     let [gate] = manifest.gates.as_slice() else { panic!("{:?}", manifest.gates) };
     let accuracy = manifest.eval.after.get("accuracy").expect("a score");
     assert_eq!((gate.name.as_str(), gate.expected, gate.got), ("metrics.accuracy.min", Some(0.99), accuracy));
-    let left =
-        ["adapter.rejected", "checkpoints", "manifest.json", "metrics.jsonl", "model.rejected.onnx", "report.html"];
+    let left = [
+        "README.rejected.md",
+        "adapter.rejected",
+        "checkpoints",
+        "config.rejected.json",
+        "manifest.json",
+        "metrics.jsonl",
+        "model.rejected.onnx",
+        "report.html",
+        "tokenizer.rejected.json",
+        "tokenizer_config.rejected.json",
+    ];
     assert_eq!(top(&border.out()), left);
     for artifact in &manifest.artifacts {
         let (sum, size) = sha256_file(&border.out().join(&artifact.path)).expect("an artifact");

@@ -143,6 +143,46 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: CacheAction,
     },
+    /// Say what a deployed model makes of texts
+    ///
+    /// One line a text, in their order: the label and its probability, all labels above 0.5, a number, the words with their
+    /// tags, or the perplexity; with --format json an object a line.
+    Predict {
+        /// The output folder of a run, a model.onnx beside its config.json and tokenizer, or another source of a model
+        model: String,
+        /// A table with a column of texts, a .txt file with one text a line, or - for lines of standard input
+        #[arg(required_unless_present = "text", conflicts_with = "text")]
+        file: Option<PathBuf>,
+        /// A text
+        #[arg(long, value_name = "TEXT")]
+        text: Vec<String>,
+        /// The second text of a pair, one for each --text
+        #[arg(long, value_name = "TEXT", requires = "text")]
+        pair: Vec<String>,
+        /// Column of the texts, or a template of several; of pairs, given twice [default: what the model was trained on]
+        #[arg(long, value_name = "NAME", conflicts_with = "text")]
+        column: Vec<String>,
+        /// The tokenizer.json, where none is beside the model
+        #[arg(long, value_name = "SOURCE")]
+        tokenizer: Option<String>,
+        /// Rows of a batch [default: 32, of a language model 1]
+        #[arg(long, value_name = "N")]
+        batch: Option<usize>,
+        /// The runtime: auto, embedded, a path or pypi:onnxruntime==VERSION [default: auto]
+        #[arg(long, value_name = "SOURCE")]
+        runtime: Option<String>,
+    },
+    /// Score a deployed model on the held-out examples of a pipeline, by its metrics and gates
+    Eval {
+        /// The output folder of a run, a model.onnx, or another source of a model that has the task's head
+        model: String,
+        /// The pipeline whose data.eval and metrics are taken
+        #[arg(long, value_name = "PIPELINE")]
+        pipeline: PathBuf,
+        /// Override a key: data.eval.csv=other.csv
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
     /// Say more of an error by its code: pipeline::unknown_key
     Explain {
         /// The code, as errors show it

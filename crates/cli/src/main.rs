@@ -6,7 +6,9 @@
 mod args;
 mod diagnostic;
 mod doctor;
+mod eval;
 mod grad;
+mod predict;
 mod progress;
 mod render;
 mod signals;
@@ -90,6 +92,11 @@ fn command(args: Args) -> Result<(), Error> {
             let added = resolver(Path::new("."), args.quiet)?.add(&file, sha256.as_deref())?;
             render::added(&added, format)
         }
+        Command::Predict { model, file, text, pair, column, tokenizer, batch, runtime } => {
+            let ask = predict::Ask { file, texts: text, pairs: pair, columns: column, tokenizer, batch, runtime };
+            predict::run(&model, ask, args.quiet, format)
+        }
+        Command::Eval { model, pipeline, set } => eval::run(&model, &pipeline, &set, args.quiet, format),
         Command::Explain { code } => render::explanation(explain::explain(&code)?, format),
         Command::Schema { markdown: true } => render::text(&pipeline::reference()),
         Command::Schema { markdown: false } => render::json(&pipeline::schema()),

@@ -59,11 +59,21 @@ pub(super) fn print_json(text: &str) -> Result<(), Error> {
     write(&(json(text) + "\n"))
 }
 
+/// Prints lines of a result that has more, and whether somebody still reads them. Each is JSON, or it is shown.
+pub(super) fn print_lines(lines: &[String], are_json: bool) -> Result<bool, Error> {
+    let line = |line: &String| if are_json { json(line) } else { shown(line).replace('\n', "\\n") };
+    write_while_read(&lines.iter().map(|one| line(one) + "\n").collect::<String>())
+}
+
 fn write(text: &str) -> Result<(), Error> {
+    write_while_read(text).map(drop)
+}
+
+fn write_while_read(text: &str) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::Usage(format!("standard output: {e}"))),
-        _ => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 

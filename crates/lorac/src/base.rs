@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::source::{Resolved, Resolver, SourceError};
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -116,6 +117,23 @@ pub fn kind_of(resolved: &Resolved) -> Option<ModelKind> {
 /// above where that is called `onnx`.
 pub fn model_kind(path: &Path) -> Option<ModelKind> {
     kind_within(path, &|_| true)
+}
+
+/// The config.json of the model, where it is among the files of its source, and the file.
+pub fn config_of(resolved: &Resolved) -> Option<(PathBuf, Map<String, Value>)> {
+    let path = &resolved.path;
+    let folder = if path.is_dir() { path.as_path() } else { path.parent()? };
+    let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "onnx"));
+    let files = [Some(folder), above].into_iter().flatten().map(|folder| folder.join("config.json"));
+    let file = files.into_iter().find(|file| resolved.has(file))?;
+    Some((file.clone(), json_object(&file)?))
+}
+
+/// The object that a file of JSON holds, where it is one.
+pub(crate) fn json_object(file: &Path) -> Option<Map<String, Value>> {
+    const MOST_BYTES: u64 = 64 << 20;
+    let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_BYTES);
+    small.then(|| serde_json::from_slice(&std::fs::read(file).ok()?).ok()).flatten()
 }
 
 fn kind_within(path: &Path, may_read: &dyn Fn(&Path) -> bool) -> Option<ModelKind> {

@@ -3,6 +3,7 @@
 use crate::output::{OutputError, place};
 use crate::pipeline::PipelineError;
 use crate::run::ResumeError;
+use crate::served::ServedError;
 use crate::source::SourceError;
 use lorac_data::DataError;
 use lorac_models::ModelError;
@@ -46,6 +47,8 @@ pub enum Error {
     Layout(#[from] LayoutError),
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    #[error(transparent)]
+    Served(#[from] ServedError),
     /// The command line does not make sense.
     #[error("{0}")]
     Usage(String),
@@ -144,7 +147,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Gate(_) => Class::Gate,
-            Error::Pipeline(_) | Error::Usage(_) | Error::Resume(_) => Class::Usage,
+            Error::Pipeline(_) | Error::Usage(_) | Error::Resume(_) | Error::Served(_) => Class::Usage,
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
             Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
@@ -188,6 +191,7 @@ impl Error {
             Error::Output(e) => e.code(),
             Error::Tensor(e) => e.code(),
             Error::Resume(e) => e.code(),
+            Error::Served(e) => e.code(),
             Error::Layout(_) => "train::layout",
             Error::Usage(_) => "usage",
             Error::Gate(_) => "gate",

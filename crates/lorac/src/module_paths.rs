@@ -26,6 +26,8 @@ pub struct ModulePaths<'a> {
     graph: &'a Graph,
     scopes: HashMap<String, Vec<ModuleScope>>,
     classes: Option<&'static Classes>,
+    /// `model_type`, where something says it.
+    model_type: Option<String>,
     /// Whether the type of the model is known, and not only what its kin call their base model.
     known: bool,
     /// Number of layers, where the configuration says it.
@@ -44,16 +46,24 @@ impl<'a> ModulePaths<'a> {
     pub fn new(model: &Model, graph: &'a Graph, kind: Option<ModelKind>) -> ModulePaths<'a> {
         let scopes = module_scopes(model);
         let layers = kind.as_ref().and_then(|kind| kind.layers);
-        let given = kind.map(|kind| kind.model_type).or_else(|| scopes.values().filter_map(|s| model_type(s)).min());
-        let known = given.and_then(|t| classes_of(&t));
+        let given = kind.map(|kind| kind.model_type).filter(|t| !t.is_empty());
+        let given = given.or_else(|| scopes.values().filter_map(|s| model_type(s)).min());
+        let known = given.as_deref().and_then(classes_of);
         let layer_modules = OnceCell::new();
-        let mut paths = ModulePaths { graph, scopes, classes: known, known: known.is_some(), layers, layer_modules };
+        let is_known = known.is_some();
+        let mut paths =
+            ModulePaths { graph, scopes, classes: known, model_type: given, known: is_known, layers, layer_modules };
         if known.is_none() {
             let all: Vec<String> =
                 matrices(graph).iter().filter_map(|m| Some(paths.raw(m).ok()?.into_iter().next()?.path)).collect();
             paths.classes = classes_by_paths(all.iter().map(String::as_str));
         }
         paths
+    }
+
+    /// The type of the model, by its configuration or by what exporters leave on nodes.
+    pub fn model_type(&self) -> Option<&str> {
+        self.model_type.as_deref()
     }
 
     /// What is known of the classes of the model's type, where that is known.

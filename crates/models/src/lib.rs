@@ -74,7 +74,7 @@ pub fn build(path: &Path) -> Result<Built, ModelError> {
 /// What a configuration says of a model's classes, whether or not [`build`] knows its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelKind {
-    /// `model_type`: `bert`.
+    /// `model_type`: `bert`; empty where a configuration of labels says none.
     pub model_type: String,
     /// Number of layers, where one is given.
     pub layers: Option<usize>,
@@ -90,12 +90,15 @@ pub fn model_kind(path: &Path) -> Option<ModelKind> {
         Some(file) => gguf::open(&file).ok()?.config().ok()?,
         None => config::fields(&path.join("config.json")).ok()?,
     };
-    let model_type = fields.get("model_type").and_then(Value::as_str)?.to_string();
+    let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default().to_string();
     let layers = ["num_hidden_layers", "n_layer", "n_layers"].iter().find_map(|key| fields.get(*key)?.as_u64());
     let architectures = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
     let classifier = architectures.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"));
     let encoder = matches!(registry::family(path, &fields), Ok(Family::Encoder(_)));
     let (layers, labels) = (layers.map(|n| n as usize), labels(&fields));
+    if model_type.is_empty() && labels.is_empty() {
+        return None;
+    }
     Some(ModelKind { model_type, layers, labels, classifies: classifier && encoder })
 }
 

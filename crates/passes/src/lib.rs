@@ -102,7 +102,8 @@ pub use rewrite::rewrite;
 pub use role::{Role, roles};
 pub use select::{LeftOut, Target, group_by_weight, left_out, select, slices};
 pub use sequence::{
-    Caches, Emitted, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, for_dialect, training_step,
+    Caches, Emitted, Evaluated, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, evaluation, for_dialect,
+    training_step,
 };
 pub use static_lists::resolve_lists;
 pub use trained::trained;

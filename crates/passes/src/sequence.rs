@@ -123,6 +123,8 @@ const ADAPTED: &[Stage] = &[
 const TRAINED: &[Stage] =
     &[("insert", |b| b.insert()), ("attach", |b| b.attach()), ("prune", |b| b.prune()), ("prepare", |b| b.prepare())];
 
+const SCORED: &[Stage] = &[("score", |b| b.score())];
+
 const EVAL: &[Stage] = &[("score", |b| b.score()), ("pack", |b| b.pack())];
 
 const STEP: &[Stage] = &[
@@ -168,6 +170,32 @@ pub fn training_step(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Re
         adapted: adapted.graph,
         dropout: step.dropout,
     })
+}
+
+/// A model with the loss of an objective, to be evaluated as it is.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The model to what the objective is evaluated by, as [`Training::eval`].
+    pub graph: Graph,
+    /// Name of the prediction.
+    pub prediction: String,
+    /// Names of the inputs and outputs that are not the model's.
+    pub names: Names,
+}
+
+/// Compiles the evaluation of `base`, a graph from [`crate::readable`], with nothing trained.
+///
+/// # Errors
+/// What any stage cannot do; an objective that puts something on the model that would have to be trained.
+pub fn evaluation(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Result<Evaluated, PassError> {
+    let mut eval = Build::new(base, spec, Use::Train { tokens: spec.tokens });
+    eval.run("trained", TRAINED, observe)?;
+    if let Some(param) = eval.params.first() {
+        let why = format!("the model does not have `{}` yet, which a training would put on it", param.name);
+        return Err(PassError::Unsuitable(why));
+    }
+    eval.run("eval", SCORED, observe)?;
+    Ok(Evaluated { names: Names::of(&eval.graph), prediction: eval.prediction, graph: eval.graph })
 }
 
 /// Makes a model's graph fit for an engine that does not read it as it is: functions inlined, and for a dialect without

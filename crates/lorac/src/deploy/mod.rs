@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::run::Plan;
 use crate::verify::VerifyReport;
 use lorac_passes::ParamValues;
+use lorac_train::Scores;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -18,6 +19,7 @@ lorac_config::members! {
     pub static FORMATS: dyn DeployFormat = {
         onnx: Onnx,
         peft: Peft,
+        serving: Serving,
     };
 }
 
@@ -63,6 +65,8 @@ pub struct Trained<'a> {
     pub values: ParamValues<'a>,
     /// The same as one vector.
     pub theta: &'a [f32],
+    /// The scores before and after the training, of a training that has come to its end.
+    pub scores: Option<(&'a Scores, &'a Scores)>,
     /// Held-out examples to verify with.
     pub samples: usize,
     /// Set when the user wants to stop: what is under way fails.

@@ -2,6 +2,7 @@
 
 use super::{DataCard, OutputError, write_atomic};
 use crate::pipeline::Loaded;
+use crate::served::Served;
 use crate::verify::VerifyReport;
 use lorac_train::{Breakdown, Scores};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Manifest {
     pub train: TrainRecord,
     pub eval: Evaluation,
     pub verify: VerifyReport,
+    /// What those who run the model need to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
     /// Largest resident size of the process, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     /// What the user should know of the run, in words.

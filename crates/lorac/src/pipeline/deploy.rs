@@ -22,7 +22,7 @@ pub struct Deploy {
 impl Default for Deploy {
     fn default() -> Deploy {
         Deploy {
-            formats: ["onnx", "peft"].map(String::from).to_vec(),
+            formats: ["onnx", "peft", "serving"].map(String::from).to_vec(),
             verify: Verify::default(),
             peft: PeftOptions::default(),
         }

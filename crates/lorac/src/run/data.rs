@@ -16,24 +16,24 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// The examples of a run.
-pub(super) struct Examples {
+pub(crate) struct Examples {
     /// Those to learn from, source after source.
-    pub(super) train: Vec<Example>,
+    pub(crate) train: Vec<Example>,
     /// How many of them each source has, and its weight; nothing where all have the same.
-    pub(super) weights: Vec<(usize, f64)>,
+    pub(crate) weights: Vec<(usize, f64)>,
     /// The held-out ones; none where nothing is held out.
-    pub(super) eval: Vec<Example>,
+    pub(crate) eval: Vec<Example>,
     /// What became of the rows.
-    pub(super) card: DataCard,
+    pub(crate) card: DataCard,
     /// What was read, by the path below `data` of its source.
-    pub(super) files: Vec<(String, Resolved)>,
+    pub(crate) files: Vec<(String, Resolved)>,
 }
 
 /// Reads what `data` names.
 ///
 /// # Errors
 /// What is wrong with sources, files and rows; a training set of which nothing is left.
-pub(super) fn examples(
+pub(crate) fn examples(
     data: &Data,
     task: &dyn Task,
     tokenizer: &Tokenizer,
@@ -84,6 +84,32 @@ pub(super) fn examples(
     card.warnings = card::warnings(&card);
     let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
     Ok(Examples { train: bare(train), weights, eval: bare(eval), card, files })
+}
+
+/// The error of what needs held-out examples where a pipeline has none.
+pub(crate) fn nothing_held_out() -> Error {
+    Error::Usage("the pipeline has no held-out examples: give data.eval, as in --set data.eval.csv=FILE".into())
+}
+
+/// The held-out examples alone. Of the training set no more is read than they are split off from.
+///
+/// # Errors
+/// A pipeline that holds nothing out, and what is wrong with sources, files and rows.
+pub(crate) fn held_out(
+    data: &Data,
+    task: &dyn Task,
+    tokenizer: &Tokenizer,
+    resolver: &Resolver,
+) -> Result<Vec<Example>, Error> {
+    let Some(held) = &data.eval else { return Err(nothing_held_out()) };
+    let splits = if held.part().is_some() { &data.train } else { held.sources() };
+    let (mut all, mut card) = (Vec::new(), SplitCard::default());
+    for (source, split) in splits.iter().enumerate() {
+        let (found, _) = read(split, task, data, tokenizer, resolver, &mut card)?;
+        all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source }));
+    }
+    let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
+    Ok(held.unwrap_or(all).into_iter().map(|item| item.example).collect())
 }
 
 /// An example with where it comes from.

@@ -47,7 +47,8 @@ pub(super) fn finish(
     worse.iter().for_each(|why| progress.warning(why));
 
     let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
-    let trained = Trained { plan, pipeline: p, values, theta: &theta, samples: p.deploy.verify.samples, stop };
+    let (scores, samples) = (Some((&before, &after)), p.deploy.verify.samples);
+    let trained = Trained { plan, pipeline: p, values, theta: &theta, scores, samples, stop };
     let stage = folder.stage()?;
     let placed = |error: Error| error.placed(stage.path(), folder.path());
     // It has been said before the training.

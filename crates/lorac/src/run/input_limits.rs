@@ -9,19 +9,19 @@ use lorac_passes::{FixedInput, InputStats, LimitExceeded, fixed_input, input_lim
 use lorac_train::Feeds;
 
 /// The shape of batches: what the pipeline asks for, as far as the model takes it.
-pub(super) struct BatchShape {
+pub(crate) struct BatchShape {
     fixed: FixedInput,
     /// Tokens that a text is cut after.
-    pub(super) max_length: usize,
+    pub(crate) max_length: usize,
     /// The lengths of rows.
-    pub(super) pad: PadTo,
+    pub(crate) pad: PadTo,
     /// What is not as the pipeline says, in words.
-    pub(super) note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl BatchShape {
     /// The shape for a model that is fed as `feeds` says.
-    pub(super) fn of(p: &Pipeline, graph: &Graph, feeds: &Feeds) -> BatchShape {
+    pub(crate) fn of(p: &Pipeline, graph: &Graph, feeds: &Feeds) -> BatchShape {
         let tokens = feeds.inputs.iter().find(|b| b.field == "input_ids");
         let fixed = tokens.map(|b| fixed_input(graph, &b.input)).unwrap_or_default();
         let max_length = fixed.len.map_or(p.data.max_length, |len| len.min(p.data.max_length));
@@ -67,7 +67,7 @@ impl BatchShape {
 
     /// Holds `data.max_length` against the positions that the model has: refused where the pipeline asks for more, and lowered
     /// where it says nothing.
-    pub(super) fn fit(&mut self, loaded: &Loaded, graph: &Graph) -> Result<(), Error> {
+    pub(crate) fn fit(&mut self, loaded: &Loaded, graph: &Graph) -> Result<(), Error> {
         let len = self.max_length;
         let stats = InputStats { largest_id: 0, padded_len: len, unpadded_len: len };
         let Some(LimitExceeded::Length { table, .. }) = input_limits(graph).and_then(|limits| limits.exceeded(&stats))
@@ -94,12 +94,12 @@ impl BatchShape {
     }
 
     /// Rows of a batch where `asked` are asked for and there are `examples`.
-    pub(super) fn rows(&self, asked: usize, examples: usize) -> usize {
+    pub(crate) fn rows(&self, asked: usize, examples: usize) -> usize {
         self.fixed.rows.unwrap_or(asked.min(examples))
     }
 
     /// Holds the rows of `split`, which are as long as `key` says, against the length that the model takes.
-    pub(super) fn check(&self, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
+    pub(crate) fn check(&self, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
         let longest = data.lengths().into_iter().max().unwrap_or(0);
         match self.fixed.len.filter(|len| longest > *len) {
             None => Ok(()),
@@ -112,7 +112,7 @@ impl BatchShape {
 }
 
 /// Holds the examples of `split`, whose rows are as long as `key` says, against the tables of `graph`, which is inferred.
-pub(super) fn check(graph: &Graph, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
+pub(crate) fn check(graph: &Graph, data: &Dataset, split: &str, key: &str) -> Result<(), Error> {
     match input_limits(graph).and_then(|limits| limits.exceeded(&stats(data))) {
         None => Ok(()),
         Some(token @ LimitExceeded::Token { .. }) => Err(Error::Usage(format!(

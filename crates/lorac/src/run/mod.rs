@@ -3,15 +3,16 @@
 //! Everything that can be told beforehand is found before anything is trained, and what an earlier run has left in the
 //! output folder stays as it is until this one has succeeded.
 
+mod beside;
 mod card;
-mod data;
+pub(crate) mod data;
 mod emit;
 mod finish;
 mod folder;
-mod input_limits;
+pub(crate) mod input_limits;
 mod keys;
 mod logs;
-mod plan;
+pub(crate) mod plan;
 mod record;
 mod rehearsal;
 mod resume;
@@ -22,6 +23,7 @@ mod update;
 mod warm;
 mod watch;
 
+pub use beside::Beside;
 pub use folder::default_folder;
 pub use keys::{Difference, Keys};
 pub use plan::{Plan, plan};
@@ -336,7 +338,7 @@ fn forget(Kept(checkpoint): &Kept, folder: &Folder) {
     }
 }
 
-fn describe(s: &Scores) -> String {
+pub(crate) fn describe(s: &Scores) -> String {
     if s.scores.is_empty() {
         return "not evaluated: nothing is held out".into();
     }

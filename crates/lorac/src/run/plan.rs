@@ -1,5 +1,6 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
+use super::beside::Beside;
 use super::data::Examples;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
@@ -15,6 +16,7 @@ use crate::module_paths::ModulePaths;
 use crate::output::{DataCard, InputRecord, sha256_file};
 use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
+use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
 use lorac_config::{Problem, Problems};
@@ -70,6 +72,10 @@ pub struct Plan {
     pub card: DataCard,
     /// What was read.
     pub inputs: Vec<InputRecord>,
+    /// Files of the tokenizer and the configuration, as they were read.
+    pub beside: Beside,
+    /// What those who run the deployed model need to know.
+    pub served: Served,
     /// What comes out.
     pub deploy: Deploy,
     /// What the user should know before the training, and of the artifacts.
@@ -103,14 +109,15 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let mut feeds = feeds(&base)?;
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
-    let chosen = resolved_task(loaded, &model, &base, &model_source, &mut notes)?;
+    let chosen = resolved_task(loaded, &p.task, &model, &base, &model_source, &mut notes)?;
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let mut shape = BatchShape::of(p, &base, &feeds);
     if p.data.splits().any(|(_, split)| split.block.is_none()) {
         shape.fit(loaded, &base)?;
     }
-    let (tokenizer, tokenizer_sum) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
+    let (tokenizer, tokenizer_sum, mut beside) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
+    beside.read_config(&model_source)?;
 
     let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, &tokenizer, resolver)?;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
@@ -203,6 +210,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     // What the task leaves to the model counts as well.
     let decided = Pipeline { task: chosen.clone(), ..p.clone() };
     let keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
+    let served = Served::of(p, &base, &*chosen, &training, &feeds, &tokenizer, &inputs);
     Ok(Plan {
         kind: base::kind_of(&model_source),
         model,
@@ -222,6 +230,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         checkpoint: p.train.checkpoint.clone(),
         init_from,
         keys,
+        beside,
+        served,
         card,
         inputs,
         deploy: p.deploy.clone(),
@@ -236,7 +246,7 @@ fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
 }
 
 /// The input of targets.
-fn labels(kind: Prediction, input: &str) -> Binding {
+pub(crate) fn labels(kind: Prediction, input: &str) -> Binding {
     let dtype = match kind {
         Prediction::Labels | Prediction::Values => DType::F32,
         Prediction::Classes | Prediction::Tags | Prediction::Tokens => DType::I64,
@@ -245,14 +255,15 @@ fn labels(kind: Prediction, input: &str) -> Binding {
 }
 
 /// The task, with what it leaves to the model.
-fn resolved_task(
+pub(crate) fn resolved_task(
     loaded: &Loaded,
+    task: &TaskChoice,
     model: &Model,
     graph: &Graph,
     source: &Resolved,
     notes: &mut Vec<String>,
 ) -> Result<TaskChoice, Error> {
-    let (task, kind) = (&loaded.pipeline.task, base::kind_of(source));
+    let kind = base::kind_of(source);
     let classes = || ModulePaths::new(model, graph, kind.clone()).classes();
     let labels = kind.as_ref().map_or(&[][..], |kind| &kind.labels);
     let columns = loaded.pipeline.data.train.first().and_then(|split| split.label.as_ref());
@@ -272,7 +283,7 @@ fn resolved_task(
 }
 
 /// Refuses metrics that say nothing of as many classes as the task turns out to have.
-fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
+pub(crate) fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
     let mut problems = Problems::default();
     let classes = Some(task.labels().len()).filter(|classes| *classes > 0);
     problems.within("metrics", |p| loaded.pipeline.metrics.check_task(task.prediction(), classes, p));
@@ -319,37 +330,40 @@ fn tokenizer(
     model: &Resolved,
     resolver: &Resolver,
     inputs: &mut Vec<InputRecord>,
-) -> Result<(Tokenizer, Option<String>), Error> {
+) -> Result<(Tokenizer, Option<String>, Beside), Error> {
     let found = match &p.tokenizer {
         Some(t) => Some(resolver.resolve(&t.source, t.sha256.as_deref())?),
         None => None,
     };
     inputs.extend(found.iter().map(|found| record("tokenizer", found)));
-    let (tokenizer, sum) = match &found {
+    let (tokenizer, sum, beside) = match &found {
         Some(found) => {
             let path = &found.path;
             let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
-            (Tokenizer::from_files(&file, max_length, &|file| found.has(file))?, None)
+            let may_read = |file: &Path| found.has(file);
+            (Tokenizer::from_files(&file, max_length, &may_read)?, None, Beside::of_tokenizer(&file, &may_read)?)
         }
         None => {
             let file = base::tokenizer(model, resolver)?;
-            let tokenizer = Tokenizer::from_files(&file.path, max_length, &|beside| file.is_of(model, beside))?;
+            let may_read = |beside: &Path| file.is_of(model, beside);
+            let tokenizer = Tokenizer::from_files(&file.path, max_length, &may_read)?;
+            let beside = Beside::of_tokenizer(&file.path, &may_read)?;
             let config = file.path.with_file_name("tokenizer_config.json");
             let files = [file.path.clone(), config];
             let read = files.iter().filter(|f| **f == file.path || file.is_of(model, f) && f.is_file());
             let sums = read.map(|file| Ok(sha256_file(file)?.0)).collect::<Result<Vec<_>, Error>>()?;
             model.unchanged()?;
-            (tokenizer, Some(sums.join("+")))
+            (tokenizer, Some(sums.join("+")), beside)
         }
     };
     found.map_or(Ok(()), |found| found.unchanged())?;
     match p.data.truncate {
-        Some(truncate) => Ok((tokenizer.truncated(truncate)?, sum)),
-        None => Ok((tokenizer, sum)),
+        Some(truncate) => Ok((tokenizer.truncated(truncate)?, sum, beside)),
+        None => Ok((tokenizer, sum, beside)),
     }
 }
 
-fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
+pub(crate) fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
     let choice = p.runtime.source.choice(p.runtime.sha256.as_deref());
     engine::open(&choice, &p.runtime.options(), resolver)
 }

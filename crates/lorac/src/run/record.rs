@@ -47,6 +47,7 @@ pub(super) fn manifest(
         },
         eval,
         verify: verified.clone(),
+        served: Some(plan.served.clone()),
         lorac_version: env!("CARGO_PKG_VERSION").into(),
         created: now(),
         peak_memory_bytes: peak_memory(),

@@ -27,7 +27,8 @@ pub(super) fn deploy(
 ) -> Result<Reserved, Error> {
     let theta = stand_in(start);
     let values = plan.training.layout.values(&theta).map_err(TrainError::from)?;
-    let trained = Trained { plan, pipeline: &loaded.pipeline, values, theta: &theta, samples: plan.eval_batch, stop };
+    let (pipeline, samples) = (&loaded.pipeline, plan.eval_batch);
+    let trained = Trained { plan, pipeline, values, theta: &theta, scores: None, samples, stop };
     let stage = folder.stage()?;
     let of_trial = |error: Error| error.placed(stage.path(), folder.path()).of_trial();
     let files = write(&trained, stage.path(), &mut |left_out| progress.warning(left_out)).map_err(of_trial)?;

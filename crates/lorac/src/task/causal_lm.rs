@@ -1,6 +1,6 @@
 //! Causal language modelling: the next token, by the logits that the model has already.
 
-use super::{Class, LABELS, Targets, Task};
+use super::{Class, LABELS, Targets, Task, TaskChoice};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::{DataError, Field, IGNORE, Row};
@@ -62,6 +62,10 @@ impl Task for CausalLm {
 
     fn appendix(&self, _: &Graph, _: &Graph, _: &ParamValues) -> Result<Option<Graph>, PassError> {
         Ok(None)
+    }
+
+    fn deployed(&self, output: &str) -> Option<TaskChoice> {
+        Some(CausalLm { logits: Some(output.into()), ..self.clone() }.into())
     }
 
     fn class(&self) -> Class {

@@ -133,6 +133,15 @@ impl Task for Classify {
         self.asked().new_head()
     }
 
+    fn own_output(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    fn deployed(&self, output: &str) -> Option<TaskChoice> {
+        let head = Some(HeadKind::Existing);
+        Some(Classify { head, pool: None, hidden: None, logits: Some(output.into()), ..self.clone() }.into())
+    }
+
     fn labels(&self) -> &[String] {
         &self.labels
     }

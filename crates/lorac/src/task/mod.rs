@@ -76,6 +76,17 @@ pub trait Task: Objective {
         None
     }
 
+    /// The output of the model's own head, where that is trained and known.
+    fn own_output(&self) -> Option<&str> {
+        None
+    }
+
+    /// The task of the model as it is deployed, which predicts in the output of this name: nothing is put on it any more.
+    /// None where the task cannot tell.
+    fn deployed(&self, _: &str) -> Option<TaskChoice> {
+        None
+    }
+
     /// Names of the outputs, where they have any.
     fn labels(&self) -> &[String] {
         &[]

@@ -135,6 +135,15 @@ impl Task for MultiLabel {
         Ok(Some(Resolution { task: task.into(), notes }))
     }
 
+    fn own_output(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    fn deployed(&self, output: &str) -> Option<TaskChoice> {
+        let head = Some(HeadKind::Existing);
+        Some(MultiLabel { head, pool: None, hidden: None, logits: Some(output.into()), ..self.clone() }.into())
+    }
+
     fn counted(&self, counts: &[(String, usize)], examples: usize) -> Option<TaskChoice> {
         let weights = self.pos_weight.as_ref()?.counted(counts, |n| (examples as f64 - n as f64).max(1.0) / n as f64);
         Some(MultiLabel { pos_weight: Some(weights?), ..self.clone() }.into())

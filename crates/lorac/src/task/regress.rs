@@ -2,7 +2,7 @@
 
 use super::existing::{Asked, Found};
 use super::head::{HeadKind, NewHead};
-use super::{Class, LABELS, Resolution, Subject, Targets, Task, check_target_column};
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice, check_target_column};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problem, Problems};
 use lorac_data::{DataError, Field, Row};
@@ -115,6 +115,15 @@ impl Task for Regress {
 
     fn head(&self) -> Option<NewHead<'_>> {
         self.asked().new_head()
+    }
+
+    fn own_output(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    fn deployed(&self, output: &str) -> Option<TaskChoice> {
+        let head = Some(HeadKind::Existing);
+        Some(Regress { head, pool: None, hidden: None, logits: Some(output.into()), ..self.clone() }.into())
     }
 
     fn class(&self) -> Class {

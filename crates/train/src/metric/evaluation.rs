@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// What a model predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Prediction {
     /// A logit for every class, of every example.
     Classes,

@@ -1,0 +1,95 @@
+//! `lorac predict`: texts, and a line for each.
+
+use super::args::Format;
+use super::{resolver, terminal};
+use lorac::error::Error;
+use lorac::pipeline::RuntimeSource;
+use lorac::predict::{Answer, Options, Predictor, Texts, WINDOW, lines, texts};
+use lorac::source::Source;
+use std::io::{BufReader, stdin};
+use std::path::{Path, PathBuf};
+
+/// The command's arguments.
+pub(super) struct Ask {
+    pub(super) file: Option<PathBuf>,
+    pub(super) texts: Vec<String>,
+    pub(super) pairs: Vec<String>,
+    pub(super) columns: Vec<String>,
+    pub(super) tokenizer: Option<String>,
+    pub(super) batch: Option<usize>,
+    pub(super) runtime: Option<String>,
+}
+
+pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<(), Error> {
+    if ask.batch == Some(0) {
+        return Err(Error::Usage("`--batch 0`: a batch has at least one row".into()));
+    }
+    if !ask.pairs.is_empty() && ask.pairs.len() != ask.texts.len() {
+        let (pairs, texts) = (ask.pairs.len(), ask.texts.len());
+        return Err(Error::Usage(format!("`--pair` is given {pairs} times and `--text` {texts}: one for each")));
+    }
+    let options = Options {
+        tokenizer: ask.tokenizer.map(|source| source.parse::<Source>()).transpose()?,
+        runtime: ask.runtime.map(RuntimeSource::try_from).transpose()?.unwrap_or_default(),
+        batch: ask.batch,
+    };
+    let mut model = Predictor::open_with(model, &options, &resolver(Path::new("."), quiet)?)?;
+    model.notes().iter().for_each(|note| terminal::say(&format!("warning: {note}")));
+    let mut cut = Cut::default();
+    let mut show = |answers: &[Answer]| -> Result<bool, Error> {
+        cut.count(answers);
+        let line = |answer: &Answer| match format {
+            Format::Json => serde_json::to_string(answer).unwrap_or_default(),
+            Format::Text => answer.to_string(),
+        };
+        terminal::print_lines(&answers.iter().map(line).collect::<Vec<_>>(), format == Format::Json)
+    };
+    let found = match &ask.file {
+        None if ask.pairs.is_empty() => {
+            show(&model.texts(&ask.texts)?)?;
+            None
+        }
+        None => {
+            let pairs: Vec<(&String, &String)> = ask.texts.iter().zip(&ask.pairs).collect();
+            show(&model.pairs(&pairs)?)?;
+            None
+        }
+        Some(file) if file.as_os_str() == "-" && ask.columns.is_empty() => {
+            Some(lines(BufReader::new(stdin()), Path::new("standard input")))
+        }
+        Some(file) if file.as_os_str() == "-" => {
+            return Err(Error::Usage("`--column`: standard input has lines and no columns".into()));
+        }
+        Some(file) => Some(texts(file, &ask.columns, model.served())?),
+    };
+    if let Some(Texts { mut rows, columns }) = found {
+        loop {
+            let window = rows.by_ref().take(WINDOW).collect::<Result<Vec<_>, Error>>()?;
+            if window.is_empty() || !show(&model.rows(&window, &columns)?)? {
+                break;
+            }
+        }
+    }
+    cut.say(model.served().max_length, quiet);
+    Ok(())
+}
+
+/// Texts that were cut.
+#[derive(Default)]
+struct Cut {
+    texts: usize,
+    of: usize,
+}
+
+impl Cut {
+    fn count(&mut self, answers: &[Answer]) {
+        self.of += answers.len();
+        self.texts += answers.iter().filter(|answer| answer.cut > 0).count();
+    }
+
+    fn say(&self, tokens: usize, quiet: bool) {
+        if self.texts > 0 && !quiet {
+            terminal::say(&format!("warning: {} of {} texts were cut to {tokens} tokens", self.texts, self.of));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What makes a folder of the deployable model one that serves: the tokenizer, a config.json and a model card.
+
+mod card;
+mod config;
+mod tokenizer;
+
+use super::{DeployFormat, Trained, Written};
+use crate::error::Error;
+use crate::output::{OutputError, write_atomic};
+use crate::run::Plan;
+use serde::Serialize;
+use std::path::Path;
+
+/// The tokenizer, a config.json and a model card.
+pub struct Serving;
+
+/// What its files are in a manifest.
+const KIND: &str = "serving";
+
+impl DeployFormat for Serving {
+    fn about(&self) -> &'static str {
+        "The tokenizer, a config.json and a model card beside the model, so that the folder serves as it is"
+    }
+
+    fn check(&self, _: &Plan, _: &Path) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
+        let plan = trained.plan;
+        let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served);
+        files.push(("config.json".into(), pretty(&config::config(plan))?));
+        files.extend(plan.beside.generation.iter().map(|bytes| ("generation_config.json".into(), bytes.clone())));
+        files.push(("README.md".into(), card::card(trained).into_bytes()));
+        let mut written = Written::default();
+        for (name, bytes) in files {
+            let path = folder.join(name);
+            write_atomic(&path, &bytes)?;
+            written.files.push((path, KIND));
+        }
+        Ok(written)
+    }
+}
+
+/// JSON for readers, with an end of line.
+fn pretty(value: &impl Serialize) -> Result<Vec<u8>, OutputError> {
+    let wrong = |e: serde_json::Error| OutputError::Content { path: "config.json".into(), why: e.to_string() };
+    let mut text = serde_json::to_vec_pretty(value).map_err(wrong)?;
+    text.push(b'\n');
+    Ok(text)
+}

@@ -1,0 +1,156 @@
+//! `lorac eval`: a deployed model, scored on what a pipeline holds out.
+
+use crate::error::Error;
+use crate::inputs::{caches, feeds, name_fields};
+use crate::output::MissedGate;
+use crate::pipeline::{Gate, Loaded, Metrics};
+use crate::predict::found::{check, find_model, served, tokenizer_file};
+use crate::progress::Progress;
+use crate::run::data::{examples, held_out, nothing_held_out};
+use crate::run::input_limits::{self, BatchShape};
+use crate::run::plan::{check_metrics, labels, open_engine, resolved_task};
+use crate::source::Resolver;
+use crate::stop::{Stoppable, stopped};
+use lorac_data::Dataset;
+use lorac_passes::{TrainingSpec, UpdateSpec, evaluation, readable};
+use lorac_train::{Breakdown, Count, Evaluate, Scores, compile_graph, evaluate as scored};
+use serde::Serialize;
+use std::sync::atomic::AtomicBool;
+
+/// How good a model is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluated {
+    /// The model, as it was named.
+    pub model: String,
+    /// Its scores by the metrics of the task and of the pipeline.
+    pub scores: Scores,
+    /// The same class by class; none where nothing is classified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_class: Option<Breakdown>,
+    /// The gates of the pipeline that the model misses.
+    pub gates: Vec<MissedGate>,
+    /// What a user should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// Scores a model, which is named as for [`Predictor::open`](crate::predict::Predictor::open), on the held-out examples of a
+/// pipeline, by its metrics, as the run of that pipeline scores the model that it deploys. What the pipeline says of a new
+/// head, of adaptations and of the training counts for nothing. Gates that compare with the model before a training say
+/// nothing here.
+///
+/// # Errors
+/// A model that does not do the pipeline's task, a pipeline without held-out examples, and what cannot be read or run.
+pub fn evaluate(
+    model: &str,
+    loaded: &Loaded,
+    resolver: &Resolver,
+    models: &Resolver,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Evaluated, Error> {
+    let p = &loaded.pipeline;
+    let name = model;
+    let (source, model) = find_model(name, models)?;
+    let known = served(&source, &model)?;
+    check(&model.graph, &known, name)?;
+    let mut graph = readable(&model.graph, &model.functions)?;
+    let inputs = if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs };
+    name_fields(&mut graph, inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
+    let mut feeds = feeds(&graph)?;
+    let caches = caches(&graph, &feeds);
+    caches.switch_off(&mut graph)?;
+    if known.predicts != p.task.prediction() {
+        let (does, asked) = (&known.task, p.task.name());
+        return Err(Error::Usage(format!("the model does the task `{does}`, and the pipeline's is `{asked}`")));
+    }
+    let mut notes = Vec::new();
+    let deployed = p.task.deployed(&known.output).unwrap_or_else(|| p.task.clone());
+    let task = resolved_task(loaded, &deployed, &model, &graph, &source, &mut Vec::new())?;
+    if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
+        let (ours, theirs) = (task.labels().join(", "), known.labels.join(", "));
+        notes.push(format!("the model's labels are {theirs}; scored as if they were the pipeline's: {ours}"));
+    }
+    check_metrics(loaded, &task)?;
+    let mut shape = BatchShape::of(p, &graph, &feeds);
+    if p.data.splits().any(|(_, split)| split.block.is_none()) {
+        shape.fit(loaded, &graph)?;
+    }
+    let tokenizer = match &p.tokenizer {
+        Some(asked) => tokenizer_file(Some(&asked.source), &source, resolver)?,
+        None => tokenizer_file(None, &source, models)?,
+    };
+    let tokenizer = tokenizer.open(shape.max_length, p.data.truncate)?;
+    // Weights that are counted are those of the training.
+    let one_each: Vec<(String, usize)> = task.labels().iter().map(|label| (label.clone(), 1)).collect();
+    let (task, held) = match task.counted(&one_each, 1) {
+        None => {
+            let held = held_out(&p.data, &*task, &tokenizer, resolver)?;
+            (task, held)
+        }
+        Some(_) => {
+            let all = examples(&p.data, &*task, &tokenizer, resolver)?;
+            let counts: Vec<_> = all.card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
+            (task.counted(&counts, all.train.len()).unwrap_or(task), all.eval)
+        }
+    };
+    if held.is_empty() {
+        return Err(nothing_held_out());
+    }
+    let data = Dataset::new(held, shape.pad);
+    shape.check(&data, "data.eval", "data.max_length")?;
+    input_limits::check(&graph, &data, "data.eval", "data.max_length")?;
+    let batch = shape.rows(p.train.eval_batch, data.len());
+    stopped(stop, || Error::Interrupted("nothing is scored yet".into()))?;
+
+    let engine = open_engine(p, resolver)?;
+    notes.extend(engine.fallback.iter().map(|why| format!("the embedded engine is used: {why}")));
+    let spec = TrainingSpec {
+        adaptations: &[],
+        objective: &*task,
+        update: UpdateSpec::of(&*p.train.optimizer),
+        dialect: engine.backend.dialect(),
+        tokens: None,
+        caches,
+    };
+    let compiled = evaluation(&graph, &spec, &mut |_| {})?;
+    feeds.inputs.push(labels(task.prediction(), &compiled.names.targets));
+    let mut program = compile_graph(engine.backend.as_ref(), &compiled.graph, Vec::new())?;
+    let job = Evaluate {
+        data: &data,
+        feeds: &feeds,
+        batch,
+        kind: task.prediction(),
+        prediction: &compiled.prediction,
+        classes: task.labels(),
+        names: &compiled.names,
+    };
+    progress.begin("scoring", data.len() as u64);
+    let mut done = 0;
+    let found = scored(&mut Stoppable { program: program.as_mut(), stop }, &job, |rows| {
+        done += rows as u64;
+        progress.at(done, "");
+    });
+    progress.end();
+    stopped(stop, || Error::Interrupted(format!("{done} of {} examples are scored", data.len())))?;
+    let found = found?;
+    let scores = Scores::of(&found, &p.metrics.names(task.metrics()));
+    let none = Scores { scores: Vec::new(), count: Count::Examples(0) };
+    let (metrics, compares) = without_comparisons(&p.metrics);
+    notes.extend(compares.then(|| "`not_worse_than: before` is not checked: there was no training".to_string()));
+    let gates = metrics.failed_gates(&none, &scores);
+    Ok(Evaluated { model: name.into(), by_class: Breakdown::of(&found), scores, gates, notes })
+}
+
+/// The gates that say something of a model alone, and whether there are others.
+fn without_comparisons(metrics: &Metrics) -> (Metrics, bool) {
+    let alone = |gate: &Gate| Gate { not_worse_than: None, margin: None, ..*gate };
+    let compares = metrics.0.values().any(|gate| gate.not_worse_than.is_some());
+    (Metrics(metrics.0.iter().map(|(name, gate)| (name.clone(), alone(gate))).collect()), compares)
+}
+
+impl Evaluated {
+    /// Why the model is not what the pipeline asks for, in words; nothing where it is.
+    pub fn failures(&self) -> Vec<String> {
+        self.gates.iter().map(|gate| gate.message.clone()).collect()
+    }
+}

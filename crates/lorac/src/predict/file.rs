@@ -1,0 +1,106 @@
+//! Texts out of files.
+
+use super::examples::row;
+use crate::error::Error;
+use crate::output::OutputError;
+use crate::served::Served;
+use lorac_data::format::{Format, format, of};
+use lorac_data::{Columns, DataError, Row, Template, rows};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Error as IoError, ErrorKind};
+use std::path::Path;
+
+/// Texts of a file: its rows, and the columns or templates that the texts stand in.
+pub struct Texts {
+    /// The rows, in the file's order.
+    pub rows: Box<dyn Iterator<Item = Result<Row, Error>>>,
+    /// What a [`Predictor`](super::Predictor) is given with them.
+    pub columns: Vec<String>,
+}
+
+/// The texts of a file: the lines of a text, or the rows of a table, whose columns or templates are `columns`, or those that
+/// the model was trained on where none is given.
+///
+/// # Errors
+/// A file of no known format, columns that are missing or that nothing names, and what cannot be read.
+pub fn texts(path: &Path, columns: &[String], served: &Served) -> Result<Texts, Error> {
+    let name = of(path).ok_or_else(|| {
+        let known = "csv, tsv, jsonl or another table that a pipeline reads, or txt with one text a line";
+        Error::Usage(format!("the end of `{}` names no format: {known}", path.display()))
+    })?;
+    let Some(table) = format(name).filter(|format| format.has_columns()) else {
+        if let Some(column) = columns.first() {
+            return Err(Error::Usage(format!("`--column {column}`: `{}` has no columns", path.display())));
+        }
+        let file = File::open(path).map_err(|source| OutputError::Io { path: path.into(), source })?;
+        return Ok(lines(BufReader::new(file), path));
+    };
+    let columns = match (columns, &served.text) {
+        ([], Some(text)) => std::iter::once(text).chain(&served.text_pair).cloned().collect(),
+        ([], None) => {
+            let why = format!("which column of `{}` has the texts? Name it: --column NAME", path.display());
+            return Err(Error::Usage(why));
+        }
+        (given, _) => given.to_vec(),
+    };
+    let mut needed = Vec::new();
+    for column in &columns {
+        let template = Template::parse(column).map_err(DataError::from)?;
+        needed.extend(template.columns().into_iter().map(String::from));
+    }
+    let read = rows(table as &dyn Format, path, &Columns { needed, ..Columns::default() })?.rows;
+    Ok(Texts { rows: Box::new(read.into_iter().map(Ok)), columns })
+}
+
+/// The lines of a text; `path` names it in errors. An empty line is an empty text.
+pub fn lines(reader: impl BufRead + 'static, path: &Path) -> Texts {
+    let path = path.to_path_buf();
+    let rows = reader.lines().enumerate().map(move |(at, line)| match line {
+        Ok(line) => Ok(row(at, &[line.trim_end_matches('\r')])),
+        Err(e) if e.kind() == ErrorKind::InvalidData => {
+            let source = IoError::new(e.kind(), format!("line {} is not UTF-8", at + 1));
+            Err(OutputError::Io { path: path.clone(), source }.into())
+        }
+        Err(source) => Err(OutputError::Io { path: path.clone(), source }.into()),
+    });
+    Texts { rows: Box::new(rows), columns: vec![super::examples::COLUMNS[0].to_string()] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_train::Prediction;
+
+    fn read(name: &str, content: &[u8], columns: &[&str], trained_on: Option<&str>) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("writes");
+        let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
+        let mut served = Served::plain("classify", Prediction::Classes, "logits");
+        served.text = trained_on.map(String::from);
+        let found = texts(&path, &columns, &served).map_err(|e| e.to_string())?;
+        let fill = |row: Row| Template::parse(&found.columns[0]).and_then(|t| Ok(t.fill(&row))).expect("a template");
+        found.rows.map(|row| row.and_then(|row| Ok(fill(row)?)).map_err(|e| e.to_string())).collect()
+    }
+
+    #[test]
+    fn texts_are_lines_or_rows() {
+        assert_eq!(read("a.txt", b"one\r\n\ntwo", &[], Some("review")).expect("reads"), ["one", "", "two"]);
+        let table = b"id,review\n1,fine\n2,dull\n";
+        assert_eq!(read("a.csv", table, &[], Some("review")).expect("reads"), ["fine", "dull"]);
+        assert_eq!(read("a.csv", table, &["{id}: {review}"], Some("x")).expect("reads"), ["1: fine", "2: dull"]);
+        assert_eq!(read("a.jsonl", b"{\"a\":{\"b\":\"x\"}}\n", &["a.b"], None).expect("reads"), ["x"]);
+    }
+
+    #[test]
+    fn what_has_no_texts_is_refused() {
+        let table = b"id,review\n1,fine\n";
+        let says = |name, columns: &[&str], trained_on| read(name, table, columns, trained_on).expect_err("refused");
+        assert!(says("a.csv", &["reviw"], None).contains("reviw"));
+        assert!(says("a.csv", &[], None).contains("--column"));
+        assert!(says("a.xyz", &[], None).contains("names no format"));
+        assert!(says("a.txt", &["review"], None).contains("has no columns"));
+        let broken = read("a.txt", b"one\n\xff\n", &[], None).expect_err("no text");
+        assert!(broken.contains("line 2 is not UTF-8"), "{broken}");
+    }
+}

@@ -1,0 +1,207 @@
+//! `lorac predict`: what a deployed model says of texts.
+//!
+//! A [`Predictor`] is opened from the folder of a run or a model's file. What it needs beside the file ([`Served`]) stands in
+//! the config.json, in the manifest of the run or in the file itself; of another tool's model it is told by its configuration.
+
+mod answer;
+mod examples;
+mod file;
+pub(crate) mod found;
+
+pub use answer::{Answer, Labelled, Says, Span, Tagged};
+pub use file::{Texts, lines, texts};
+
+use crate::engine;
+use crate::error::Error;
+use crate::inputs::{caches, feeds, name_fields};
+use crate::pipeline::RuntimeSource;
+use crate::program::compile_file;
+use crate::served::{Served, is_probability};
+use crate::source::{Resolver, Source};
+use found::{Found, find};
+use lorac_data::{Dataset, Measure, PadTo, Row, Tokenizer};
+use lorac_ir::{DType, Tensor};
+use lorac_onnx::Model;
+use lorac_passes::{InputLimits, InputStats, LimitExceeded, fixed_input, input_limits, readable};
+use lorac_runtime::Program;
+use lorac_train::{Feeds, Prediction};
+use std::path::Path;
+
+/// How a model is opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The tokenizer.json, or a folder that holds one. Default: the one beside the model.
+    pub tokenizer: Option<Source>,
+    /// The execution engine.
+    pub runtime: RuntimeSource,
+    /// Rows of a batch. Default: 32, of language models 1.
+    pub batch: Option<usize>,
+}
+
+/// Texts that are looked at together: those of like length become batches.
+pub const WINDOW: usize = 2048;
+
+/// Rows of a batch, where nothing says how many.
+const ROWS: usize = 32;
+
+/// A deployed model that is ready to answer.
+pub struct Predictor {
+    served: Served,
+    tokenizer: Tokenizer,
+    program: Box<dyn Program>,
+    feeds: Feeds,
+    pad: PadTo,
+    rows: usize,
+    limits: Option<InputLimits>,
+    /// Whether the outputs are probabilities.
+    done: bool,
+    notes: Vec<String>,
+    /// The program may read its mapped file.
+    _model: Model,
+}
+
+impl Predictor {
+    /// Opens the folder of a run, a model's file beside its config.json and tokenizer, or another source of a model. Relative
+    /// paths begin in the working folder.
+    ///
+    /// # Errors
+    /// As [`Predictor::open_with`].
+    pub fn open(model: &str, options: &Options) -> Result<Predictor, Error> {
+        Predictor::open_with(model, options, &Resolver::new(None, Path::new("."))?)
+    }
+
+    /// The same; sources are found by `resolver`.
+    ///
+    /// # Errors
+    /// A folder without a model, the model of a rejected run, nothing that says what it predicts, an output that is not the
+    /// task's, and what cannot be read or run.
+    pub fn open_with(model: &str, options: &Options, resolver: &Resolver) -> Result<Predictor, Error> {
+        let Found { model, served, tokenizer } = find(model, options.tokenizer.as_ref(), resolver)?;
+        let mut graph = readable(&model.graph, &model.functions)?;
+        name_fields(&mut graph, &served.inputs).map_err(|wrong| {
+            let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
+            Error::Usage(said.join("; "))
+        })?;
+        let feeds = feeds(&graph)?;
+        let tokens = feeds.inputs.iter().find(|b| b.field == "input_ids");
+        let fixed = tokens.map(|b| fixed_input(&graph, &b.input)).unwrap_or_default();
+        let pad = match fixed.len {
+            Some(len) => PadTo { multiple: 1, min: len, max: len, ..PadTo::default() },
+            None => PadTo { multiple: 1, max: served.max_length, ..PadTo::default() },
+        };
+        let max_length = fixed.len.map_or(served.max_length, |len| len.min(served.max_length));
+        let tokenizer = tokenizer.open(max_length, served.truncate)?;
+        let engine = engine::open(&options.runtime.choice(None), &Default::default(), resolver)?;
+        let program = compile_file(engine.backend.as_ref(), &model, &caches(&graph, &feeds))?;
+        let usual = if served.predicts == Prediction::Tokens { 1 } else { ROWS };
+        let why = engine.fallback.map(|why| format!("the embedded engine is used: {why}"));
+        Ok(Predictor {
+            rows: fixed.rows.or(options.batch).unwrap_or(usual).max(1),
+            limits: input_limits(&graph),
+            done: is_probability(&graph, &served.output),
+            notes: why.into_iter().collect(),
+            served,
+            tokenizer,
+            program,
+            feeds,
+            pad,
+            _model: model,
+        })
+    }
+
+    /// What is known of the model.
+    pub fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// What a user should know, in words.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What the model says of each text.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenized, tokens that the model does not have, and what the engine says.
+    pub fn texts(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Answer>, Error> {
+        let rows: Vec<Row> = texts.iter().enumerate().map(|(i, text)| examples::row(i, &[text.as_ref()])).collect();
+        self.rows(&rows, &[examples::COLUMNS[0].to_string()])
+    }
+
+    /// What the model says of each pair of texts.
+    ///
+    /// # Errors
+    /// As [`Predictor::texts`].
+    pub fn pairs(&mut self, pairs: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Vec<Answer>, Error> {
+        let row = |(i, (a, b)): (usize, &(_, _))| examples::row(i, &[AsRef::as_ref(a), AsRef::as_ref(b)]);
+        let rows: Vec<Row> = pairs.iter().enumerate().map(row).collect();
+        self.rows(&rows, &examples::COLUMNS.map(String::from))
+    }
+
+    /// What the model says of each row: of the text in a column or template, or of the two texts in two of them.
+    ///
+    /// # Errors
+    /// As [`Predictor::texts`]; a row without the columns, and another number of them than the model reads texts.
+    pub fn rows(&mut self, rows: &[Row], columns: &[String]) -> Result<Vec<Answer>, Error> {
+        let takes = if self.served.text_pair.is_some() { 2 } else { 1 };
+        // Of another tool's model it is not known.
+        if columns.len() != takes && (takes == 2 || columns.len() != 2 || !self.served.lorac_version.is_empty()) {
+            let (reads, given) = (["one text", "pairs of texts"][takes - 1], columns.len());
+            return Err(Error::Usage(format!("the model reads {reads}, and {given} are given for each answer")));
+        }
+        let mut answers = Vec::with_capacity(rows.len());
+        for window in rows.chunks(WINDOW) {
+            answers.extend(self.window(window, columns)?);
+        }
+        Ok(answers)
+    }
+
+    fn window(&mut self, rows: &[Row], columns: &[String]) -> Result<Vec<Answer>, Error> {
+        let encoded = examples::encode(rows, columns, &self.served, &self.tokenizer)?;
+        let data = Dataset::new(encoded.examples, self.pad);
+        self.check(&data)?;
+        let lengths = data.lengths();
+        let mut order: Vec<usize> = (0..data.len()).collect();
+        order.sort_by_key(|at| (lengths[*at], *at));
+        let mut answers: Vec<Option<Answer>> = vec![None; data.len()];
+        for batch in order.chunks(self.rows) {
+            let made = data.batch(batch, self.rows)?;
+            let tensors = self.feeds.for_program(self.program.as_ref(), &made)?;
+            let refs: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            let out = self.program.run(&refs, &[&self.served.output])?;
+            let (scores, dims) = out.first().map(|t| (reals(t), t.dims().to_vec())).unwrap_or_default();
+            let each = scores.len() / dims.first().copied().unwrap_or(1).max(1);
+            for (row, at) in batch.iter().enumerate() {
+                let scores = scores.get(row * each..(row + 1) * each).unwrap_or_default();
+                let width = dims.get(1..).and_then(<[usize]>::last).copied().unwrap_or(1);
+                let of = answer::Scores { served: &self.served, done: self.done, scores, width };
+                let measure: Measure = encoded.measures.get(*at).copied().unwrap_or_default();
+                answers[*at] = Some(of.answer(&data.examples[*at], encoded.words.get(*at), measure));
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn check(&self, data: &Dataset) -> Result<(), Error> {
+        let ids = data.examples.iter().filter_map(|example| example.tokens("input_ids"));
+        let stats = InputStats {
+            largest_id: ids.flatten().copied().max().unwrap_or(0),
+            padded_len: data.lengths().into_iter().max().unwrap_or(0),
+            unpadded_len: data.lengths().into_iter().max().unwrap_or(0),
+        };
+        match self.limits.as_ref().and_then(|limits| limits.exceeded(&stats)) {
+            None => Ok(()),
+            Some(token @ LimitExceeded::Token { .. }) => {
+                Err(Error::Usage(format!("tokenizer and model do not belong together: there is {token}")))
+            }
+            Some(length) => Err(Error::Usage(format!("the texts have {length}"))),
+        }
+    }
+}
+
+fn reals(tensor: &Tensor) -> Vec<f32> {
+    match tensor.dtype() {
+        DType::F32 => tensor.to_vec().unwrap_or_default(),
+        _ => tensor.to_f64().unwrap_or_default().into_iter().map(|x| x as f32).collect(),
+    }
+}

@@ -1,0 +1,210 @@
+//! What those who run a deployed model need to know, and its file does not say.
+
+use crate::inputs::FIELDS;
+use crate::output::InputRecord;
+use crate::pipeline::Pipeline;
+use crate::task::Task;
+use lorac_data::{Tokenizer, Truncate};
+use lorac_ir::Graph;
+use lorac_passes::{Pool, Training};
+use lorac_train::{Feeds, Prediction};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Key of the section of a config.json that holds a [`Served`].
+pub const SECTION: &str = "lorac";
+
+/// What those who run a deployed model need to know: a section of the config.json beside it, of the manifest of its run and,
+/// where that is asked for, of its file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// The lorac that trained it.
+    pub lorac_version: String,
+    /// The name of the task: `classify`.
+    pub task: String,
+    /// What it predicts.
+    pub predicts: Prediction,
+    /// Names of the outputs, in their order; empty where they have none.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// The output of the predictions.
+    pub output: String,
+    /// The inputs by what they are fed with: `input_ids`.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// Tokens that a text is cut to, special ones included.
+    pub max_length: usize,
+    /// The side on which it is cut. Default: the tokenizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncate: Option<Truncate>,
+    /// The id that pads texts on the right.
+    #[serde(default)]
+    pub pad_id: i64,
+    /// How hidden states become one vector, where lorac has put a head on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+    /// The column, or the template of columns, that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The column, or the template of columns, of the second text, where it reads pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
+    /// What it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
+}
+
+/// The model that another one was made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The source, as the pipeline names it.
+    pub source: String,
+    /// Its sum.
+    pub sha256: String,
+}
+
+impl Served {
+    /// Of the model that a training will end with.
+    pub(crate) fn of(
+        pipeline: &Pipeline,
+        model: &Graph,
+        task: &dyn Task,
+        training: &Training,
+        feeds: &Feeds,
+        tokenizer: &Tokenizer,
+        read: &[InputRecord],
+    ) -> Served {
+        let is_output = |name: &str| model.outputs().iter().any(|v| model.name_of(*v) == name);
+        let own = task.own_output().filter(|_| task.head().is_none() && !is_output(&training.prediction));
+        let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str()));
+        let base = read.iter().find(|input| input.role == "model");
+        Served {
+            lorac_version: env!("CARGO_PKG_VERSION").into(),
+            task: pipeline.task.name().into(),
+            predicts: task.prediction(),
+            labels: task.labels().to_vec(),
+            output: own.unwrap_or(&training.prediction).into(),
+            inputs: inputs.map(|b| (b.field.clone(), b.input.clone())).collect(),
+            max_length: tokenizer.max_length(),
+            truncate: pipeline.data.truncate,
+            pad_id: tokenizer.pad_id(),
+            pool: task.head().map(|head| head.pool()),
+            text: pipeline.data.train.first().and_then(|split| split.text.clone()),
+            text_pair: pipeline.data.train.first().and_then(|split| split.text_pair.clone()),
+            base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
+        }
+    }
+
+    /// Of a model of which no more is known.
+    pub(crate) fn plain(task: &str, predicts: Prediction, output: &str) -> Served {
+        Served {
+            lorac_version: String::new(),
+            task: task.into(),
+            predicts,
+            labels: Vec::new(),
+            output: output.into(),
+            inputs: BTreeMap::new(),
+            max_length: 512,
+            truncate: None,
+            pad_id: 0,
+            pool: None,
+            text: None,
+            text_pair: None,
+            base: None,
+        }
+    }
+
+    /// The side on which texts are cut, where it is one.
+    pub(crate) fn side(&self) -> Option<&'static str> {
+        match self.truncate {
+            Some(Truncate::Left) => Some("left"),
+            Some(Truncate::Right) => Some("right"),
+            Some(Truncate::Refuse) | None => None,
+        }
+    }
+}
+
+/// Whether an output is made by a softmax or a sigmoid: probabilities, and no scores.
+pub(crate) fn is_probability(graph: &Graph, output: &str) -> bool {
+    let made = graph.outputs().iter().find(|v| graph.name_of(**v) == output).and_then(|v| graph.producer(*v));
+    made.is_some_and(|(_, node)| matches!(&*node.op.name, "Softmax" | "Sigmoid"))
+}
+
+/// What begins the keys of a file's metadata that are lorac's: `lorac.`, in a model that was trained again `lorac.2.`.
+const KEYS: &str = "lorac.";
+
+/// What the metadata of a file says of it, of several trainings the last.
+pub(crate) fn in_metadata(metadata: &BTreeMap<String, String>) -> Option<Served> {
+    (0..=times(metadata)).rev().find_map(|n| serde_json::from_str(metadata.get(&format!("{}served", prefix(n)))?).ok())
+}
+
+/// The beginning of the keys of the n-th training.
+fn prefix(n: usize) -> String {
+    if n == 0 { KEYS.to_string() } else { format!("{KEYS}{}.", n + 1) }
+}
+
+/// How many trainings the metadata tells of.
+fn times(metadata: &BTreeMap<String, String>) -> usize {
+    let number = |key: &String| match key.strip_prefix(KEYS)?.split_once('.') {
+        Some((n, _)) if n.bytes().all(|b| b.is_ascii_digit()) => n.parse::<usize>().ok().filter(|n| *n < 1 << 20),
+        _ => Some(1),
+    };
+    metadata.keys().filter_map(number).max().unwrap_or(0)
+}
+
+/// Why a model cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServedError {
+    /// The folder is that of a run that missed a gate.
+    #[error("{}: the run was rejected ({gates}): model.rejected.onnx in it is asked only by its own name", .folder.display())]
+    Rejected {
+        /// The folder.
+        folder: PathBuf,
+        /// What it missed.
+        gates: String,
+    },
+    /// The folder has a manifest and no model.
+    #[error("{}: there is no model.onnx in the folder of this run", .folder.display())]
+    NoModel {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The section in a config.json cannot be read.
+    #[error("{}: `{SECTION}`: {why}", .file.display())]
+    Section {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Nothing says what the model predicts.
+    #[error(
+        "nothing says what the model predicts: no config.json or manifest.json of lorac's is beside it, and its outputs {outputs} are no scores of a known kind"
+    )]
+    Unknown {
+        /// Its outputs.
+        outputs: String,
+    },
+    /// The output is not what the task predicts.
+    #[error("`{model}` is not the model that its config.json or manifest.json is of: {why}")]
+    Output {
+        /// The model.
+        model: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl ServedError {
+    /// Stable name of the fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ServedError::Rejected { .. } => "served::rejected",
+            ServedError::NoModel { .. } => "served::no_model",
+            ServedError::Section { .. } => "served::section",
+            ServedError::Unknown { .. } => "served::unknown",
+            ServedError::Output { .. } => "served::output",
+        }
+    }
+}

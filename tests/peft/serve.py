@@ -1,0 +1,59 @@
+"""Loads output folders of lorac as their users do: serve.py FOLDERS.json.
+
+A folder is {"name", "folder", "predict": what `lorac predict --format json` says of two texts}. AutoTokenizer and AutoConfig
+load it, the snippet of its README.md runs in it, and where optimum is installed, ORTModelForSequenceClassification says the
+same. A line for each on stdout.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+
+import transformers
+
+transformers.logging.set_verbosity_error()
+TEXTS = ["a fine film", "a dull one"]
+
+try:
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+except ImportError:
+    ORTModelForSequenceClassification = None
+
+
+def close(a, b):
+    assert abs(a - b) < 1e-3, (a, b)
+
+
+for job in json.load(open(sys.argv[1], encoding="utf-8")):
+    os.chdir(job["folder"])
+    config = transformers.AutoConfig.from_pretrained(".")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(".")
+    assert tokenizer.pad_token is not None and tokenizer.model_max_length == config.lorac["max_length"]
+    labels = [row["label"] for row in job["predict"][0].get("probabilities", [])]
+    assert not labels or [config.id2label[i] for i in range(config.num_labels)] == labels, config.id2label
+    code = re.search(r"```python\n(.*?)```", open("README.md", encoding="utf-8").read(), re.S).group(1)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "README.md", "exec"), {})
+    lines = [line.split("\t") for line in out.getvalue().splitlines()]
+    for line, text, said in zip(lines, TEXTS, job["predict"], strict=True):
+        assert line[-1] == text, line
+        if "label" in said:
+            assert line[0] == said["label"], (line, said)
+            close(float(line[1]), said["probability"])
+        else:
+            close(float(line[0]), said["value"][0])
+    loaded = "transformers"
+    if ORTModelForSequenceClassification is not None:
+        model = ORTModelForSequenceClassification.from_pretrained(".")
+        logits = model(**tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")).logits
+        for row, said in zip(logits.double(), job["predict"], strict=True):
+            if "label" in said:
+                close(float(row.softmax(-1).max()), said["probability"])
+            else:
+                close(float(row[0]), said["value"][0])
+        loaded += ", optimum"
+    print("ok", job["name"], loaded)
