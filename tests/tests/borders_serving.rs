@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 /// The snippet that a model card has.
 #[path = "../../crates/lorac/src/deploy/serving/snippet.rs"]
-#[allow(dead_code, missing_docs)]
+#[allow(dead_code, missing_docs, unreachable_pub)]
 mod snippet;
 
 fn options() -> Options {

@@ -268,7 +268,8 @@ mod tests {
         let scope = |(path, class): &(&str, &str)| ModuleScope { path: path.to_string(), class: class.to_string() };
         let scopes = scopes.iter().map(|(v, s)| (v.to_string(), s.iter().map(scope).collect())).collect();
         let (known, layer_modules) = (known.is_some(), OnceCell::new());
-        let paths = ModulePaths { graph: &graph, scopes, classes, known, layers: None, layer_modules };
+        let paths =
+            ModulePaths { graph: &graph, scopes, classes, model_type: None, known, layers: None, layer_modules };
         let name = |m: &Matrix| match paths.of(m, class) {
             Ok(all) => {
                 let each = all.iter().map(|m| format!("{}{}", m.path, if m.conv1d { " (Conv1D)" } else { "" }));

@@ -79,8 +79,11 @@ mod tests {
         let mut served = Served::plain("classify", Prediction::Classes, "logits");
         served.text = trained_on.map(String::from);
         let found = texts(&path, &columns, &served).map_err(|e| e.to_string())?;
-        let fill = |row: Row| Template::parse(&found.columns[0]).and_then(|t| Ok(t.fill(&row))).expect("a template");
-        found.rows.map(|row| row.and_then(|row| Ok(fill(row)?)).map_err(|e| e.to_string())).collect()
+        let fill = |row: Row| -> Result<String, Error> {
+            let template = Template::parse(&found.columns[0]).map_err(DataError::from)?;
+            Ok(template.fill(&row)?.into_owned())
+        };
+        found.rows.map(|row| row.and_then(fill).map_err(|e| e.to_string())).collect()
     }
 
     #[test]
