@@ -12,6 +12,7 @@ import os
 import re
 import sys
 
+import onnx
 import transformers
 
 transformers.logging.set_verbosity_error()
@@ -47,6 +48,11 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
         else:
             close(float(line[0]), said["value"][0])
     loaded = "transformers"
+    model = onnx.load("model.onnx")
+    onnx.checker.check_model(model, full_check=False)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(entries["lorac.served"]) == config.lorac, entries
+    assert json.loads(entries.get("lorac.labels", "[]")) == labels
     if ORTModelForSequenceClassification is not None:
         model = ORTModelForSequenceClassification.from_pretrained(".")
         logits = model(**tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")).logits

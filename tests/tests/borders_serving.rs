@@ -11,6 +11,7 @@ use lorac::source::Resolver;
 use lorac::train::Prediction;
 use lorac_tests::border::{Border, border};
 use lorac_tests::{ONNXRUNTIME, root, skipped};
+use onnx_protobuf::{Message, ModelProto};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -251,6 +252,96 @@ fn a_second_run_starts_from_the_first_with_its_labels() {
 }
 
 #[test]
+fn labels_and_provenance_stand_in_the_file_where_that_is_asked_for() {
+    let border = border("bert");
+    let plain = border.succeeds(&[]).manifest;
+    let without = fs::read(border.out().join("model.onnx")).expect("a model");
+    assert!(plain.verify.metadata.is_empty());
+    let manifest = border.succeeds(&["deploy.metadata=true"]).manifest;
+    let file = border.out().join("model.onnx");
+    let with = fs::read(&file).expect("a model");
+    assert_eq!(&with[..without.len()], &without[..], "the rest is what it is without");
+    let keys = ["lorac.inputs", "lorac.labels", "lorac.served", "lorac.task", "lorac.version"];
+    assert_eq!(manifest.verify.metadata, keys);
+    assert_eq!((manifest.verify.changed_bytes_outside_targets, manifest.verify.passed), (0, true));
+    // Another reader has them, and the model that it had.
+    let read = |bytes: &[u8]| ModelProto::parse_from_bytes(bytes).expect("another reader reads it");
+    let (before, mut after) = (read(&without), read(&with));
+    let value = |key: &str| after.metadata_props.iter().find(|e| e.key == key).map(|e| e.value.clone()).expect("a key");
+    assert_eq!(
+        (value("lorac.labels").as_str(), value("lorac.task").as_str()),
+        (r#"["negative","positive"]"#, "classify")
+    );
+    assert!(value("lorac.inputs").contains(&manifest.inputs[0].sha256));
+    after.metadata_props.clear();
+    assert_eq!(before, after);
+
+    // The file alone says what it predicts, also of a model that was trained again.
+    let again = format!(
+        "name: again\nmodel: out/model.onnx\ntask: classify\nadapt: [lora: {{ targets: [\"role:query\"] }}]\n\
+         data: {{ train: {{ csv: train.csv, text: text, label: label }}, max_length: 16 }}\n\
+         train: {{ steps: 2, batch: 8 }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\ndeploy: {{ metadata: true, formats: [onnx] }}\n"
+    );
+    let second = run_text(&border, &again, "second").unwrap_or_else(|e| panic!("{e}")).manifest;
+    assert!(second.verify.metadata.iter().all(|key| key.starts_with("lorac.2.")), "{:?}", second.verify.metadata);
+    let alone = border.path().join("alone");
+    fs::create_dir(&alone).expect("a folder");
+    for (from, name) in [("second/model.onnx", "m.onnx"), ("out/tokenizer.json", "tokenizer.json")] {
+        fs::copy(border.path().join(from), alone.join(name)).expect("copies");
+    }
+    let mut model = open(&alone.join("m.onnx")).expect("opens");
+    assert_eq!((model.served().max_length, model.served().labels.len()), (16, 2));
+    assert!(["negative", "positive"].contains(&label(&model.texts(&["good"]).expect("answers")[0]).0.as_str()));
+}
+
+#[test]
+fn several_labels_numbers_and_pairs_are_answered_as_they_were_trained() {
+    let border = border("bert");
+    let multi = ["task={multi_label: [negative, positive]}", "train.steps=12"];
+    let after = border.succeeds(&multi).manifest.eval.after;
+    let found = scores(&border, &border.out(), &multi).expect("scores");
+    assert!((found.scores.get("loss").expect("a loss") - after.get("loss").expect("a loss")).abs() < 1e-6);
+    let answers = open(&border.out()).and_then(|mut m| m.texts(&["good", "dull"])).expect("answers");
+    for answer in &answers {
+        let Says::Labels { labels, probabilities } = &answer.says else { panic!("{answer:?}") };
+        assert_eq!(probabilities.len(), 2);
+        assert_eq!(labels.len(), probabilities.iter().filter(|one| one.probability > 0.5).count());
+    }
+    let config = json_of(&border.out().join("config.json"));
+    assert_eq!(config["problem_type"], "multi_label_classification");
+
+    let balanced = ["task={classify: {labels: [negative, positive], class_weights: balanced}}"];
+    let after = border.succeeds(&balanced).manifest.eval.after;
+    let found = scores(&border, &border.out(), &balanced).expect("scores");
+    assert!((found.scores.get("loss").expect("a loss") - after.get("loss").expect("a loss")).abs() < 1e-6);
+
+    let pair = ["data.train.text_pair={label}", "data.eval.text_pair={label}"];
+    let manifest = border.succeeds(&pair).manifest;
+    let mut model = open(&border.out()).expect("opens");
+    let table = texts(&border.path().join("eval.csv"), &[], model.served()).expect("a table");
+    assert_eq!(table.columns, ["text", "{label}"]);
+    let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
+    let answers = model.rows(&rows, &table.columns).expect("answers");
+    let right = rows.iter().zip(&answers).filter(|(row, a)| row.text("label").is_ok_and(|l| l == label(a).0)).count();
+    assert_eq!(right as f64 / rows.len() as f64, manifest.eval.after.get("accuracy").expect("a score"));
+    assert_eq!(model.pairs(&[("good", "positive")]).expect("answers").len(), 1);
+    let one = model.texts(&["good"]).expect_err("one text of two").to_string();
+    assert!(one.contains("pairs of texts"), "{one}");
+}
+
+#[test]
+fn a_language_model_says_how_well_it_would_have_told_a_text() {
+    let border = border("merged");
+    let manifest = border.succeeds(&[]).manifest;
+    let served = manifest.served.expect("served");
+    assert_eq!(served.predicts, Prediction::Tokens);
+    let mut model = open(&border.out()).expect("opens");
+    let answers = model.texts(&["a good film and a fine plot", "good"]).expect("answers");
+    let Says::Perplexity { perplexity: Some(x), tokens } = answers[0].says else { panic!("{answers:?}") };
+    assert!(x.is_finite() && x > 1.0 && tokens > 2, "{answers:?}");
+}
+
+#[test]
 fn a_model_without_a_configuration_gets_one_of_what_is_known() {
     let border = border("halves");
     let manifest = border.succeeds(&[]).manifest;
@@ -289,7 +380,7 @@ fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
                 fs::write(&path, scored.collect::<String>()).expect("writes");
             }
         }
-        border.succeeds(settings);
+        border.succeeds(&[settings, &["deploy.metadata=true"]].concat());
         let out = border.path().join(name);
         fs::rename(border.out(), &out).expect("moves");
         let said = open(&out).and_then(|mut m| m.texts(&["a fine film", "a dull one"])).expect("answers");

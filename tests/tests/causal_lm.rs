@@ -177,6 +177,7 @@ fn parts_of_fused_matrices_are_adapted_on_both_engines() {
                 deployed: &deployed,
                 targets: &queries,
                 head: 0,
+                metadata: &[],
                 caches: &Caches::default(),
                 tolerance: Some(1.0),
                 stop: &std::sync::atomic::AtomicBool::new(false),

@@ -36,7 +36,7 @@ fn base_and_head(folder: &Path) {
     let origin = Origin { pass: "".into(), source: "last".into() };
     let z = head.add_node("Relu".into(), vec![Some(y)], Attrs::new(), vec![("z", fact)], origin).expect("z");
     head.set_outputs(z).expect("set");
-    patch(&base, &[], Some(&Appendix { graph: head }), folder.join("head.onnx")).expect("patched");
+    patch(&base, &[], Some(&Appendix::of(head)), folder.join("head.onnx")).expect("patched");
 }
 
 #[test]

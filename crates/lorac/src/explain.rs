@@ -60,6 +60,7 @@ mod tests {
     use crate::output::OutputError;
     use crate::pipeline::{Issue, PipelineError};
     use crate::run::ResumeError;
+    use crate::served::ServedError;
     use crate::source::SourceError;
     use lorac_data::DataError;
     use lorac_ir::{PatchError, TensorError};
@@ -182,6 +183,7 @@ mod tests {
             OutputError::InTheWay { path: path.clone(), what: name.clone(), option: "--out" }.into(),
             TensorError::Overflow { dims: Vec::new() }.into(),
             ResumeError::Nothing { folder: path.clone() }.into(),
+            ServedError::NoModel { folder: path.clone() }.into(),
             Error::Usage(name.clone()),
             Error::Gate(name.clone()),
             Error::Interrupted(name),

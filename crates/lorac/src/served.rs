@@ -9,6 +9,7 @@ use lorac_ir::Graph;
 use lorac_passes::{Pool, Training};
 use lorac_train::{Feeds, Prediction};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -96,6 +97,22 @@ impl Served {
         }
     }
 
+    /// What stands in the file of a model where that is asked for: this as JSON, and the parts that people look for. A model
+    /// whose metadata tells of earlier trainings keeps what it says of them.
+    pub(crate) fn metadata(&self, model: &BTreeMap<String, String>, read: &[InputRecord]) -> BTreeMap<String, String> {
+        let sources: Vec<_> =
+            read.iter().map(|r| json!({ "role": r.role, "source": r.source, "sha256": r.sha256 })).collect();
+        let mut entries = vec![
+            ("version", self.lorac_version.clone()),
+            ("task", self.task.clone()),
+            ("inputs", text(&sources)),
+            ("served", text(self)),
+        ];
+        entries.extend((!self.labels.is_empty()).then(|| ("labels", text(&self.labels))));
+        let begin = prefix(times(model));
+        entries.into_iter().map(|(key, value)| (format!("{begin}{key}"), value)).collect()
+    }
+
     /// Of a model of which no more is known.
     pub(crate) fn plain(task: &str, predicts: Prediction, output: &str) -> Served {
         Served {
@@ -129,6 +146,10 @@ impl Served {
 pub(crate) fn is_probability(graph: &Graph, output: &str) -> bool {
     let made = graph.outputs().iter().find(|v| graph.name_of(**v) == output).and_then(|v| graph.producer(*v));
     made.is_some_and(|(_, node)| matches!(&*node.op.name, "Softmax" | "Sigmoid"))
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// What begins the keys of a file's metadata that are lorac's: `lorac.`, in a model that was trained again `lorac.2.`.
@@ -206,5 +227,27 @@ impl ServedError {
             ServedError::Unknown { .. } => "served::unknown",
             ServedError::Output { .. } => "served::output",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_training_counts_and_the_first_stays() {
+        let served = |labels: &[&str]| Served {
+            labels: labels.iter().map(ToString::to_string).collect(),
+            ..Served::plain("classify", Prediction::Classes, "logits")
+        };
+        let mut all = BTreeMap::from([("author".to_string(), "somebody".to_string())]);
+        for (labels, begin) in [(["a", "b"], "lorac."), (["c", "d"], "lorac.2."), (["e", "f"], "lorac.3.")] {
+            let more = served(&labels).metadata(&all, &[]);
+            assert_eq!(more[&format!("{begin}labels")], text(&labels));
+            assert!(more.keys().all(|key| !all.contains_key(key)));
+            all.extend(more);
+            assert_eq!(in_metadata(&all).expect("served").labels, labels);
+        }
+        assert_eq!(in_metadata(&BTreeMap::from([("lorac.served".into(), "{".into())])), None);
     }
 }

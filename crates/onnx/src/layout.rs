@@ -37,7 +37,6 @@ pub(crate) fn envelope(
     functions: &[FunctionProto],
     metadata: &BTreeMap<String, String>,
 ) -> ModelProto {
-    let entry = |(k, v): (&String, &String)| StringStringEntryProto { key: Some(k.clone()), value: Some(v.clone()) };
     ModelProto {
         ir_version: Some(ir_version),
         producer_name: Some("lorac".to_string()),
@@ -47,6 +46,11 @@ pub(crate) fn envelope(
         metadata_props: metadata.iter().map(entry).collect(),
         ..ModelProto::default()
     }
+}
+
+/// A key-value pair.
+pub(crate) fn entry((key, value): (&String, &String)) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.clone()), value: Some(value.clone()) }
 }
 
 pub(crate) fn opset(domain: &str, version: i64) -> OperatorSetIdProto {

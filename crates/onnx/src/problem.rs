@@ -44,6 +44,9 @@ pub enum Problem {
     /// Two functions of one name.
     #[error("the function {0} is defined twice")]
     DuplicateFunction(String),
+    /// Metadata that is to be added under a key that the model has.
+    #[error("the model has metadata `{0}` already")]
+    DuplicateMetadata(String),
     /// Something wrong inside a function.
     #[error("function {function}: {problem}")]
     Function {

@@ -24,7 +24,7 @@ fn head() -> Appendix {
     let r = r.expect("r")[0];
     let z = g.add_node("Mul".into(), vec![Some(r), Some(two)], Attrs::new(), vec![("z", fact)], node("mul"));
     g.set_outputs(z.expect("z")).expect("set");
-    Appendix { graph: g }
+    Appendix::of(g)
 }
 
 /// The content of every graph field of a file.
@@ -71,7 +71,7 @@ fn readers_that_do_not_merge_see_the_whole_model() {
         let origin = Origin { pass: "".into(), source: "head".into() };
         let y = g.add_node("Tanh".into(), vec![Some(x)], Attrs::new(), vec![("t", fact)], origin);
         g.set_outputs(y.expect("y")).expect("set");
-        let report = patch(&base, &[], Some(&Appendix { graph: g }), &out).expect(name);
+        let report = patch(&base, &[], Some(&Appendix::of(g)), &out).expect(name);
 
         let file = std::fs::read(&out).expect("read");
         let [content] = graphs(&file)[..] else { panic!("{name}: {} graph fields", graphs(&file).len()) };

@@ -7,7 +7,8 @@ use common::*;
 use lorac_ir::{Attrs, DType, Dim, Fact, Graph, Origin, Tensor, verify};
 use lorac_onnx::proto::{AttributeProto, ModelProto, TensorProto};
 use lorac_onnx::{
-    Appendix, Edit, Location, Model, OnnxError, Problem, SaveOptions, check_patch, compare, decode, load, patch, save,
+    Appendix, Edit, Location, Model, OnnxError, Part, Problem, SaveOptions, check_patch, compare, decode, load, patch,
+    save,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -86,7 +87,7 @@ fn a_head_is_appended_behind_the_base() {
     for name in EXPORTS {
         let base = load(export(name)).expect(name);
         let (edits, targets) = edits(&base, 2);
-        let appendix = Appendix { graph: head(&base) };
+        let appendix = Appendix::of(head(&base));
         let report = patch(&base, &edits, Some(&appendix), &out).expect(name);
         let after = load(&out).expect(name);
         assert_eq!(verify(&after.graph), []);
@@ -110,6 +111,32 @@ fn a_head_is_appended_behind_the_base() {
 }
 
 #[test]
+fn metadata_stands_behind_the_base_and_no_key_twice() {
+    let folder = tempfile::tempdir().expect("folder");
+    let out = folder.path().join("out.onnx");
+    for name in EXPORTS {
+        let base = load(export(name)).expect(name);
+        let metadata = [("lorac.labels", "[\"a\"]"), ("lorac.task", "")].map(|(k, v)| (k.to_string(), v.to_string()));
+        let appendix = Appendix { metadata: metadata.clone().into(), ..Appendix::default() };
+        let report = patch(&base, &[], Some(&appendix), &out).expect(name);
+        let after = load(&out).expect(name);
+        assert_eq!(&after.file[..base.file.len()], &base.file[..], "{name}: the base's bytes are in front");
+        assert_eq!(after.file.len() as u64, base.file.len() as u64 + report.inserted);
+        let mut want = base.metadata.clone();
+        want.extend(metadata);
+        assert_eq!(after.metadata, want);
+        let found = compare(&base, &after, &[] as &[&str]);
+        assert_eq!((found.changed_bytes_outside_targets, found.inserted_bytes), (0, report.inserted), "{name}");
+        assert!(found.inserted.iter().all(|i| i.part == Part::Metadata) && found.inserted.len() == 2);
+        let Err(OnnxError::Appendix { problems }) = patch(&after, &[], Some(&appendix), &out) else {
+            panic!("not refused");
+        };
+        assert_eq!(problems.len(), 2);
+        assert!(matches!(&problems[0], Problem::DuplicateMetadata(key) if key == "lorac.labels"));
+    }
+}
+
+#[test]
 fn an_appendix_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let base = load(export("bert-dynamo")).expect("loads");
@@ -117,7 +144,7 @@ fn an_appendix_that_does_not_fit_is_refused() {
     g.opsets.insert("com.microsoft".into(), 1);
     g.add_input("nowhere", Fact::scalar(DType::F32)).expect("added");
     let out = folder.path().join("o.onnx");
-    let Err(OnnxError::Appendix { problems }) = patch(&base, &[], Some(&Appendix { graph: g }), &out) else {
+    let Err(OnnxError::Appendix { problems }) = patch(&base, &[], Some(&Appendix::of(g)), &out) else {
         panic!("not refused");
     };
     assert_eq!(problems.len(), 2);
@@ -129,7 +156,7 @@ fn an_appendix_that_does_not_fit_is_refused() {
     let input = base.graph.name_of(base.graph.inputs()[0]);
     let x = g.add_input(&input, base.graph.fact(base.graph.inputs()[0])).expect("added");
     g.set_outputs(vec![x]).expect("set");
-    patch(&base, &[], Some(&Appendix { graph: g }), &out).expect("fits");
+    patch(&base, &[], Some(&Appendix::of(g)), &out).expect("fits");
     let after = load(&out).expect("loads");
     assert_eq!(after.graph.opsets.get("com.microsoft"), Some(&1));
     let last = after.graph.outputs().last().map(|v| after.graph.name_of(*v));
@@ -218,7 +245,7 @@ fn reencoding_and_appending_go_together() {
     g.set_outputs(y.expect("y")).expect("set");
     let out = folder.path().join("out.onnx");
     let edits = [edit(&base, "w", bytes_of(&[3.0, 4.0]))];
-    let report = patch(&base, &edits, Some(&Appendix { graph: g }), &out).expect("patched");
+    let report = patch(&base, &edits, Some(&Appendix::of(g)), &out).expect("patched");
     let after = load(&out).expect("loads");
     assert_eq!(floats(&after, "w"), [3.0, 4.0]);
     // ONNX Runtime refuses two nodes of one name.

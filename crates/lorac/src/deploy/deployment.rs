@@ -6,6 +6,7 @@ use crate::stop::stopped;
 use lorac_ir::Graph;
 use lorac_onnx::{Appendix, Edit, Model, OnnxError, patch};
 use lorac_passes::{Delta, Method, fold_all, group_by_weight};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a training means for the file of the model.
@@ -42,14 +43,20 @@ impl<'a> Deployment<'a> {
         }
     }
 
-    /// Writes the model with the changes. Returns the files, external data included.
+    /// Writes the model with the changes, and with more metadata. Returns the files, external data included.
     ///
     /// # Errors
     /// What cannot be folded, and what the system refuses.
-    pub fn write(self, model: &Model, out: &Path) -> Result<Vec<PathBuf>, OnnxError> {
+    pub fn write(
+        self,
+        model: &Model,
+        metadata: BTreeMap<String, String>,
+        out: &Path,
+    ) -> Result<Vec<PathBuf>, OnnxError> {
         let (edits, appendix) = match self {
-            Deployment::Bytes(edits) => (edits, None),
-            Deployment::BytesAndAppendix(edits, graph) => (edits, Some(Appendix { graph: *graph })),
+            Deployment::Bytes(edits) if metadata.is_empty() => (edits, None),
+            Deployment::Bytes(edits) => (edits, Some(Appendix { metadata, ..Appendix::default() })),
+            Deployment::BytesAndAppendix(edits, graph) => (edits, Some(Appendix { graph: *graph, metadata })),
         };
         Ok(patch(model, &edits, appendix.as_ref(), out)?.written)
     }

@@ -8,6 +8,7 @@ use crate::run::Plan;
 use crate::verify::{Check, VerifyReport};
 use lorac_ir::ValueId;
 use lorac_onnx::{OnnxError, check_patch, load};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The deployed model, below the output folder.
@@ -15,6 +16,14 @@ const MODEL: &str = "model.onnx";
 
 /// The deployable model; always written.
 pub struct Onnx;
+
+/// What the pipeline asks to stand in the file.
+fn metadata(trained: &Trained) -> BTreeMap<String, String> {
+    match trained.pipeline.deploy.metadata {
+        true => trained.plan.served.metadata(&trained.plan.model.metadata, &trained.plan.inputs),
+        false => BTreeMap::new(),
+    }
+}
 
 impl DeployFormat for Onnx {
     fn about(&self) -> &'static str {
@@ -37,7 +46,7 @@ impl DeployFormat for Onnx {
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let out = folder.join(MODEL);
-        let written = Deployment::of(trained)?.write(&trained.plan.model, &out)?;
+        let written = Deployment::of(trained)?.write(&trained.plan.model, metadata(trained), &out)?;
         let mut files = vec![(out.clone(), "model")];
         files.extend(written.into_iter().filter(|file| *file != out).map(|file| (file, "weights")));
         Ok(Written { files, skipped: None })
@@ -52,6 +61,7 @@ impl DeployFormat for Onnx {
             deployed: &deployed,
             targets: &plan.targets(),
             head: Deployment::of(trained)?.nodes_added(),
+            metadata: &metadata(trained).into_keys().collect::<Vec<_>>(),
             caches: &plan.caches,
             tolerance: verify.max_abs_diff,
             stop: trained.stop,

@@ -15,6 +15,9 @@ pub struct Deploy {
     pub formats: Vec<String>,
     /// The proof that folding changed nothing but the targets
     pub verify: Verify,
+    /// Whether labels and provenance stand in the model's own file too, as metadata_props behind what the base has; else the
+    /// file is the base's but for weights and head
+    pub metadata: bool,
     /// The adapter as PEFT has it
     pub peft: PeftOptions,
 }
@@ -24,6 +27,7 @@ impl Default for Deploy {
         Deploy {
             formats: ["onnx", "peft", "serving"].map(String::from).to_vec(),
             verify: Verify::default(),
+            metadata: false,
             peft: PeftOptions::default(),
         }
     }

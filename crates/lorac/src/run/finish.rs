@@ -56,13 +56,17 @@ pub(super) fn finish(
     let files = write(&trained, stage.path(), &mut |why| left_out.push(why.to_string())).map_err(placed)?;
     let verified = verify(&trained, stage.path()).map_err(placed)?;
     progress.line(&format!(
-        "verified  max difference {:.2e} of {:.1e} ({}), {} bytes changed outside the targets, {} nodes + {} of the head",
+        "verified  max difference {:.2e} of {:.1e} ({}), {} bytes changed outside the targets, {} nodes + {} of the head{}",
         verified.max_abs_diff,
         verified.tolerance,
         verified.tolerance_by,
         verified.changed_bytes_outside_targets,
         verified.nodes_before,
-        verified.nodes_of_head
+        verified.nodes_of_head,
+        match verified.metadata.len() {
+            0 => String::new(),
+            n => format!(", {n} keys of metadata"),
+        }
     ));
     let eval = Evaluation { before, after, by_class };
     let mut manifest = record::manifest(plan, loaded, options, &summary, eval, &verified);

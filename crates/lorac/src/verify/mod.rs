@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::program::compile_file;
 use crate::stop::Stoppable;
 use lorac_ir::{Graph, Tensor};
-use lorac_onnx::{Model, compare};
+use lorac_onnx::{Inserted, Model, Part, compare};
 use lorac_passes::{Caches, Target, group_by_weight};
 use lorac_runtime::Backend;
 use lorac_train::theta_program;
@@ -44,6 +44,9 @@ pub struct VerifyReport {
     pub nodes_after: usize,
     /// Nodes that the head may add.
     pub nodes_of_head: usize,
+    /// Keys of metadata that the deployed file has and the base file does not, as the pipeline asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<String>,
     /// What differs outside the targets or was inserted beside the head, in words.
     #[serde(default)]
     pub unexpected: Vec<String>,
@@ -62,6 +65,8 @@ pub struct Check<'a> {
     pub targets: &'a [&'a Target],
     /// Nodes that a head may add.
     pub head: usize,
+    /// Keys of metadata that the deployed model has and the base has not.
+    pub metadata: &'a [String],
     /// Inputs that are caches without an entry.
     pub caches: &'a Caches,
     /// Largest accepted difference; by the type and the size of the outputs where there is none.
@@ -106,9 +111,13 @@ impl Check<'_> {
         let nodes = c.nodes_after == c.nodes_before + self.head;
         let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_slices());
         let allowed: &[Allow] = if self.head > 0 { &[Allow::Head] } else { &[] };
-        let inserted = files::refused(&c.inserted, allowed);
+        let ours = |i: &&Inserted| i.part == Part::Metadata && self.metadata.contains(&i.name);
+        let (metadata, others): (Vec<&Inserted>, Vec<&Inserted>) = c.inserted.iter().partition(ours);
+        let metadata: Vec<String> = metadata.into_iter().map(|i| i.name.clone()).collect();
+        let complete = metadata.len() == self.metadata.len();
+        let inserted = files::refused(&others.into_iter().cloned().collect::<Vec<_>>(), allowed);
         let unexpected: Vec<String> = c.changed.into_iter().chain(inserted).collect();
-        let passed = accepted.passed() && changed == 0 && nodes && unexpected.is_empty();
+        let passed = accepted.passed() && changed == 0 && nodes && complete && unexpected.is_empty();
         VerifyReport {
             max_abs_diff: accepted.largest,
             tolerance: accepted.tolerance,
@@ -119,6 +128,7 @@ impl Check<'_> {
             nodes_before: c.nodes_before,
             nodes_after: c.nodes_after,
             nodes_of_head: self.head,
+            metadata,
             unexpected,
             passed,
         }
