@@ -144,6 +144,46 @@ pub enum DataError {
     #[error("a part of {part} of {have} examples leaves nothing to train on, or is empty")]
     EmptyPart { part: usize, have: usize },
 
+    /// A row with more or fewer tags than tokens.
+    #[error(
+        "{}: {} has {tokens} words in `{}` and {tags} labels in `{}`",
+        Path(path),
+        At(*row, *line),
+        Short(text),
+        Short(label)
+    )]
+    TagCount { path: PathBuf, row: usize, line: Option<u64>, text: String, tokens: usize, label: String, tags: usize },
+
+    /// A chat template that cannot be used.
+    #[error("the chat template: {what}")]
+    ChatTemplate { what: String },
+
+    /// Conversations, and no template that makes texts of them.
+    #[error(
+        "conversations need a chat template, and the tokenizer has none: put the tokenizer_config.json or chat_template.jinja \
+         of the model beside tokenizer.json, or give one as chat_template"
+    )]
+    NoChatTemplate,
+
+    /// A row that is no conversation, or none that the chat template can make a text of.
+    #[error("{}: {}: {what}", Path(path), At(*row, *line))]
+    Conversation { path: PathBuf, row: usize, line: Option<u64>, what: String },
+
+    /// An end of text that is to be appended, and is not known.
+    #[error(
+        "append_eos: the token of the end of text is not known: put the tokenizer_config.json of the model, which names \
+         eos_token, beside tokenizer.json, or say append_eos: false"
+    )]
+    NoEndOfText,
+
+    /// Rows of which no token is to be learnt.
+    #[error(
+        "{}: none of its {rows} examples has a token to learn from: what is to be learnt is cut off at data.max_length, or there \
+         is none",
+        Path(path)
+    )]
+    NothingToLearn { path: PathBuf, rows: usize },
+
     /// A label map that leads to no label.
     #[error(
         "the label map sends `{}` to `{}`, which is not a label{}; the labels are {}",
@@ -264,6 +304,12 @@ impl DataError {
             Self::Template(_) => "data::template",
             Self::NoClasses => "data::no_classes",
             Self::EmptyPart { .. } => "data::empty_part",
+            Self::ChatTemplate { .. } => "data::chat_template",
+            Self::NoChatTemplate => "data::no_chat_template",
+            Self::Conversation { .. } => "data::conversation",
+            Self::NoEndOfText => "data::no_end_of_text",
+            Self::NothingToLearn { .. } => "data::nothing_to_learn",
+            Self::TagCount { .. } => "data::tag_count",
             Self::UnknownMapping { .. } => "data::unknown_mapping",
             Self::DuplicateLabel { .. } => "data::duplicate_label",
             Self::Empty { .. } => "data::empty",
@@ -309,6 +355,8 @@ impl DataError {
             | Self::WrongType { .. }
             | Self::NotANumber { .. }
             | Self::UnknownLabel { .. }
+            | Self::TagCount { .. }
+            | Self::Conversation { .. }
             | Self::LongText { .. } => true,
             _ => false,
         }

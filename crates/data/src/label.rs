@@ -73,6 +73,15 @@ impl Labels {
         found.ok_or_else(|| self.unknown(row, column, raw))
     }
 
+    /// The indices that the list of labels in a column stands for, one for each word.
+    ///
+    /// # Errors
+    /// `MissingField`, `WrongType`, `UnknownLabel`.
+    pub fn indices(&self, row: &Row, column: &str) -> Result<Vec<usize>, DataError> {
+        let known = |raw: &String| self.find(raw).ok_or_else(|| self.unknown(row, column, raw));
+        row.list(column)?.iter().map(known).collect()
+    }
+
     /// The labels that the cell in a column holds: those of a list, or of a text with `separator` between them; a text
     /// without one, a number or a boolean is one label, and no value, an empty text or list is none.
     ///

@@ -44,7 +44,11 @@
 //! ```
 
 mod batch;
+mod chat_settings;
+mod chat_template;
+mod clock;
 mod compression;
+mod conversation;
 mod dataset;
 mod each;
 pub mod encode;
@@ -56,7 +60,9 @@ mod filter;
 pub mod format;
 mod growth;
 mod label;
+mod list;
 mod part;
+mod python_json;
 mod row;
 mod sampler;
 mod select;
@@ -69,6 +75,7 @@ mod tokenize;
 mod tokenizer_config;
 
 pub use batch::{Batch, IGNORE, PadTo, collate};
+pub use chat_settings::ChatSettings;
 pub use dataset::Dataset;
 pub use each::each;
 pub use encode::{Encode, Encodings, Inputs};
@@ -87,4 +94,4 @@ pub use skip::Skipped;
 pub use slice::Slicing;
 pub use table::{Columns, Table, rows};
 pub use template::{Template, TemplateError};
-pub use tokenize::Tokenizer;
+pub use tokenize::{EncodedWords, Tokenizer};

@@ -1,7 +1,13 @@
 //! From texts to token ids, by a `tokenizer.json`.
 
 mod pair;
+mod spans;
+mod words;
 
+pub(crate) use spans::{EncodedSpans, Spans};
+pub use words::EncodedWords;
+
+use crate::chat_settings::ChatSettings;
 use crate::encoded::{Encoded, Measure, Truncate};
 use crate::error::DataError;
 use crate::file;
@@ -29,6 +35,8 @@ pub struct Tokenizer {
     /// How much shorter the part of a text is that is looked at, so that it is not made longer than others.
     shorter: usize,
     notes: Vec<String>,
+    /// How conversations become texts.
+    chat: ChatSettings,
 }
 
 /// Longer files are no tokenizers.
@@ -61,6 +69,7 @@ impl Tokenizer {
             }
             notes = config.unfollowed(&value, max_length);
         }
+        let chat = ChatSettings::of(&config, path, may_read)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(bad)?;
         let unknown = unknown(&bytes, &inner);
         drop(bytes);
@@ -87,7 +96,7 @@ impl Tokenizer {
             TruncationParams { max_length, direction, stride: 0, strategy: TruncationStrategy::LongestFirst };
         inner.with_padding(None).with_truncation(Some(truncation)).map_err(bad)?;
         stop_sampling(&mut inner);
-        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, unknown, shorter, notes })
+        Ok(Self { inner, pad_id: i64::from(pad_id), vocab_size, max_length, direction, unknown, shorter, notes, chat })
     }
 
     /// The same, cutting texts on another side than the file says. Where they are refused, they are still cut here: whoever
@@ -105,6 +114,24 @@ impl Tokenizer {
             self.inner.get_truncation().map(|old| TruncationParams { direction: self.direction, ..old.clone() });
         self.inner.with_truncation(truncation).map_err(refused)?;
         Ok(self)
+    }
+
+    /// The same, with settings for conversations that another file has.
+    #[must_use]
+    pub fn with_chat(self, chat: ChatSettings) -> Self {
+        Self { chat, ..self }
+    }
+
+    /// How conversations become texts.
+    #[must_use]
+    pub fn chat(&self) -> &ChatSettings {
+        &self.chat
+    }
+
+    /// The id of the end of text: that of `eos_token`, where the files say which one that is.
+    #[must_use]
+    pub fn end_of_text(&self) -> Option<i64> {
+        self.chat.tokens.get("eos_token").and_then(|token| self.inner.token_to_id(token)).map(i64::from)
     }
 
     /// What of a `tokenizer_config.json` is not followed, in words.
@@ -345,6 +372,13 @@ pub(crate) mod tests {
         });
         std::fs::write(&path, file.to_string()).unwrap();
         Tokenizer::from_file(&path, max_length).unwrap()
+    }
+
+    impl Tokenizer {
+        /// The same with another maximum.
+        pub(crate) fn longer(self, max_length: usize) -> Tokenizer {
+            Tokenizer { max_length, ..self }
+        }
     }
 
     /// A word-level tokenizer over a few words, with BERT's special tokens.

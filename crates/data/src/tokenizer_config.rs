@@ -27,7 +27,8 @@ const BYTE_LEVEL: [&str; 9] =
     ["Bart", "Blenderbot", "CodeGen", "Deberta", "GPT2", "LED", "Longformer", "Mvp", "Roberta"];
 
 /// Keys of the tokens that have a name.
-const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+pub(crate) const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Longer files are none.
 const MOST_BYTES: u64 = 64 << 20;
@@ -72,6 +73,11 @@ impl TokenizerConfig {
     /// The token that pads.
     pub(crate) fn pad_token(&self) -> Option<&str> {
         token(self.keys.get("pad_token")?)
+    }
+
+    /// What it says, by its keys.
+    pub(crate) fn keys(&self) -> &Map<String, Value> {
+        &self.keys
     }
 
     /// Whether special tokens in a text are texts.
@@ -179,7 +185,7 @@ impl TokenizerConfig {
 }
 
 /// A token, written as itself or with its properties.
-fn token(value: &Value) -> Option<&str> {
+pub(crate) fn token(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 

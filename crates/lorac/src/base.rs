@@ -108,6 +108,14 @@ pub fn tokenizer(resolved: &Resolved, resolver: &Resolver) -> Result<Kept, Error
     })
 }
 
+/// What the model's `.gguf` file says of conversations, by the keys of a `tokenizer_config.json`; none where there is no such file.
+///
+/// # Errors
+/// The file cannot be read, or is damaged.
+pub fn chat(resolved: &Resolved) -> Result<Option<Map<String, Value>>, Error> {
+    Ok(gguf_file(resolved).map(|gguf| lorac_models::gguf_chat(&gguf)).transpose()?)
+}
+
 /// What the configuration of the model says, where it is among the files of its source.
 pub fn kind_of(resolved: &Resolved) -> Option<ModelKind> {
     kind_within(&resolved.path, &|file| resolved.has(file))

@@ -129,6 +129,7 @@ impl<'a> ModulePaths<'a> {
         let heads: &[&str] = match class {
             Class::Base => &[],
             Class::SequenceClassification => &["classifier", "pre_classifier", "score"],
+            Class::TokenClassification => &["classifier", "score"],
             Class::CausalLm => &["lm_head", "embed_out", "cls", "vocab_projector", "vocab_transform"],
         };
         match classes.place(raw) {

@@ -24,7 +24,7 @@ mod write;
 
 pub use config::{Activation, Config};
 pub use error::{Fault, ModelError, ShapeMismatch};
-pub use gguf::{gguf_file, gguf_tokenizer};
+pub use gguf::{gguf_chat, gguf_file, gguf_tokenizer};
 pub use modules::{ClassHead, Classes, Place, base_path, classes_by_paths, classes_of};
 pub use registry::model_types;
 

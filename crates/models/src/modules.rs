@@ -18,6 +18,16 @@ pub struct Classes {
     layer: &'static [(&'static str, &'static str)],
 }
 
+impl Classes {
+    /// The module of `<Type>ForTokenClassification` behind its dropout: one linear layer with a bias.
+    pub fn token_head(&self) -> &'static str {
+        match self.base {
+            "model" => "score",
+            _ => "classifier",
+        }
+    }
+}
+
 /// The head of a sequence classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClassHead {

@@ -74,7 +74,7 @@ impl Encode for Blocks {
         let used: usize = examples.iter().map(Example::length).sum();
         match examples.is_empty() {
             true => Err(DataError::NoBlock { tokens, len }),
-            false => Ok(Encodings { examples, measures: Vec::new(), left_out: tokens - used }),
+            false => Ok(Encodings { examples, left_out: tokens - used, ..Encodings::default() }),
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::row::Row;
 use crate::tokenize::Tokenizer;
 
 pub use blocks::Rest;
+pub use dialogue::{Form, LossOn};
+pub use words::Pieces;
 
 lorac_config::choices! {
     /// What of a row a model is fed.
@@ -14,11 +16,13 @@ lorac_config::choices! {
         text: Text,
         pair: Pair,
         blocks: Blocks,
+        words: Words,
+        dialogue: Dialogue,
     }
 }
 
 /// What rows became.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Encodings {
     /// The examples.
     pub examples: Vec<Example>,
@@ -26,6 +30,10 @@ pub struct Encodings {
     pub measures: Vec<Measure>,
     /// Tokens that became part of no example.
     pub left_out: usize,
+    /// Of rows of words: how many are no part of an example.
+    pub words: LostWords,
+    /// Rows that could not be encoded, by their positions, in order; their examples are empty.
+    pub refused: Vec<(usize, DataError)>,
 }
 
 impl Encodings {
@@ -38,11 +46,20 @@ impl Encodings {
                 ("token_type_ids", Field::Tokens { ids: one.type_ids, pad: 0 }),
             ],
         };
-        Encodings { examples: encoded.into_iter().map(example).collect(), measures, left_out: 0 }
+        Encodings { examples: encoded.into_iter().map(example).collect(), measures, ..Encodings::default() }
     }
 }
 
-/// From rows to examples, of which it makes all fields but the targets.
+/// Words that are no part of an example.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LostWords {
+    /// Words that were cut off, with their labels.
+    pub lost: usize,
+    /// Words that have no token.
+    pub empty: usize,
+}
+
+/// From rows to examples. Fields of targets are made elsewhere, unless they are one a token ([`LABELS`](crate::LABELS)).
 pub trait Encode {
     /// The columns that it reads.
     fn columns(&self) -> Vec<&str>;

@@ -17,6 +17,7 @@ lorac_config::members! {
         jsonl: JsonLines,
         parquet: Parquet,
         arrow: Arrow,
+        conll: Conll,
         txt: Text,
     };
 }
@@ -40,6 +41,11 @@ pub trait Format {
     /// What of [`Written`] it heeds, by the keys of a pipeline.
     fn settings(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The columns of texts and of their labels, where all such files have them.
+    fn usual(&self) -> Option<[&'static str; 2]> {
+        None
     }
 
     /// Opens a file, or a folder where the format has folders, that is written as `written` says. Rows come in the file's

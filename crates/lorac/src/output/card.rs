@@ -42,7 +42,7 @@ pub struct SplitCard {
     pub contradictions: usize,
     /// Targets that are strings of numbers, in a format that has numbers.
     pub number_strings: usize,
-    /// Classes, and how many examples have them.
+    /// Classes, and how many examples have them; of a classification of tokens, how many words.
     pub labels: Vec<LabelCount>,
     /// How many tokens examples have, special ones included.
     pub lengths: Lengths,
@@ -52,6 +52,12 @@ pub struct SplitCard {
     pub unknown: Unknown,
     /// Tokens of plain texts that fill no block.
     pub left_out: usize,
+    /// Examples that were dropped because no token of them is learnt.
+    pub unlearned: usize,
+    /// Words that were cut off with their labels, of a classification of tokens.
+    pub words_lost: usize,
+    /// Words that have no token.
+    pub words_empty: usize,
     /// What is wrong with the first rows that were left out, each with its file, row, line and column.
     pub errors: Vec<String>,
 }
@@ -146,6 +152,7 @@ impl SplitCard {
             (self.unselected, "not taken"),
             (self.split_off, "held out to evaluate on"),
             (self.held_out, "dropped because they are held out"),
+            (self.unlearned, "dropped because no token of them is learnt"),
         ];
         words.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
         let label = |l: &LabelCount| format!("{} `{}`", l.examples, l.name.escape_debug());
@@ -162,6 +169,12 @@ impl SplitCard {
         }
         if self.left_out > 0 {
             words.push(format!("{} tokens at the ends of texts fill no block", self.left_out));
+        }
+        if self.words_lost > 0 {
+            words.push(format!("{} words cut off with their labels", self.words_lost));
+        }
+        if self.words_empty > 0 {
+            words.push(format!("{} words have no token", self.words_empty));
         }
         words.join("; ")
     }

@@ -139,6 +139,18 @@ pub struct SplitOptions {
     pub label: Option<LabelColumns>,
     /// What stands between several labels in a cell. Default: a cell is one label, or a list
     pub label_separator: Option<String>,
+    /// Column of conversations: lists of messages, each with role and content
+    pub messages: Option<String>,
+    /// Column of prompts, whose completions are learnt: texts, or lists of messages; or a template of several: "{question} =>"
+    pub prompt: Option<String>,
+    /// Column of the completions of prompts, or a template
+    pub completion: Option<String>,
+    /// Column of instructions, as Alpaca has them
+    pub instruction: Option<String>,
+    /// Column of the inputs of instructions; may be left out
+    pub input: Option<String>,
+    /// Column of the outputs of instructions, which are learnt
+    pub output: Option<String>,
     /// Names of labels by what the file has for them
     pub label_map: Option<BTreeMap<String, String>>,
     /// Rows to keep: column == "value" and other >= 3
@@ -175,6 +187,13 @@ impl Split {
     /// Whether the file is a table, and not plain texts.
     pub fn is_table(&self) -> bool {
         self.format().is_some_and(Format::has_columns)
+    }
+
+    /// The columns of the texts and of their labels: those that are named, else those that all files of the format have.
+    pub fn text_and_label(&self) -> [Option<&str>; 2] {
+        let usual = self.format().and_then(Format::usual);
+        let named = [self.text.as_deref(), self.label.as_deref()];
+        [0, 1].map(|i| named[i].or(usual.map(|usual| usual[i])))
     }
 
     /// What of a row the model is fed.
@@ -293,6 +312,7 @@ impl Check for Split {
             ("label_separator", self.label_separator.is_some()),
             ("label_map", self.label_map.is_some()),
             ("filter", self.filter.is_some()),
+            (self.dialogue_key().unwrap_or_default(), self.dialogue_key().is_some()),
         ];
         let of_texts = [
             ("include", !self.include.is_empty()),
@@ -306,7 +326,8 @@ impl Check for Split {
         for (key, _) in keys.iter().filter(|(_, given)| *given) {
             problems.report(key, "pipeline::idle", format!("`{key}`: {why}"));
         }
-        if self.is_table() && self.text.is_none() {
+        self.check_dialogue(problems);
+        if self.is_table() && self.text_and_label()[0].is_none() && self.dialogue_key().is_none() {
             problems.report("text", "pipeline::split", "a table needs the column of its texts: text: COLUMN");
         }
         for (key, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {

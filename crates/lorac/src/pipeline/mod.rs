@@ -4,6 +4,7 @@ mod checkpoint;
 mod data;
 mod de;
 mod deploy;
+mod dialogue;
 mod document;
 mod error;
 mod evaluate;

@@ -101,10 +101,10 @@ const CAUSAL_LM: &str = include_str!("../../../../pipelines/causal-lm.yaml");
 #[test]
 fn a_task_may_be_named_barely_or_with_settings() {
     let load = |text: &str| Loaded::parse(text, Path::new("p.yaml"), &[]).map(|l| l.pipeline.task);
-    assert_eq!(load(CAUSAL_LM).expect("loads"), TaskChoice::CausalLm(CausalLm { logits: None }));
+    assert_eq!(load(CAUSAL_LM).expect("loads"), TaskChoice::CausalLm(CausalLm::default()));
     let full = CAUSAL_LM.replace("task: causal_lm", "task: { causal_lm: { logits: lm } }");
     match load(&full).expect("loads") {
-        TaskChoice::CausalLm(CausalLm { logits: Some(name) }) => assert_eq!(name.as_str(), "lm"),
+        TaskChoice::CausalLm(CausalLm { logits: Some(name), .. }) => assert_eq!(name.as_str(), "lm"),
         other => panic!("{other:?}"),
     }
     let wrong = |to: &str| fail(&CAUSAL_LM.replace("task: causal_lm", to), &[]);

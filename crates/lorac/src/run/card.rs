@@ -43,6 +43,11 @@ pub(super) fn fill<'e>(
         {
             label.examples += 1;
         }
+        for class in example.tokens(LABELS).into_iter().flatten() {
+            if let Some(label) = usize::try_from(*class).ok().and_then(|class| card.labels.get_mut(class)) {
+                label.examples += 1;
+            }
+        }
         if let Some(Field::Reals(has)) = example.field(LABELS) {
             card.labels.iter_mut().zip(has).for_each(|(label, has)| label.examples += usize::from(*has > 0.5));
         }
@@ -93,6 +98,12 @@ pub(super) fn warnings(card: &DataCard) -> Vec<String> {
             said.push(format!(
                 "{name}: {} labels are strings of numbers, as \"1\", where the format has numbers: they are read as numbers",
                 split.number_strings
+            ));
+        }
+        if split.unlearned > 0 {
+            said.push(format!(
+                "{name}: {} examples are dropped: what is to be learnt of them is cut off at data.max_length, or there is none",
+                split.unlearned
             ));
         }
         if split.contradictions > 0 {

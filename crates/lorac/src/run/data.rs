@@ -9,9 +9,10 @@ use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
 use lorac_data::format::{Format, Rows};
 use lorac_data::{
-    Cell, Columns, DataError, Encodings, Example, Field, Filter, Measure, Row, Skipped, Tokenizer, Truncate, Written,
-    hold_out, hold_out_part, part_size, rows, select,
+    Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Measure, Row, Skipped, Tokenizer, Truncate,
+    Written, each, hold_out, hold_out_part, part_size, rows, select,
 };
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -171,7 +172,7 @@ fn read(
 ) -> Result<(Vec<(Example, Option<Seen>)>, Resolved), Error> {
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
     let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
-    let (inputs, targets) = (split.inputs(), task.targets(split)?);
+    let (inputs, targets) = (task.inputs(split), task.targets(split)?);
     let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
     let format = Interruptible { format, stop: resolver.stop };
@@ -186,6 +187,9 @@ fn read(
     card.filtered += read - skipped.count() - rows.len();
     let chosen = split.selection(data.shuffle_seed);
     let with_target = |mut example: Example, field: Option<Field>| {
+        if example.field(LABELS).is_some() {
+            return example;
+        }
         let field = field.unwrap_or_else(|| targets.of_tokens(example.tokens("input_ids").unwrap_or_default()));
         example.fields.push((LABELS, field));
         example
@@ -206,9 +210,20 @@ fn read(
             let order = select((0..rows.len()).collect(), &chosen)?;
             card.unselected += rows.len() - order.len();
             let rows: Vec<Row> = picked(rows, &order);
-            let Encodings { examples: encoded, measures, left_out } = inputs.encode(&rows, Some(tokenizer))?;
+            let made = inputs.encode(&rows, Some(tokenizer))?;
+            let Encodings { examples: encoded, measures, left_out, words, refused: mut wrong } = made;
             card.left_out += left_out;
+            card.words_lost += words.lost;
+            card.words_empty += words.empty;
+            if !skipped.allows() {
+                none_refused(&rows, std::mem::take(&mut wrong))?;
+            }
+            let mut wrong = wrong.into_iter().peekable();
             for (at, (example, field)) in encoded.into_iter().zip(picked(fields, &order)).enumerate() {
+                if let Some((_, error)) = wrong.next_if(|(row, _)| *row == at) {
+                    skipped.leave_out(error)?;
+                    continue;
+                }
                 let measure = measures.get(at).copied().unwrap_or_default();
                 match refused(data.truncate, measure, &rows[at], tokenizer.max_length()) {
                     Some(error) => skipped.leave_out(error)?,
@@ -216,6 +231,7 @@ fn read(
                 }
             }
             some_right(examples.len(), &skipped, &found.path, read)?;
+            card.unlearned += drop_unlearned(&mut examples, &found.path)?;
         }
         false => {
             let Encodings { examples: encoded, left_out, .. } = inputs.encode(&rows, Some(tokenizer))?;
@@ -232,6 +248,24 @@ fn read(
     let (source, weight) = (found.source.clone(), split.drawn());
     card.sources.push(SourceCard { source, weight, read, examples: examples.len() });
     Ok((examples, found))
+}
+
+/// Refuses rows that cannot be encoded.
+fn none_refused(rows: &[Row], refused: Vec<(usize, DataError)>) -> Result<(), DataError> {
+    let wrong: Vec<Row> = refused.iter().filter_map(|(at, _)| rows.get(*at).cloned()).collect();
+    let errors = RefCell::new(refused.into_iter());
+    each(&wrong, |_| errors.borrow_mut().next().map_or(Ok(()), |(_, error)| Err(error))).map(drop)
+}
+
+/// Drops examples with a label a token of which none counts, as where the completion of a prompt was cut off; returns how many.
+fn drop_unlearned(examples: &mut Vec<(Example, Option<Seen>)>, path: &Path) -> Result<usize, DataError> {
+    let rows = examples.len();
+    let counts = |labels: &[i64]| labels.iter().any(|label| *label != IGNORE);
+    examples.retain(|(example, _)| example.tokens(LABELS).is_none_or(counts));
+    match examples.is_empty() && rows > 0 {
+        true => Err(DataError::NothingToLearn { path: path.to_owned(), rows }),
+        false => Ok(rows - examples.len()),
+    }
 }
 
 /// Refuses a source of which every row was left out.

@@ -11,6 +11,7 @@ mod finish;
 mod folder;
 pub(crate) mod input_limits;
 mod keys;
+mod language;
 mod logs;
 pub(crate) mod plan;
 mod record;
@@ -283,6 +284,7 @@ fn prepare(
     };
     stopped(stop, untrained)?;
     let mut evaluator = theta_program(plan.engine.backend.as_ref(), &plan.training.eval, &start)?;
+    language::causal(loaded, &plan, evaluator.as_mut())?;
     let before = evaluation(&plan, evaluator.as_mut(), progress, "before", stop)?;
     let before = scored(&before, &plan, loaded);
     progress.line(&format!("before    {}", describe(&before)));

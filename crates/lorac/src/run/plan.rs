@@ -7,7 +7,7 @@ use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
 use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
-use super::{data, sampler, update};
+use super::{data, language, sampler, update};
 use crate::base;
 use crate::engine::{self, Engine};
 use crate::error::Error;
@@ -20,7 +20,7 @@ use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
 use lorac_config::{Problem, Problems};
-use lorac_data::{Dataset, Sampler, Tokenizer};
+use lorac_data::{ChatSettings, Dataset, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
@@ -165,6 +165,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let training =
         training_step(&base, &spec, &mut |graph| emitter.write(graph)).map_err(|e| update::error(loaded, e))?;
     emitter.finish()?;
+    language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
     feeds.inputs.push(labels(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
     let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
@@ -348,11 +349,15 @@ fn tokenizer(
             let may_read = |beside: &Path| file.is_of(model, beside);
             let tokenizer = Tokenizer::from_files(&file.path, max_length, &may_read)?;
             let beside = Beside::of_tokenizer(&file.path, &may_read)?;
-            let config = file.path.with_file_name("tokenizer_config.json");
-            let files = [file.path.clone(), config];
+            let more = ["tokenizer_config.json", "chat_template.jinja"].map(|name| file.path.with_file_name(name));
+            let files = [file.path.clone()].into_iter().chain(more).collect::<Vec<_>>();
             let read = files.iter().filter(|f| **f == file.path || file.is_of(model, f) && f.is_file());
             let sums = read.map(|file| Ok(sha256_file(file)?.0)).collect::<Result<Vec<_>, Error>>()?;
             model.unchanged()?;
+            let tokenizer = match base::chat(model)? {
+                Some(keys) => tokenizer.with_chat(ChatSettings::of_config(&keys)),
+                None => tokenizer,
+            };
             (tokenizer, Some(sums.join("+")), beside)
         }
     };

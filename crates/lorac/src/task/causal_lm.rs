@@ -3,7 +3,8 @@
 use super::{Class, LABELS, Targets, Task, TaskChoice};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
-use lorac_data::{DataError, Field, IGNORE, Row};
+use lorac_data::encode::{Dialogue, Form, LossOn};
+use lorac_data::{DataError, Field, IGNORE, Inputs, Row};
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms};
@@ -11,16 +12,33 @@ use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The next token of plain texts, by the model's own logits
+/// The next token of texts, of completions of prompts or of an assistant's turns, by the model's own logits
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CausalLm {
     /// The output of logits. Default: the one called logits, else the first float output of rank 3
     pub logits: Option<String>,
+    /// Which tokens of prompts and conversations are learnt. Default: completion; of texts, all
+    pub loss_on: Option<LossOn>,
+    /// Whether the end of text is put behind an example. Default: true behind the completion of a prompt, else false
+    pub append_eos: Option<bool>,
+    /// The Jinja template that makes texts of conversations. Default: that of tokenizer_config.json or chat_template.jinja beside
+    /// the tokenizer, or of the GGUF file
+    pub chat_template: Option<String>,
+    /// Whether prompts and completions that are texts become turns of user and assistant
+    pub as_chat: bool,
 }
 
 impl Check for CausalLm {
-    fn check(&self, _: &mut Problems) {}
+    fn check(&self, problems: &mut Problems) {
+        if let Some(template) = &self.chat_template
+            && !template.contains("{{")
+            && !template.contains("{%")
+        {
+            let message = format!("`{template}` is no template: the text of one is expected, not the name of a file");
+            problems.report("chat_template", "pipeline::value", message);
+        }
+    }
 }
 
 impl Objective for CausalLm {
@@ -54,6 +72,26 @@ impl Task for CausalLm {
                 problems.report(key, "pipeline::idle", message);
             }
         }
+        if self.loss_on == Some(LossOn::Completion) && split.dialogue_key().is_none() {
+            let (at, what) = if split.is_table() { ("text", "a text") } else { (split.format.as_str(), "plain texts") };
+            let message = format!("`loss_on: completion`: {what} has no completion; name the columns prompt and completion, or messages");
+            problems.report(at, "pipeline::split", message);
+        }
+        if self.append_eos == Some(true) && !split.is_table() {
+            let message = "`append_eos`: plain texts are cut into blocks, which have no end";
+            problems.report(&split.format, "pipeline::idle", message);
+        }
+    }
+
+    fn inputs(&self, split: &Split) -> Inputs {
+        let ends = self.append_eos == Some(true) && split.is_table();
+        let (form, usual) = match split.dialogue() {
+            Some(form) => (form, LossOn::Completion),
+            None if ends => (Form::Text(split.text.clone().unwrap_or_default()), LossOn::All),
+            None => return split.inputs(),
+        };
+        let (chat_template, loss_on) = (self.chat_template.clone(), self.loss_on.unwrap_or(usual));
+        Dialogue { form, chat_template, loss_on, append_eos: self.append_eos, as_chat: self.as_chat }.into()
     }
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {

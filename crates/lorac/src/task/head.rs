@@ -41,6 +41,9 @@ pub enum HeadKind {
     Distilbert,
     /// As GPT2ForSequenceClassification, LlamaForSequenceClassification and their kin: the last token, linear without bias
     LastToken,
+    /// As BertForTokenClassification and its kin: every token, linear. No choice of a task of whole texts
+    #[serde(skip)]
+    Token,
 }
 
 /// A layer of a head.
@@ -69,7 +72,9 @@ impl HeadKind {
         let out = |module, bias| Layer { module, bias, activation: None };
         let dense = |module, activation| Layer { module, bias: true, activation: Some(activation) };
         match self {
-            HeadKind::Linear | HeadKind::Architecture | HeadKind::Existing => vec![out("classifier", true)],
+            HeadKind::Linear | HeadKind::Architecture | HeadKind::Existing | HeadKind::Token => {
+                vec![out("classifier", true)]
+            }
             HeadKind::Bert => vec![dense("pooler.dense", "Tanh"), out("classifier", true)],
             HeadKind::Roberta => vec![dense("classifier.dense", "Tanh"), out("classifier.out_proj", true)],
             HeadKind::Distilbert => vec![dense("pre_classifier", "Relu"), out("classifier", true)],
@@ -105,6 +110,8 @@ enum Start {
     Hidden(Head),
     /// Behind the model's own pooler, `[batch, hidden]`.
     Pooled(ValueId),
+    /// At the hidden states of every token, `[batch, sequence, hidden]`.
+    Tokens(ValueId),
 }
 
 impl NewHead<'_> {
@@ -113,7 +120,8 @@ impl NewHead<'_> {
         match self.kind {
             HeadKind::Linear | HeadKind::Architecture | HeadKind::Existing => self.pool,
             HeadKind::LastToken => Pool::Last,
-            HeadKind::Bert | HeadKind::Roberta | HeadKind::Distilbert => Pool::Cls,
+            // The pooling that needs no mask: every token has logits.
+            HeadKind::Bert | HeadKind::Roberta | HeadKind::Distilbert | HeadKind::Token => Pool::Cls,
         }
     }
 
@@ -153,6 +161,9 @@ impl NewHead<'_> {
         let mut hidden = hidden_states(graph, self.hidden)?;
         if self.kind != HeadKind::Linear && is_logits(graph, hidden) {
             hidden = before_logits(graph, hidden)?;
+        }
+        if self.kind == HeadKind::Token {
+            return Ok((Start::Tokens(hidden), width(hidden), layers));
         }
         let mask = graph.input("attention_mask");
         Ok((Start::Hidden(Head { hidden, mask, pool: self.pool() }), width(hidden), layers))
@@ -205,6 +216,7 @@ impl NewHead<'_> {
         };
         let start = match start {
             Start::Pooled(pooled) => Start::Pooled(take(pooled)?),
+            Start::Tokens(hidden) => Start::Tokens(take(hidden)?),
             Start::Hidden(Head { hidden, mask, pool }) => {
                 let hidden = take(hidden)?;
                 let mask = mask.filter(|_| pool.reads_mask()).map(&mut take).transpose()?;
@@ -262,7 +274,7 @@ fn write<'e, 'g>(
     values: &[Val<'e, 'g>],
 ) -> Result<Val<'e, 'g>, PassError> {
     let mut x = match start {
-        Start::Pooled(pooled) => e.val(*pooled),
+        Start::Pooled(pooled) | Start::Tokens(pooled) => e.val(*pooled),
         Start::Hidden(head) => head.pooled(e)?,
     };
     let mut values = values.iter().copied();
@@ -272,6 +284,15 @@ fn write<'e, 'g>(
         let bias = if layer.bias { Some(values.next().ok_or_else(missing)?) } else { None };
         let operands: Vec<Val> = [x.cast(weight.fact().dtype), weight].into_iter().chain(bias).collect();
         let name = if layer.activation.is_some() { "" } else { LOGITS };
+        if let Start::Tokens(_) = start {
+            let product = x.cast(weight.fact().dtype).binary("MatMul", weight.unary("Transpose"));
+            let logits = match bias {
+                Some(bias) => e.named(name, "Add", &[product, bias], &[], 1),
+                None => e.named(name, "Identity", &[product], &[], 1),
+            };
+            x = logits.first().copied().ok_or_else(missing)?;
+            continue;
+        }
         x = e.named(name, "Gemm", &operands, &[("transB", 1i64.into())], 1).first().copied().ok_or_else(missing)?;
         x = layer.activation.map_or(x, |activation| x.unary(activation));
     }

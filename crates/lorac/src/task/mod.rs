@@ -11,7 +11,7 @@ pub use weights::ClassWeights;
 
 use crate::pipeline::Split;
 use lorac_config::{Problem, Problems};
-use lorac_data::{DataError, Field, Row};
+use lorac_data::{DataError, Field, Inputs, Row};
 use lorac_ir::Graph;
 use lorac_models::{Classes, Form, ModelKind};
 use lorac_passes::{Objective, ParamValues, PassError};
@@ -25,6 +25,7 @@ lorac_config::choices! {
         multi_label: MultiLabel,
         causal_lm: CausalLm,
         regress: Regress,
+        tag: Tag,
     }
 }
 
@@ -38,6 +39,11 @@ pub trait Task: Objective {
 
     /// Reports what the task needs of a split and does not find.
     fn check_split(&self, split: &Split, problems: &mut Problems);
+
+    /// What of the rows of a split the model is fed.
+    fn inputs(&self, split: &Split) -> Inputs {
+        split.inputs()
+    }
 
     /// How targets are read in a split.
     ///
@@ -167,6 +173,8 @@ pub enum Class {
     Base,
     /// With the head of a sequence classifier.
     SequenceClassification,
+    /// With the head of a token classifier.
+    TokenClassification,
     /// With the scores of the next token.
     CausalLm,
 }
@@ -177,6 +185,7 @@ impl Class {
         match self {
             Class::Base => "AutoModel",
             Class::SequenceClassification => "AutoModelForSequenceClassification",
+            Class::TokenClassification => "AutoModelForTokenClassification",
             Class::CausalLm => "AutoModelForCausalLM",
         }
     }
@@ -185,6 +194,7 @@ impl Class {
     fn of(head: Option<&NewHead>) -> Class {
         match head.map(|head| head.kind) {
             Some(HeadKind::Linear) => Class::Base,
+            Some(HeadKind::Token) => Class::TokenClassification,
             _ => Class::SequenceClassification,
         }
     }
@@ -226,8 +236,16 @@ fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
     }
 }
 
-/// Reports a split of plain texts, or one without columns that its targets are in.
+/// Reports a split of plain texts or of conversations, or one without columns that its targets are in.
 fn check_target_columns(split: &Split, what: &str, problems: &mut Problems) {
+    if let Some(key) = split.dialogue_key() {
+        problems.report(
+            key,
+            "pipeline::idle",
+            format!("`{key}`: {what} reads texts; `task: causal_lm` learns completions"),
+        );
+        return;
+    }
     if !split.is_table() {
         let message = format!("plain texts have no labels: {what} reads a table");
         problems.report(&split.format, "pipeline::split", message);

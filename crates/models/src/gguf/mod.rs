@@ -2,12 +2,14 @@
 //! quantized or not, in one little-endian file.
 
 mod blocks;
+mod chat;
 mod layout;
 mod parse;
 mod tokenizer;
 mod value;
 
 pub(crate) use blocks::Blocks;
+pub use chat::gguf_chat;
 pub use tokenizer::gguf_tokenizer;
 
 use crate::ModelError;

@@ -65,7 +65,8 @@ fn readme(trained: &Trained, contract: &Contract) -> String {
     let (base, revision) = contract::base_model(trained.plan, &trained.pipeline.model.source);
     let (auto, kind) = (contract.class.auto(), contract.task_type());
     let mut given = revision.map_or(String::new(), |r| format!(", revision={r:?}"));
-    if let (Class::SequenceClassification, Some(head)) = (contract.class, task.head()) {
+    let classifier = matches!(contract.class, Class::SequenceClassification | Class::TokenClassification);
+    if let Some(head) = task.head().filter(|_| classifier) {
         // Writing to a String cannot fail.
         _ = write!(given, ", num_labels={}", head.outputs);
         if head.outputs == 1 {

@@ -155,6 +155,7 @@ impl<'a> Contract<'a> {
         match self.class {
             Class::Base => "FEATURE_EXTRACTION",
             Class::SequenceClassification => "SEQ_CLS",
+            Class::TokenClassification => "TOKEN_CLS",
             Class::CausalLm => "CAUSAL_LM",
         }
     }
@@ -220,18 +221,19 @@ fn saved<'a>(plan: &'a Plan, paths: &ModulePaths, class: Class) -> Result<Vec<Sa
     let own = &all[all.len().saturating_sub(trained.len())..];
     let saved = own.iter().zip(trained).map(|(path, param)| {
         let (module, end) = path.rsplit_once('.').unwrap_or((path, "weight"));
+        let module = paths.classes().filter(|_| head.kind == HeadKind::Token).map_or(module, |c| c.token_head());
         Ok(Saved { key: format!("{}.{end}", paths.path_in(module, class)?), of: SavedOf::Param(param) })
     });
     saved.collect()
 }
 
-/// How names of modules end that PEFT keeps with every adapter of a sequence classifier, trained or not, and does not load
+/// How names of modules end that PEFT keeps with every adapter of a classifier, trained or not, and does not load
 /// one without.
 const KEPT: [&str; 2] = ["classifier", "score"];
 
 /// The head that a model has, as PEFT keeps it with the adapter, whatever of it is trained.
 fn own_head<'a>(plan: &'a Plan, paths: &ModulePaths, class: Class) -> Result<Vec<Saved<'a>>, String> {
-    if class != Class::SequenceClassification {
+    if !matches!(class, Class::SequenceClassification | Class::TokenClassification) {
         return Ok(Vec::new());
     }
     let is_kept = |path: &str| path.split('.').any(|part| KEPT.iter().any(|end| part.ends_with(end)));
