@@ -77,7 +77,7 @@ fn fails(folder: &Path, task: &str, columns: &str, sets: &[&str]) -> (String, St
 
 /// Prompts of a word that says nothing and one that says what is answered, with the two words of the answer.
 fn pairs(from: usize, to: usize) -> Vec<(String, String)> {
-    let pair = |i: usize| (format!("w{} w{}", 50 + i % 37, i % 8), format!("w{} w40", i % 8 * 3 + 10));
+    let pair = |i: usize| (format!("w{} w{}", 50 + i % 37, i % 8), format!(" w{} w40", i % 8 * 3 + 10));
     (from..to).map(pair).collect()
 }
 
@@ -87,7 +87,7 @@ fn completions_are_learnt_and_the_end_with_them() {
     let mut rows: Vec<Value> = pairs(0, 160).iter().map(row).collect();
     // Of two of them nothing is left to learn at 16 tokens.
     let long = vec!["w1"; 16].join(" ");
-    rows.extend([json!({ "q": long, "a": "w2" }), json!({ "q": format!("{long} w3"), "a": "w2" })]);
+    rows.extend([json!({ "q": long, "a": " w2" }), json!({ "q": format!("{long} w3"), "a": " w2" })]);
     let held: Vec<Value> = pairs(160, 170).iter().map(row).collect();
     let folder = folder(&rows, &held);
     let outcome =
@@ -96,7 +96,7 @@ fn completions_are_learnt_and_the_end_with_them() {
     assert_eq!(m.eval.before.count, Count::Tokens(10 * 3), "two words and the end of each completion");
     let loss = |s: &lorac::train::Scores| s.get("loss").expect("a loss");
     assert!(loss(&m.eval.after) < loss(&m.eval.before) / 1.5, "{:?}", m.eval);
-    assert_eq!((m.data.train.unlearned, m.data.train.truncated.texts), (2, 2));
+    assert_eq!((m.data.train.unlearned, m.data.train.truncated.texts), (2, 0));
     assert!(m.data.warnings.iter().any(|w| w.contains("data.train: 2 examples are dropped")), "{:?}", m.data.warnings);
 
     let sets = ["train.steps=1", "task.causal_lm.append_eos=false"];

@@ -89,7 +89,7 @@ fn spans_are_learnt_and_the_head_is_that_of_the_class() {
     let adapter = read_peft(&border.out().join("adapter")).expect("an adapter");
     assert_eq!((adapter.task.as_str(), adapter.modules_to_save.clone()), ("TOKEN_CLS", vec!["classifier".to_string()]));
     let saved: Vec<(&str, &[usize])> = adapter.saved.iter().map(|(key, dims, _)| (key.as_str(), &dims[..])).collect();
-    assert_eq!(saved, [("classifier.weight", &[5, 32][..]), ("classifier.bias", &[5])]);
+    assert_eq!(saved, [("classifier.bias", &[5][..]), ("classifier.weight", &[5, 32])]);
     assert!(adapter.modules.iter().all(|m| m.name.starts_with("bert.encoder.layer.")), "{:?}", adapter.modules[0].name);
 }
 

@@ -95,7 +95,7 @@ fn thirty_steps_of_every_task_over_tokens_are_those_of_pytorch() {
             let spec = TrainingSpec {
                 adaptations: &adaptations,
                 objective: &*case.task,
-                update: UpdateSpec { optimizer: &adamw, clip: None, groups: Groups::default() },
+                update: UpdateSpec { optimizer: &adamw, clip: None, groups: Groups::default(), slices: false },
                 dialect: engine.dialect(),
                 tokens: None,
                 caches: Caches::default(),

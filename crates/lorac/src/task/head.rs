@@ -159,6 +159,9 @@ impl NewHead<'_> {
             return Ok((Start::Pooled(pooled), width(pooled), layers));
         }
         let mut hidden = hidden_states(graph, self.hidden)?;
+        if self.kind == HeadKind::Token && self.hidden.is_none() && is_logits(graph, hidden) {
+            hidden = other_states(graph).unwrap_or(hidden);
+        }
         if self.kind != HeadKind::Linear && is_logits(graph, hidden) {
             hidden = before_logits(graph, hidden)?;
         }
@@ -247,6 +250,15 @@ impl NewHead<'_> {
 /// states with a matrix.
 pub(crate) fn is_logits(graph: &Graph, value: ValueId) -> bool {
     graph.name_of(value) == LOGITS || states_of(graph, value).is_some()
+}
+
+/// The first float output `[batch, sequence, width]` that is no scores.
+fn other_states(graph: &Graph) -> Option<ValueId> {
+    let is_states = |v: &ValueId| {
+        let fact = graph.fact(*v);
+        fact.dtype.is_float() && matches!(fact.dims(), Some([_, _, width]) if width.known().is_some())
+    };
+    graph.outputs().iter().copied().find(|v| is_states(v) && !is_logits(graph, *v))
 }
 
 /// The hidden states that the scores of tokens are computed of.
