@@ -131,8 +131,9 @@ impl Encode for Dialogue {
         let of = |chat: bool| -> Vec<Spans> {
             texts.iter().filter(|(is, _)| *is == chat).map(|(_, text)| text.clone()).collect()
         };
-        let mut encoded = [tokenizer.encode_spans(&of(false), true, end)?, tokenizer.encode_spans(&of(true), false, end)?]
-            .map(Vec::into_iter);
+        let mut encoded =
+            [tokenizer.encode_spans(&of(false), true, end)?, tokenizer.encode_spans(&of(true), false, end)?]
+                .map(Vec::into_iter);
         let encoded: Vec<EncodedSpans> =
             texts.iter().filter_map(|(chat, _)| encoded[usize::from(*chat)].next()).collect();
         let measures = encoded.iter().map(|one| one.measure).collect();
@@ -163,9 +164,7 @@ impl Dialogue {
                 messages.extend(more);
                 Ok(Said::Chat { messages, from: Some(from) })
             }
-            Form::Completion { prompt, completion } => {
-                Ok(plain(fill(row, prompt)?, fill(row, completion)?))
-            }
+            Form::Completion { prompt, completion } => Ok(plain(fill(row, prompt)?, fill(row, completion)?)),
             Form::Alpaca { instruction, input, output } => {
                 let input = input.as_ref().map_or(Ok(""), |input| optional(row, input))?;
                 let (instruction, output) = (row.text(instruction)?, row.text(output)?.to_owned());
@@ -260,7 +259,8 @@ fn list(row: &Row, column: &str) -> Result<Vec<Value>, DataError> {
     if !matches!(value, Value::Array(_)) {
         return Err(wrong());
     }
-    let conversation = |what| DataError::Conversation { path: row.path.to_path_buf(), row: row.position, line: row.line, what };
+    let conversation =
+        |what| DataError::Conversation { path: row.path.to_path_buf(), row: row.position, line: row.line, what };
     messages(value, column).map_err(conversation)
 }
 
@@ -382,7 +382,10 @@ mod tests {
         let no_role = serde_json::json!({"m": [{"content": "d"}]});
         assert_eq!(wrong(&chat, no_role, &tokenizer(9)), "f: row 2: message 1 of `m` has no role");
         let text = serde_json::json!({"m": "hello"});
-        assert_eq!(wrong(&chat, text, &tokenizer(9)), "f: row 2: expected `m` to be a list of messages, found a string");
+        assert_eq!(
+            wrong(&chat, text, &tokenizer(9)),
+            "f: row 2: expected `m` to be a list of messages, found a string"
+        );
         let fields = serde_json::json!({"p": "d", "c": "e"});
         assert!(wrong(&completion(), fields.clone(), &letters()).contains("append_eos: false"));
         let broken = Dialogue { as_chat: true, chat_template: Some("a\n{% if %}".into()), ..completion() };

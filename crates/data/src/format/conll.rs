@@ -61,11 +61,8 @@ impl<R: BufRead> Lines<R> {
         let (mut tokens, mut tags, mut wide, mut begun) = (Vec::new(), Vec::new(), 0, 0);
         while self.next_line()? {
             let (path, row, line) = (self.path.to_path_buf(), self.sentences + 1, self.line);
-            let text = std::str::from_utf8(&self.bytes).map_err(|_| DataError::NotUtf8 {
-                path: path.clone(),
-                row,
-                line,
-            })?;
+            let text =
+                std::str::from_utf8(&self.bytes).map_err(|_| DataError::NotUtf8 { path: path.clone(), row, line })?;
             let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };
             let text = text.trim_end_matches(['\n', '\r']);
             if text.trim().is_empty() {
@@ -162,10 +159,7 @@ mod tests {
 
     #[test]
     fn lines_of_other_widths_and_encodings_are_placed() {
-        assert!(matches!(
-            read(b"a O\n\nb O\nc\n"),
-            Err(DataError::Ragged { row: 2, line: 4, want: 2, have: 1, .. })
-        ));
+        assert!(matches!(read(b"a O\n\nb O\nc\n"), Err(DataError::Ragged { row: 2, line: 4, want: 2, have: 1, .. })));
         assert!(matches!(read(b"a\n"), Err(DataError::Ragged { row: 1, line: 1, want: 2, have: 1, .. })));
         assert!(matches!(read(b"a X O\nb O\n"), Err(DataError::Ragged { line: 2, want: 3, have: 2, .. })));
         let folder = tempfile::tempdir().unwrap();
@@ -173,7 +167,11 @@ mod tests {
         std::fs::write(&path, "a O\n\nb O\nc\nd O\n\ne O\n").unwrap();
         let rows: Vec<_> = Conll.open(&path, &Written::default()).unwrap().rows.collect();
         let places: Vec<_> = rows.iter().flatten().map(|row| (row.position, row.line)).collect();
-        assert_eq!((rows.len(), places), (3, vec![(1, Some(1)), (3, Some(7))]), "the rest of a wrong sentence is no other");
+        assert_eq!(
+            (rows.len(), places),
+            (3, vec![(1, Some(1)), (3, Some(7))]),
+            "the rest of a wrong sentence is no other"
+        );
         assert!(matches!(read(b"a O\n\xe9 O\n"), Err(DataError::NotUtf8 { line: 2, .. })));
     }
 }

@@ -74,7 +74,9 @@ impl Task for CausalLm {
         }
         if self.loss_on == Some(LossOn::Completion) && split.dialogue_key().is_none() {
             let (at, what) = if split.is_table() { ("text", "a text") } else { (split.format.as_str(), "plain texts") };
-            let message = format!("`loss_on: completion`: {what} has no completion; name the columns prompt and completion, or messages");
+            let message = format!(
+                "`loss_on: completion`: {what} has no completion; name the columns prompt and completion, or messages"
+            );
             problems.report(at, "pipeline::split", message);
         }
         if self.append_eos == Some(true) && !split.is_table() {

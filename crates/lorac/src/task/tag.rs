@@ -81,7 +81,9 @@ impl Tag {
             each.collect::<Vec<_>>().join(", ")
         };
         let found = match &self.logits {
-            Some(name) => Some(named(name).ok_or_else(|| format!("the model has no output `{name}`: it has {}", list()))?),
+            Some(name) => {
+                Some(named(name).ok_or_else(|| format!("the model has no output `{name}`: it has {}", list()))?)
+            }
             None => named(LOGITS).or_else(|| all.iter().copied().find(|v| width(*v) == Some(want))),
         };
         match found {
@@ -158,7 +160,8 @@ impl Task for Tag {
         if let Some(key) = split.dialogue_key() {
             problems.report(key, "pipeline::idle", format!("`{key}`: a classification of tokens reads lists of words"));
         } else if !split.is_table() {
-            let message = "plain texts have no labels: a classification of tokens reads lists of words and of their labels";
+            let message =
+                "plain texts have no labels: a classification of tokens reads lists of words and of their labels";
             problems.report(&split.format, "pipeline::split", message);
         } else if split.text_and_label()[1].is_none() {
             let message = "a classification of tokens needs the column of the words' labels: label: COLUMN";
@@ -168,7 +171,9 @@ impl Task for Tag {
             let message = "a classification of tokens has one column of labels, which are lists";
             problems.report("label", "pipeline::split", message);
         }
-        for (key, given) in [("text_pair", split.text_pair.is_some()), ("label_separator", split.label_separator.is_some())] {
+        for (key, given) in
+            [("text_pair", split.text_pair.is_some()), ("label_separator", split.label_separator.is_some())]
+        {
             if given && split.is_table() {
                 let message = format!("`{key}`: a classification of tokens reads lists of words, each with its label");
                 problems.report(key, "pipeline::idle", message);
@@ -230,9 +235,9 @@ impl Task for Tag {
     }
 
     fn counted(&self, counts: &[(String, usize)], _: usize) -> Option<TaskChoice> {
-        let (labels, words) = (counts.iter().filter(|(_, n)| *n > 0).count(), counts.iter().map(|(_, n)| n).sum::<usize>());
-        let weights =
-            self.class_weights.as_ref()?.counted(counts, |n| words as f64 / (labels as f64 * n as f64));
+        let (labels, words) =
+            (counts.iter().filter(|(_, n)| *n > 0).count(), counts.iter().map(|(_, n)| n).sum::<usize>());
+        let weights = self.class_weights.as_ref()?.counted(counts, |n| words as f64 / (labels as f64 * n as f64));
         Some(Tag { class_weights: Some(weights?), ..self.clone() }.into())
     }
 

@@ -1,7 +1,7 @@
 //! An adapter that is there already, by the params of a training: the way back from what is written.
 
-use super::contract::{Adapted, Contract, SavedOf};
 use super::card;
+use super::contract::{Adapted, Contract, SavedOf};
 use crate::output::{PeftAdapter, PeftModule, read_peft};
 use crate::run::Plan;
 use lorac_config::nearest;
@@ -106,7 +106,9 @@ fn heads(
                         given.insert(param.clone(), (dims, data));
                     }
                     Some(DeltaForm::LowRank { .. }) => {
-                        return Err(format!("`{key}` is there as it is deployed, and not as the branch that is trained"));
+                        return Err(format!(
+                            "`{key}` is there as it is deployed, and not as the branch that is trained"
+                        ));
                     }
                     None if is_that_of_the_model(plan, weight, turned, data) => {}
                     None => {

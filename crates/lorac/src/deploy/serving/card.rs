@@ -32,7 +32,9 @@ pub(super) fn card(trained: &Trained) -> String {
     out += &format!("- {} examples to learn from", train.examples);
     out += &eval.map_or(".\n".to_string(), |eval| format!(", {} held out.\n", eval.examples));
     let (version, cut) = (&served.lorac_version, served.max_length);
-    out += &format!("\nTrained by lorac {version}; manifest.json beside it says all of it. Texts are cut to {cut} tokens.\n");
+    out += &format!(
+        "\nTrained by lorac {version}; manifest.json beside it says all of it. Texts are cut to {cut} tokens.\n"
+    );
     out += &format!("\n## Python\n\n`pip install onnxruntime transformers`\n\n```python\n{}```\n", python(trained));
     out += &format!("\n## Rust\n\n```rust\n{RUST}```\n\nWithout any code: `lorac predict . --text \"a fine film\"`.\n");
     out
@@ -48,14 +50,15 @@ fn front(trained: &Trained) -> String {
     }
     lines.push(format!("library_name: onnx\npipeline_tag: {kind}\ntags: [onnx, lorac]"));
     if let Some((_, after)) = trained.scores.filter(|(_, after)| !after.scores.is_empty()) {
-        let metrics: Vec<Value> =
-            after.scores.iter().map(|s| json!({ "type": s.name, "value": s.value })).collect();
+        let metrics: Vec<Value> = after.scores.iter().map(|s| json!({ "type": s.name, "value": s.value })).collect();
         let dataset = json!({ "name": sources(trained), "type": "held-out" });
         let result = json!({ "task": { "type": kind }, "dataset": dataset, "metrics": metrics });
         lines.push(format!("model-index: {}", json!([{ "name": p.name, "results": [result] }])));
     }
-    let read = plan.inputs.iter().map(|input| json!({ "role": input.role, "source": input.source, "sha256": input.sha256 }));
-    let about = json!({ "version": plan.served.lorac_version, "task": plan.served.task, "inputs": read.collect::<Vec<_>>() });
+    let read =
+        plan.inputs.iter().map(|input| json!({ "role": input.role, "source": input.source, "sha256": input.sha256 }));
+    let about =
+        json!({ "version": plan.served.lorac_version, "task": plan.served.task, "inputs": read.collect::<Vec<_>>() });
     lines.push(format!("lorac: {about}"));
     format!("---\n{}\n---\n", lines.join("\n"))
 }
@@ -83,7 +86,9 @@ fn pipeline_tag(kind: Prediction) -> &'static str {
 fn about(served: &Served) -> String {
     let output = code(&served.output);
     let what = match served.predicts {
-        Prediction::Classes => "the scores of a text, one for each label: the highest is the answer, softmax makes them probabilities",
+        Prediction::Classes => {
+            "the scores of a text, one for each label: the highest is the answer, softmax makes them probabilities"
+        }
         Prediction::Labels => {
             "the scores of a text, one for each label, each by itself: the sigmoid makes them probabilities, those above 0.5 \
              are the answer"
@@ -92,7 +97,8 @@ fn about(served: &Served) -> String {
         Prediction::Tags => "the scores of every token, one for each label: of a word, those of its first token count",
         Prediction::Tokens => "the scores of the token that follows, for every token of a text",
     };
-    let pool = served.pool.map_or(String::new(), |pool| format!(" Its head reads the hidden states by `{pool}` pooling."));
+    let pool =
+        served.pool.map_or(String::new(), |pool| format!(" Its head reads the hidden states by `{pool}` pooling."));
     format!("An ONNX model ({}). Its output {output} has {what}.{pool}", code(&served.task))
 }
 

@@ -49,7 +49,8 @@ fn object(files: &[(String, Vec<u8>)], name: &str) -> Option<Map<String, Value>>
 fn token(tokenizer: &Value, id: i64) -> Option<String> {
     let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
     let added = added.filter(|t| t["id"].as_i64() == Some(id)).find_map(|t| Some(t["content"].as_str()?.to_string()));
-    let vocab = || tokenizer["model"]["vocab"].as_object()?.iter().find(|(_, v)| v.as_i64() == Some(id)).map(|(t, _)| t);
+    let vocab =
+        || tokenizer["model"]["vocab"].as_object()?.iter().find(|(_, v)| v.as_i64() == Some(id)).map(|(t, _)| t);
     added.or_else(|| vocab().cloned())
 }
 
@@ -78,7 +79,8 @@ mod tests {
         let of = |config: &Value| ["model_max_length", "truncation_side", "pad_token"].map(|key| config[key].clone());
         assert_eq!(of(&made), [json!(24), json!("left"), json!("<e>")]);
         assert_eq!(made["tokenizer_class"], "PreTrainedTokenizerFast");
-        let own = json!({ "tokenizer_class": "BertTokenizer", "model_max_length": 512, "pad_token": "[PAD]", "x": [1] });
+        let own =
+            json!({ "tokenizer_class": "BertTokenizer", "model_max_length": 512, "pad_token": "[PAD]", "x": [1] });
         let kept = config(&[("tokenizer.json", tokenizer.clone()), (CONFIG, own.clone())], Prediction::Classes);
         assert_eq!(of(&kept), [json!(24), json!("left"), json!("[PAD]")]);
         assert_eq!((&kept["tokenizer_class"], &kept["x"]), (&own["tokenizer_class"], &own["x"]));
