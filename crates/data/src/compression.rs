@@ -94,10 +94,9 @@ impl Allowance {
     /// # Errors
     /// `Inflates` where they are more than are left.
     pub(crate) fn take(&mut self, bytes: u64, path: &Path) -> Result<(), DataError> {
-        match self.0.checked_sub(bytes) {
-            Some(left) => Ok(self.0 = left),
-            None => Err(DataError::Inflates { path: path.to_owned(), what: Inflates.to_string() }),
-        }
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or_else(|| DataError::Inflates { path: path.to_owned(), what: Inflates.to_string() })?;
+        Ok(())
     }
 
     /// Takes what a row holds.

@@ -53,10 +53,10 @@ pub fn each<'r, T>(rows: &'r [Row], of: impl Fn(&'r Row) -> Result<T, DataError>
 /// What is wrong, wherever it is.
 fn fault(error: &DataError) -> String {
     match error {
-        DataError::UnknownLabel { value, .. } => value.clone(),
+        DataError::UnknownLabel { value, .. } => value.to_string(),
         DataError::NotANumber { column, value, .. } => format!("{column} {value}"),
         DataError::WrongType { field, have, .. } => format!("{field} {have}"),
-        DataError::MissingField { field, .. } => field.clone(),
+        DataError::MissingField { field, .. } => field.to_string(),
         other => other.to_string(),
     }
 }

@@ -85,7 +85,7 @@ pub enum DataError {
         path: PathBuf,
         row: usize,
         line: Option<u64>,
-        field: String,
+        field: Box<str>,
         have: Vec<String>,
         nearest: Vec<String>,
     },
@@ -118,10 +118,10 @@ pub enum DataError {
         path: PathBuf,
         row: usize,
         line: Option<u64>,
-        column: String,
-        value: String,
-        known: Vec<String>,
-        nearest: Vec<String>,
+        column: Box<str>,
+        value: Box<str>,
+        known: Box<[String]>,
+        nearest: Box<[String]>,
     },
 
     /// A text that is longer than it may be, where none is to be cut.
@@ -516,8 +516,8 @@ mod tests {
             line: Some(4),
             column: "label".into(),
             value: "postive".into(),
-            known: vec!["negative".into(), "positive".into()],
-            nearest: vec!["positive".into()],
+            known: ["negative".into(), "positive".into()].into(),
+            nearest: ["positive".into()].into(),
         };
         assert_eq!(
             error.to_string(),
@@ -546,9 +546,9 @@ mod tests {
             row: 1,
             line: None,
             column: "label".into(),
-            value: "é".repeat(1000),
+            value: "é".repeat(1000).into(),
             known: (0..150).map(|i| i.to_string()).collect(),
-            nearest: vec![],
+            nearest: [].into(),
         };
         let text = error.to_string();
         assert!(text.len() < 300, "{text}");

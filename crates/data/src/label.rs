@@ -117,10 +117,10 @@ impl Labels {
             path: row.path.to_path_buf(),
             row: row.position,
             line: row.line,
-            column: column.to_owned(),
-            value: value.to_owned(),
-            known: self.names.clone(),
-            nearest: nearest(value, &self.names),
+            column: column.into(),
+            value: value.into(),
+            known: self.names.clone().into(),
+            nearest: nearest(value, &self.names).into(),
         }
     }
 }
@@ -185,7 +185,9 @@ mod tests {
         for none in [text(""), Cell::Null, list("[]")] {
             assert!(set(none, Some(";")).unwrap().is_empty());
         }
-        assert!(matches!(set(text("pos;ne"), Some(";")), Err(DataError::UnknownLabel { value, .. }) if value == "ne"));
+        assert!(
+            matches!(set(text("pos;ne"), Some(";")), Err(DataError::UnknownLabel { value, .. }) if &*value == "ne")
+        );
         for wrong in [r#"{"a": 1}"#, r#"[["pos"]]"#, "[null]"] {
             let wrong = set(Cell::Other { kind: "an object", text: wrong.into() }, None);
             assert!(matches!(wrong, Err(DataError::WrongType { want: "a list of labels", .. })));

@@ -153,7 +153,7 @@ impl Row {
                 path: self.path.to_path_buf(),
                 row: self.position,
                 line: self.line,
-                field: column.to_owned(),
+                field: column.into(),
                 nearest: nearest(column, have.iter()),
                 have,
             }
@@ -202,10 +202,10 @@ impl Row {
                 path: self.path.to_path_buf(),
                 row: self.position,
                 line: self.line,
-                column: column.to_owned(),
-                value: value.to_owned(),
-                known: vec!["0".to_owned(), "1".to_owned()],
-                nearest: Vec::new(),
+                column: column.into(),
+                value: value.into(),
+                known: ["0", "1"].map(str::to_owned).into(),
+                nearest: [].into(),
             }),
         }
     }

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(text.columns(), ["a", "n", "a"]);
         let columns = ["a", "n"].map(str::to_owned).to_vec().into();
         let row = Row::new(Path::new("f").into(), 1, columns, vec![Cell::Text("b".into()), Cell::Text("".into())]);
-        let made = text.encode(&[row.clone()], Some(&letters())).unwrap();
+        let made = text.encode(std::slice::from_ref(&row), Some(&letters())).unwrap();
         assert_eq!(made.examples[0].tokens("input_ids"), Some(&[8, 1, 1, 8][..]));
         assert!(text.check_row(&row).is_ok());
         assert!(Text { column: "{b}".into() }.check_row(&row).is_err());

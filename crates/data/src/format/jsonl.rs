@@ -170,10 +170,7 @@ mod tests {
     fn a_missing_field_and_a_broken_line_are_placed() {
         match read("{\"text\":\"a\",\"label\":0}\n{\"txt\":\"a\",\"label\":0}\n") {
             Err(DataError::MissingField { row: 2, field, have, nearest, .. }) => {
-                assert_eq!(
-                    (field.as_str(), have, nearest),
-                    ("text", vec!["txt".into(), "label".into()], vec!["txt".into()])
-                );
+                assert_eq!((&*field, have, nearest), ("text", vec!["txt".into(), "label".into()], vec!["txt".into()]));
             }
             other => panic!("{other:?}"),
         }
@@ -220,7 +217,7 @@ mod tests {
     fn a_row_that_is_dropped_needs_no_text_but_every_row_what_the_filter_reads() {
         let text = "{\"n\":1}\n{\"text\":\"a\",\"label\":0,\"n\":2}\n{\"text\":\"a\",\"label\":0}\n";
         match pairs(&JsonLines, text.as_bytes(), Some("n == 2")) {
-            Err(DataError::MissingField { row: 3, field, .. }) => assert_eq!(field, "n"),
+            Err(DataError::MissingField { row: 3, field, .. }) => assert_eq!(&*field, "n"),
             other => panic!("{other:?}"),
         }
     }
