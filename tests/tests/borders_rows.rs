@@ -399,3 +399,15 @@ fn columns_with_types_train_a_model() {
         .expect("writes");
     assert_eq!(card(&case, &["data.train={ parquet: a.parquet.gz, text: text, label: small }"]).train.examples, 40);
 }
+
+#[test]
+fn the_example_of_the_documentation_is_a_pipeline() {
+    let page = include_str!("../../docs/data.md");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let head =
+        "name: n\nmodel: m.onnx\ntask: { classify: { labels: [negative, positive] } }\nadapt: { lora: all-linear }\n";
+    let loaded = Loaded::parse(&format!("{head}{example}"), "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{e}"));
+    let data = &loaded.pipeline.data;
+    assert_eq!((data.train.len(), data.train[0].drawn(), data.train[1].format.as_str()), (2, 2.0, "jsonl"));
+    assert!(data.eval.as_ref().and_then(|held| held.part()).is_some_and(|part| part.stratify));
+}

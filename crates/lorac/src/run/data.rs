@@ -113,6 +113,9 @@ pub(crate) fn held_out(
     Ok(held.unwrap_or(all).into_iter().map(|item| item.example).collect())
 }
 
+/// An example, with what is to be said of it.
+type Encoded = (Example, Option<Seen>);
+
 /// An example with where it comes from.
 struct Item {
     example: Example,
@@ -169,7 +172,7 @@ fn read(
     tokenizer: &Tokenizer,
     resolver: &Resolver,
     card: &mut SplitCard,
-) -> Result<(Vec<(Example, Option<Seen>)>, Resolved), Error> {
+) -> Result<(Vec<Encoded>, Resolved), Error> {
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
     let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
     let (inputs, targets) = (task.inputs(split), task.targets(split)?);
