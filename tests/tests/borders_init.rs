@@ -84,13 +84,15 @@ fn slices_are_found_in_the_module_that_holds_them_all() {
 /// Adapters that PEFT has written, on exports of the models that it trained.
 #[test]
 fn an_adapter_of_peft_is_found_by_its_modules() {
-    for (case, task, adapt) in [
+    let texts = ["data.train={csv: train.csv, text: text}", "data.eval={csv: eval.csv, text: text}"];
+    for (case, task, adapt, data_of) in [
         (
             "bert-qv",
             "task={classify: {labels: [negative, positive, other]}}",
             "adapt=[{lora: {targets: [\"role:query\", \"role:value\"], rank: 4, alpha: 8}}, {full: {targets: [\"*classifier*\"]}}]",
+            &[][..],
         ),
-        ("gpt2-cattn", "task=causal_lm", "adapt=[{lora: {targets: [\"*c_attn*\"], rank: 4, alpha: 8}}]"),
+        ("gpt2-cattn", "task=causal_lm", "adapt=[{lora: {targets: [\"*c_attn*\"], rank: 4, alpha: 8}}]", &texts[..]),
     ] {
         let border = border("bert");
         copy(&data("peft").join(case), &border.path().join("peft"));
@@ -103,6 +105,7 @@ fn an_adapter_of_peft_is_found_by_its_modules() {
                 adapt,
                 "train.init_from=peft/adapter_final",
             ],
+            data_of,
         ]
         .concat();
         let outcome = border.run(&settings);

@@ -190,6 +190,36 @@ fn accumulation_slices_and_evaluations_go_on_to_the_same_bits() {
     }
 }
 
+/// Whatever an optimizer keeps, and where the evaluations end the training.
+#[test]
+fn every_kind_of_training_goes_on_to_the_same_bits() {
+    let all: [&[&str]; 3] = [
+        &[
+            "train.optimizer={sgd: {lr: 0.05, momentum: 0.9}}",
+            "train.schedule={cosine: {restarts: 2}}",
+            "train.lora_plus=8",
+        ],
+        &["train.optimizer=lion", "adapt=[{full: {targets: [\"role:query\"]}}]", "train.by_length=false"],
+        &["train.evaluate=2 steps", "train.stop={metric: accuracy, patience: 2, min_delta: 0.5}"],
+    ];
+    for more in all {
+        let border = border("bert");
+        let settings = [&["train.steps=24", "deploy.formats=[onnx]", ENGINES[0]], more].concat();
+        let at = |out: &str| border.path().join(out);
+        let whole = go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{more:?}: {e}"));
+        stopped(&border, "out", &settings, None, 3);
+        let (resumed, _) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
+        assert_eq!(resumed.manifest.train.steps, whole.manifest.train.steps, "{more:?}");
+        let bytes = |out: &str| fs::read(at(out).join("model.onnx")).expect("a model");
+        assert!(bytes("out") == bytes("whole"), "{more:?}");
+        let params =
+            |out: &str| Checkpoint::load(&at(out).join("checkpoints/trained.safetensors")).expect("params").tensors;
+        assert!(params("out") == params("whole"), "{more:?}");
+        assert_eq!(logged(&at("out")), logged(&at("whole")), "{more:?}");
+        assert_eq!(resumed.manifest.eval, whole.manifest.eval, "{more:?}");
+    }
+}
+
 #[test]
 fn a_run_beside_an_earlier_result_goes_on_where_it_was_stopped() {
     let border = border("bert");

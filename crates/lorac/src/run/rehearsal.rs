@@ -90,16 +90,12 @@ pub(super) fn step(plan: &Plan, step: &mut Step) -> Result<(), Error> {
 /// Bytes that a checkpoint takes.
 fn checkpoint_size(plan: &Plan) -> u64 {
     let state = plan.training.update.slots.iter().map(|slot| slot.len as u64 * 4 + names_size(plan));
-    let losses = plan.rate.total.div_ceil(10) * 2 * 8;
-    described_size(plan) + losses + state.sum::<u64>()
+    described_size(plan) + state.sum::<u64>()
 }
 
 /// Bytes that the trained parameters take.
 fn params_size(plan: &Plan) -> u64 {
-    described_size(plan)
-        + plan.rate.total.div_ceil(10) * 2 * 8
-        + plan.training.layout.len() as u64 * 4
-        + names_size(plan)
+    described_size(plan) + plan.training.layout.len() as u64 * 4 + names_size(plan)
 }
 
 /// Bytes that a checkpoint takes to describe its tensors of one slot.
@@ -107,9 +103,11 @@ fn names_size(plan: &Plan) -> u64 {
     plan.training.layout.slots().iter().map(|slot| slot.name.len() as u64 + 128).sum()
 }
 
-/// Bytes that a checkpoint takes to describe the training.
+/// Bytes that a checkpoint takes to describe the training, unless that is very long.
 fn described_size(plan: &Plan) -> u64 {
-    4096 + 2 * serde_json::to_string(&plan.keys).map_or(0, |keys| keys.len() as u64)
+    const LOSSES: u64 = 1 << 13;
+    let losses = (plan.rate.total.div_ceil(10) * 2).min(LOSSES) * 8;
+    4096 + losses + 2 * serde_json::to_string(&plan.keys).map_or(0, |keys| keys.len() as u64)
 }
 
 /// The first values with small numbers for the zeros among them: a branch whose B is zero hides where it is folded to, and
