@@ -59,7 +59,7 @@ impl Step {
         slices: &[F],
         lr: f64,
     ) -> Result<StepResult, TrainError> {
-        if slices.len() != 1 && !(self.update.has_slices() && !slices.is_empty()) {
+        if slices.is_empty() || (slices.len() > 1 && !self.update.has_slices()) {
             return Err(TrainError::Slices { slices: slices.len() });
         }
         let mut result = StepResult { loss: f64::NAN, norm: f64::NAN };

@@ -51,7 +51,7 @@ use resume::{Candidates, Logged, Resumed, candidates};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use training::{Learnt, Training};
+use training::{Learnt, Meanwhile, Training};
 use watch::evaluating;
 
 /// How a run is started.
@@ -174,12 +174,14 @@ fn begin(
         Work::Train(mut training, reserved) => {
             let shared = RefCell::new(logs);
             let mut evaluate = evaluating(&plan, loaded, evaluator.as_mut(), &shared, progress, stop);
-            let summary = training.run(&plan, loaded, &folder, progress, stop, &mut evaluate, |event| {
+            let mut observe = |event: &Event| {
                 let (pace, said) = shared.borrow_mut().step(event);
                 warn(said);
                 events.push(*event);
                 pace
-            });
+            };
+            let meanwhile = Meanwhile { progress, stop, evaluate: &mut evaluate, observe: &mut observe };
+            let summary = training.run(&plan, loaded, &folder, meanwhile);
             drop(evaluate);
             logs = shared.into_inner();
             let summary = summary?;

@@ -29,6 +29,18 @@ pub(super) struct Training {
     pub(super) busy: f64,
 }
 
+/// What goes on beside a training.
+pub(super) struct Meanwhile<'a> {
+    /// What hears how far it is.
+    pub(super) progress: &'a dyn Progress,
+    /// Set when the user wants to stop.
+    pub(super) stop: &'a AtomicBool,
+    /// What scores the parameters of a step; nothing where it is stopped meanwhile.
+    pub(super) evaluate: &'a mut dyn FnMut(&Step) -> Result<Option<Scores>, TrainError>,
+    /// What hears of every step, and knows the pace.
+    pub(super) observe: &'a mut dyn FnMut(&Event) -> Pace,
+}
+
 /// What is left of a training.
 pub(super) struct Learnt {
     /// What was learnt.
@@ -69,7 +81,7 @@ pub(super) fn number() -> u64 {
 }
 
 impl Training {
-    /// Trains to the end, or until `stop`.
+    /// Trains to the end, or until the user stops it.
     ///
     /// # Errors
     /// Those of [`fit`].
@@ -78,11 +90,9 @@ impl Training {
         plan: &Plan,
         loaded: &Loaded,
         folder: &Folder,
-        progress: &dyn Progress,
-        stop: &AtomicBool,
-        evaluate: &mut dyn FnMut(&Step) -> Result<Option<Scores>, TrainError>,
-        mut observe: impl FnMut(&Event) -> Pace,
+        meanwhile: Meanwhile,
     ) -> Result<Summary, Error> {
+        let Meanwhile { progress, stop, evaluate, observe } = meanwhile;
         let to = self.checkpoints(plan, loaded, folder);
         progress.begin("training", plan.rate.total);
         let job = Fit {
