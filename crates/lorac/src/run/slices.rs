@@ -45,7 +45,9 @@ impl StepShape {
         if train.accumulate > 1 {
             most.rows = most.rows.min(train.batch);
         }
-        let sliced = data.slices(&data.longest(batch), &most).len() > 1;
+        let longest = data.pad.length(data.lengths().into_iter().max().unwrap_or(0));
+        // An example that is drawn more than once may be the longest.
+        let sliced = batch > most.rows || batch.saturating_mul(longest) > most.tokens;
         let fill = shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch });
         StepShape { batch, most, fill, sliced }
     }

@@ -9,7 +9,7 @@ use lorac_ops::{Emit, Val};
 pub struct SliceLoss {
     /// The mean over the slice.
     pub mean: ValueId,
-    /// How much counts: what the mean was divided by, or 0.
+    /// How much counts: what the mean was divided by, unless that was below 1.
     pub count: ValueId,
 }
 
@@ -41,6 +41,9 @@ pub(super) fn add<'e, 'g>(e: &'e Emit<'g>, loss: SliceLoss, grad: Val<'e, 'g>, l
     let len = grad.fact().known_dims().map_or(0, |d| d.iter().product());
     let last = last.binary("Greater", last.like(0.5));
     let (mean, count) = (e.val(loss.mean).cast(DType::F32), e.val(loss.count).cast(DType::F32));
+    // What a mean was divided by, which is not its count where less than one counts.
+    let divisor = |count: Val<'e, 'g>| count.binary("Max", count.like(1.0));
+    let weight = divisor(count);
     let (mut slots, mut outputs) = (Vec::new(), Vec::new());
     let mut sum = |name: &str, len: usize, more: Val<'e, 'g>| {
         let before = e.input(name, Fact::new(DType::F32, [len]));
@@ -53,11 +56,9 @@ pub(super) fn add<'e, 'g>(e: &'e Emit<'g>, loss: SliceLoss, grad: Val<'e, 'g>, l
         all
     };
     let [loss_name, count_name] = LOSS_AND_COUNT;
-    let grad = sum(GRADIENT, len, grad * count);
-    let loss = sum(loss_name, 1, (mean * count).reshape(&[1]));
-    let counted = sum(count_name, 1, count.reshape(&[1]));
-    // As in the mean of a whole batch: nothing that counts is a loss of 0.
-    let counted = counted.binary("Max", counted.like(1.0));
+    let grad = sum(GRADIENT, len, grad * weight);
+    let loss = sum(loss_name, 1, (mean * weight).reshape(&[1]));
+    let counted = divisor(sum(count_name, 1, count.reshape(&[1])));
     Sums { loss: (loss / counted).reshape(&[]), grad: grad / counted, last, slots, outputs }
 }
 
@@ -137,6 +138,9 @@ mod tests {
         steps.step(&[(1.0, 2.0, [-1.0, -1.0, 0.0])]);
         assert_eq!(steps.theta(), [0.0, 0.0, -0.5], "the next step begins with nothing");
         assert_eq!(steps.step(&[(0.0, 0.0, [0.0; 3])]), (0.0, 0.0), "nothing that counts");
+        // Sums of 0.5 and 2 over 0.25 and 1: as one batch, 2.5 over 1.25.
+        let (loss, _) = steps.step(&[(0.5, 0.25, [0.0; 3]), (2.0, 1.0, [0.0; 3])]);
+        assert_eq!(loss, 2.0, "less than one may count");
     }
 
     #[test]
