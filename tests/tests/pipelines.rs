@@ -65,6 +65,20 @@ fn quickstart_on_both_engines() {
     }
 }
 
+/// Each with the metric that it must get better by.
+#[test]
+fn every_task_over_whole_texts_learns() {
+    for (pipeline, metric) in [("multi-label.yaml", "loss"), ("regress.yaml", "pearson"), ("pairs.yaml", "loss")] {
+        let out = tempfile::tempdir().expect("temp");
+        let manifest = shortened(pipeline, &["data.max_length=24"], out.path());
+        holds(&manifest, out.path(), 12);
+        let of = |scores: &lorac::train::Scores| scores.get(metric).unwrap_or(f64::NAN);
+        let eval = &manifest.eval;
+        let (before, after) = (of(&eval.before), of(&eval.after));
+        assert!(if metric == "loss" { after < before } else { after > before }, "{pipeline}: {before} to {after}");
+    }
+}
+
 /// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token has 49,152 logits.
 #[test]
 fn a_language_model_on_plain_texts() {

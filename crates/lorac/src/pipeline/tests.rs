@@ -30,10 +30,17 @@ fn value_of(text: &str, pair: &str) -> String {
 
 #[test]
 fn shipped_pipelines_load() {
-    for file in ["quickstart.yaml", "exported-onnx.yaml", "causal-lm.yaml"] {
+    for (file, task) in [
+        ("quickstart.yaml", "classify"),
+        ("exported-onnx.yaml", "classify"),
+        ("pairs.yaml", "classify"),
+        ("multi-label.yaml", "multi_label"),
+        ("regress.yaml", "regress"),
+        ("causal-lm.yaml", "causal_lm"),
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(file);
         let loaded = Loaded::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(loaded.pipeline.task.name(), if file == "causal-lm.yaml" { "causal_lm" } else { "classify" });
+        assert_eq!(loaded.pipeline.task.name(), task, "{file}");
         assert_eq!(loaded.sha256.len(), 64);
     }
 }
