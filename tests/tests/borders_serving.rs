@@ -315,11 +315,11 @@ fn several_labels_numbers_and_pairs_are_answered_as_they_were_trained() {
     let found = scores(&border, &border.out(), &balanced).expect("scores");
     assert!((found.scores.get("loss").expect("a loss") - after.get("loss").expect("a loss")).abs() < 1e-6);
 
-    let pair = ["data.train.text_pair={label}", "data.eval.text_pair={label}"];
+    let pair = ["data.train.text_pair=label", "data.eval.text_pair=label"];
     let manifest = border.succeeds(&pair).manifest;
     let mut model = open(&border.out()).expect("opens");
     let table = texts(&border.path().join("eval.csv"), &[], model.served()).expect("a table");
-    assert_eq!(table.columns, ["text", "{label}"]);
+    assert_eq!(table.columns, ["text", "label"]);
     let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
     let answers = model.rows(&rows, &table.columns).expect("answers");
     let right = rows.iter().zip(&answers).filter(|(row, a)| row.text("label").is_ok_and(|l| l == label(a).0)).count();
