@@ -329,9 +329,49 @@ fn several_labels_numbers_and_pairs_are_answered_as_they_were_trained() {
     assert!(one.contains("pairs of texts"), "{one}");
 }
 
+/// Sentences whose words tell their tags.
+const SENTENCES: &str = "the\tO\ngood\tB-x\nfilm\tI-x\n\nit\tO\nis\tO\nbad\tB-x\n\n";
+
+#[test]
+fn words_get_the_tags_that_the_evaluation_counts() {
+    let border = border("bert");
+    for name in ["train.conll", "eval.conll"] {
+        fs::write(border.path().join(name), SENTENCES.repeat(if name.starts_with('t') { 40 } else { 3 }))
+            .expect("writes");
+    }
+    // What is held out is not trained on.
+    let train = fs::read_to_string(border.path().join("train.conll")).expect("reads") + "a\tO\nfilm\tI-x\n\n";
+    let train = train.replace("the\tO", "a\tO").replace("it\tO", "and\tO");
+    fs::write(border.path().join("train.conll"), train).expect("writes");
+    let settings = ["task={tag: [O, B-x, I-x]}", "data.train=train.conll", "data.eval=eval.conll", "train.steps=60"];
+    let manifest = border.succeeds(&settings).manifest;
+    let found = scores(&border, &border.out(), &settings).expect("scores");
+    for score in &manifest.eval.after.scores {
+        let got = found.scores.get(&score.name).expect("the same metrics");
+        assert!((got - score.value).abs() < 1e-6, "{}: {got} and {}", score.name, score.value);
+    }
+    let mut model = open(&border.out()).expect("opens");
+    let table = texts(&border.path().join("eval.conll"), &[], model.served()).expect("a table");
+    let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
+    let answers = model.rows(&rows, &table.columns).expect("answers");
+    let tags = answers.iter().flat_map(|answer| match &answer.says {
+        Says::Tags { words, .. } => words.clone(),
+        other => panic!("{other:?}"),
+    });
+    let right = SENTENCES.repeat(3);
+    let right: Vec<&str> = right.lines().filter_map(|line| line.split_once('\t')).map(|(_, tag)| tag).collect();
+    let same = tags.zip(&right).filter(|(found, right)| found.tag == **right).count();
+    let accuracy = manifest.eval.after.get("accuracy").expect("a score");
+    assert!((same as f64 / right.len() as f64 - accuracy).abs() < 1e-9, "{same} of {} and {accuracy}", right.len());
+    let alone = model.texts(&["the good film"]).expect("answers").remove(0);
+    assert_eq!(alone, answers[0]);
+    let config = json_of(&border.out().join("config.json"));
+    assert_eq!(config["architectures"], json!(["BertForTokenClassification"]));
+}
+
 #[test]
 fn a_language_model_says_how_well_it_would_have_told_a_text() {
-    let border = border("merged");
+    let border = border("genai");
     let manifest = border.succeeds(&[]).manifest;
     let served = manifest.served.expect("served");
     assert_eq!(served.predicts, Prediction::Tokens);
@@ -385,6 +425,15 @@ fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
         fs::rename(border.out(), &out).expect("moves");
         let said = open(&out).and_then(|mut m| m.texts(&["a fine film", "a dull one"])).expect("answers");
         rows.push(json!({ "name": name, "folder": out, "predict": said }));
+    }
+    let language = lorac_tests::border::border("genai");
+    let tags = lorac_tests::border::border("bert");
+    fs::write(tags.path().join("train.conll"), SENTENCES.repeat(20)).expect("writes");
+    let tag = ["task={tag: [O, B-x, I-x]}", "data.train=train.conll", "data.eval=null", "deploy.metadata=true"];
+    for (name, border, settings) in [("causal_lm", &language, &["deploy.metadata=true"][..]), ("tag", &tags, &tag)] {
+        border.run(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let said = open(&border.out()).and_then(|mut m| m.texts(&["a fine film", "a dull one"])).expect("answers");
+        rows.push(json!({ "name": name, "folder": border.out(), "predict": said }));
     }
     let list = border.path().join("folders.json");
     fs::write(&list, Value::from(rows).to_string()).expect("writes");

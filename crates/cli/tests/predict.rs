@@ -65,7 +65,7 @@ fn texts_come_from_arguments_files_and_standard_input() {
 
     let json = out(&predict(at, &["eval.csv", "--format", "json", "--quiet"], ""));
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
-    assert_eq!(lines.len(), 48);
+    assert_eq!(lines.len(), 24);
     let sum = |line: &Value| {
         line["probabilities"].as_array().into_iter().flatten().filter_map(|p| p["probability"].as_f64()).sum::<f64>()
     };
@@ -113,8 +113,8 @@ fn eval_prints_the_scores_of_the_run_and_ends_by_its_gates() {
         let (got, want) = (found["scores"][name].as_f64(), manifest["eval"]["after"][name].as_f64());
         assert!((got.expect("a score") - want.expect("a score")).abs() < 1e-6, "{name}: {got:?} and {want:?}");
     }
-    assert_eq!(found["scores"]["examples"], 48);
-    assert!(out(&eval(&[])).contains("on 48 examples"));
+    assert_eq!(found["scores"]["examples"], 24);
+    assert!(out(&eval(&[])).contains("on 24 examples"));
     let missed = eval(&["--set", "metrics={accuracy: {min: 1.01}}"]);
     assert_eq!(missed.status.code(), Some(1));
     assert!(err(&missed).contains("metrics.accuracy.min"), "{}", err(&missed));

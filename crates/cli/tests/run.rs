@@ -262,7 +262,7 @@ fn a_checkpoint_that_fills_the_disk_leaves_those_before_it_whole() {
 
 #[test]
 fn a_disk_that_is_too_small_is_found_before_the_training() {
-    for (size, says) in [("60k", "No space left"), ("160k", "has no room for")] {
+    for (size, says) in [("60k", "No space left"), ("200k", "has no room for")] {
         let folder = small();
         let script = "\"$LORAC\" run pipeline.yaml --out out; code=$?; ls -A out; exit $code";
         let Some(output) = on_a_small_disk(folder.path(), size, script) else { return };

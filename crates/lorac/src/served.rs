@@ -3,7 +3,7 @@
 use crate::inputs::FIELDS;
 use crate::output::InputRecord;
 use crate::pipeline::Pipeline;
-use crate::task::Task;
+use crate::task::{HeadKind, Task};
 use lorac_data::{Tokenizer, Truncate};
 use lorac_ir::Graph;
 use lorac_passes::{Pool, Training};
@@ -90,8 +90,8 @@ impl Served {
             max_length: tokenizer.max_length(),
             truncate: pipeline.data.truncate,
             pad_id: tokenizer.pad_id(),
-            pool: task.head().map(|head| head.pool()),
-            text: pipeline.data.train.first().and_then(|split| split.text.clone()),
+            pool: task.head().filter(|head| head.kind != HeadKind::Token).map(|head| head.pool()),
+            text: pipeline.data.train.first().and_then(|split| split.text_and_label()[0].map(String::from)),
             text_pair: pipeline.data.train.first().and_then(|split| split.text_pair.clone()),
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }

@@ -2,7 +2,8 @@
 
 use crate::served::Served;
 use lorac_data::encode::{Encode, Pair, Text};
-use lorac_data::{Cell, DataError, Example, Measure, Row, Tokenizer};
+use lorac_data::{Cell, DataError, Example, Field, Measure, Row, Tokenizer};
+use lorac_train::Prediction;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,12 +37,36 @@ pub(super) fn row(at: usize, texts: &[&str]) -> Row {
 pub(super) fn encode(
     rows: &[Row],
     columns: &[String],
-    _: &Served,
+    served: &Served,
     tokenizer: &Tokenizer,
 ) -> Result<Examples, DataError> {
+    if served.predicts == Prediction::Tags {
+        return words(rows, columns.first().map_or(COLUMNS[0], String::as_str), tokenizer);
+    }
     let encoded = match columns {
         [first, second] => Pair { first: first.clone(), second: second.clone() }.encode(rows, Some(tokenizer))?,
         _ => Text { column: columns.first().cloned().unwrap_or_default() }.encode(rows, Some(tokenizer))?,
     };
     Ok(Examples { examples: encoded.examples, measures: encoded.measures, words: Vec::new() })
+}
+
+/// Encodes the words of rows: a list, or a text with spaces between them.
+fn words(rows: &[Row], column: &str, tokenizer: &Tokenizer) -> Result<Examples, DataError> {
+    let sentences = rows.iter().map(|row| row.list(column)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = Examples::default();
+    for (one, words) in tokenizer.encode_words(&sentences)?.into_iter().zip(sentences) {
+        let mut last = None;
+        let begins = one.words.iter().map(|word| {
+            let first = word.filter(|word| last != Some(*word));
+            last = word.or(last);
+            first
+        });
+        found.words.push(Words { words, begins: begins.collect() });
+        found.measures.push(one.measure);
+        let tokens = |ids, pad| Field::Tokens { ids, pad };
+        let fields =
+            vec![("input_ids", tokens(one.ids, tokenizer.pad_id())), ("token_type_ids", tokens(one.type_ids, 0))];
+        found.examples.push(Example { fields });
+    }
+    Ok(found)
 }

@@ -35,7 +35,8 @@ pub fn texts(path: &Path, columns: &[String], served: &Served) -> Result<Texts, 
         let file = File::open(path).map_err(|source| OutputError::Io { path: path.into(), source })?;
         return Ok(lines(BufReader::new(file), path));
     };
-    let columns = match (columns, &served.text) {
+    let usual = table.usual().map(|usual| usual[0].to_string());
+    let columns = match (columns, usual.as_ref().or(served.text.as_ref())) {
         ([], Some(text)) => std::iter::once(text).chain(&served.text_pair).cloned().collect(),
         ([], None) => {
             let why = format!("which column of `{}` has the texts? Name it: --column NAME", path.display());

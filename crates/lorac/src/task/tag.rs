@@ -241,6 +241,15 @@ impl Task for Tag {
         Some(Tag { class_weights: Some(weights?), ..self.clone() }.into())
     }
 
+    fn own_output(&self) -> Option<&str> {
+        self.logits.as_deref()
+    }
+
+    fn deployed(&self, output: &str) -> Option<TaskChoice> {
+        let head = Some(TagHead::Existing);
+        Some(Tag { head, hidden: None, logits: Some(output.into()), ..self.clone() }.into())
+    }
+
     fn form(&self, _: Option<&ModelKind>) -> Form {
         match self.kind() {
             TagHead::Linear => self.new_head().form(),
