@@ -59,7 +59,7 @@ pub(crate) fn assistant_spans(template: &ChatTemplate, messages: &[Value]) -> Re
 pub(crate) fn completion_spans(template: &ChatTemplate, messages: &[Value], from: usize) -> Result<Rendered, Unfit> {
     let whole = template.render(messages, false)?;
     let start = beginning(template, messages, from, &whole.text)?;
-    Ok(Rendered { generated: vec![start..whole.text.len()], ..whole })
+    Ok(Rendered { generated: std::iter::once(start..whole.text.len()).collect(), ..whole })
 }
 
 fn spans_of(template: &ChatTemplate, messages: &[Value], turns: &[usize]) -> Result<Rendered, Unfit> {
