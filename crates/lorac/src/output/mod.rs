@@ -15,7 +15,7 @@ pub use manifest::{
     TargetRecord, TrainRecord,
 };
 pub(crate) use manifest::{now, peak_memory};
-pub use peft::{PeftAdapter, PeftModule, read_peft, read_safetensors, write_peft, write_safetensors};
+pub use peft::{NamedValues, PeftAdapter, PeftModule, read_peft, read_safetensors, write_peft, write_safetensors};
 #[cfg(feature = "report")]
 pub use report::report;
 

@@ -67,6 +67,9 @@ impl PeftModule {
     }
 }
 
+/// A tensor: its name, its shape and its elements.
+pub type NamedValues = (String, Vec<usize>, Vec<f32>);
+
 /// Shape and data of a stored tensor.
 type Entry = (Vec<usize>, Vec<f32>);
 
@@ -141,7 +144,7 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]
 ///
 /// # Errors
 /// What the system refuses, and what is not safetensors or no float.
-pub fn read_safetensors(path: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, OutputError> {
+pub fn read_safetensors(path: &Path) -> Result<Vec<NamedValues>, OutputError> {
     let bytes = bytes::Bytes::from(std::fs::read(path).map_err(OutputError::io(path))?);
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| OutputError::content(path, e))?;
     let one = |(key, view): (String, TensorView)| {

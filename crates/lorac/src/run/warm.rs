@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use lorac_config::{Problem, nearest};
-use lorac_passes::{Init, Layout};
+use lorac_passes::Layout;
 use lorac_train::{Checkpoint, TrainError, initial_theta};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,8 @@ const CONFIG: &str = "adapter_config.json";
 /// # Errors
 /// What is named and is no adapter or checkpoint, and what of it does not fit the params that are trained.
 pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Result<Vec<f32>, Error> {
-    let (params, layout) = (&plan.training.params, &plan.training.layout);
     let Some(from) = &plan.init_from else {
-        return Ok(initial_theta(params, loaded.pipeline.train.seed).map_err(TrainError::from)?);
+        return Ok(initial_theta(&plan.training.params, loaded.pipeline.train.seed).map_err(TrainError::from)?);
     };
     let wrong = |why: String| -> Error {
         let message = format!("{} cannot be what the training begins with: {why}", from.source);
@@ -39,10 +38,8 @@ pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Re
     };
     let (file, given) = read(plan, &from.path).map_err(wrong)?;
     from.unchanged()?;
-    let theta = theta(layout, &given).map_err(wrong)?;
+    let theta = theta(&plan.training.layout, &given).map_err(wrong)?;
     progress.line(&format!("begins    with {} parameters of {}", theta.len(), file.display()));
-    // Values that a param is given anyway are those of the model.
-    debug_assert!(params.iter().all(|p| !matches!(p.init, Init::Given(_)) || given.contains_key(&p.name)));
     Ok(theta)
 }
 
@@ -86,7 +83,7 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Given, String> {
 fn theta(layout: &Layout, given: &Given) -> Result<Vec<f32>, String> {
     let mut theta = Vec::with_capacity(layout.len());
     for slot in layout.slots() {
-        let near = |of: &str| nearest(of, &given.keys().map(String::as_str).collect::<Vec<_>>());
+        let near = |of: &str| nearest(of, given.keys().map(String::as_str).collect::<Vec<_>>());
         let Some((dims, data)) = given.get(&slot.name) else {
             let near = near(&slot.name);
             let near = if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
@@ -110,7 +107,7 @@ fn theta(layout: &Layout, given: &Given) -> Result<Vec<f32>, String> {
 mod tests {
     use super::*;
     use lorac_ir::ValueId;
-    use lorac_passes::{Group, Param};
+    use lorac_passes::{Group, Init, Param};
 
     #[test]
     fn every_param_is_there_in_its_shape_and_no_other() {

@@ -3,7 +3,7 @@
 use super::contract::{self, Contract};
 use crate::deploy::Trained;
 use crate::error::Error;
-use crate::output::{OutputError, read_safetensors, write_atomic, write_safetensors};
+use crate::output::{NamedValues, OutputError, read_safetensors, write_atomic, write_safetensors};
 use crate::task::{Class, HeadKind};
 use lorac_passes::{Group, Pool};
 use serde_json::json;
@@ -55,7 +55,7 @@ pub(super) fn write(folder: &Path, trained: &Trained, contract: &Contract) -> Re
 ///
 /// # Errors
 /// Why it cannot be read, in words.
-pub(super) fn read_head(folder: &Path) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, String> {
+pub(super) fn read_head(folder: &Path) -> Result<Vec<NamedValues>, String> {
     let path = folder.join(HEAD);
     read_safetensors(&path).map_err(|e| e.to_string())
 }
