@@ -143,8 +143,10 @@ fn rows_that_are_no_conversations_are_refused_with_their_place_or_left_out() {
         (json!({ "m": {} }), "expected `m` to be a list of messages, found an object"),
         (system, "the chat template refuses the conversation, line 1: System role not supported"),
     ] {
-        let folder =
-            folder(&[fine.clone(), bad, json!({ "m": [{ "role": "user", "content": "w5" }] })], &[fine.clone()]);
+        let folder = folder(
+            &[fine.clone(), bad, json!({ "m": [{ "role": "user", "content": "w5" }] })],
+            std::slice::from_ref(&fine),
+        );
         let (_, text) = fails(folder.path(), "causal_lm: {}", "messages: m", &[]);
         assert!(text.contains(says), "{text}");
         let other = json!({ "m": [{ "role": "user", "content": "w7" }, { "role": "assistant", "content": "w2 w3" }] });

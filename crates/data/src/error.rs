@@ -86,8 +86,8 @@ pub enum DataError {
         row: usize,
         line: Option<u64>,
         field: Box<str>,
-        have: Vec<String>,
-        nearest: Vec<String>,
+        have: Box<[String]>,
+        nearest: Box<[String]>,
     },
 
     /// A cell of another type than is needed.
@@ -115,7 +115,7 @@ pub enum DataError {
         List(known)
     )]
     UnknownLabel {
-        path: PathBuf,
+        path: Box<std::path::Path>,
         row: usize,
         line: Option<u64>,
         column: Box<str>,
@@ -152,7 +152,15 @@ pub enum DataError {
         Short(text),
         Short(label)
     )]
-    TagCount { path: PathBuf, row: usize, line: Option<u64>, text: String, tokens: usize, label: String, tags: usize },
+    TagCount {
+        path: PathBuf,
+        row: usize,
+        line: Option<u64>,
+        text: Box<str>,
+        tokens: usize,
+        label: Box<str>,
+        tags: usize,
+    },
 
     /// A chat template that cannot be used.
     #[error("the chat template: {what}")]
@@ -511,7 +519,7 @@ mod tests {
     #[test]
     fn messages_name_the_fault_and_the_way_out() {
         let error = DataError::UnknownLabel {
-            path: "a.csv".into(),
+            path: std::path::Path::new("a.csv").into(),
             row: 3,
             line: Some(4),
             column: "label".into(),
@@ -542,7 +550,7 @@ mod tests {
     #[test]
     fn long_values_and_lists_are_cut() {
         let error = DataError::UnknownLabel {
-            path: "a.csv".into(),
+            path: std::path::Path::new("a.csv").into(),
             row: 1,
             line: None,
             column: "label".into(),

@@ -114,7 +114,7 @@ impl Labels {
 
     fn unknown(&self, row: &Row, column: &str, value: &str) -> DataError {
         DataError::UnknownLabel {
-            path: row.path.to_path_buf(),
+            path: row.path.as_ref().into(),
             row: row.position,
             line: row.line,
             column: column.into(),

@@ -154,8 +154,8 @@ impl Row {
                 row: self.position,
                 line: self.line,
                 field: column.into(),
-                nearest: nearest(column, have.iter()),
-                have,
+                nearest: nearest(column, have.iter()).into(),
+                have: have.into(),
             }
         })
     }
@@ -199,7 +199,7 @@ impl Row {
             "1" | "true" | "1.0" => Ok(true),
             "0" | "false" | "0.0" => Ok(false),
             _ => Err(DataError::UnknownLabel {
-                path: self.path.to_path_buf(),
+                path: self.path.as_ref().into(),
                 row: self.position,
                 line: self.line,
                 column: column.into(),

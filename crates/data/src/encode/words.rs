@@ -95,9 +95,9 @@ impl Words {
                 path: row.path.to_path_buf(),
                 row: row.position,
                 line: row.line,
-                text: self.text.clone(),
+                text: self.text.as_str().into(),
                 tokens: words.len(),
-                label: self.label.clone(),
+                label: self.label.as_str().into(),
                 tags: tags.len(),
             }),
         }

@@ -170,7 +170,10 @@ mod tests {
     fn a_missing_field_and_a_broken_line_are_placed() {
         match read("{\"text\":\"a\",\"label\":0}\n{\"txt\":\"a\",\"label\":0}\n") {
             Err(DataError::MissingField { row: 2, field, have, nearest, .. }) => {
-                assert_eq!((&*field, have, nearest), ("text", vec!["txt".into(), "label".into()], vec!["txt".into()]));
+                assert_eq!(
+                    (&*field, &*have, &*nearest),
+                    ("text", &["txt".into(), "label".into()][..], &["txt".into()][..])
+                );
             }
             other => panic!("{other:?}"),
         }
