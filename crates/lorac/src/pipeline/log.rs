@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct LogOptions {
     /// Event files of TensorBoard in the output folder, below tensorboard/
     pub tensorboard: bool,
-    /// A command, as program and arguments, that is fed the lines of metrics.jsonl: its standard input gets each at once, and ends with the training. It runs with the rights of lorac
+    /// A command, as program and arguments, that is fed the lines of metrics.jsonl: its standard input gets each at once, and ends with the training. It runs with the rights of lorac, so it is given where the run is started and not in a file: --set "log.command=[PROGRAM, ARGUMENT]"
     pub command: Vec<String>,
 }
 

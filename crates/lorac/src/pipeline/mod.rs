@@ -255,7 +255,10 @@ fn examine(document: &Document) -> (Option<Pipeline>, Vec<Problem>) {
     let pipeline = read::<Pipeline>(document.root(), &found);
     let mut checked = Problems::default();
     match &pipeline {
-        Some(pipeline) => pipeline.check(&mut checked),
+        Some(pipeline) => {
+            pipeline.check(&mut checked);
+            check_command(pipeline, document, &mut checked);
+        }
         None => check_sections(document.root(), &found, &mut checked),
     }
     let checked = checked.finish().into_iter().filter(|p| !found.explain(document.root(), &p.path));
@@ -289,6 +292,14 @@ fn blame_sets(text: &str, sets: &[String], document: &Document, problems: &mut [
 fn placed(document: &Document, problem: lorac_config::Problem) -> Problem {
     let lorac_config::Problem { path, code, message, help } = problem;
     Problem { place: document.place(&path), code, message, help }
+}
+
+/// Refuses a command that stands in the file: whoever wrote that is not who runs it.
+fn check_command(pipeline: &Pipeline, document: &Document, problems: &mut Problems) {
+    if !pipeline.log.command.is_empty() && matches!(document.place("log.command"), Place::File { .. }) {
+        let help = Some("give it where the run is started: --set \"log.command=[PROGRAM, ARGUMENT]\"".into());
+        problems.report_with_help("log.command", "pipeline::command", "a pipeline's file runs no commands", help);
+    }
 }
 
 /// Checks the sections that can be read, each for itself, of a pipeline that cannot.

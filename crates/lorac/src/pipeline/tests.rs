@@ -440,3 +440,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_command_is_given_where_the_run_is_started() {
+    let own = SMALL.replace("train: { batch: 8 }", "train: { batch: 8 }\nlog: { command: [sh, run.sh] }");
+    for sets in [&[][..], &["log.command.0=bash"]] {
+        let got = findings(&own, sets);
+        let want =
+            "9:8: error[pipeline::command]: a pipeline's file runs no commands (give it where the run is started";
+        assert!(got.len() == 1 && got[0].starts_with(want), "{got:?}");
+    }
+    for set in ["log.command=[cat]", "log={command: [cat]}"] {
+        for text in [SMALL, &own] {
+            let loaded =
+                Loaded::parse(text, Path::new("p.yaml"), &[set.into()]).unwrap_or_else(|e| panic!("{set}: {e}"));
+            assert_eq!(loaded.pipeline.log.command, ["cat"]);
+        }
+    }
+}
