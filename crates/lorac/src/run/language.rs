@@ -48,15 +48,16 @@ pub(super) fn vocabulary(
     }
 }
 
-/// Refuses a model that sees the tokens which it is to predict.
+/// Refuses a model that sees the tokens which it is to predict. One with caches is a decoder by its inputs, whatever it
+/// computes: that it does is then said, and not refused.
 ///
 /// # Errors
 /// Its loss on the first half of a text changes where the second half does; what the engine says.
-pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) -> Result<(), Error> {
+pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) -> Result<Option<String>, Error> {
     if plan.task.prediction() != Prediction::Tokens {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(pair) = pair(&plan.train) else { return Ok(()) };
+    let Some(pair) = pair(&plan.train) else { return Ok(None) };
     let data = Dataset::new(pair.to_vec(), plan.train.pad);
     let mut loss = |row: usize| -> Result<f64, Error> {
         let batch = data.batch(&[row], plan.eval_batch)?;
@@ -67,15 +68,19 @@ pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) 
     };
     let (first, second) = (loss(0)?, loss(1)?);
     // What is NaN in both is another matter, and told of when it is trained.
-    match (first - second).abs() > ROUNDING * first.abs().max(1.0) {
-        false => Ok(()),
+    if (first - second).abs() <= ROUNDING * first.abs().max(1.0) || (first - second).is_nan() {
+        return Ok(None);
+    }
+    let sees = format!(
+        "`task: causal_lm` is for models that see what is before a token, and this one sees what follows it too: the loss of the first \
+         tokens of a text is {first:.6}, and {second:.6} where later ones differ"
+    );
+    match plan.caches.inputs.is_empty() {
+        false => Ok(Some(sees)),
         true => Err(problem(
             loaded,
             "pipeline::not_causal",
-            format!(
-                "`task: causal_lm` is for models that see what is before a token, and this one sees what follows it too: the loss of \
-                 the first tokens of a text is {first:.6}, and {second:.6} where later ones differ"
-            ),
+            sees,
             "take a decoder (AutoModelForCausalLM); an encoder, as BERT is one, has the tasks classify, regress and tag",
         )),
     }

@@ -286,7 +286,10 @@ fn prepare(
     };
     stopped(stop, untrained)?;
     let mut evaluator = theta_program(plan.engine.backend.as_ref(), &plan.training.eval, &start)?;
-    language::causal(loaded, &plan, evaluator.as_mut())?;
+    if let Some(sees) = language::causal(loaded, &plan, evaluator.as_mut())? {
+        progress.warning(&sees);
+        plan.notes.push(sees);
+    }
     let before = evaluation(&plan, evaluator.as_mut(), progress, "before", stop)?;
     let before = scored(&before, &plan, loaded);
     progress.line(&format!("before    {}", describe(&before)));
