@@ -2,11 +2,13 @@
 
 use super::Plan;
 use crate::error::Error;
+use crate::module_paths::ModulePaths;
 use crate::pipeline::Loaded;
 use crate::task::{LABELS, Task};
 use lorac_config::Problem;
 use lorac_data::{Dataset, Example, Field, IGNORE};
 use lorac_ir::{Graph, Tensor};
+use lorac_models::ClassHead;
 use lorac_runtime::Program;
 use lorac_train::{Prediction, TrainError};
 
@@ -48,11 +50,11 @@ pub(super) fn vocabulary(
     }
 }
 
-/// Refuses a model that sees the tokens which it is to predict. One with caches is a decoder by its inputs, whatever it
-/// computes: that it does is then said, and not refused.
+/// Refuses an encoder that sees the tokens which it is to predict: its loss on the first half of a text changes where the
+/// second half does. Of a model that nothing shows to be an encoder this is said, and not refused.
 ///
 /// # Errors
-/// Its loss on the first half of a text changes where the second half does; what the engine says.
+/// An encoder; what the engine says.
 pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) -> Result<Option<String>, Error> {
     if plan.task.prediction() != Prediction::Tokens {
         return Ok(None);
@@ -75,7 +77,7 @@ pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) 
         "`task: causal_lm` is for models that see what is before a token, and this one sees what follows it too: the loss of the first \
          tokens of a text is {first:.6}, and {second:.6} where later ones differ"
     );
-    match plan.caches.inputs.is_empty() {
+    match is_encoder(plan) {
         false => Ok(Some(sees)),
         true => Err(problem(
             loaded,
@@ -84,6 +86,14 @@ pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) 
             "take a decoder (AutoModelForCausalLM); an encoder, as BERT is one, has the tasks classify, regress and tag",
         )),
     }
+}
+
+/// Whether its class, its inputs or the name of its output show a model to be an encoder.
+fn is_encoder(plan: &Plan) -> bool {
+    let class = ModulePaths::new(&plan.model, &plan.readable, plan.kind.clone()).classes();
+    let head = class.and_then(|class| class.head).is_some_and(|head| head != ClassHead::LastToken);
+    let types = plan.feeds.inputs.iter().any(|input| input.field == "token_type_ids");
+    plan.caches.inputs.is_empty() && (head || types || plan.training.prediction.contains("hidden_state"))
 }
 
 fn problem(loaded: &Loaded, code: &'static str, message: String, help: &str) -> Error {
