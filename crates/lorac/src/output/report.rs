@@ -3,6 +3,7 @@
 use super::{DataCard, Lengths, Manifest, OutputError, SplitCard, Status};
 use lorac_train::{Breakdown, ClassScores, Event, Mistake, OtherClasses, Score, Scores};
 use plotters::prelude::*;
+use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -217,10 +218,20 @@ fn asked(m: &Manifest) -> String {
         rows.push(format!("<tr><th>{}<td>{}", escape(&input.role), escape(&input.source)));
     }
     for key in ["task", "adapt", "train"] {
-        let text = m.pipeline.resolved.get(key).map(|v| v.to_string()).unwrap_or_default();
+        let text = m.pipeline.resolved.get(key).map(|v| given(v).to_string()).unwrap_or_default();
         rows.push(format!("<tr><th>{key}<td><code>{}</code>", escape(&text)));
     }
     table(&[], &rows)
+}
+
+/// A value without the keys that are left open.
+fn given(value: &Value) -> Value {
+    let is_open = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    match value {
+        Value::Object(map) => map.iter().filter(|(_, v)| !is_open(v)).map(|(key, v)| (key.clone(), given(v))).collect(),
+        Value::Array(all) => all.iter().map(given).collect(),
+        other => other.clone(),
+    }
 }
 
 fn section(page: &mut String, title: &str, body: &str) {
