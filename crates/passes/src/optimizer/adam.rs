@@ -1,6 +1,7 @@
 //! Adam (Kingma & Ba 2015), with weight decay as a part of the gradient.
 
-use super::{Next, Optimizer, Scalar, ScalarValue, State, Terms};
+use super::moments::Moments;
+use super::{Next, Optimizer, Scalar, State, Terms};
 use crate::Layout;
 use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
@@ -32,9 +33,13 @@ impl Check for Adam {
     fn check(&self, problems: &mut Problems) {
         problems.positive("lr", self.lr, 1.0);
         problems.range("weight_decay", self.weight_decay, 0.0, 10.0);
-        problems.range("beta1", self.beta1, 0.0, 1.0 - 1e-9);
-        problems.range("beta2", self.beta2, 0.0, 1.0 - 1e-9);
-        problems.positive("eps", self.eps, 1.0);
+        self.moments().check(problems);
+    }
+}
+
+impl Adam {
+    fn moments(&self) -> Moments {
+        Moments { beta1: self.beta1, beta2: self.beta2, eps: self.eps }
     }
 }
 
@@ -44,20 +49,15 @@ impl Optimizer for Adam {
     }
 
     fn state(&self, layout: &Layout) -> Vec<State> {
-        ["m", "v"].map(|name| State { name, len: layout.len() }).to_vec()
+        Moments::state(layout)
     }
 
     fn scalars(&self) -> Vec<Scalar> {
-        let correction = |name, beta| Scalar { name, value: ScalarValue::OneMinusPow(beta) };
-        vec![correction("correction1", self.beta1), correction("correction2", self.beta2)]
+        self.moments().scalars()
     }
 
     fn update<'e, 'g>(&self, terms: &Terms<'e, 'g>) -> Next<'e, 'g> {
-        let (g, m, v) = (terms.penalized(self.weight_decay), terms.state[0], terms.state[1]);
-        let m = m * self.beta1 + g * (1.0 - self.beta1);
-        let v = v * self.beta2 + g * g * (1.0 - self.beta2);
-        let root = (v / terms.scalars[1]).unary("Sqrt") + self.eps;
-        let step = m / root * (terms.lr / terms.scalars[0]);
-        Next { theta: terms.theta - step, state: vec![m, v] }
+        let (step, state) = self.moments().step(terms, terms.penalized(self.weight_decay));
+        Next { theta: terms.theta - step, state }
     }
 }

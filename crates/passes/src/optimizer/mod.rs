@@ -5,6 +5,7 @@
 mod clip;
 mod decay;
 mod groups;
+mod moments;
 mod slices;
 
 use crate::{LOSS, Layout, Packed, PassError, rewrite};
