@@ -1,6 +1,8 @@
 //! Runs that are killed at random instants and go on: `LORAC_KILLS` of them, `LORAC_KILL_SEED` for the same ones again.
 #![cfg(unix)]
 
+mod support;
+
 use lorac::output::{Manifest, sha256_file};
 use lorac::train::Checkpoint;
 use std::collections::BTreeMap;
@@ -8,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use support::{copy, small};
 
 const LORAC: &str = env!("CARGO_BIN_EXE_lorac");
 
@@ -23,27 +25,6 @@ const SETTINGS: [&str; 5] = [
     "name=killed",
     "train.seed=3",
 ];
-
-/// A small pipeline in a folder of its own.
-fn small() -> TempDir {
-    let folder = tempfile::tempdir().expect("temp");
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/borders");
-    for name in ["common", "bert"] {
-        copy(&data.join(name), folder.path());
-    }
-    folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("makes");
-    for entry in fs::read_dir(from).expect("lists").flatten() {
-        let to = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => _ = fs::copy(entry.path(), to).expect("copies"),
-        }
-    }
-}
 
 fn command(folder: &Path, out: &str, more: &[&str]) -> Command {
     let mut command = Command::new(LORAC);

@@ -1,38 +1,19 @@
 //! Runs as processes: who shares a folder, what signals do, and readers who have gone.
 #![cfg(unix)]
 
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use support::small;
 
 /// The engine of the pipeline.
 const ORT: &str = "pypi:onnxruntime==1.31.1";
 
 const LORAC: &str = env!("CARGO_BIN_EXE_lorac");
-
-/// A small pipeline in a folder of its own.
-fn small() -> TempDir {
-    let folder = tempfile::tempdir().expect("temp");
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/borders");
-    for name in ["common", "bert"] {
-        copy(&data.join(name), folder.path());
-    }
-    folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("makes");
-    for entry in fs::read_dir(from).expect("lists").flatten() {
-        let to = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => _ = fs::copy(entry.path(), to).expect("copies"),
-        }
-    }
-}
 
 /// `lorac run pipeline.yaml --out out` in the folder.
 fn command(folder: &Path, more: &[&str]) -> Command {
