@@ -8,8 +8,7 @@ use lorac_passes::Adaptation;
 use lorac_runtime::Device;
 
 /// Tokens, padding included, that processors compute fastest at once: with more, what lies between products no longer fits
-/// the caches; with fewer, products get too small. (Two cores, all-MiniLM-L6-v2: 64 x 128 tokens at once took 4.0 s, eight
-/// times 8 x 128 took 3.0 to 3.6 s.)
+/// the caches; with fewer, products get too small. docs/performance.md has the measurements.
 const TOKENS: usize = 1024;
 
 /// The model has so many times as many parameters as are trained, at least, where slices are chosen unasked: every slice
