@@ -173,7 +173,7 @@ fn columns_that_do_not_go_together_are_found_in_the_pipeline() {
         ),
         ("causal_lm: {}", "text: t, messages: m", "`text` and `messages`: a split has one or the other"),
         ("causal_lm: { loss_on: completion }", "text: t", "a text has no completion"),
-        ("causal_lm: { chat_template: chat.jinja }", "messages: m", "is no template"),
+        ("causal_lm: { chat_template: chat.jinja }", "messages: m", "is not a template"),
         ("classify: [a, b]", "messages: m", "a classification reads texts"),
         ("causal_lm: {}", "prompt: \"{q\", completion: a", "this `{` is never closed"),
     ] {

@@ -120,7 +120,7 @@ fn a_head_that_does_not_fit_is_refused_with_its_place_and_the_numbers() {
     let new = done(base.path(), "classify: [negative, positive]", QUERY_VALUE).expect("a new head");
     assert!(
         new.verify.nodes_of_head > 0 && !says(&new, "head is trained"),
-        "a pooled vector is no head: {:?}",
+        "a pooled vector is not a head: {:?}",
         new.notes
     );
 }

@@ -16,7 +16,7 @@ pub(crate) fn turn(role: &str, content: &str) -> Value {
 /// templates read, as in transformers.
 ///
 /// # Errors
-/// What is no conversation, in words.
+/// What is not a conversation, in words.
 pub(crate) fn messages(list: Value, what: &str) -> Result<Vec<Value>, String> {
     let Value::Array(list) = list else { return Err(format!("expected `{what}` to be a list of messages")) };
     if list.is_empty() {

@@ -173,7 +173,7 @@ pub enum DataError {
     )]
     NoChatTemplate,
 
-    /// A row that is no conversation, or none that the chat template can make a text of.
+    /// A row that is not a conversation, or none that the chat template can make a text of.
     #[error("{}: {}: {what}", Path(path), At(*row, *line))]
     Conversation { path: PathBuf, row: usize, line: Option<u64>, what: String },
 

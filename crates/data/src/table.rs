@@ -45,8 +45,8 @@ pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table
     let filter = columns.filter.as_ref().map(|filter| (filter, filter.columns()));
     let filtered = || filter.iter().flat_map(|(_, names)| names.iter().copied());
     let all: Vec<&str> = columns.needed.iter().map(String::as_str).chain(filtered()).collect();
-    let wanted = all.iter().map(|name| (*name).to_owned()).collect();
-    let Rows { columns: header, rows } = format.open(path, &Written { wanted, ..columns.written.clone() })?;
+    let needed = all.iter().map(|name| (*name).to_owned()).collect();
+    let Rows { columns: header, rows } = format.open(path, &Written { needed, ..columns.written.clone() })?;
     if let Some(header) = &header {
         all.iter().try_for_each(|name| check(path, header, name))?;
     }

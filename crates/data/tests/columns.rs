@@ -90,7 +90,7 @@ fn columns_that_are_not_there_are_named_and_those_of_other_types_refused() {
 #[test]
 fn only_what_is_needed_is_read() {
     for (format, name) in [(&Parquet as &dyn Format, "snappy.parquet"), (&Arrow, "lz4.feather")] {
-        let written = Written { wanted: vec!["answer.text".into(), "label".into()], ..Written::default() };
+        let written = Written { needed: vec!["answer.text".into(), "label".into()], ..Written::default() };
         let mut opened = format.open(&file(name), &written).expect("opens");
         assert_eq!(opened.columns.expect("a header").len(), 11);
         let row: Row = opened.rows.next().expect("a row").expect("a row");

@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(name(&conv, Some("gpt2"), Class::CausalLm), ["transformer.h.1.mlp.c_fc (Conv1D)"]);
         assert_eq!(name(&conv, Some("gpt2"), Class::Base), ["h.1.mlp.c_fc (Conv1D)"]);
         assert_eq!(name(&conv, None, Class::CausalLm), ["transformer.h.1.mlp.c_fc (Conv1D)"]);
-        // A module that is no linear map is not the weight's.
+        // A module that is not a linear map is not the weight's.
         assert!(name(&own, Some("gpt2"), Class::Base)[0].contains("is not a module of gpt2"));
     }
 

@@ -370,7 +370,7 @@ fn data_is_found_behind_the_links_of_a_hub() {
     assert!(refused(snapshot, at("hub/blobs/b1").to_str().expect("UTF-8")).contains("relative"));
     // What lies only behind the model's link is not beside the model.
     assert!(refused(snapshot, "b1").contains("No such file"));
-    // A model that is no link itself has its own folder and nothing else.
+    // A model that is not a link itself has its own folder and nothing else.
     std::fs::copy(at("hub/blobs/b0"), at("other/model.onnx")).expect("copied");
     link("../hub/blobs/b1", "other/b1");
     assert!(refused("other/model.onnx", "unused").contains("leads out"));

@@ -3,7 +3,7 @@
 use lorac_ir::{DType, Graph, NodeId};
 use std::fmt;
 
-/// Why a matrix is no target. As text, what follows "is": `quantized (int8, ...)`.
+/// Why a matrix is not a target. As text, what follows "is": `quantized (int8, ...)`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// Its elements are integers, or packed.

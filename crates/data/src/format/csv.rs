@@ -97,7 +97,7 @@ pub(super) fn open(
 /// A row of its own behind the file's last: where it does not come out as one, a quote is open.
 const END: &[u8] = b"\n\0\n";
 
-/// Delimiters in a row, those in quotes too, beyond which it is no text with a few commas: each takes memory when read.
+/// Delimiters in a row, those in quotes too, beyond which it is not a text with a few commas: each takes memory when read.
 const MOST_DELIMITERS: usize = 1 << 24;
 
 /// What is read of a file.

@@ -67,14 +67,14 @@ pub struct Written {
     /// The names of the columns of a file without a header. Default: its first row.
     pub columns: Option<Vec<String>>,
     /// Columns that are needed, or paths into them: what else a file has may be left out of its rows. Empty: all.
-    pub wanted: Vec<String>,
+    pub needed: Vec<String>,
 }
 
 impl Written {
     /// Whether a column may be needed.
     pub(crate) fn wants(&self, column: &str) -> bool {
         let of = |path: &String| path == column || path.strip_prefix(column).is_some_and(|rest| rest.starts_with('.'));
-        self.wanted.is_empty() || self.wanted.iter().any(of)
+        self.needed.is_empty() || self.needed.iter().any(of)
     }
 }
 

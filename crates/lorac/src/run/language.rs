@@ -42,7 +42,7 @@ pub(super) fn vocabulary(
             loaded,
             "pipeline::vocabulary",
             format!(
-                "the output `{prediction}` has {width} numbers for every token, and the data has the token {largest}: it is no score \
+                "the output `{prediction}` has {width} numbers for every token, and the data has the token {largest}: it is not a score \
                  of every token of the vocabulary"
             ),
             "export the class with the head of a language model (AutoModelForCausalLM), and name its output as task.causal_lm.logits",

@@ -17,7 +17,7 @@ const CONFIG: &str = "adapter_config.json";
 /// The first theta.
 ///
 /// # Errors
-/// What is named and is no adapter or checkpoint, and what of it does not fit the params that are trained.
+/// What is named and is not an adapter or checkpoint, and what of it does not fit the params that are trained.
 pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Result<Vec<f32>, Error> {
     let Some(from) = &plan.init_from else {
         return Ok(initial_theta(&plan.training.params, loaded.pipeline.train.seed).map_err(TrainError::from)?);

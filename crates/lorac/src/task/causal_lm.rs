@@ -35,7 +35,8 @@ impl Check for CausalLm {
             && !template.contains("{{")
             && !template.contains("{%")
         {
-            let message = format!("`{template}` is no template: the text of one is expected, not the name of a file");
+            let message =
+                format!("`{template}` is not a template: the text of one is expected, not the name of a file");
             problems.report("chat_template", "pipeline::value", message);
         }
     }

@@ -90,7 +90,7 @@ impl<'a> Asked<'a> {
         node.input(0).filter(|_| axis == -1 || axis == 1)
     }
 
-    /// What is built of a model of this kind that is no `.onnx` file.
+    /// What is built of a model of this kind that is not an `.onnx` file.
     pub(super) fn form(&self, kind: Option<&ModelKind>) -> Form {
         if self.wants_own() {
             return Form::Saved;

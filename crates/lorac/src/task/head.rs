@@ -125,7 +125,7 @@ impl NewHead<'_> {
         }
     }
 
-    /// What is built of a model that is no `.onnx` file: where an output is named, all that there is.
+    /// What is built of a model that is not an `.onnx` file: where an output is named, all that there is.
     pub(super) fn form(&self) -> Form {
         match (self.hidden, self.kind) {
             (Some(_), _) => Form::Saved,
@@ -252,7 +252,7 @@ pub(crate) fn is_logits(graph: &Graph, value: ValueId) -> bool {
     graph.name_of(value) == LOGITS || states_of(graph, value).is_some()
 }
 
-/// The first float output `[batch, sequence, width]` that is no scores.
+/// The first float output `[batch, sequence, width]` that does not hold scores.
 fn other_states(graph: &Graph) -> Option<ValueId> {
     let is_states = |v: &ValueId| {
         let fact = graph.fact(*v);

@@ -72,7 +72,7 @@ pub trait Task: Objective {
         None
     }
 
-    /// What is built of a model that is no `.onnx` file, where its configuration says this.
+    /// What is built of a model that is not an `.onnx` file, where its configuration says this.
     fn form(&self, _: Option<&ModelKind>) -> Form {
         Form::Saved
     }

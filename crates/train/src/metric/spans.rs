@@ -10,7 +10,7 @@ pub(super) fn tallies(evaluation: &Evaluation) -> Option<BTreeMap<String, Tally>
     if evaluation.targets.is_empty() || evaluation.classes.is_empty() {
         return None;
     }
-    // What is no class begins and ends nothing.
+    // What is not a class begins and ends nothing.
     let name = |class: Option<usize>| class.and_then(|i| evaluation.classes.get(i)).map_or("O", String::as_str);
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     for tokens in evaluation.examples() {

@@ -19,7 +19,7 @@ pub(crate) type Given = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// What of the two does not fit the other, in words.
 pub(crate) fn given(plan: &Plan, folder: &Path) -> Result<Given, String> {
     let adapter = read_peft(folder).map_err(|e| e.to_string())?;
-    let contract = Contract::of(plan).map_err(|why| format!("what is trained is no adapter of PEFT's: {why}"))?;
+    let contract = Contract::of(plan).map_err(|why| format!("what is trained is not an adapter of PEFT's: {why}"))?;
     let (mut given, mut used) = (Given::new(), BTreeSet::new());
     for adapted in &contract.modules {
         let module = adapted.names.iter().find_map(|n| adapter.modules.iter().find(|m| m.name == n.path));

@@ -24,7 +24,7 @@ pub(super) struct Lock {
 /// Locks a folder for a command. `None` where the file system knows no locks.
 ///
 /// # Errors
-/// [`OutputError::Locked`], and a lock file that cannot be made or is no regular file.
+/// [`OutputError::Locked`], and a lock file that cannot be made or is not a regular file.
 pub(super) fn lock(folder: &Path, command: &str) -> Result<Option<Lock>, OutputError> {
     let path = folder.join(NAME);
     let mut patience = PATIENCE;
