@@ -46,6 +46,8 @@ pub struct Traits {
     pub projects: Option<Projects>,
     /// The operands that an attention takes for queries, keys and values.
     pub attention: Option<[usize; 3]>,
+    /// Operands that are added up, as a residual stream and what a block says to it.
+    pub adds: &'static [usize],
     /// Operands that are biases, where they are weights.
     pub bias: &'static [usize],
     /// Operands that are constants of an architecture and no parameters, where they are weights: the cosines and sines of
@@ -84,6 +86,7 @@ impl Traits {
         moves: 0,
         projects: None,
         attention: None,
+        adds: &[],
         bias: &[],
         constants: &[],
     };
@@ -99,6 +102,11 @@ impl Traits {
     pub const MOVES: Traits = Traits { moves: 1, ..Traits::CARRIES };
     /// Of an attention that takes queries, keys and values in this order.
     pub const ATTENTION: Traits = Traits { attention: Some([0, 1, 2]), ..Traits::NONE };
+
+    /// With operands that are added up.
+    pub const fn adds(self, slots: &'static [usize]) -> Traits {
+        Traits { adds: slots, ..self }
+    }
 
     /// With biases among the operands.
     pub const fn bias(self, slots: &'static [usize]) -> Traits {

@@ -269,11 +269,13 @@ mod tests {
             %su = Add(%a, %ck) : f32[N,6]\n %sk = Mul(%su, %k) : f32[N,6]\n %t = Tanh(%sk) : f32[N,6]
             %t1 = Add(%t, %k) : f32[N,6]\n %h = Mul(%a, %k) : f32[N,6]\n %f = Mul(%h, %t1) : f32[N,6]";
         let relu = "%f = Relu(%a) : f32[N,6]";
+        let sums = ["Add(%x, %o)", "com.microsoft.SkipSimplifiedLayerNormalization(%o, %x, %n)"];
         for (body, width) in [silu, erf, tanh, relu].into_iter().flat_map(|b| [6, 2, 1].map(|width| (b, width))) {
-            for product in ["Mul(%f, %b)", "Mul(%b, %f)"] {
+            for (product, sum) in ["Mul(%f, %b)", "Mul(%b, %f)"].into_iter().flat_map(|p| sums.map(|s| (p, s))) {
                 let text = format!(
                     "graph g(%x: f32[N,2]) -> %y {{
                         %k = weight \"k\" f32[] = [0.5]
+                        %n = weight \"n\" f32[2]
                         %g = weight \"gate\" f32[2,6]
                         %u = weight \"up\" f32[2,6]
                         %d0 = weight \"down\" f32[6,2]
@@ -282,7 +284,7 @@ mod tests {
                         {body}
                         %m = {product} : f32[N,6]
                         %o = MatMul(%m, %d0) : f32[N,2]
-                        %y = Add(%x, %o) : f32[N,2]
+                        %y = {sum} : f32[N,2]
                     }}"
                 );
                 // As wide as the stream, or narrower, it is a block all the same.
@@ -292,7 +294,7 @@ mod tests {
                 let found = roles(&graph);
                 let of = |name: &str| found.get(&graph.find(name).expect("a weight")).cloned().unwrap_or_default();
                 let want = [Role::Gate, Role::Up, Role::Down].map(|r| BTreeSet::from([r]));
-                assert_eq!(["gate", "up", "down"].map(of), want, "{product} of {body}, {width} wide");
+                assert_eq!(["gate", "up", "down"].map(of), want, "{product} of {body}, {width} wide, {sum}");
             }
         }
     }

@@ -234,22 +234,25 @@ impl<'g> Trail<'g> {
         let results = matrix.products.iter().filter_map(|p| self.graph.node(*p)?.outputs.first().copied());
         let mut todo: VecDeque<ValueId> = results.collect();
         let mut own: HashSet<ValueId> = todo.iter().copied().collect();
-        let (mut seen, mut sums) = (HashSet::new(), Vec::new());
+        let (mut seen, mut added): (HashSet<NodeId>, Vec<ValueId>) = Default::default();
         while let Some(value) = todo.pop_front() {
             for u in self.graph.value(value).map(|v| v.uses()).unwrap_or_default() {
                 let Some(node) = self.graph.node(u.node) else { continue };
-                if seen.len() >= NEAR || !seen.insert(u.node) || !traits(node).carries {
+                let traits = traits(node);
+                let adds = traits.adds.contains(&u.slot);
+                if seen.len() >= NEAR || !(traits.carries || adds) || !seen.insert(u.node) {
                     continue;
                 }
-                if &*node.op.name == "Add" {
-                    sums.push(node);
+                if adds {
+                    added.extend(traits.adds.iter().filter_map(|slot| node.input(*slot)));
                 }
-                own.extend(&node.outputs);
-                todo.extend(&node.outputs);
+                if traits.carries {
+                    own.extend(&node.outputs);
+                    todo.extend(&node.outputs);
+                }
             }
         }
-        let elsewhere = |v: &ValueId| self.graph.weight(*v).is_none() && !own.contains(v);
-        sums.into_iter().any(|n| n.inputs.iter().flatten().any(elsewhere))
+        added.iter().any(|v| self.graph.weight(*v).is_none() && !own.contains(v))
     }
 
     /// The operands of the product in which one half of a matrix's columns gates the other.

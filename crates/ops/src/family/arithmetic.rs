@@ -10,7 +10,7 @@ pub(super) const OPS: &[Op] = &[ADD, DIV, MAX, MEAN, MIN, MOD, MUL, POW, SUB, SU
 
 const ADD: Op = Op {
     name: "Add",
-    traits: Traits::CARRIES.bias(&[0, 1]),
+    traits: Traits::CARRIES.adds(&[0, 1]).bias(&[0, 1]),
     infer: |c| pair_content(c, c.dtype(), |x, y| x + y),
     eval: |a| zip_numbers(a, |x, y| x + y, i128::wrapping_add),
     grad: Grad::rule(
@@ -232,7 +232,7 @@ fn power_by_exponent<'e, 'g>(b: &Backward<'e, 'g>) -> Val<'e, 'g> {
 
 const SUM: Op = Op {
     name: "Sum",
-    traits: Traits::CARRIES,
+    traits: Traits::CARRIES.adds(&[0, 1]),
     eval: |a| fold(a, |x, y| x + y),
     grad: Grad::rule(|b| b.x.iter().map(|_| Some(b.gy)).collect(), &[case(&[Any(&[2, 3]), Any(&[3]), Any(&[2, 1])])]),
     ..VARIADIC

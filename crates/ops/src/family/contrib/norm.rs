@@ -114,7 +114,7 @@ fn layer_norm<'e, 'g>(e: &'e Emit<'g>, node: &Node, x: &[Val<'e, 'g>]) -> Vec<Va
 // The kernel on the CPU leaves the mean and the deviation out.
 const SKIP_LAYER_NORMALIZATION: Op = Op {
     name: "SkipLayerNormalization",
-    traits: Traits::NORMALIZES.bias(&[3, 4]),
+    traits: Traits::NORMALIZES.adds(&[0, 1]).bias(&[3, 4]),
     inputs: (3, 5),
     outputs: (1, 4),
     infer: skip_infer,
@@ -139,7 +139,7 @@ const SKIP_LAYER_NORMALIZATION: Op = Op {
 
 const SKIP_SIMPLIFIED_LAYER_NORMALIZATION: Op = Op {
     name: "SkipSimplifiedLayerNormalization",
-    traits: Traits::NORMALIZES,
+    traits: Traits::NORMALIZES.adds(&[0, 1]),
     inputs: (3, 4),
     outputs: (1, 4),
     infer: skip_infer,
