@@ -25,6 +25,7 @@ pub mod objective;
 pub mod peft;
 pub mod readers;
 pub mod table;
+pub mod update;
 
 use lorac::engine::EngineChoice;
 use lorac::ir::Tensor;

@@ -2,22 +2,32 @@
 //!
 //! Beside the text that is to come out, a case is held to what a pass must never do: what the graph computed before, it
 //! computes afterwards, in f64 on random inputs. A method's graph is held, with random values of what it inserts, against
-//! the graph whose weights it folds. `LORAC_BLESS=1` writes the text of what comes out into the files; it does not bless a
-//! pass that changes results.
+//! the graph whose weights it folds; an optimizer's, with random values of what it keeps, against the rule written out.
+//! `LORAC_BLESS=1` writes the text of what comes out into the files; it does not bless a pass that changes results.
 
 use lorac::ir::{Graph, ValueId, parse, print, verify};
 use lorac::ops::infer;
 use lorac::passes::*;
 use lorac_tests::equivalence::{Adapted, computes_the_fold, computes_the_same};
 use lorac_tests::golden::{Golden, Outcome, blessed, cases};
+use lorac_tests::update::{ElementRate, Wanted, computes_the_update};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-/// What the pass inserted, where it is a method.
-type Done = Result<Option<Adapted>, Box<dyn Error>>;
+type Done = Result<Held, Box<dyn Error>>;
+
+/// What the graph that comes out is held to.
+enum Held {
+    /// Its outputs are what they were.
+    Outputs,
+    /// And those of the graph with folded weights: what a method inserted.
+    Fold(Adapted),
+    /// An optimizer's rule.
+    Rule(Wanted, Update),
+}
 
 /// A pass under the configuration of a `yaml` block.
 type Pass = fn(&mut Graph, &str) -> Done;
@@ -45,7 +55,7 @@ const PASSES: &[(&str, Pass)] = &[
 
 fn none<T>(result: Result<T, PassError>) -> Done {
     result?;
-    Ok(None)
+    Ok(Held::Outputs)
 }
 
 #[derive(Deserialize)]
@@ -62,7 +72,7 @@ fn method<M: Method + DeserializeOwned + 'static>(graph: &mut Graph, yaml: &str)
     let purpose = tokens.map_or(Use::Verify, |n| Use::Train { tokens: Some(n) });
     let inserted = method.insert(graph, &targets, purpose)?;
     drop_inputs(graph, &inserted.dropout)?;
-    Ok(Some(Adapted { method: Box::new(method), inserted }))
+    Ok(Held::Fold(Adapted { method: Box::new(method), inserted }))
 }
 
 #[derive(Deserialize)]
@@ -105,21 +115,78 @@ fn params(graph: &Graph, values: &[ValueId]) -> Vec<Param> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct OptimizerCase {
     grad: String,
+    /// What says how much counts, of a step in slices.
+    count: Option<String>,
     optimizer: OptimizerChoice,
     clip: Option<Clip>,
+    /// theta, one after the other.
+    params: Vec<ParamCase>,
+    #[serde(default)]
+    groups: Vec<ParamGroup>,
+    #[serde(default)]
+    no_decay: Vec<String>,
+    lora_plus: Option<f64>,
 }
 
-/// The output is the loss; the gradient of the input `theta` is named.
+/// A param, and what it is to be trained with: how many times the rate, and which decay.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParamCase {
+    name: String,
+    dims: Vec<usize>,
+    #[serde(default)]
+    head: bool,
+    rate: f64,
+    decay: f64,
+}
+
+/// The first output is the loss; the gradient of the input `theta` is named. What is called `lora_A` and `lora_B` is that
+/// of a branch, what is called `bias` does not decay.
 fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
-    let OptimizerCase { grad, optimizer, clip } = config(yaml)?;
+    let case: OptimizerCase = config(yaml)?;
     let loss = *graph.outputs().first().ok_or("a loss is the first output")?;
     let find = |name: &str| graph.find(name).ok_or(format!("no value is called {name}"));
-    let (theta, grad) = (find(THETA)?, find(&grad)?);
-    let layout = Layout::of(&params(graph, &[theta]));
-    let spec = UpdateSpec { optimizer: &*optimizer, clip, groups: Groups::default(), slices: false };
-    none(optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, StepLoss::Whole(loss), &spec, &[]))
+    let (theta, grad) = (find(THETA)?, find(&case.grad)?);
+    let count = case.count.as_deref().map(find).transpose()?;
+    let param = |p: &ParamCase| Param {
+        value: theta,
+        name: p.name.clone(),
+        dims: p.dims.clone(),
+        init: Init::Zeros,
+        group: if p.head { Group::Head } else { Group::Adapter },
+        decay: !p.name.ends_with("bias"),
+    };
+    let params: Vec<Param> = case.params.iter().map(param).collect();
+    let branches = params.iter().filter_map(|p| p.name.strip_suffix(".lora_B"));
+    let deltas = branches.map(|weight| Ok((0, branch(weight)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let layout = Layout::of(&params);
+    let groups = Groups { groups: &case.groups, no_decay: &case.no_decay, lora_plus: case.lora_plus };
+    let rates = groups.rates(case.optimizer.lr(), &layout, &params, &deltas)?;
+    let spec = UpdateSpec { optimizer: &*case.optimizer, clip: case.clip, groups, slices: count.is_some() };
+    let step = count.map_or(StepLoss::Whole(loss), |count| StepLoss::Slice(SliceLoss { mean: loss, count }));
+    let update = optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, step, &spec, &rates)?;
+    let of = |p: &ParamCase| vec![ElementRate { rate: p.rate, decay: p.decay }; p.dims.iter().product()];
+    let elements = case.params.iter().flat_map(of).collect();
+    let loss = [Some(loss), count].into_iter().flatten().collect();
+    Ok(Held::Rule(Wanted { optimizer: case.optimizer, clip: case.clip, elements, loss, grad }, update))
+}
+
+/// A branch beside a weight of this name.
+fn branch(weight: &str) -> Result<Delta, Box<dyn Error>> {
+    let mut graph = parse(
+        "graph g(%x: f32[N,2]) -> %y { %w = weight \"w\" f32[2,2] = [1, 2, 3, 4] %y = MatMul(%x, %w) : f32[N,2] }",
+    )?;
+    let lora = Lora { targets: vec!["w".into()], rank: 1, ..Lora::default() };
+    let targets = lora.select(&graph).map_err(|wrong| lines(&wrong.0))?;
+    let delta = lora.insert(&mut graph, &targets, Use::Verify)?.deltas.into_iter().next();
+    let mut delta = delta.ok_or("no branch")?;
+    if let DeltaForm::LowRank { a, b, .. } = &mut delta.form {
+        (*a, *b) = (format!("{weight}.lora_A"), format!("{weight}.lora_B"));
+    }
+    Ok(delta)
 }
 
 #[derive(Deserialize)]
@@ -140,7 +207,7 @@ fn loss(graph: &mut Graph, yaml: &str) -> Done {
 
 fn outputs(graph: &mut Graph, more: &[ValueId]) -> Done {
     graph.set_outputs([graph.outputs(), more].concat())?;
-    Ok(None)
+    Ok(Held::Outputs)
 }
 
 fn config<T: DeserializeOwned>(yaml: &str) -> Result<T, Box<dyn Error>> {
@@ -156,8 +223,8 @@ fn run(pass: Pass, case: &Golden) -> Result<Outcome, String> {
     let mut before = parse(&case.graph).map_err(|e| format!("the graph: {e}"))?;
     infer(&mut before).map_err(|e| format!("the graph: {e}"))?;
     let mut graph = before.clone();
-    let adapted = match pass(&mut graph, &case.yaml) {
-        Ok(adapted) => adapted,
+    let held = match pass(&mut graph, &case.yaml) {
+        Ok(held) => held,
         Err(e) => return Ok(Outcome::Error(e.to_string() + "\n")),
     };
     infer(&mut graph).map_err(|e| e.to_string())?;
@@ -165,9 +232,13 @@ fn run(pass: Pass, case: &Golden) -> Result<Outcome, String> {
         [] => {}
         broken => return Err(lines(broken)),
     }
-    computes_the_same(&before, &graph)?;
-    if let Some(adapted) = &adapted {
-        computes_the_fold(&before, &graph, adapted)?;
+    match &held {
+        Held::Outputs => computes_the_same(&before, &graph)?,
+        Held::Fold(adapted) => {
+            computes_the_same(&before, &graph)?;
+            computes_the_fold(&before, &graph, adapted)?;
+        }
+        Held::Rule(wanted, update) => computes_the_update(&before, &graph, wanted, update)?,
     }
     let text = print(&graph);
     let again = parse(&text).map_err(|e| format!("what comes out does not parse: {e}\n{text}"))?;
