@@ -305,25 +305,22 @@ impl Check for Split {
         if self.label_separator.as_ref().is_some_and(String::is_empty) {
             problems.report("label_separator", "pipeline::split", "nothing cannot stand between labels");
         }
-        let of_tables = [
-            ("text", self.text.is_some()),
-            ("text_pair", self.text_pair.is_some()),
-            ("label", self.label.is_some()),
-            ("label_separator", self.label_separator.is_some()),
-            ("label_map", self.label_map.is_some()),
-            ("filter", self.filter.is_some()),
-            (self.dialogue_key().unwrap_or_default(), self.dialogue_key().is_some()),
-        ];
         let of_texts = [
             ("include", !self.include.is_empty()),
             ("exclude", !self.exclude.is_empty()),
             ("block", self.block.is_some()),
         ];
-        let (keys, why): (&[_], _) = match self.is_table() {
-            true => (&of_texts, "it is for plain texts: it says nothing about a table"),
-            false => (&of_tables, "it is for tables: plain texts have no columns"),
+        let (idle, why): (Vec<&str>, _) = match self.is_table() {
+            true => (
+                of_texts.into_iter().filter_map(|(key, given)| given.then_some(key)).collect(),
+                "it is for plain texts: it says nothing about a table",
+            ),
+            false => (
+                self.given().into_iter().chain(self.filter.is_some().then_some("filter")).collect(),
+                "it is for tables: plain texts have no columns",
+            ),
         };
-        for (key, _) in keys.iter().filter(|(_, given)| *given) {
+        for key in idle {
             problems.report(key, "pipeline::idle", format!("`{key}`: {why}"));
         }
         self.check_dialogue(problems);

@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod findings;
 mod held_out;
+mod idle;
 mod label_columns;
 mod log;
 mod metrics;
@@ -120,7 +121,10 @@ impl Check for Pipeline {
         problems.within("data", |p| {
             self.data.check(p);
             for (path, split) in self.data.splits() {
-                p.within(path, |p| self.task.check_split(split, p));
+                p.within(path, |p| {
+                    split.check_read(&self.task, p);
+                    self.task.check_split(split, p);
+                });
             }
         });
         if self.adapt.is_empty() {

@@ -3,7 +3,7 @@
 use super::{Class, LABELS, Targets, Task, TaskChoice};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
-use lorac_data::encode::{Dialogue, Form, LossOn};
+use lorac_data::encode::{Dialogue, Form, LossOn, Text};
 use lorac_data::{DataError, Field, IGNORE, Inputs, Row};
 use lorac_ir::Graph;
 use lorac_ops::Val;
@@ -66,19 +66,27 @@ impl Task for CausalLm {
         &["perplexity", "loss"]
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "messages", "prompt", "completion", "instruction", "input", "output"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
-        for (key, given) in [("label", split.label.is_some()), ("label_map", split.label_map.is_some())] {
-            if given && split.is_table() {
-                let message = format!("`{key}`: the next token is the label of a language model");
-                problems.report(key, "pipeline::idle", message);
-            }
-        }
         if self.loss_on == Some(LossOn::Completion) && split.dialogue_key().is_none() {
             let (at, what) = if split.is_table() { ("text", "a text") } else { (split.format.as_str(), "plain texts") };
             let message = format!(
                 "`loss_on: completion`: {what} has no completion; name the columns prompt and completion, or messages"
             );
             problems.report(at, "pipeline::split", message);
+        }
+        let (at, what) = match (split.dialogue_key(), split.is_table()) {
+            (Some(key), _) => (key, "a conversation has turns already"),
+            (None, true) => ("text", "a text is learnt as it is"),
+            (None, false) => (split.format.as_str(), "plain texts are learnt as they are"),
+        };
+        let no_turns = self.as_chat && matches!(split.dialogue_key(), None | Some("messages"));
+        let no_template = self.chat_template.is_some() && split.dialogue_key().is_none();
+        for key in [("as_chat", no_turns), ("chat_template", no_template)].into_iter().filter_map(|(k, idle)| idle.then_some(k)) {
+            problems.report(at, "pipeline::idle", format!("`{key}`: {what}"));
         }
         if self.append_eos == Some(true) && !split.is_table() {
             let message = "`append_eos`: plain texts are cut into blocks, which have no end";
@@ -91,6 +99,7 @@ impl Task for CausalLm {
         let (form, usual) = match split.dialogue() {
             Some(form) => (form, LossOn::Completion),
             None if ends => (Form::Text(split.text.clone().unwrap_or_default()), LossOn::All),
+            None if split.is_table() => return Text { column: split.text.clone().unwrap_or_default() }.into(),
             None => return split.inputs(),
         };
         let (chat_template, loss_on) = (self.chat_template.clone(), self.loss_on.unwrap_or(usual));

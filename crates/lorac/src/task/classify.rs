@@ -90,6 +90,10 @@ impl Task for Classify {
         &["accuracy", "f1", "loss"]
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "text_pair", "label", "label_map"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         check_target_column(split, "a classification", problems);
         for (value, name) in split.label_map.iter().flatten() {

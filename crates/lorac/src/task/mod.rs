@@ -37,6 +37,9 @@ pub trait Task: Objective {
     /// Names of the metrics that it is evaluated by, the telling one first.
     fn metrics(&self) -> &'static [&'static str];
 
+    /// The keys of a split of a table that say what of a row it reads: any other such key is refused.
+    fn reads(&self) -> &'static [&'static str];
+
     /// Reports what the task needs of a split and does not find.
     fn check_split(&self, split: &Split, problems: &mut Problems);
 
@@ -230,22 +233,10 @@ fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
         let message = format!("{what} has one column of targets: several are for multi_label");
         problems.report("label", "pipeline::split", message);
     }
-    if split.is_table() && split.label_separator.is_some() {
-        let message = "`label_separator`: several labels in a cell are for multi_label";
-        problems.report("label_separator", "pipeline::idle", message);
-    }
 }
 
-/// Reports a split of plain texts or of conversations, or one without columns that its targets are in.
+/// Reports a split of plain texts, or one without columns that its targets are in.
 fn check_target_columns(split: &Split, what: &str, problems: &mut Problems) {
-    if let Some(key) = split.dialogue_key() {
-        problems.report(
-            key,
-            "pipeline::idle",
-            format!("`{key}`: {what} reads texts; `task: causal_lm` learns completions"),
-        );
-        return;
-    }
     if !split.is_table() {
         let message = format!("plain texts have no labels: {what} reads a table");
         problems.report(&split.format, "pipeline::split", message);

@@ -88,6 +88,10 @@ impl Task for MultiLabel {
         &["f1_micro", "subset_accuracy", "loss"]
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "text_pair", "label", "label_separator", "label_map"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         check_target_columns(split, "a classification by several labels", problems);
         let columns = split.label.as_ref().map_or(&[][..], |label| label.all());

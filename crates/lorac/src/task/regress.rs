@@ -86,12 +86,12 @@ impl Task for Regress {
         &["r2", "mae", "pearson", "loss"]
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "text_pair", "label"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         check_target_column(split, "a regression", problems);
-        if split.label_map.is_some() && split.is_table() {
-            let message = "`label_map`: the targets of a regression are numbers";
-            problems.report("label_map", "pipeline::idle", message);
-        }
     }
 
     fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {

@@ -156,10 +156,12 @@ impl Task for Tag {
         }
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "label", "label_map"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
-        if let Some(key) = split.dialogue_key() {
-            problems.report(key, "pipeline::idle", format!("`{key}`: a classification of tokens reads lists of words"));
-        } else if !split.is_table() {
+        if !split.is_table() {
             let message =
                 "plain texts have no labels: a classification of tokens reads lists of words and of their labels";
             problems.report(&split.format, "pipeline::split", message);
@@ -170,14 +172,6 @@ impl Task for Tag {
         if split.label.as_ref().is_some_and(|label| label.all().len() > 1) {
             let message = "a classification of tokens has one column of labels, which are lists";
             problems.report("label", "pipeline::split", message);
-        }
-        for (key, given) in
-            [("text_pair", split.text_pair.is_some()), ("label_separator", split.label_separator.is_some())]
-        {
-            if given && split.is_table() {
-                let message = format!("`{key}`: a classification of tokens reads lists of words, each with its label");
-                problems.report(key, "pipeline::idle", message);
-            }
         }
         for (value, name) in split.label_map.iter().flatten() {
             if !self.labels.is_empty() && !self.labels.contains(name) {
