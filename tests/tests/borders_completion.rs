@@ -134,6 +134,43 @@ fn of_conversations_the_assistant_s_turns_are_learnt() {
 }
 
 #[test]
+fn conversations_are_the_same_however_they_are_written() {
+    let tools = json!([{ "name": "w70" }]);
+    let turn = |keys: [&str; 2], speaker: &str, said: &str| json!({ keys[0]: speaker, keys[1]: said });
+    let template = "{% for t in tools or [] %}{{ t.name }} {% endfor %}{% for m in messages %}{{ ' w90 ' if m.role == 'user' else ' w93 ' if \
+                    m.role == 'system' else ' w91 ' }}{{ m.content }} w92{% endfor %}{% if add_generation_prompt %} w91 {% endif %}";
+    let train_on = |keys: [&str; 2], names: [&str; 3], columns: &str, system: bool, tools: Value| {
+        let row = |(asked, answer): &(String, String)| {
+            let mut turns = vec![turn(keys, names[0], asked), turn(keys, names[1], answer)];
+            if !system {
+                turns.insert(0, turn(keys, names[2], "w80"));
+            }
+            json!({ "chat": turns, "tools": tools, "said": "w80" })
+        };
+        let rows: Vec<Value> = pairs(0, 40).iter().map(row).collect();
+        let held: Vec<Value> = pairs(40, 48).iter().map(row).collect();
+        let folder = folder(&rows, &held);
+        let config = json!({ "eos_token": "w96", "chat_template": template });
+        fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).expect("writes");
+        let done = train(folder.path(), "causal_lm: {}", &format!("messages: chat, {columns}"), &["train.steps=4"]);
+        let manifest = done.unwrap_or_else(|e| panic!("{columns}: {e}")).manifest;
+        (manifest.eval.after, manifest.data.train.lengths.total)
+    };
+    let openai = (["role", "content"], ["user", "assistant", "system"]);
+    let want = train_on(openai.0, openai.1, "tools: tools", false, tools.clone());
+    assert_eq!(want.1, 40 * (1 + 3 + 4 + 4), "the tool is there");
+    let sharegpt =
+        train_on(["from", "value"], ["human", "gpt", "system"], "tools: tools", false, json!(tools.to_string()));
+    assert_eq!(sharegpt, want);
+    let system = train_on(["from", "value"], ["human", "gpt", ""], "tools: tools, system: said", true, tools.clone());
+    assert_eq!(system, want);
+    let columns =
+        "tools: tools, message_keys: { role: who, content: text }, roles: { user: [customer, agent], assistant: bot }";
+    assert_eq!(train_on(["who", "text"], ["customer", "bot", "system"], columns, false, tools.clone()), want);
+    assert_ne!(train_on(openai.0, openai.1, "tools: tools", false, Value::Null), want);
+}
+
+#[test]
 fn rows_that_are_no_conversations_are_refused_with_their_place_or_left_out() {
     let fine = json!({ "m": [{ "role": "user", "content": "w1" }, { "role": "assistant", "content": "w2 w3" }] });
     let system = json!({ "m": [{ "role": "system", "content": "w1" }, { "role": "assistant", "content": "w2" }] });
@@ -141,6 +178,7 @@ fn rows_that_are_no_conversations_are_refused_with_their_place_or_left_out() {
         (json!({ "m": [{ "content": "w1" }] }), "row 2: message 1 of `m` has no role"),
         (json!({ "m": "w1" }), "expected `m` to be a list of messages, found a string"),
         (json!({ "m": {} }), "expected `m` to be a list of messages, found an object"),
+        (json!({ "m": [{ "from": "bot", "value": "w1" }] }), "row 2: message 1 of `m` is from `bot`, who is not known"),
         (system, "the chat template refuses the conversation, line 1: System role not supported"),
     ] {
         let folder = folder(
@@ -174,7 +212,14 @@ fn columns_that_do_not_go_together_are_found_in_the_pipeline() {
         ("causal_lm: {}", "text: t, messages: m", "`text` and `messages`: a split has one or the other"),
         ("causal_lm: { loss_on: completion }", "text: t", "a text has no completion"),
         ("causal_lm: { chat_template: chat.jinja }", "messages: m", "is not a template"),
-        ("classify: [a, b]", "messages: m", "a classification reads texts"),
+        ("classify: [a, b]", "messages: m", "`task: classify` does not read it"),
+        ("causal_lm: {}", "text: t, tools: u", "`tools` needs conversations beside it"),
+        (
+            "causal_lm: {}",
+            "messages: m, roles: { user: [a], assistant: [a] }",
+            "`a` is a name of `assistant` and of `user`",
+        ),
+        ("causal_lm: {}", "conversations: m", "lorac says this as messages: conversations"),
         ("causal_lm: {}", "prompt: \"{q\", completion: a", "this `{` is never closed"),
     ] {
         let (_, text) = fails(folder.path(), task, columns, &[]);

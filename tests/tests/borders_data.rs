@@ -115,7 +115,7 @@ fn files_that_are_no_tables_are_named() {
     let case = border("input_names");
     let utf16: Vec<u8> = "text,label\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (bytes, says) in [
-        (&utf16[..], "the file is UTF-16; convert it to UTF-8"),
+        (&utf16[..], "the file is UTF-16; say so: encoding: utf-16"),
         (b"text,label\na,positive\n\"b,negative\n", "a quote of row 2, which begins on line 3, is never closed"),
         (b"", "no column `text`"),
         (b"text,label\n", "it has no rows"),
@@ -126,4 +126,42 @@ fn files_that_are_no_tables_are_named() {
         let wrong = case.fails(&[NAMED]);
         assert!(wrong.contains(says) && !wrong.contains('\u{1b}'), "{wrong}");
     }
+}
+
+#[test]
+fn files_in_other_encodings_are_read_as_what_they_are_said_to_be() {
+    let case = border("input_names");
+    let rows: Vec<(String, &str)> =
+        (0..24).map(|i| (format!("caf\u{e9} w{i} na\u{ef}ve w{}", i % 7), ["negative", "positive"][i % 2])).collect();
+    let table: String = rows.iter().map(|(text, label)| format!("{text},{label}\n")).collect();
+    let table = format!("text,label\n{table}");
+    let latin1 = |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect::<Vec<u8>>();
+    let utf16 = |text: &str| {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        units.flat_map(u16::to_be_bytes).collect::<Vec<u8>>()
+    };
+    let write = |bytes: &[u8]| std::fs::write(case.path().join("train.csv"), bytes).expect("writes");
+    let train = |encoding: &str| {
+        let set = format!("data.train.encoding={encoding}");
+        let done = case.succeeds(&[NAMED, &set, "train.steps=2", "deploy.formats=[onnx]"]);
+        let card = done.manifest.data.train;
+        (done.manifest.eval.after.scores, card.read, card.lengths.total, card.unknown.tokens)
+    };
+    write(table.as_bytes());
+    let want = train("utf-8");
+    for (name, bytes) in [("latin-1", latin1(&table)), ("windows-1252", latin1(&table)), ("utf-16", utf16(&table))] {
+        write(&bytes);
+        assert_eq!(train(name), want, "{name}");
+    }
+    write(&latin1(&table));
+    let wrong = case.fails(&[NAMED]);
+    let place = "train.csv: row 1 (line 2) is not UTF-8; say what the file is, as in encoding: windows-1252";
+    assert!(wrong.contains(place), "{wrong}");
+    write(&[&utf16(&table)[..], b"x"].concat());
+    let wrong = case.fails(&[NAMED, "data.train.encoding=utf-16"]);
+    assert!(wrong.contains("train.csv: line 26 (byte ") && wrong.contains("is not UTF-16BE"), "{wrong}");
+    let unknown = case.fails(&[NAMED, "data.train.encoding=windows1252x"]);
+    assert!(unknown.contains("unknown encoding `windows1252x`") && unknown.contains("windows-1252"), "{unknown}");
+    let idle = case.fails(&[NAMED, "data.train={ parquet: a.parquet, text: text, label: label, encoding: latin-1 }"]);
+    assert!(idle.contains("error[pipeline::idle]: `encoding`"), "{idle}");
 }

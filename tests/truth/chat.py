@@ -6,7 +6,8 @@ tokenizer.json is a small byte-level BPE with the control tokens of all template
 a conversation with its token ids and, for each, whether it is learnt (`mask`). What is learnt are the assistant's turns: by
 `return_assistant_tokens_mask` where the template marks them, else each from behind the tokens that the template writes with
 `add_generation_prompt` before it. A template that writes a conversation otherwise once it goes on has `unstable`, one that
-refuses it `raised`. A case with a prompt and its completion is what TRL's SFTTrainer makes of it: the end of text is appended,
+refuses it `raised`. Cases with `conversations` are written as ShareGPT has them, and may have tools, or several templates of which
+`tool_use` is for these. A case with a prompt and its completion is what TRL's SFTTrainer makes of it: the end of text is appended,
 and the tokens of the prompt alone are not learnt.
 """
 import json
@@ -187,6 +188,62 @@ TEMPLATES = {
 {%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{%- endif %}
 """,
 }
+# Qwen2.5 with tools.
+QWEN25 = """{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] }}
+    {%- else %}
+        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
+    {%- endif %}
+    {{- "\\n\\n# Tools\\n\\nYou may call one or more functions to assist with the user query.\\n\\nYou are provided with function signatures within <tools></tools> XML tags:\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools>\\n\\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\\n<tool_call>\\n{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}\\n</tool_call><|im_end|>\\n" }}
+{%- else %}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+    {%- endif %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role }}
+        {%- if message.content %}
+            {{- '\\n' + message.content }}
+        {%- endif %}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}
+                {%- set tool_call = tool_call.function %}
+            {%- endif %}
+            {{- '\\n<tool_call>\\n{"name": "' }}
+            {{- tool_call.name }}
+            {{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' }}
+        {{- message.content }}
+        {{- '\\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
+            {{- '<|im_end|>\\n' }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
 TOKENS = {
     "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
     "llama31": ("<|begin_of_text|>", "<|eot_id|>"),
@@ -221,6 +278,36 @@ CONVERSATIONS = [
         turn("assistant", "3 degrees"),
     ],
 ]
+says = lambda speaker, value: {"from": speaker, "value": value}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a <city>, e.g. Köln",
+            "parameters": {"type": "object", "properties": {"days": {"type": "integer", "default": 1.0}, "city": {"type": "string"}}, "required": ["city"]},
+        },
+    },
+    {"name": "bare", "parameters": {}},
+]
+SHAREGPT = [
+    ([says("human", "Hello!"), says("gpt", "Hi")], None),
+    ([says("system", "Be brief."), says("human", "Weather in Köln?"), says("gpt", "Which day?"), says("human", "Today"), says("gpt", "Cold.")], TOOLS),
+    (
+        [
+            says("human", "Weather in Köln and Rom?"),
+            says("function_call", json.dumps([{"name": "get_weather", "arguments": {"city": c, "days": 2}} for c in ["Köln", "Rom"]], ensure_ascii=False)),
+            says("observation", '{"temp": 3}'),
+            says("observation", '{"temp": 20}'),
+            says("gpt", "3 and 20 degrees"),
+            says("human", "Thanks"),
+            says("gpt", "Welcome"),
+        ],
+        TOOLS,
+    ),
+    ([says("human", "No tools"), says("gpt", "None")], []),
+]
+SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool"}
 COMPLETIONS = [
     ("Question: 2 + 2?\nAnswer:", " 4"),
     ("The capital of France is", " Paris, é 東京."),
@@ -254,10 +341,21 @@ def overlaps(tok, text, ids, start):
     return [int(end > start) for _, end in offsets["offset_mapping"]]
 
 
-def chat(tok, messages):
-    ids = lambda some, prompt: tok.apply_chat_template(some, add_generation_prompt=prompt, return_dict=False)
+def openai(conversation):
+    """The messages of a conversation as ShareGPT has them."""
+    def message(turn):
+        if turn["from"] == "function_call":
+            calls = json.loads(turn["value"])
+            calls = calls if isinstance(calls, list) else [calls]
+            return {"role": "assistant", "tool_calls": [{"type": "function", "function": call} for call in calls]}
+        return {"role": SPEAKERS[turn["from"]], "content": turn["value"]}
+    return [message(turn) for turn in conversation]
+
+
+def chat(tok, messages, tools=None):
+    ids = lambda some, prompt: tok.apply_chat_template(some, tools=tools, add_generation_prompt=prompt, return_dict=False)
     try:
-        if re.search(r"\{%-?\s*generation", tok.chat_template):
+        if re.search(r"\{%-?\s*generation", tok.get_chat_template(tools=tools)):
             out = tok.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
             return {"ids": out["input_ids"], "mask": out["assistant_masks"]}
         whole = ids(messages, False)
@@ -291,6 +389,14 @@ def main(folder):
         lines.append({"template": name, "text": template, "tokens": {"bos_token": bos, "eos_token": eos}})
         for messages in CONVERSATIONS:
             lines.append({"template": name, "messages": messages, **chat(tok, messages)})
+    bos, eos = "<|endoftext|>", "<|im_end|>"
+    for name, template in [("qwen25", QWEN25), ("named", {"default": TEMPLATES["chatml"], "tool_use": QWEN25})]:
+        tok = fast(bpe, bos, eos, chat_template=template)
+        lines.append({"template": name, "text": template, "tokens": {"bos_token": bos, "eos_token": eos}})
+        for conversation, tools in SHAREGPT:
+            # Of no tools, a row has an empty list or no value.
+            made = chat(tok, openai(conversation), tools or None)
+            lines.append({"template": name, "conversations": conversation, "tools": tools, **made})
     for bos in [False, True]:
         special = [("<s>", bpe.token_to_id("<s>"))]
         bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=special) if bos else processors.ByteLevel(trim_offsets=True)

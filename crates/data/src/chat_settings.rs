@@ -18,21 +18,23 @@ const MOST_BYTES: u64 = 1 << 20;
 pub struct ChatSettings {
     /// The Jinja template, where there is one.
     pub template: Option<String>,
+    /// Another one for conversations with tools, where there is one: that of the name `tool_use`.
+    pub tool_use: Option<String>,
     /// Tokens by their names: `eos_token`, `bos_token`, ...
     pub tokens: BTreeMap<String, String>,
 }
 
 impl ChatSettings {
-    /// What the keys of a `tokenizer_config.json` say. Of several templates, the one called `default` is taken.
+    /// What the keys of a `tokenizer_config.json` say. Of several templates, the ones called `default` and `tool_use` are taken.
     #[must_use]
     pub fn of_config(keys: &Map<String, Value>) -> ChatSettings {
         let named = NAMED.into_iter().filter_map(|key| Some((key.to_owned(), token(keys.get(key)?)?.to_owned())));
-        let template = keys.get("chat_template").and_then(|template| match template {
-            Value::String(text) => Some(text.as_str()),
-            Value::Array(several) => several.iter().find(|one| one["name"] == "default")?["template"].as_str(),
+        let template = |name: &str| match keys.get("chat_template")? {
+            Value::String(text) if name == "default" => Some(text.clone()),
+            Value::Array(all) => all.iter().find(|one| one["name"] == name)?["template"].as_str().map(str::to_owned),
             _ => None,
-        });
-        ChatSettings { template: template.map(str::to_owned), tokens: named.collect() }
+        };
+        ChatSettings { template: template("default"), tool_use: template("tool_use"), tokens: named.collect() }
     }
 
     /// The same, with the template of `chat_template.jinja` beside a `tokenizer.json`, where there is one and it may be read.
@@ -45,7 +47,9 @@ impl ChatSettings {
         let path = tokenizer.with_file_name(TEMPLATE);
         if path.exists() && may_read(&path) {
             let text = String::from_utf8(file::read(&path, MOST_BYTES)?);
-            settings.template = Some(text.map_err(|_| DataError::NotUtf8Text { path, byte: 0 })?);
+            settings.template =
+                Some(text.map_err(|_| DataError::ChatTemplate { what: format!("{TEMPLATE} is not UTF-8") })?);
+            settings.tool_use = None;
         }
         Ok(settings)
     }
@@ -63,7 +67,8 @@ mod tests {
         assert_eq!(plain.template.as_deref(), Some("{{ a }}"));
         assert_eq!(plain.tokens, BTreeMap::from([("eos_token".to_owned(), "</s>".to_owned())]));
         let several = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
-        assert_eq!(of(json!({"chat_template": several})).template.as_deref(), Some("d"));
+        let several = of(json!({"chat_template": several}));
+        assert_eq!((several.template.as_deref(), several.tool_use.as_deref()), (Some("d"), Some("t")));
         assert_eq!(of(json!({})), ChatSettings::default());
 
         let folder = tempfile::tempdir().unwrap();

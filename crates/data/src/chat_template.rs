@@ -90,15 +90,16 @@ impl ChatTemplate {
         self.generation
     }
 
-    /// Renders messages; with `prompt`, and what comes before the assistant's next turn.
+    /// Renders messages, with the tools that the assistant may call; with `prompt`, and what comes before the assistant's next turn.
     ///
     /// # Errors
     /// What the template refuses, or cannot do.
-    pub(crate) fn render(&self, messages: &[Json], prompt: bool) -> Result<Rendered, Refused> {
+    pub(crate) fn render(&self, messages: &[Json], tools: Option<&Json>, prompt: bool) -> Result<Rendered, Refused> {
         let template = self.environment.template_from_str(&self.source).map_err(|e| Refused::of(&e))?;
         let none: Option<bool> = None;
         let conversation = context! {
-            messages => Value::from(Serde(messages)), add_generation_prompt => prompt, tools => none, documents => none,
+            messages => Value::from(Serde(messages)), add_generation_prompt => prompt,
+            tools => tools.map(|tools| Value::from(Serde(tools))), documents => none,
         };
         let tokens = Value::from(Serde(&self.tokens));
         let text = template.render(context! { ..conversation, ..tokens }).map_err(|e| Refused::of(&e))?;
@@ -224,7 +225,7 @@ mod tests {
     }
 
     fn render(text: &str) -> Result<String, String> {
-        let made = ChatTemplate::new(text, BTreeMap::new()).and_then(|t| t.render(&messages(), true));
+        let made = ChatTemplate::new(text, BTreeMap::new()).and_then(|t| t.render(&messages(), None, true));
         made.map(|r| r.text).map_err(|e| e.to_string())
     }
 
@@ -233,8 +234,8 @@ mod tests {
         let text = "{{ bos_token }}{% for m in messages %}{{ m.role + ':' + m['content'].strip() }};{% endfor %}\
                     {%- if add_generation_prompt %}assistant:{% endif %}";
         let chat = template(text);
-        assert_eq!(chat.render(&messages(), true).unwrap().text, "<s>user:a <b>;assistant:c;assistant:");
-        assert_eq!(chat.render(&messages()[..1], false).unwrap().text, "<s>user:a <b>;");
+        assert_eq!(chat.render(&messages(), None, true).unwrap().text, "<s>user:a <b>;assistant:c;assistant:");
+        assert_eq!(chat.render(&messages()[..1], None, false).unwrap().text, "<s>user:a <b>;");
     }
 
     #[test]
@@ -251,21 +252,31 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_a_list_of_objects_or_none() {
+        let text =
+            "{% if tools %}{% for t in tools %}{{ t | tojson }};{{ t.name }}{% endfor %}{% else %}none{% endif %}";
+        let tools = json!([{"name": "get", "parameters": {"b": 1, "a": "<é>"}}]);
+        let render = |tools: Option<&Json>| template(text).render(&messages(), tools, false).unwrap().text;
+        assert_eq!(render(Some(&tools)), "{\"name\": \"get\", \"parameters\": {\"b\": 1, \"a\": \"<é>\"}};get");
+        assert_eq!((render(None).as_str(), render(Some(&json!([]))).as_str()), ("none", "none"));
+    }
+
+    #[test]
     fn what_is_generated_is_between_the_tags() {
         let text = "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}\n{{- m.content -}}\n{%- endgeneration -%}  {% else %}{{ m.content }}{% endif %};{% endfor %}";
         let chat = template(text);
-        let made = chat.render(&messages(), false).unwrap();
+        let made = chat.render(&messages(), None, false).unwrap();
         assert!(chat.marks_generation());
         assert_eq!((made.text.as_str(), made.generated.len()), ("user:a <b>;assistant: c ;", 1));
         assert_eq!(made.generated[0], 21..24);
         let mut odd = messages();
         odd[1]["content"] = "\u{f8f7}".into();
-        assert!(chat.render(&odd, false).unwrap_err().what.contains("U+F8F7"));
+        assert!(chat.render(&odd, None, false).unwrap_err().what.contains("U+F8F7"));
     }
 
     #[test]
     fn errors_name_the_line_and_who_says_so() {
-        let refused = |text: &str| template(text).render(&messages(), false).unwrap_err();
+        let refused = |text: &str| template(text).render(&messages(), None, false).unwrap_err();
         let raised = refused("{% if true %}\n{{ raise_exception('no system role') }}\n{% endif %}");
         assert_eq!(raised, Refused { line: Some(2), what: "no system role".into(), raised: true });
         assert!(render("\n{{ nothing.at.all }}").unwrap_err().starts_with("line 2: "));

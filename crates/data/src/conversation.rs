@@ -1,48 +1,16 @@
 //! Turns of a conversation, and what of its text the assistant says.
 
 use crate::chat_template::{ChatTemplate, Refused, Rendered};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::ops::Range;
 
-/// Names that a message's reasoning goes by; the first is the one that templates read.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-
-/// A turn of a role.
-pub(crate) fn turn(role: &str, content: &str) -> Value {
-    json!({ "role": role, "content": content })
-}
-
-/// The messages of a list: objects with a role each. Keys without a value are left out, and a message's reasoning gets the name that
-/// templates read, as in transformers.
-///
-/// # Errors
-/// What is not a conversation, in words.
-pub(crate) fn messages(list: Value, what: &str) -> Result<Vec<Value>, String> {
-    let Value::Array(list) = list else { return Err(format!("expected `{what}` to be a list of messages")) };
-    if list.is_empty() {
-        return Err(format!("`{what}` has no messages"));
-    }
-    let message = |(at, message): (usize, Value)| {
-        let Value::Object(mut keys) = message else {
-            return Err(format!("message {at} of `{what}` is not an object with role and content"));
-        };
-        keys.retain(|_, value| !value.is_null());
-        match keys.get("role") {
-            Some(Value::String(role)) if !role.is_empty() => {}
-            Some(_) => return Err(format!("the role of message {at} of `{what}` is not a string")),
-            None => return Err(format!("message {at} of `{what}` has no role")),
-        }
-        let said = keys.contains_key("content") || keys.contains_key("tool_calls");
-        if !said {
-            return Err(format!("message {at} of `{what}` has no content"));
-        }
-        if let Some(reasoning) = REASONING.iter().find_map(|name| keys.get(*name)).cloned() {
-            keys.entry("thinking").or_insert_with(|| reasoning.clone());
-            keys.insert(REASONING[0].into(), reasoning);
-        }
-        Ok(Value::Object(keys))
-    };
-    (1..).zip(list).map(message).collect()
+/// A conversation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Conversation {
+    /// What is said, each message with its role.
+    pub(crate) messages: Vec<Value>,
+    /// The list of tools that the assistant may call, where it may.
+    pub(crate) tools: Option<Value>,
 }
 
 /// The text of a conversation, and the bytes of it that are to be learnt: where the template marks what is generated, that; else
@@ -50,28 +18,30 @@ pub(crate) fn messages(list: Value, what: &str) -> Result<Vec<Value>, String> {
 ///
 /// # Errors
 /// What the template refuses, and one that writes a conversation otherwise once it goes on.
-pub(crate) fn assistant_spans(template: &ChatTemplate, messages: &[Value]) -> Result<Rendered, Unfit> {
-    let turns: Vec<usize> = (0..messages.len()).filter(|at| messages[*at]["role"] == "assistant").collect();
-    spans_of(template, messages, &turns)
+pub(crate) fn assistant_spans(template: &ChatTemplate, talk: &Conversation) -> Result<Rendered, Unfit> {
+    let turns = talk.messages.iter().enumerate().filter(|(_, message)| message["role"] == "assistant");
+    let turns: Vec<usize> = turns.map(|(at, _)| at).collect();
+    spans_of(template, talk, &turns)
 }
 
 /// The same for what is said from a message on.
-pub(crate) fn completion_spans(template: &ChatTemplate, messages: &[Value], from: usize) -> Result<Rendered, Unfit> {
-    let whole = template.render(messages, false)?;
-    let start = beginning(template, messages, from, &whole.text)?;
+pub(crate) fn completion_spans(template: &ChatTemplate, talk: &Conversation, from: usize) -> Result<Rendered, Unfit> {
+    let whole = template.render(&talk.messages, talk.tools.as_ref(), false)?;
+    let start = beginning(template, talk, from, &whole.text)?;
     Ok(Rendered { generated: std::iter::once(start..whole.text.len()).collect(), ..whole })
 }
 
-fn spans_of(template: &ChatTemplate, messages: &[Value], turns: &[usize]) -> Result<Rendered, Unfit> {
-    let whole = template.render(messages, false)?;
+fn spans_of(template: &ChatTemplate, talk: &Conversation, turns: &[usize]) -> Result<Rendered, Unfit> {
+    let Conversation { messages, tools } = talk;
+    let whole = template.render(messages, tools.as_ref(), false)?;
     if template.marks_generation() {
         return Ok(whole);
     }
     let span = |at: &usize| -> Result<Range<usize>, Unfit> {
-        let start = beginning(template, messages, *at, &whole.text)?;
+        let start = beginning(template, talk, *at, &whole.text)?;
         let upto = match at + 1 == messages.len() {
             true => whole.text.len(),
-            false => prefix(template.render(&messages[..=*at], false)?.text, &whole.text, at + 1)?,
+            false => prefix(template.render(&messages[..=*at], tools.as_ref(), false)?.text, &whole.text, at + 1)?,
         };
         Ok(start..upto)
     };
@@ -80,13 +50,15 @@ fn spans_of(template: &ChatTemplate, messages: &[Value], turns: &[usize]) -> Res
 }
 
 /// Where a turn begins behind what prompts for it.
-fn beginning(template: &ChatTemplate, messages: &[Value], at: usize, whole: &str) -> Result<usize, Unfit> {
+fn beginning(template: &ChatTemplate, talk: &Conversation, at: usize, whole: &str) -> Result<usize, Unfit> {
+    let Conversation { messages, tools } = talk;
     if at == 0 {
         // Many templates cannot say what comes before nothing.
-        let before = template.render(&[], true).map(|r| r.text).map_err(|_| Unfit::BeginsWithAssistant)?;
+        let before =
+            template.render(&[], tools.as_ref(), true).map(|r| r.text).map_err(|_| Unfit::BeginsWithAssistant)?;
         return prefix(before, whole, 0);
     }
-    prefix(template.render(&messages[..at], true)?.text, whole, at)
+    prefix(template.render(&messages[..at], tools.as_ref(), true)?.text, whole, at)
 }
 
 fn prefix(begin: String, whole: &str, messages: usize) -> Result<usize, Unfit> {
@@ -139,14 +111,15 @@ impl std::fmt::Display for Unfit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::turn;
     use std::collections::BTreeMap;
 
     const CHATML: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
     fn spans(template: &str, turns: &[(&str, &str)]) -> Result<(String, Vec<String>), String> {
         let template = ChatTemplate::new(template, BTreeMap::new()).map_err(|e| e.to_string())?;
-        let turns: Vec<Value> = turns.iter().map(|(role, content)| turn(role, content)).collect();
-        let made = assistant_spans(&template, &turns).map_err(|e| e.to_string())?;
+        let messages = turns.iter().map(|(role, content)| turn(role, content)).collect();
+        let made = assistant_spans(&template, &Conversation { messages, tools: None }).map_err(|e| e.to_string())?;
         let said = made.generated.iter().map(|span| made.text[span.clone()].to_owned()).collect();
         Ok((made.text, said))
     }
@@ -174,20 +147,5 @@ mod tests {
             "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}";
         let error = spans(no_system, &[("system", "s")]).unwrap_err();
         assert_eq!(error, "the chat template refuses the conversation, line 1: System role not supported");
-    }
-
-    #[test]
-    fn messages_are_objects_with_a_role() {
-        let wrong = |value: Value| messages(value, "chat").unwrap_err();
-        assert_eq!(wrong(json!("hi")), "expected `chat` to be a list of messages");
-        assert_eq!(wrong(json!([])), "`chat` has no messages");
-        assert_eq!(wrong(json!(["hi"])), "message 1 of `chat` is not an object with role and content");
-        assert_eq!(wrong(json!([turn("user", "a"), {"content": "b"}])), "message 2 of `chat` has no role");
-        assert_eq!(wrong(json!([{"role": 1, "content": "b"}])), "the role of message 1 of `chat` is not a string");
-        assert_eq!(wrong(json!([{"role": "user", "content": null}])), "message 1 of `chat` has no content");
-        let fine =
-            messages(json!([{"role": "assistant", "content": "a", "thinking": "t", "tool_calls": null}]), "chat");
-        let want = json!({"role": "assistant", "content": "a", "thinking": "t", "reasoning_content": "t"});
-        assert_eq!(fine.unwrap(), [want]);
     }
 }

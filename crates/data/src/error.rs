@@ -1,8 +1,12 @@
 //! What can be wrong with a data set, a tokenizer file or a request, as facts.
 
+use crate::encoding::Malformed;
 use crate::filter::FilterError;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
+
+/// What says how a file is written.
+const ENCODING: &str = "encoding: windows-1252";
 
 /// Everything this crate refuses. A `row` counts data records from 1, a header excluded; in JSON lines it is the line.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,7 @@ pub enum DataError {
     Inflates { path: PathBuf, what: String },
 
     /// A file in UTF-16.
-    #[error("{}: the file is UTF-16; convert it to UTF-8", Path(path))]
+    #[error("{}: the file is UTF-16; say so: encoding: utf-16", Path(path))]
     Utf16 { path: PathBuf },
 
     /// A row that is longer than any text. `line` counts from 1.
@@ -50,8 +54,12 @@ pub enum DataError {
     Rows { faults: Vec<Fault>, more: usize },
 
     /// A row, or with `row` 0 the header, is in another encoding. `line` counts from 1.
-    #[error("{}: row {row} (line {line}) is not UTF-8; convert the file to UTF-8", Path(path))]
+    #[error("{}: row {row} (line {line}) is not UTF-8; say what the file is, as in {}", Path(path), ENCODING)]
     NotUtf8 { path: PathBuf, row: usize, line: u64 },
+
+    /// A file that is not in the encoding that it is said to be in.
+    #[error("{}: {what}; say what the file is, as in {}", Path(path), ENCODING)]
+    NotEncoded { path: PathBuf, what: String },
 
     /// A row with more or fewer cells than the header.
     #[error(
@@ -210,9 +218,9 @@ pub enum DataError {
     #[error("{}: {}", Path(path), Left(*read, *skipped))]
     Empty { path: PathBuf, read: usize, skipped: usize },
 
-    /// A text file in another encoding. `byte` counts from 0.
-    #[error("{}: byte {byte} is not UTF-8; convert the file to UTF-8", Path(path))]
-    NotUtf8Text { path: PathBuf, byte: usize },
+    /// A text file in another encoding. `line` counts from 1.
+    #[error("{}: line {line} is not UTF-8; say what the file is, as in {}", Path(path), ENCODING)]
+    NotUtf8Text { path: PathBuf, line: u64 },
 
     /// A folder without texts.
     #[error("the folder `{}` has no .txt file", Path(path))]
@@ -299,6 +307,7 @@ impl DataError {
             Self::OpenQuote { .. } => "data::open_quote",
             Self::Rows { faults, .. } => faults.first().map_or("data::empty", |fault| fault.error.code()),
             Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",
+            Self::NotEncoded { .. } => "data::not_encoded",
             Self::Ragged { .. } => "data::ragged",
             Self::BadJson { .. } => "data::bad_json",
             Self::MissingColumn { .. } => "data::missing_column",
@@ -346,6 +355,10 @@ impl DataError {
     /// What the system, or a decompressor, says of a file.
     pub(crate) fn reading(path: &std::path::Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
+        let inner = source.get_ref();
+        if let Some(malformed) = inner.and_then(|inner| inner.downcast_ref::<Malformed>()) {
+            return Self::NotEncoded { path, what: malformed.to_string() };
+        }
         match crate::compression::inflates(&source) {
             true => Self::Inflates { path, what: source.to_string() },
             false => Self::Io { path, source },

@@ -1,6 +1,7 @@
 //! Opening files that others wrote.
 
 use crate::compression::Compression;
+use crate::encoding::TextEncoding;
 use crate::error::DataError;
 use std::fs::File;
 use std::io::{Cursor, Error, ErrorKind, Read, Seek};
@@ -50,18 +51,18 @@ pub(crate) fn open_content(path: &Path) -> Result<(Vec<u8>, Box<dyn Read>), Data
     Ok((begin.clone(), Box::new(Cursor::new(begin).chain(content))))
 }
 
-/// Opens a regular file of text, compressed or not.
+/// Opens a regular file of text, compressed or not, which comes in UTF-8 whatever it is in.
 ///
 /// # Errors
 /// `Io`, `NotRegular`, `Utf16`, `OtherContent`.
-pub(crate) fn open_text(path: &Path) -> Result<Box<dyn Read>, DataError> {
+pub(crate) fn open_text(path: &Path, encoding: TextEncoding) -> Result<Box<dyn Read>, DataError> {
     let (begin, content) = open_content(path)?;
     if let Some(have) = kind(&begin) {
         return Err(DataError::OtherContent { path: path.to_owned(), want: "a text", have });
     }
-    match is_utf16(&begin) {
+    match encoding.is_utf8() && is_utf16(&begin) {
         true => Err(DataError::Utf16 { path: path.to_owned() }),
-        false => Ok(content),
+        false => Ok(encoding.decoded(content)),
     }
 }
 
@@ -134,15 +135,15 @@ mod tests {
         ] {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            let error = open_text(&path).map(drop).unwrap_err();
+            let error = open_text(&path, TextEncoding::default()).map(drop).unwrap_err();
             assert!(error.to_string().contains(says), "{name}: {error}");
         }
         let path = folder.path().join("d.csv.gz");
         std::fs::write(&path, &gz).unwrap();
-        assert_eq!(std::io::read_to_string(open_text(&path).unwrap()).unwrap(), "text\na\n");
+        assert_eq!(std::io::read_to_string(open_text(&path, TextEncoding::default()).unwrap()).unwrap(), "text\na\n");
         std::fs::write(&path, &gz[..gz.len() - 6]).unwrap();
         assert!(
-            open_text(&path)
+            open_text(&path, TextEncoding::default())
                 .and_then(|text| std::io::read_to_string(text).map_err(|e| DataError::reading(&path, e)))
                 .is_err()
         );

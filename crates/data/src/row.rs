@@ -221,18 +221,15 @@ impl Row {
         }
     }
 
-    /// The row with these columns alone. Requires: no name is a duplicate.
-    pub(crate) fn keep_columns(mut self, columns: &Arc<[String]>) -> Result<Self, DataError> {
-        let mut cells = Vec::with_capacity(columns.len());
-        for column in columns.iter() {
-            self.need(column)?;
-            if let Some(cell) =
-                self.columns.iter().position(|name| name == column).and_then(|at| self.cells.get_mut(at))
-            {
-                cells.push(std::mem::replace(cell, Cell::Null));
-            }
-        }
-        Ok(Self { columns: columns.clone(), cells, ..self })
+    /// The row with these columns alone; those that it lacks are [`Cell::Null`]. Requires: no name is a duplicate.
+    pub(crate) fn keep_columns(mut self, columns: &Arc<[String]>) -> Self {
+        let mut cell = |column: &String| {
+            let at = self.columns.iter().position(|name| name == column);
+            let cell = at.and_then(|at| self.cells.get_mut(at));
+            cell.map_or(Cell::Null, |cell| std::mem::replace(cell, Cell::Null))
+        };
+        let cells = columns.iter().map(&mut cell).collect();
+        Self { columns: columns.clone(), cells, ..self }
     }
 }
 
@@ -314,8 +311,8 @@ mod tests {
         let columns = ["a", "b", "a"].map(str::to_owned).to_vec().into();
         let cells = ["1", "2", "3"].map(|text| Cell::Text(text.into())).to_vec();
         let row = Row::new(Path::new("f").into(), 1, columns, cells);
-        let kept = row.clone().keep_columns(&vec!["b".to_owned(), "a".to_owned()].into()).unwrap();
+        let kept = row.clone().keep_columns(&vec!["b".to_owned(), "a".to_owned()].into());
         assert_eq!((kept.text("a").unwrap(), kept.text("b").unwrap(), kept.cell("c")), ("1", "2", None));
-        assert!(matches!(row.keep_columns(&vec!["c".to_owned()].into()), Err(DataError::MissingField { .. })));
+        assert_eq!(row.keep_columns(&vec!["c".to_owned()].into()).cell("c"), Some(&Cell::Null));
     }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Columns {
     /// Columns that every kept row must have; of formats with objects and lists, dotted paths too.
     pub needed: Vec<String>,
+    /// Columns that a row may lack where no header says what all rows have: its cell is [`Cell::Null`] then.
+    pub optional: Vec<String>,
     /// Rows to keep; all of them when absent.
     pub filter: Option<Filter>,
     /// How the file is written.
@@ -40,40 +42,100 @@ pub struct Table {
 ///
 /// # Errors
 /// What the format refuses; `MissingColumn` and `DuplicateColumn` of a header, before any row is read; `MissingField` of
-/// a row; `ManyErrors` where more rows are wrong than may be left out; `Empty` when no row is kept.
+/// a row, or of all where they lack an optional column; `ManyErrors` where more rows are wrong than may be left out; `Empty`
+/// when no row is kept.
 pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table, DataError> {
-    let filter = columns.filter.as_ref().map(|filter| (filter, filter.columns()));
-    let filtered = || filter.iter().flat_map(|(_, names)| names.iter().copied());
-    let all: Vec<&str> = columns.needed.iter().map(String::as_str).chain(filtered()).collect();
-    let needed = all.iter().map(|name| (*name).to_owned()).collect();
-    let Rows { columns: header, rows } = format.open(path, &Written { needed, ..columns.written.clone() })?;
-    if let Some(header) = &header {
-        all.iter().try_for_each(|name| check(path, header, name))?;
-    }
-    let paths: Vec<&str> = all.into_iter().filter(|name| name.contains('.')).collect();
-    let needed = unique(&columns.needed);
-    let keep = |row: Row| -> Result<Option<Row>, DataError> {
-        let mut row = row;
-        paths.iter().for_each(|path| row.add_path(path));
-        if let Some((filter, names)) = &filter {
-            names.iter().try_for_each(|name| row.need(name).map(drop))?;
-            if !filter.keep(|name| row.cell(name).and_then(Cell::as_written)) {
-                return Ok(None);
-            }
-        }
-        row.keep_columns(&needed).map(Some)
-    };
+    let (mut keep, rows) = open(format, path, columns)?;
     let (mut read, mut kept, mut skipped) = (0, Vec::new(), Skipped::new(columns.max_errors));
     for row in rows {
         read += 1;
-        match row.and_then(keep) {
+        match row.and_then(|row| keep.row(row)) {
             Ok(row) => kept.extend(row),
             Err(error) => skipped.leave_out(error)?,
         }
     }
-    match kept.is_empty() {
-        true => Err(DataError::Empty { path: path.to_owned(), read, skipped: skipped.count() }),
-        false => Ok(Table { rows: kept, read, skipped }),
+    if kept.is_empty() {
+        return Err(DataError::Empty { path: path.to_owned(), read, skipped: skipped.count() });
+    }
+    match keep.absent() {
+        Some(error) => Err(error),
+        None => Ok(Table { rows: kept, read, skipped }),
+    }
+}
+
+/// The same rows, each as it is read: no more of the file is held than that. The first wrong row ends them with its error.
+///
+/// # Errors
+/// Those of [`rows`] that come before a row; the others stand in place of one.
+pub fn stream(
+    format: &dyn Format,
+    path: &Path,
+    columns: &Columns,
+) -> Result<impl Iterator<Item = Result<Row, DataError>> + use<>, DataError> {
+    let (mut keep, rows) = open(format, path, columns)?;
+    let mut ended = false;
+    let kept = rows.filter_map(move |row| row.and_then(|row| keep.row(row)).transpose());
+    Ok(kept.take_while(move |row| !std::mem::replace(&mut ended, row.is_err())))
+}
+
+/// Rows as a format reads them.
+type Read = Box<dyn Iterator<Item = Result<Row, DataError>>>;
+
+fn open(format: &dyn Format, path: &Path, columns: &Columns) -> Result<(Keep, Read), DataError> {
+    let keep = Keep::new(columns);
+    let named = || columns.needed.iter().chain(&columns.optional).chain(&keep.filtered);
+    let needed = named().cloned().collect();
+    let Rows { columns: header, rows } = format.open(path, &Written { needed, ..columns.written.clone() })?;
+    if let Some(header) = &header {
+        named().try_for_each(|name| check(path, header, name))?;
+    }
+    Ok((keep, rows))
+}
+
+/// Which rows are kept, and what of them.
+struct Keep {
+    filter: Option<Filter>,
+    /// The columns that the filter reads.
+    filtered: Vec<String>,
+    /// Those that are kept, and how many of them a row must have.
+    columns: Arc<[String]>,
+    must: usize,
+    /// Paths into columns.
+    paths: Vec<String>,
+    /// The columns that no row has had yet, each with the error of the first that lacks it.
+    absent: Vec<(String, Option<DataError>)>,
+}
+
+impl Keep {
+    fn new(columns: &Columns) -> Keep {
+        let filtered = columns.filter.iter().flat_map(Filter::columns).map(str::to_owned).collect::<Vec<_>>();
+        let must = unique(&columns.needed).len();
+        let named = unique(&[&columns.needed[..], &columns.optional].concat());
+        let paths = named.iter().chain(&filtered).filter(|name| name.contains('.')).cloned().collect();
+        let absent = named[must..].iter().map(|name| (name.clone(), None)).collect();
+        Keep { filter: columns.filter.clone(), filtered, columns: named, must, paths, absent }
+    }
+
+    /// What is kept of a row, where anything is.
+    fn row(&mut self, mut row: Row) -> Result<Option<Row>, DataError> {
+        self.paths.iter().for_each(|path| row.add_path(path));
+        if let Some(filter) = &self.filter {
+            self.filtered.iter().try_for_each(|name| row.need(name).map(drop))?;
+            if !filter.keep(|name| row.cell(name).and_then(Cell::as_written)) {
+                return Ok(None);
+            }
+        }
+        self.columns[..self.must].iter().try_for_each(|name| row.need(name).map(drop))?;
+        self.absent.retain(|(name, _)| row.cell(name).is_none());
+        for (name, error) in self.absent.iter_mut().filter(|(_, error)| error.is_none()) {
+            *error = row.need(name).err();
+        }
+        Ok(Some(row.keep_columns(&self.columns)))
+    }
+
+    /// What is wrong with all rows, where they lack an optional column.
+    fn absent(self) -> Option<DataError> {
+        self.absent.into_iter().find_map(|(_, error)| error)
     }
 }
 
@@ -128,6 +190,40 @@ pub(crate) mod tests {
         let rows = read(&Csv, b"a,b,c\n1,2,3\n", &["b", "b"], Some("c == 3")).unwrap();
         assert_eq!(rows[0].text("b").unwrap(), "2");
         assert_eq!(rows[0].cell("c"), None);
+    }
+
+    #[test]
+    fn an_optional_column_may_be_absent_but_not_from_all_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        std::fs::write(&path, "{\"a\":\"1\"}\n{\"a\":\"2\",\"b\":\"x\"}\n").unwrap();
+        let columns = |optional: &str| Columns {
+            needed: vec!["a".into()],
+            optional: vec![optional.into(), "a".into()],
+            ..Columns::default()
+        };
+        let table = rows(&JsonLines, &path, &columns("b")).unwrap();
+        let cells: Vec<_> = table.rows.iter().map(|row| row.cell("b").cloned()).collect();
+        assert_eq!(cells, [Some(Cell::Null), Some(Cell::Text("x".into()))]);
+        let error = rows(&JsonLines, &path, &columns("c")).unwrap_err().to_string();
+        assert!(error.contains("row 1 has no field `c`"), "{error}");
+    }
+
+    #[test]
+    fn rows_come_as_they_are_read_up_to_the_first_wrong_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        std::fs::write(&path, "a,n\nx,1\ny,2\nz\nw,1\n").unwrap();
+        let columns = Columns { needed: vec!["a".into()], ..Columns::default() };
+        let kept: Vec<_> = stream(&Csv, &path, &columns).unwrap().collect();
+        let texts: Vec<_> = kept.iter().flatten().map(|row| row.text("a").unwrap()).collect();
+        assert_eq!((kept.len(), texts), (3, vec!["x", "y"]));
+        assert!(matches!(kept[2], Err(DataError::Ragged { row: 3, .. })));
+        let filter = Some(Filter::parse("n == 2").unwrap());
+        let mut two = stream(&Csv, &path, &Columns { filter, ..columns }).unwrap();
+        assert_eq!(two.next().unwrap().unwrap().position, 2);
+        let missing = Columns { needed: vec!["b".into()], ..Columns::default() };
+        assert!(matches!(stream(&Csv, &path, &missing).map(drop), Err(DataError::MissingColumn { .. })));
     }
 
     #[test]

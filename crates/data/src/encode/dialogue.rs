@@ -2,11 +2,12 @@
 
 use super::{Encode, Encodings};
 use crate::batch::IGNORE;
-use crate::chat_template::{ChatTemplate, Rendered};
-use crate::conversation::{assistant_spans, completion_spans, messages, turn};
+use crate::chat_template::{ChatTemplate, Refused, Rendered};
+use crate::conversation::{Conversation, assistant_spans, completion_spans};
 use crate::each::each;
 use crate::error::DataError;
 use crate::example::{Example, Field, LABELS};
+use crate::messages::{MessageStyle, messages, turn};
 use crate::row::{Cell, Row};
 use crate::template::Template;
 use crate::tokenize::{EncodedSpans, Spans, Tokenizer};
@@ -36,6 +37,24 @@ pub struct Dialogue {
     /// Whether a prompt and its completion are turns of the user and of the assistant
     #[serde(default)]
     pub as_chat: bool,
+    /// Column of the tools that the assistant may call: a list of JSON schemas, which the chat template is given
+    #[serde(default)]
+    pub tools: Option<String>,
+    /// Column of what the system says before a conversation that does not begin with it
+    #[serde(default)]
+    pub system: Option<String>,
+    /// How messages are written
+    #[serde(default)]
+    pub style: MessageStyle,
+}
+
+impl Dialogue {
+    /// What stands at this place of a row, by the tokenizer's chat template: the completion is learnt.
+    #[must_use]
+    pub fn of(form: Form) -> Dialogue {
+        let (loss_on, style) = (LossOn::default(), MessageStyle::default());
+        Dialogue { form, chat_template: None, loss_on, append_eos: None, as_chat: false, tools: None, system: None, style }
+    }
 }
 
 /// Where in a row a conversation stands.
@@ -75,6 +94,19 @@ pub enum LossOn {
     All,
 }
 
+/// The chat templates of a tokenizer.
+struct Templates {
+    usual: ChatTemplate,
+    /// That of conversations with tools, where it is another one.
+    tool_use: Option<ChatTemplate>,
+}
+
+impl Templates {
+    fn of(&self, talk: &Conversation) -> &ChatTemplate {
+        self.tool_use.as_ref().filter(|_| talk.tools.is_some()).unwrap_or(&self.usual)
+    }
+}
+
 impl Check for Dialogue {
     fn check(&self, _: &mut Problems) {}
 }
@@ -82,21 +114,25 @@ impl Check for Dialogue {
 /// What a row says.
 enum Said {
     /// Messages, of which those from some on are the completion, where it says which.
-    Chat { messages: Vec<Value>, from: Option<usize> },
+    Chat { talk: Conversation, from: Option<usize> },
     /// A prompt and what follows it.
     Plain { prompt: String, completion: String },
 }
 
 impl Encode for Dialogue {
     fn columns(&self) -> Vec<&str> {
-        match &self.form {
-            Form::Messages(column) => vec![column],
+        let columns = match &self.form {
+            Form::Messages(column) => vec![column.as_str()],
             Form::Text(text) => columns_of(text),
             Form::Completion { prompt, completion } => [columns_of(prompt), columns_of(completion)].concat(),
-            Form::Alpaca { instruction, input, output } => {
-                [Some(instruction), input.as_ref(), Some(output)].into_iter().flatten().map(String::as_str).collect()
-            }
-        }
+            Form::Alpaca { instruction, output, .. } => vec![instruction.as_str(), output],
+        };
+        [columns, self.optional()].concat()
+    }
+
+    fn optional(&self) -> Vec<&str> {
+        let input = if let Form::Alpaca { input, .. } = &self.form { input.as_ref() } else { None };
+        [input, self.tools.as_ref(), self.system.as_ref()].into_iter().flatten().map(String::as_str).collect()
     }
 
     fn one_per_row(&self) -> bool {
@@ -111,7 +147,7 @@ impl Encode for Dialogue {
         let tokenizer = tokenizer.ok_or(DataError::NoTokenizer { inputs: "dialogue" })?;
         let said = each(rows, |row| self.said(row))?;
         let template = match said.iter().any(|said| matches!(said, Said::Chat { .. })) {
-            true => Some(self.template(tokenizer)?),
+            true => Some(self.templates(tokenizer)?),
             false => None,
         };
         let mut texts: Vec<(bool, Spans)> = Vec::with_capacity(rows.len());
@@ -143,60 +179,102 @@ impl Encode for Dialogue {
 }
 
 impl Dialogue {
-    fn template(&self, tokenizer: &Tokenizer) -> Result<ChatTemplate, DataError> {
+    fn templates(&self, tokenizer: &Tokenizer) -> Result<Templates, DataError> {
         let settings = tokenizer.chat();
-        let text = self.chat_template.as_ref().or(settings.template.as_ref()).ok_or(DataError::NoChatTemplate)?;
-        ChatTemplate::new(text, settings.tokens.clone()).map_err(|e| DataError::ChatTemplate { what: e.to_string() })
+        let compiled = |text: &String| {
+            let wrong = |e: Refused| DataError::ChatTemplate { what: e.to_string() };
+            ChatTemplate::new(text, settings.tokens.clone()).map_err(wrong)
+        };
+        let text = self.chat_template.as_ref().or(settings.template.as_ref()).or(settings.tool_use.as_ref());
+        let tool_use = settings.tool_use.as_ref().filter(|_| self.chat_template.is_none() && self.tools.is_some());
+        Ok(Templates {
+            usual: compiled(text.ok_or(DataError::NoChatTemplate)?)?,
+            tool_use: tool_use.map(compiled).transpose()?,
+        })
     }
 
     /// What a row says.
     fn said(&self, row: &Row) -> Result<Said, DataError> {
+        let (tools, system) = (self.tools(row)?, self.system.as_ref().map_or(Ok(""), |column| optional(row, column))?);
+        let chat = |mut messages: Vec<Value>, from: Option<usize>| {
+            let begins = messages.first().is_some_and(|first| first["role"] == "system");
+            let more = !system.is_empty() && !begins;
+            if more {
+                messages.insert(0, turn("system", system));
+            }
+            Said::Chat { talk: Conversation { messages, tools: tools.clone() }, from: from.map(|at| at + usize::from(more)) }
+        };
         let plain = |prompt: String, completion: String| match self.as_chat {
-            true => Said::Chat { messages: vec![turn("user", &prompt), turn("assistant", &completion)], from: Some(1) },
-            false => Said::Plain { prompt, completion },
+            true => Ok(chat(vec![turn("user", &prompt), turn("assistant", &completion)], Some(1))),
+            false if tools.is_some() || !system.is_empty() => {
+                let what = if system.is_empty() { "tools are" } else { "what a system says is" };
+                Err(conversation(row, format!("{what} for conversations, and this is a prompt: as_chat: true makes turns of it")))
+            }
+            false => Ok(Said::Plain { prompt, completion }),
         };
         match &self.form {
-            Form::Text(text) => Ok(plain(String::new(), fill(row, text)?)),
-            Form::Messages(column) => Ok(Said::Chat { messages: list(row, column)?, from: None }),
+            Form::Text(text) => plain(String::new(), fill(row, text)?),
+            Form::Messages(column) => Ok(chat(self.list(row, column)?, None)),
             Form::Completion { prompt, completion } if is_list(row, prompt)? && is_list(row, completion)? => {
-                let (mut messages, more) = (list(row, prompt)?, list(row, completion)?);
+                let (mut messages, more) = (self.list(row, prompt)?, self.list(row, completion)?);
                 let from = messages.len();
                 messages.extend(more);
-                Ok(Said::Chat { messages, from: Some(from) })
+                Ok(chat(messages, Some(from)))
             }
-            Form::Completion { prompt, completion } => Ok(plain(fill(row, prompt)?, fill(row, completion)?)),
+            Form::Completion { prompt, completion } => plain(fill(row, prompt)?, fill(row, completion)?),
             Form::Alpaca { instruction, input, output } => {
                 let input = input.as_ref().map_or(Ok(""), |input| optional(row, input))?;
                 let (instruction, output) = (row.text(instruction)?, row.text(output)?.to_owned());
                 let prompt = if self.as_chat { asked(instruction, input) } else { alpaca(instruction, input) };
-                Ok(plain(prompt, output))
+                plain(prompt, output)
             }
         }
     }
 
+    /// The messages in a column: a list, or a text that is one in JSON.
+    fn list(&self, row: &Row, column: &str) -> Result<Vec<Value>, DataError> {
+        let value = json_list(row, column)?.ok_or_else(|| row.wrong_type(column, "a list of messages"))?;
+        messages(value, column, &self.style).map_err(|what| conversation(row, what))
+    }
+
+    /// The tools of a row; none where it has no value, an empty text or list.
+    fn tools(&self, row: &Row) -> Result<Option<Value>, DataError> {
+        let Some(column) = &self.tools else { return Ok(None) };
+        let none = match row.need(column)? {
+            Cell::Null => true,
+            Cell::Text(text) => text.trim().is_empty(),
+            _ => false,
+        };
+        if none {
+            return Ok(None);
+        }
+        let wrong = || row.wrong_type(column, "a list of tools, which are JSON objects");
+        let list = json_list(row, column)?.ok_or_else(wrong)?;
+        let tools = list.as_array().ok_or_else(wrong)?;
+        match tools.iter().all(Value::is_object) {
+            true => Ok((!tools.is_empty()).then_some(list)),
+            false => Err(wrong()),
+        }
+    }
+
     /// The text of what a row says, and the bytes of it that are learnt.
-    fn text(&self, row: &Row, said: &Said, template: Option<&ChatTemplate>) -> Result<Spans, DataError> {
+    fn text(&self, row: &Row, said: &Said, templates: Option<&Templates>) -> Result<Spans, DataError> {
         let (text, spans, chat) = match said {
             Said::Plain { prompt, completion } => {
                 let text = format!("{prompt}{completion}");
                 let span = prompt.len()..text.len();
                 (text, vec![span], false)
             }
-            Said::Chat { messages, from } => {
-                let template = template.ok_or(DataError::NoChatTemplate)?;
+            Said::Chat { talk, from } => {
+                let template = templates.ok_or(DataError::NoChatTemplate)?.of(talk);
                 let rendered = match (self.loss_on, from) {
-                    (LossOn::All, _) => template.render(messages, false).map_err(Into::into),
+                    (LossOn::All, _) => template.render(&talk.messages, talk.tools.as_ref(), false).map_err(Into::into),
                     (LossOn::Completion, Some(from)) if !template.marks_generation() => {
-                        completion_spans(template, messages, *from)
+                        completion_spans(template, talk, *from)
                     }
-                    (LossOn::Completion, _) => assistant_spans(template, messages),
+                    (LossOn::Completion, _) => assistant_spans(template, talk),
                 };
-                let Rendered { text, generated } = rendered.map_err(|unfit| DataError::Conversation {
-                    path: row.path.to_path_buf(),
-                    row: row.position,
-                    line: row.line,
-                    what: unfit.to_string(),
-                })?;
+                let Rendered { text, generated } = rendered.map_err(|unfit| conversation(row, unfit.to_string()))?;
                 (text, generated, true)
             }
         };
@@ -248,20 +326,19 @@ fn optional<'r>(row: &'r Row, column: &str) -> Result<&'r str, DataError> {
     }
 }
 
-/// The messages in a column: a list, or a text that is one in JSON.
-fn list(row: &Row, column: &str) -> Result<Vec<Value>, DataError> {
-    let wrong = || row.wrong_type(column, "a list of messages");
-    let value = match row.need(column)? {
-        Cell::Other { text, .. } => serde_json::from_str(text).map_err(|_| wrong())?,
-        Cell::Text(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).map_err(|_| wrong())?,
-        _ => return Err(wrong()),
+/// The list in a column: an array, or a text that is one in JSON.
+fn json_list(row: &Row, column: &str) -> Result<Option<Value>, DataError> {
+    let list = match row.need(column)? {
+        Cell::Other { text, .. } => serde_json::from_str(text).ok(),
+        Cell::Text(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
+        _ => None,
     };
-    if !matches!(value, Value::Array(_)) {
-        return Err(wrong());
-    }
-    let conversation =
-        |what| DataError::Conversation { path: row.path.to_path_buf(), row: row.position, line: row.line, what };
-    messages(value, column).map_err(conversation)
+    Ok(list.filter(Value::is_array))
+}
+
+/// What is wrong with the conversation of a row.
+fn conversation(row: &Row, what: String) -> DataError {
+    DataError::Conversation { path: row.path.to_path_buf(), row: row.position, line: row.line, what }
 }
 
 /// The prompt of Stanford's Alpaca.
@@ -295,7 +372,7 @@ mod tests {
     fn tokenizer(max_length: usize) -> Tokenizer {
         let tokens = BTreeMap::from([("eos_token".to_owned(), "h".to_owned())]);
         let template = "{% for m in messages %}{{ 'a' if m.role == 'user' else 'b' }}{{ m.content }}c{% endfor %}{% if add_generation_prompt %}b{% endif %}";
-        letters().longer(max_length).with_chat(ChatSettings { template: Some(template.into()), tokens })
+        letters().longer(max_length).with_chat(ChatSettings { template: Some(template.into()), tokens, ..ChatSettings::default() })
     }
 
     fn row(fields: Value) -> Row {
@@ -310,7 +387,7 @@ mod tests {
     }
 
     fn dialogue(form: Form) -> Dialogue {
-        Dialogue { form, chat_template: None, loss_on: LossOn::Completion, append_eos: None, as_chat: false }
+        Dialogue::of(form)
     }
 
     fn completion() -> Dialogue {
@@ -359,6 +436,46 @@ mod tests {
         assert_eq!(encode(&completion(), lists, 20), pair("adcbec", "....ec"));
         let as_chat = Dialogue { as_chat: true, ..completion() };
         assert_eq!(encode(&as_chat, serde_json::json!({"p": "d", "c": "e"}), 20), pair("adcbec", "....ec"));
+    }
+
+    #[test]
+    fn tools_and_what_the_system_says_are_given_to_the_template() {
+        let template = "{% for t in tools or [] %}{{ t.name }}{% endfor %}{% for m in messages %}{{ 'a' if m.role == 'user' else 'b' if m.role == 'assistant' else 'h' }}{{ m.content }}c{% endfor %}{% if add_generation_prompt %}b{% endif %}";
+        let of = |tool_use: Option<&str>| {
+            let chat = ChatSettings { template: Some(template.into()), tool_use: tool_use.map(str::to_owned), ..ChatSettings::default() };
+            letters().longer(20).with_chat(chat)
+        };
+        let chat = Dialogue {
+            tools: Some("t".into()),
+            system: Some("s".into()),
+            ..dialogue(Form::Messages("m".into()))
+        };
+        let fields = |tools: Value, system: Value| {
+            serde_json::json!({"m": [{"from": "human", "value": "d"}, {"from": "gpt", "value": "e"}], "t": tools, "s": system})
+        };
+        let encode = |chat: &Dialogue, fields: Value, tokenizer: &Tokenizer| {
+            let made = chat.encode(&[row(fields)], Some(tokenizer)).unwrap_or_else(|e| panic!("{e}"));
+            let of = |name| letters_of(made.examples[0].tokens(name).unwrap());
+            (of("input_ids"), of(LABELS))
+        };
+        let tools = serde_json::json!([{"name": "fg"}]);
+        let want = pair("fghgcadcbec", ".........ec");
+        assert_eq!(encode(&chat, fields(tools.clone(), "g".into()), &of(None)), want);
+        assert_eq!(encode(&chat, fields(tools.to_string().into(), "g".into()), &of(None)), want, "a list as a text");
+        for none in [Value::Null, "".into(), serde_json::json!([])] {
+            assert_eq!(encode(&chat, fields(none, Value::Null), &of(None)), pair("adcbec", "....ec"));
+        }
+        let other = of(Some("{{ tools[0].name }}{% for m in messages %}{{ m.content }}{% endfor %}"));
+        assert_eq!(encode(&chat, fields(tools.clone(), Value::Null), &other).0, "fgde");
+        assert_eq!(encode(&chat, fields(Value::Null, Value::Null), &other).0, "adcbec");
+        let explicit = Dialogue { chat_template: Some(template.into()), ..chat.clone() };
+        assert_eq!(encode(&explicit, fields(tools.clone(), Value::Null), &other).0, "fgadcbec");
+        let wrong = |dialogue: &Dialogue, fields: Value| dialogue.check_row(&row(fields)).unwrap_err().to_string();
+        assert!(wrong(&chat, fields("get()".into(), Value::Null)).contains("expected `t` to be a list of tools"));
+        assert!(wrong(&chat, fields(serde_json::json!(["get"]), Value::Null)).contains("expected `t` to be a list of tools"));
+        let plain = Dialogue { tools: Some("t".into()), ..completion() };
+        let said = wrong(&plain, serde_json::json!({"p": "d", "c": "e", "t": tools}));
+        assert!(said.contains("tools are for conversations") && said.contains("as_chat: true"), "{said}");
     }
 
     #[test]

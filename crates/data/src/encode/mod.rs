@@ -64,6 +64,11 @@ pub trait Encode {
     /// The columns that it reads.
     fn columns(&self) -> Vec<&str>;
 
+    /// Those among them that a row may lack.
+    fn optional(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// Whether each row becomes one example. A selection is then one of rows, so that no more is encoded than is taken,
     /// and else one of examples.
     fn one_per_row(&self) -> bool;

@@ -34,8 +34,12 @@ impl Format for Conll {
         Some(COLUMNS)
     }
 
-    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
-        let reader = BufReader::new(file::open_text(path)?);
+    fn settings(&self) -> &'static [&'static str] {
+        &["encoding"]
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
+        let reader = BufReader::new(file::open_text(path, written.encoding)?);
         let columns: Arc<[String]> = COLUMNS.map(String::from).to_vec().into();
         let mut lines =
             Lines { path: path.into(), columns: columns.clone(), reader, bytes: Vec::new(), line: 0, sentences: 0 };

@@ -34,7 +34,7 @@ impl Format for Csv {
     }
 
     fn settings(&self) -> &'static [&'static str] {
-        &["separator", "quote", "columns"]
+        &["separator", "quote", "columns", "encoding"]
     }
 
     fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
@@ -58,7 +58,7 @@ pub(super) fn open(
     most: u64,
 ) -> Result<Rows, DataError> {
     let state = Rc::new(State::default());
-    let source = Watched { inner: file::open_text(path)?, state: state.clone(), delimiter, most, end: END };
+    let source = Watched { inner: file::open_text(path, written.encoding)?, state: state.clone(), delimiter, most, end: END };
     let records = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(source).into_records();
     let mut records = Records { records, state, path: path.into(), most };
     let columns: Arc<[String]> = match &written.columns {

@@ -30,8 +30,12 @@ impl Format for JsonLines {
         true
     }
 
-    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
-        let reader = BufReader::new(file::open_text(path)?);
+    fn settings(&self) -> &'static [&'static str] {
+        &["encoding"]
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
+        let reader = BufReader::new(file::open_text(path, written.encoding)?);
         let mut lines = Lines { path: path.into(), reader, bytes: Vec::new(), line: 0 };
         Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || lines.next_row().transpose())) })
     }

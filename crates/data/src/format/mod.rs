@@ -4,6 +4,7 @@
 //! outside ([`crate::rows`], [`crate::Labels`], [`Row`]).
 
 use crate::compression::uncompressed;
+use crate::encoding::TextEncoding;
 use crate::error::DataError;
 use crate::row::Row;
 use std::path::Path;
@@ -66,6 +67,8 @@ pub struct Written {
     pub quote: Option<Quote>,
     /// The names of the columns of a file without a header. Default: its first row.
     pub columns: Option<Vec<String>>,
+    /// How the bytes of a text stand for its characters. Default: UTF-8.
+    pub encoding: TextEncoding,
     /// Columns that are needed, or paths into them: what else a file has may be left out of its rows. Empty: all.
     pub needed: Vec<String>,
 }

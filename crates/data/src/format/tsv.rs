@@ -29,7 +29,7 @@ impl Format for Tsv {
     }
 
     fn settings(&self) -> &'static [&'static str] {
-        &["columns"]
+        &["columns", "encoding"]
     }
 
     fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {

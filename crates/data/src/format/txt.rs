@@ -2,6 +2,7 @@
 
 use super::{Format, Rows, TEXT, Written};
 use crate::compression::uncompressed;
+use crate::encoding::TextEncoding;
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
@@ -31,7 +32,11 @@ impl Format for Text {
         false
     }
 
-    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
+    fn settings(&self) -> &'static [&'static str] {
+        &["encoding"]
+    }
+
+    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
         let mut files = Vec::new();
         if path.is_dir() {
             below(path, &mut files)?;
@@ -44,20 +49,24 @@ impl Format for Text {
         }
         let columns: Arc<[String]> = vec![TEXT.to_owned()].into();
         let names = columns.clone();
+        let encoding = written.encoding;
         let rows = files.into_iter().zip(1..).map(move |(file, position)| {
-            let text = Cell::Text(read(&file)?);
+            let text = Cell::Text(read(&file, encoding)?);
             Ok(Row::new(file.into(), position, names.clone(), vec![text]))
         });
         Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
     }
 }
 
-fn read(path: &Path) -> Result<String, DataError> {
+fn read(path: &Path, encoding: TextEncoding) -> Result<String, DataError> {
     let mut bytes = Vec::new();
-    let read = file::open_text(path)?.read_to_end(&mut bytes);
+    let read = file::open_text(path, encoding)?.read_to_end(&mut bytes);
     read.map_err(|source| DataError::reading(path, source))?;
-    let mut text = String::from_utf8(bytes)
-        .map_err(|error| DataError::NotUtf8Text { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + right.iter().filter(|byte| **byte == b'\n').count() as u64;
+        DataError::NotUtf8Text { path: path.to_owned(), line }
+    })?;
     if text.starts_with('\u{feff}') {
         text.remove(0);
     }
@@ -121,8 +130,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(texts(folder.path()), Err(DataError::NoText { .. })));
         let path = folder.path().join("a.txt");
-        std::fs::write(&path, b"caf\xe9").unwrap();
-        assert!(matches!(texts(folder.path()), Err(DataError::NotUtf8Text { byte: 3, .. })));
+        std::fs::write(&path, b"a\ncaf\xe9").unwrap();
+        assert!(matches!(texts(folder.path()), Err(DataError::NotUtf8Text { line: 2, .. })));
         assert!(matches!(texts(&folder.path().join("b.txt")), Err(DataError::Io { .. })));
     }
 }

@@ -8,7 +8,10 @@ use crate::inputs::FIELDS;
 use crate::source::Source;
 use lorac_config::{Check, Problems};
 use lorac_data::format::of;
-use lorac_data::{FORMATS, Filter, Format, Inputs, Quote, Selection, Template, Truncate, Written, encode, format};
+use lorac_data::{
+    FORMATS, Filter, Format, Inputs, MessageKeys, Quote, Selection, Template, TextEncoding, Truncate, Written, encode,
+    format,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -128,6 +131,9 @@ pub struct SplitOptions {
     pub separator: Option<String>,
     /// What the cells of a csv file are quoted by: one character, or none. Default: a quotation mark
     pub quote: Option<String>,
+    /// How a file of text is written: utf-8, utf-16 (with its mark), latin-1, windows-1252, or another name of the Encoding Standard
+    /// (shift_jis, gb18030, windows-1251). Default: utf-8
+    pub encoding: Option<String>,
     /// Names of the columns of a csv or tsv file without a header. Default: its first row
     pub columns: Option<Vec<String>>,
     /// Column of the text, a dotted path (answer.text), or a template of several: "{title}. {body}"
@@ -139,8 +145,16 @@ pub struct SplitOptions {
     pub label: Option<LabelColumns>,
     /// What stands between several labels in a cell. Default: a cell is one label, or a list
     pub label_separator: Option<String>,
-    /// Column of conversations: lists of messages, each with role and content
+    /// Column of conversations: lists of messages, each with role and content as OpenAI has them, or from and value as ShareGPT has
     pub messages: Option<String>,
+    /// Column of the tools that the assistant of a conversation may call: lists of JSON schemas, which the chat template is given
+    pub tools: Option<String>,
+    /// Column of what the system says before a conversation that does not begin with it
+    pub system: Option<String>,
+    /// What other names the file has for the roles of messages: { assistant: [bot], user: [customer, agent] }
+    pub roles: BTreeMap<String, Vec<String>>,
+    /// What other keys messages have than role and content: { role: speaker, content: text }
+    pub message_keys: MessageKeys,
     /// Column of prompts, whose completions are learnt: texts, or lists of messages; or a template of several: "{question} =>"
     pub prompt: Option<String>,
     /// Column of the completions of prompts, or a template
@@ -206,11 +220,12 @@ impl Split {
         }
     }
 
-    /// How the file is written.
+    /// How the file is written, as far as the keys say that rightly.
     pub fn written(&self) -> Written {
         let quote = self.quote.as_deref().map(|quote| sign(quote).map_or(Quote::Absent, Quote::Sign));
         let separator = self.separator.as_deref().and_then(sign);
-        Written { separator, quote, columns: self.columns.clone(), ..Written::default() }
+        let encoding = self.encoding.as_deref().and_then(|name| TextEncoding::named(name).ok()).unwrap_or_default();
+        Written { separator, quote, encoding, columns: self.columns.clone(), ..Written::default() }
     }
 
     /// How often each of its examples is drawn in an epoch.
@@ -276,6 +291,7 @@ impl Check for Split {
             ("separator", self.separator.is_some()),
             ("quote", self.quote.is_some()),
             ("columns", self.columns.is_some()),
+            ("encoding", self.encoding.is_some()),
         ];
         for (key, _) in written.iter().filter(|(key, given)| *given && !settings.contains(key)) {
             problems.report(key, "pipeline::idle", format!("`{key}`: it says nothing about a {} file", self.format));
@@ -285,6 +301,20 @@ impl Check for Split {
             if let Some(text) = text.as_deref().filter(|text| !is_none && sign(text).is_none()) {
                 problems.report(key, "pipeline::split", format!("`{text}` is not one character of ASCII"));
             }
+        }
+        if let Some(Err(near)) = self.encoding.as_deref().map(TextEncoding::named) {
+            let name = self.encoding.as_deref().unwrap_or_default();
+            let help = Some(if near.len() == 1 {
+                format!("nearest: {}", near[0])
+            } else {
+                format!("known: {}", near.join(", "))
+            });
+            problems.report_with_help(
+                "encoding",
+                "pipeline::unknown_value",
+                format!("unknown encoding `{name}`"),
+                help,
+            );
         }
         if self.separator.is_some() && self.written().separator == self.quote.as_deref().and_then(sign) {
             problems.report("separator", "pipeline::split", "the separator is the quote");

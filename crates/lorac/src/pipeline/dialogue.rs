@@ -3,7 +3,8 @@
 use super::Split;
 use lorac_config::Problems;
 use lorac_data::Template;
-use lorac_data::encode::Form;
+use lorac_data::encode::{Dialogue, Form};
+use lorac_data::{MessageKeys, MessageStyle};
 
 impl Split {
     /// The columns of conversations that are named.
@@ -36,6 +37,23 @@ impl Split {
         }
     }
 
+    /// How conversations are read that stand at this place.
+    pub(crate) fn dialogue_of(&self, form: Form) -> Dialogue {
+        let style = MessageStyle { keys: self.message_keys.clone(), roles: self.roles.clone() };
+        Dialogue { tools: self.tools.clone(), system: self.system.clone(), style, ..Dialogue::of(form) }
+    }
+
+    /// The keys that say more of conversations.
+    fn beside_dialogue(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("tools", self.tools.is_some()),
+            ("system", self.system.is_some()),
+            ("roles", !self.roles.is_empty()),
+            ("message_keys", self.message_keys != MessageKeys::default()),
+        ];
+        given.into_iter().filter_map(|(key, given)| given.then_some(key))
+    }
+
     /// Reports columns of conversations that do not go together.
     pub(super) fn check_dialogue(&self, problems: &mut Problems) {
         for (key, text) in [("prompt", &self.prompt), ("completion", &self.completion)] {
@@ -65,6 +83,18 @@ impl Split {
                 "pipeline::split",
                 format!("`{second}` and `{first}`: a split has one or the other"),
             );
+        }
+        for key in self.beside_dialogue().filter(|_| given.is_empty() && self.is_table()) {
+            let message = format!("`{key}` needs conversations beside it: messages: COLUMN");
+            problems.report(key, "pipeline::split", message);
+        }
+        for (at, (role, names)) in self.roles.iter().enumerate() {
+            let others =
+                self.roles.iter().take(at).flat_map(|(role, names)| names.iter().map(move |name| (role, name)));
+            if let Some((other, name)) = others.into_iter().find(|(_, name)| names.contains(name)) {
+                let message = format!("`{name}` is a name of `{other}` and of `{role}`");
+                problems.within("roles", |p| p.report(role, "pipeline::split", message));
+            }
         }
         if let (Some(key), true) = (given.first(), self.text.is_some()) {
             problems.report("text", "pipeline::split", format!("`text` and `{key}`: a split has one or the other"));

@@ -8,8 +8,20 @@ use serde_json::{Value, json};
 
 /// Keys that say which file is read, how it is written and which of its rows are taken. All others say what of a row is read,
 /// which is for the task to do.
-const OF_EVERY_TASK: [&str; 11] =
-    ["sha256", "include", "exclude", "block", "weight", "separator", "quote", "columns", "filter", "skip", "take"];
+const OF_EVERY_TASK: [&str; 12] = [
+    "sha256",
+    "include",
+    "exclude",
+    "block",
+    "weight",
+    "separator",
+    "quote",
+    "columns",
+    "encoding",
+    "filter",
+    "skip",
+    "take",
+];
 
 impl Split {
     /// The keys that are given and say what of a row is read.
@@ -69,6 +81,7 @@ mod tests {
             "instruction" => &["output"],
             "output" => &["instruction"],
             "input" => &["instruction", "output"],
+            "tools" | "system" => &["messages"],
             _ => &[],
         }
     }
@@ -76,7 +89,7 @@ mod tests {
     #[test]
     fn a_task_reads_the_columns_that_it_says() {
         // They hold no column.
-        let others = ["label_map", "label_separator"];
+        let others = ["label_map", "label_separator", "roles", "message_keys"];
         let of_rows = keys().iter().filter(|key| !OF_EVERY_TASK.contains(key) && lorac_data::format(key).is_none());
         let columns: Vec<&str> = of_rows.copied().filter(|key| !others.contains(key)).collect();
         assert!(["text_pair", "label", "messages"].iter().all(|key| columns.contains(key)), "{columns:?}");

@@ -73,8 +73,14 @@ impl Page {
                 }
             } else if inner.get("properties").is_some() {
                 self.heading(depth, &path, &about);
-                self.table(&path, &inner);
-                self.sections(&path, &inner, depth + 1);
+                for (at, alternative) in self.alternative_sections(value).into_iter().enumerate() {
+                    if at > 0 {
+                        let about = self.about(&alternative);
+                        _ = writeln!(self.text, "Or, instead of these: {}\n", about.trim_end_matches('.'));
+                    }
+                    self.table(&path, &alternative);
+                    self.sections(&path, &alternative, depth + 1);
+                }
             } else if let Some(words) = words(&inner) {
                 self.heading(depth, &path, &about);
                 for (word, about) in words {
@@ -97,13 +103,30 @@ impl Page {
         _ = writeln!(self.text, "{} `{title}`\n\n{}\n", "#".repeat(depth.min(6)), about.trim_end_matches('.'));
     }
 
-    /// What a value may be, in a few words.
+    /// What a value may be, in a few words: each of its alternatives once.
     fn kind(&self, path: &str, value: &Value) -> String {
-        let inner = self.resolved(self.item(value));
-        let many = if is_list(value) { "a list of " } else { "" };
-        let has_section = inner.get("properties").is_some() || !choices(inner).is_empty() || words(inner).is_some();
-        if has_section {
-            return format!("{many}[{path}](#{})", anchor(path));
+        let mut kinds: Vec<String> = Vec::new();
+        for one in self.alternatives(value) {
+            let kind = self.one_kind(path, one);
+            if !kind.is_empty() && !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds.join(" or ")
+    }
+
+    fn one_kind(&self, path: &str, value: &Value) -> String {
+        if is_list(value) {
+            return match self.kind(path, self.item(value)) {
+                item if item.contains(" or ") => format!("a list of {item} each"),
+                item => format!("a list of {item}"),
+            };
+        }
+        if value.get("properties").is_some() || !choices(value).is_empty() || words(value).is_some() {
+            return format!("[{path}](#{})", anchor(path));
+        }
+        if let Some(word) = value.get("const").and_then(Value::as_str) {
+            return format!("`{word}`");
         }
         let word = |name: &str| match name {
             "integer" => "integer",
@@ -114,11 +137,34 @@ impl Page {
             "array" => "list",
             _ => "",
         };
-        let words: Vec<&str> = types(inner).into_iter().map(word).filter(|w| !w.is_empty()).collect();
-        match words.is_empty() {
-            true => "see below".to_string(),
-            false => format!("{many}{}", words.join(" or ")),
+        let words: Vec<&str> = types(value).into_iter().map(word).filter(|w| !w.is_empty()).collect();
+        words.join(" or ")
+    }
+
+    /// What a value may be, behind references: itself, or each of several.
+    fn alternatives<'a>(&'a self, value: &'a Value) -> Vec<&'a Value> {
+        if let Some(next) = reference_in(value).and_then(|name| self.definitions.get(name.rsplit('/').next()?)) {
+            return self.alternatives(next);
         }
+        let all = ["allOf", "anyOf"].iter().find_map(|key| value.get(key)?.as_array());
+        match all.filter(|_| value.get("properties").is_none()) {
+            Some(all) => all.iter().filter(|one| !is_null(one)).flat_map(|one| self.alternatives(one)).collect(),
+            None => vec![value],
+        }
+    }
+
+    /// The sections that a value, or an item of it, may be.
+    fn alternative_sections(&self, value: &Value) -> Vec<Value> {
+        let mut sections: Vec<Value> = Vec::new();
+        for one in self.alternatives(value) {
+            let more = if is_list(one) { self.alternative_sections(self.item(one)) } else { vec![one.clone()] };
+            for section in more.into_iter().filter(|section| section.get("properties").is_some()) {
+                if !sections.contains(&section) {
+                    sections.push(section);
+                }
+            }
+        }
+        sections
     }
 
     /// The description of a value, or else of what it refers to.
@@ -250,8 +296,16 @@ mod tests {
             "### `task: classify`",
             "### `adapt: - lora`",
             "| `optimizer` | [train.optimizer](#trainoptimizer) | `adamw` |",
+            "| `slice` | `auto` or integer | `auto` |",
+            "| `eval` | [data.eval](#dataeval) or text or a list of [data.eval](#dataeval) or text each |",
         ] {
             assert!(page.contains(want), "{want}\n{page}");
         }
+        let held_out =
+            page.split("### `data.eval`").nth(1).and_then(|rest| rest.split("\n### ").next()).expect("a section");
+        for key in ["| `csv` |", "| `split` | number | required |", "| `stratify` | true or false | `false` |"] {
+            assert!(held_out.contains(key), "{key}\n{held_out}");
+        }
+        assert!(!page.contains("see below"));
     }
 }

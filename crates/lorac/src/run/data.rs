@@ -176,10 +176,12 @@ fn read(
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
     let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
     let (inputs, targets) = (task.inputs(split), task.targets(split)?);
-    let needed = inputs.columns().into_iter().chain(targets.columns()).map(String::from).collect();
+    let optional: Vec<String> = inputs.optional().into_iter().map(String::from).collect();
+    let all = inputs.columns().into_iter().chain(targets.columns()).map(String::from);
+    let needed = all.filter(|column| !optional.contains(column)).collect();
     let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
     let format = Interruptible { format, stop: resolver.stop };
-    let columns = Columns { needed, filter, written: split.written(), max_errors: data.most_errors() };
+    let columns = Columns { needed, optional, filter, written: split.written(), max_errors: data.most_errors() };
     let table = rows(&format, &found.path, &columns)?;
     found.unchanged()?;
     found.nothing_else()?;

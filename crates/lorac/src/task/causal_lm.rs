@@ -67,7 +67,7 @@ impl Task for CausalLm {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["text", "messages", "prompt", "completion", "instruction", "input", "output"]
+        &["text", "messages", "prompt", "completion", "instruction", "input", "output", "tools", "system", "roles", "message_keys"]
     }
 
     fn check_split(&self, split: &Split, problems: &mut Problems) {
@@ -103,7 +103,8 @@ impl Task for CausalLm {
             None => return split.inputs(),
         };
         let (chat_template, loss_on) = (self.chat_template.clone(), self.loss_on.unwrap_or(usual));
-        Dialogue { form, chat_template, loss_on, append_eos: self.append_eos, as_chat: self.as_chat }.into()
+        let (append_eos, as_chat) = (self.append_eos, self.as_chat);
+        Dialogue { chat_template, loss_on, append_eos, as_chat, ..split.dialogue_of(form) }.into()
     }
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {

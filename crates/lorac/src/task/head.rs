@@ -29,7 +29,8 @@ pub enum HeadKind {
     /// The pooling and one linear layer. No class of transformers has it: in formats of adapters the head is a file beside
     #[default]
     Linear,
-    /// The head that the model has already: an output [batch, outputs]. Nothing is put on the model
+    /// The head that the model has already: an output [batch, outputs]. Nothing is put on the model, and its weights stay as they are
+    /// unless they are adapted: adapt: [lora: { .. }, full: { targets: ["*classifier*"] }] trains them in full
     Existing,
     /// The head of the sequence classifier of the model's own type, by its config.json: one of the following
     Architecture,

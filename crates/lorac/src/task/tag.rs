@@ -45,7 +45,8 @@ pub enum TagHead {
     /// As BertForTokenClassification and its kin: one new linear layer
     #[default]
     Linear,
-    /// The head that the model has: an output [batch, tokens, labels]. Nothing is put on the model
+    /// The head that the model has: an output [batch, tokens, labels]. Nothing is put on the model, and its weights stay as they are
+    /// unless they are adapted: adapt: [lora: { .. }, full: { targets: ["*classifier*"] }] trains them in full
     Existing,
 }
 
