@@ -1,11 +1,14 @@
 //! How long a model's inputs may be, and how large its token ids: a token beyond the last row of its table, or a text
 //! longer than the positions, ends a run at its first batch, on some engines without a word.
 
+mod reach;
+
 use lorac_ir::{Graph, Node, ValueId};
+use reach::{Reach, reach};
 use std::collections::HashSet;
 use std::fmt;
 
-/// Tables of no more rows are of kinds of tokens, or of buckets of distances, and not of positions.
+/// Tables of no more rows are taken for kinds of tokens or buckets of distances, where their indices cannot be computed.
 const MOST_KINDS: usize = 32;
 
 /// What a model is fed.
@@ -51,6 +54,8 @@ pub struct Table {
     pub name: String,
     /// How many rows it has.
     pub rows: usize,
+    /// Those among them that a token can have: of positions fewer, where the first ones are for padding.
+    pub usable: usize,
     /// Whether positions are counted over the tokens alone, so that padding takes none.
     pub padding_excluded: bool,
 }
@@ -81,7 +86,7 @@ impl fmt::Display for LimitExceeded {
                 write!(f, "token {id}, but the model's table `{}` has {} rows", table.name, table.rows)
             }
             LimitExceeded::Length { len, table } => {
-                write!(f, "rows of {len} tokens, but the model's table `{}` has {} positions", table.name, table.rows)
+                write!(f, "rows of {len} tokens, but the model's table `{}` has {} positions", table.name, table.usable)
             }
         }
     }
@@ -95,7 +100,7 @@ impl InputLimits {
         }
         self.positions.iter().find_map(|table| {
             let len = if table.padding_excluded { stats.unpadded_len } else { stats.padded_len };
-            (len > table.rows).then(|| LimitExceeded::Length { len, table: table.clone() })
+            (len > table.usable).then(|| LimitExceeded::Length { len, table: table.clone() })
         })
     }
 }
@@ -125,11 +130,13 @@ pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
         if !reached || reshaped(graph, *indices) == start || kinds.is_some_and(|k| behind.values.contains(&k)) {
             continue;
         }
-        if let Some((table, its)) = table(graph, *data, behind.cumulative)
-            && its == width
-            && table.rows > MOST_KINDS
-        {
-            positions.push(table);
+        let Some((table, _)) = table(graph, *data, behind.cumulative).filter(|(_, its)| *its == width) else {
+            continue;
+        };
+        match reach(graph, *indices, table.rows) {
+            Reach::Positions(usable) => positions.push(Table { usable, ..table }),
+            Reach::Unknown if table.rows > MOST_KINDS => positions.push(table),
+            Reach::Unknown | Reach::Other => {}
         }
     }
     Some(InputLimits { tokens: ids, positions })
@@ -139,7 +146,7 @@ pub fn input_limits(graph: &Graph) -> Option<InputLimits> {
 fn table(graph: &Graph, data: ValueId, padding_excluded: bool) -> Option<(Table, usize)> {
     let [rows, width] = graph.fact(data).known_dims()?[..] else { return None };
     let fixed = upstream(graph, data).values.iter().all(|v| !graph.is_input(*v));
-    fixed.then(|| (Table { name: graph.name_of(data), rows, padding_excluded }, width))
+    fixed.then(|| (Table { name: graph.name_of(data), rows, usable: rows, padding_excluded }, width))
 }
 
 /// What `value` is when its shape and integer type do not count.
@@ -180,25 +187,46 @@ fn upstream(graph: &Graph, value: ValueId) -> Upstream {
 mod tests {
     use super::*;
 
-    fn bert() -> Graph {
-        lorac_ir::parse(
-            r#"graph bert(%input_ids: i64[B,S], %token_type_ids: i64[B,S]) -> %y {
+    /// A model whose tokens are looked up in a table of `rows`, at indices that `lines` compute as `%p` of `shape`.
+    fn model(rows: usize, lines: &str, shape: &str) -> Graph {
+        let text = format!(
+            r#"graph bert(%input_ids: i64[B,S], %token_type_ids: i64[B,S], %attention_mask: i64[B,S]) -> %y, %q {{
               %words = weight "words" f32[100,8]
-              %places = weight "places" f32[68,8]
+              %places = weight "places" f32[{rows},8]
               %kinds = weight "kinds" f32[80,8]
-              %all = weight "all" i64[1,68]
-              %zero = weight "zero" i64[1]
-              %one = weight "one" i64[1]
-              %s = Shape(%input_ids, start=1) : i64[1]
-              %p = Slice(%all, %zero, %s, %one) : i64[1,S]
+              %zero = weight "zero" i64[] = [0]
+              %one = weight "one" i64[] = [1]
+              %zeros = weight "zeros" i64[1] = [0]
+              %ones = weight "ones" i64[1] = [1]
+              {lines}
               %w = Gather(%words, %input_ids) : f32[B,S,8]
-              %q = Gather(%places, %p) : f32[1,S,8]
+              %q = Gather(%places, %p) : f32{shape}
               %k = Gather(%kinds, %token_type_ids) : f32[B,S,8]
-              %wq = Add(%w, %q) : f32[B,S,8]
-              %y = Add(%wq, %k) : f32[B,S,8]
-            }"#,
-        )
-        .expect("parses")
+              %y = Add(%w, %k) : f32[B,S,8]
+            }}"#
+        );
+        lorac_ir::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    /// Positions out of a buffer as long as the table, as BERT has them.
+    fn buffer(rows: usize) -> Graph {
+        let all: Vec<String> = (0..rows).map(|i| i.to_string()).collect();
+        let lines = format!(
+            "%all = weight \"all\" i64[1,{rows}] = [{}]
+             %s = Shape(%input_ids, start=1) : i64[1]
+             %p = Slice(%all, %zeros, %s, %ones) : i64[1,S]",
+            all.join(", ")
+        );
+        model(rows, &lines, "[1,S,8]")
+    }
+
+    const RANGE: &str = "%s = Shape(%input_ids, start=1) : i64[1]
+             %n = Squeeze(%s) : i64[]
+             %r = Range(%zero, %n, %one) : i64[S]";
+
+    fn places(graph: &Graph) -> Vec<(usize, usize)> {
+        let limits = input_limits(graph).expect("tables");
+        limits.positions.iter().map(|table| (table.rows, table.usable)).collect()
     }
 
     #[test]
@@ -213,7 +241,7 @@ mod tests {
 
     #[test]
     fn tokens_and_lengths_beyond_the_tables_are_named() {
-        let limits = input_limits(&bert()).expect("tables");
+        let limits = input_limits(&buffer(68)).expect("tables");
         let [table] = limits.positions.as_slice() else { panic!("{limits:?}") };
         assert_eq!((limits.tokens.rows, table.rows, table.padding_excluded), (100, 68, false));
         let stats = |largest_id, padded_len, unpadded_len| InputStats { largest_id, padded_len, unpadded_len };
@@ -223,5 +251,56 @@ mod tests {
         assert_eq!(token, "token 100, but the model's table `words` has 100 rows");
         let length = exceeded(stats(9, 72, 69)).expect("a length");
         assert_eq!(length, "rows of 72 tokens, but the model's table `places` has 68 positions");
+    }
+
+    #[test]
+    fn small_tables_of_positions_are_told_from_other_small_tables() {
+        for rows in [2, 3, 16, 32, 64, 100] {
+            assert_eq!(places(&buffer(rows)), [(rows, rows)], "a buffer");
+            let range = model(rows, &format!("{RANGE}\n%p = Unsqueeze(%r, %zeros) : i64[1,S]"), "[1,S,8]");
+            assert_eq!(places(&range), [(rows, rows)], "a range");
+        }
+        // Kinds of tokens that are not asked for.
+        let kinds = "%s = Shape(%input_ids) : i64[2]\n%p = Expand(%zeros, %s) : i64[B,S]";
+        for rows in [1, 2, 16, 64] {
+            assert_eq!(places(&model(rows, kinds, "[B,S,8]")), [], "{rows} kinds");
+        }
+        // Distances between tokens, cut off at 4 before and behind.
+        let cut = format!(
+            "{RANGE}
+             %four = weight \"four\" i64[] = [4]
+             %less = weight \"less\" i64[] = [-4]
+             %row = Unsqueeze(%r, %zeros) : i64[1,S]
+             %column = Unsqueeze(%r, %ones) : i64[S,1]
+             %d = Sub(%row, %column) : i64[S,S]
+             %c = Clip(%d, %less, %four) : i64[S,S]
+             %p = Add(%c, %four) : i64[S,S]"
+        );
+        assert_eq!(places(&model(9, &cut, "[S,S,8]")), [], "distances");
+        // Distances that grow ever slower, as the buckets of T5.
+        let slower = format!(
+            "{RANGE}
+             %f = Cast(%r, to=1) : f32[S]
+             %root = Sqrt(%f) : f32[S]
+             %p = Cast(%root, to=7) : i64[S]"
+        );
+        assert_eq!(places(&model(8, &slower, "[S,8]")), [], "buckets");
+    }
+
+    #[test]
+    fn rows_for_padding_are_no_positions() {
+        // As RoBERTa counts them: over what is not padding, from the row behind that of padding.
+        let counted = "%pad = weight \"pad\" i64[] = [1]
+             %is = Equal(%input_ids, %pad) : bool[B,S]
+             %not = Not(%is) : bool[B,S]
+             %m = Cast(%not, to=7) : i64[B,S]
+             %sum = CumSum(%m, %one) : i64[B,S]
+             %own = Mul(%sum, %m) : i64[B,S]
+             %p = Add(%own, %pad) : i64[B,S]";
+        for rows in [18, 64, 514] {
+            let graph = model(rows, counted, "[B,S,8]");
+            assert_eq!(places(&graph), [(rows, rows - 2)]);
+            assert!(input_limits(&graph).expect("tables").positions[0].padding_excluded);
+        }
     }
 }

@@ -181,7 +181,7 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
     };
     let tokenizer = json_object(&beside(resolved, "tokenizer_config.json")).unwrap_or_default();
     let number = |map: &Map<String, Value>, key: &str| map.get(key)?.as_f64().filter(|n| *n >= 4.0 && *n < 1e6);
-    let positions = limits.iter().flat_map(|limits| &limits.positions).map(|table| table.rows).min();
+    let positions = limits.iter().flat_map(|limits| &limits.positions).map(|table| table.usable).min();
     let length = number(&tokenizer, "model_max_length").or(number(config, "max_position_embeddings")).unwrap_or(512.0);
     let task = match predicts {
         Prediction::Classes => "classify",

@@ -80,15 +80,15 @@ impl BatchShape {
                 code: "pipeline::range",
                 message: format!(
                     "`max_length` is {len}, but the model's table `{}` has {} positions",
-                    table.name, table.rows
+                    table.name, table.usable
                 ),
-                help: Some(format!("lower data.max_length to {} at most, or choose another model", table.rows)),
+                help: Some(format!("lower data.max_length to {} at most, or choose another model", table.usable)),
             }]))
             .into());
         }
-        (self.max_length, self.pad.max) = (table.rows, table.rows);
+        (self.max_length, self.pad.max) = (table.usable, table.usable);
         let note =
-            format!("the model has {} positions: texts are cut after as many tokens, instead of {len}", table.rows);
+            format!("the model has {} positions: texts are cut after as many tokens, instead of {len}", table.usable);
         self.note = Some(self.note.take().map_or(note.clone(), |said| format!("{said}; {note}")));
         Ok(())
     }
@@ -170,20 +170,22 @@ mod tests {
 
     #[test]
     fn more_tokens_than_positions_are_refused_where_they_are_asked_for() {
-        let graph = lorac_ir::parse(
-            r#"graph bert(%input_ids: i64[B,S]) -> %y {
+        let all: Vec<String> = (0..68).map(|i| i.to_string()).collect();
+        let graph = lorac_ir::parse(&format!(
+            r#"graph bert(%input_ids: i64[B,S]) -> %y {{
               %words = weight "words" f32[100,8]
               %places = weight "places" f32[68,8]
-              %all = weight "all" i64[1,68]
-              %zero = weight "zero" i64[1]
-              %one = weight "one" i64[1]
+              %all = weight "all" i64[1,68] = [{}]
+              %zero = weight "zero" i64[1] = [0]
+              %one = weight "one" i64[1] = [1]
               %s = Shape(%input_ids, start=1) : i64[1]
               %p = Slice(%all, %zero, %s, %one) : i64[1,S]
               %w = Gather(%words, %input_ids) : f32[B,S,8]
               %q = Gather(%places, %p) : f32[1,S,8]
               %y = Add(%w, %q) : f32[B,S,8]
-            }"#,
-        )
+            }}"#,
+            all.join(", ")
+        ))
         .expect("parses");
         let fitted = |length: &str| {
             let text = format!(
