@@ -219,7 +219,12 @@ impl<'a> ModulePaths<'a> {
 
 /// The path that a weight's own name says: `encoder.layer.0.output.dense.weight`.
 fn own_path(name: &str) -> Option<&str> {
-    name.strip_suffix(".weight").filter(|path| is_path(path))
+    own_path_of(name, "weight")
+}
+
+/// The path that the name of a parameter `end` of a module says.
+pub(crate) fn own_path_of<'n>(name: &'n str, end: &str) -> Option<&'n str> {
+    name.strip_suffix(end)?.strip_suffix('.').filter(|path| is_path(path))
 }
 
 /// Whether a weight has the name of the node that reads it: `model.layers.0.attn.qkv_proj.MatMul.weight`.

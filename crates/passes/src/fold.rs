@@ -1,6 +1,6 @@
 //! Folding: the bytes that take the place of a weight's.
 
-use crate::{LayoutError, Target};
+use crate::{LayoutError, Matrix, Target};
 use bytes::Bytes;
 use lorac_ir::{DType, Tensor, TensorError};
 
@@ -80,66 +80,154 @@ impl FoldError {
 /// # Errors
 /// A target that is not a matrix, factors of other shapes, a type that is not a float, results that are not finite.
 pub fn fold_low_rank(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
-    let (name, width) = (target.name(), target.cols());
-    let Some(matrix) = &target.matrix else { return Err(FoldError::Foreign { name }) };
-    let (rows, cols) = (matrix.rows, matrix.cols);
-    let rank = a.len() / rows.max(1);
-    if a.len() != rank * rows || b.len() != rank * width || w0.len() != rows * cols {
-        return Err(FoldError::Shape { name, want_in: rows, want_out: width, a: a.len(), b: b.len() });
+    Sum::new(target, w0, a, b, scale)?.bytes(None)
+}
+
+/// The same with every column brought to its magnitude: `m (W0 + scale B A) / |W0 + scale B A|`.
+///
+/// # Errors
+/// As [`fold_low_rank`], and magnitudes of another number than there are columns.
+pub fn fold_magnitude(
+    target: &Target,
+    w0: &Tensor,
+    a: &[f32],
+    b: &[f32],
+    scale: f64,
+    m: &[f32],
+) -> Result<Bytes, FoldError> {
+    let sum = Sum::new(target, w0, a, b, scale)?;
+    let (name, want) = (target.name(), sum.columns.len());
+    if m.len() != want {
+        return Err(FoldError::Length { name, want, got: m.len() });
     }
-    let dtype = w0.dtype();
-    let size = dtype.size();
-    if !dtype.is_float() {
-        return Err(FoldError::DType { name, dtype });
+    let ratios: Vec<f64> = m.iter().zip(sum.norms()?).map(|(m, norm)| f64::from(*m) / norm).collect();
+    sum.bytes(Some(&ratios))
+}
+
+/// The lengths of a target's columns, in f64; none of what is not a matrix of floats.
+pub fn column_norms(target: &Target, w0: &Tensor) -> Option<Vec<f64>> {
+    Sum::new(target, w0, &[], &[], 0.0).ok()?.norms().ok()
+}
+
+/// `W0 + scale B A`, a row of the stored matrix at a time, so that only the result is held in memory.
+struct Sum<'a> {
+    name: String,
+    matrix: &'a Matrix,
+    w0: &'a Tensor,
+    a: &'a [f32],
+    b: &'a [f32],
+    scale: f64,
+    /// The target's columns, in order.
+    columns: Vec<usize>,
+}
+
+impl<'a> Sum<'a> {
+    fn new(target: &'a Target, w0: &'a Tensor, a: &'a [f32], b: &'a [f32], scale: f64) -> Result<Sum<'a>, FoldError> {
+        let (name, width) = (target.name(), target.cols());
+        let Some(matrix) = &target.matrix else { return Err(FoldError::Foreign { name }) };
+        let (rows, cols) = (matrix.rows, matrix.cols);
+        let rank = a.len() / rows.max(1);
+        if a.len() != rank * rows || b.len() != rank * width || w0.len() != rows * cols {
+            return Err(FoldError::Shape { name, want_in: rows, want_out: width, a: a.len(), b: b.len() });
+        }
+        if !w0.dtype().is_float() {
+            return Err(FoldError::DType { name, dtype: w0.dtype() });
+        }
+        let columns = target.slice.as_ref().map_or_else(|| (0..cols).collect(), |p| p.columns.clone());
+        Ok(Sum { name, matrix, w0, a, b, scale, columns })
     }
-    let all: Vec<usize> = (0..cols).collect();
-    let columns = target.slice.as_ref().map_or(&all, |p| &p.columns);
-    let mut out = Vec::with_capacity(w0.bytes().len());
-    // One row of the stored matrix at a time, so that only the result is held in memory.
-    let (outer, inner) = if matrix.transposed { (cols, rows) } else { (rows, cols) };
-    for i in 0..outer {
-        let bytes = w0.bytes().slice(i * inner * size..(i + 1) * inner * size);
+
+    /// Rows of the stored matrix, and the elements of each.
+    fn sides(&self) -> [usize; 2] {
+        let Matrix { rows, cols, .. } = *self.matrix;
+        if self.matrix.transposed { [cols, rows] } else { [rows, cols] }
+    }
+
+    fn unfit(&self) -> FoldError {
+        FoldError::DType { name: self.name.clone(), dtype: self.w0.dtype() }
+    }
+
+    fn stored(&self, row: usize) -> Bytes {
+        let (size, [_, inner]) = (self.w0.dtype().size(), self.sides());
+        self.w0.bytes().slice(row * inner * size..(row + 1) * inner * size)
+    }
+
+    /// A row of the sum; none where it is a column of another part.
+    fn row(&self, i: usize) -> Result<Option<Vec<f64>>, FoldError> {
+        let ([_, inner], rows) = (self.sides(), self.matrix.rows);
+        let rank = self.a.len() / rows.max(1);
         let mut delta = vec![0.0f64; inner];
-        match (matrix.transposed, columns.binary_search(&i)) {
-            // The row is a column of another part.
-            (true, Err(_)) => {
-                out.extend_from_slice(&bytes);
-                continue;
-            }
+        match (self.matrix.transposed, self.columns.binary_search(&i)) {
+            (true, Err(_)) => return Ok(None),
             (true, Ok(at)) => {
                 for k in 0..rank {
-                    let factor = f64::from(b[at * rank + k]);
-                    delta.iter_mut().zip(&a[k * rows..]).for_each(|(d, a)| *d += factor * f64::from(*a));
+                    let factor = f64::from(self.b[at * rank + k]);
+                    delta.iter_mut().zip(&self.a[k * rows..]).for_each(|(d, a)| *d += factor * f64::from(*a));
                 }
             }
             (false, _) => {
                 for k in 0..rank {
-                    let factor = f64::from(a[k * rows + i]);
-                    columns.iter().enumerate().for_each(|(at, j)| delta[*j] += factor * f64::from(b[at * rank + k]));
+                    let factor = f64::from(self.a[k * rows + i]);
+                    let columns = self.columns.iter().enumerate();
+                    columns.for_each(|(at, j)| delta[*j] += factor * f64::from(self.b[at * rank + k]));
                 }
             }
         }
-        let unfit = || FoldError::DType { name: name.clone(), dtype };
-        let row = Tensor::new(dtype, vec![inner], bytes.clone())?.to_f64().ok_or_else(unfit)?;
-        let sum: Vec<f64> = row.iter().zip(delta).map(|(w, d)| w + scale * d).collect();
-        let sum = Tensor::from_f64(dtype, &[inner], &sum).ok_or_else(unfit)?;
-        if !is_finite(&sum) {
-            return Err(FoldError::NotFinite { name });
-        }
-        match matrix.transposed || columns.len() == cols {
-            true => out.extend_from_slice(sum.bytes()),
-            false => {
-                // Minus zero, for one, would not stay what it is.
-                let start = out.len();
-                out.extend_from_slice(&bytes);
-                for j in columns {
-                    let at = j * size..(j + 1) * size;
-                    out[start + at.start..start + at.end].copy_from_slice(&sum.bytes()[at]);
-                }
-            }
-        }
+        let row = Tensor::new(self.w0.dtype(), vec![inner], self.stored(i))?.to_f64().ok_or_else(|| self.unfit())?;
+        Ok(Some(row.iter().zip(delta).map(|(w, d)| w + self.scale * d).collect()))
     }
-    Ok(out.into())
+
+    /// The lengths of the target's columns.
+    fn norms(&self) -> Result<Vec<f64>, FoldError> {
+        let [outer, inner] = self.sides();
+        let mut squares = vec![0.0f64; if self.matrix.transposed { outer } else { inner }];
+        for i in 0..outer {
+            let Some(row) = self.row(i)? else { continue };
+            match self.matrix.transposed {
+                true => squares[i] = row.iter().map(|x| x * x).sum(),
+                false => squares.iter_mut().zip(row).for_each(|(s, x)| *s += x * x),
+            }
+        }
+        Ok(self.columns.iter().map(|j| squares[*j].sqrt()).collect())
+    }
+
+    /// The bytes, with each column times its ratio where there are such.
+    fn bytes(&self, ratios: Option<&[f64]>) -> Result<Bytes, FoldError> {
+        let (dtype, size, [outer, inner]) = (self.w0.dtype(), self.w0.dtype().size(), self.sides());
+        let mut out = Vec::with_capacity(self.w0.bytes().len());
+        for i in 0..outer {
+            let bytes = self.stored(i);
+            let Some(mut sum) = self.row(i)? else {
+                out.extend_from_slice(&bytes);
+                continue;
+            };
+            match (ratios, self.matrix.transposed) {
+                (None, _) => {}
+                (Some(ratios), true) => {
+                    let at = self.columns.binary_search(&i).unwrap_or_default();
+                    sum.iter_mut().for_each(|x| *x *= ratios[at]);
+                }
+                (Some(ratios), false) => self.columns.iter().zip(ratios).for_each(|(j, ratio)| sum[*j] *= ratio),
+            }
+            let sum = Tensor::from_f64(dtype, &[inner], &sum).ok_or_else(|| self.unfit())?;
+            if !is_finite(&sum) {
+                return Err(FoldError::NotFinite { name: self.name.clone() });
+            }
+            match self.matrix.transposed || self.columns.len() == self.matrix.cols {
+                true => out.extend_from_slice(sum.bytes()),
+                false => {
+                    // Minus zero, for one, would not stay what it is.
+                    let start = out.len();
+                    out.extend_from_slice(&bytes);
+                    for j in &self.columns {
+                        let at = j * size..(j + 1) * size;
+                        out[start + at.start..start + at.end].copy_from_slice(&sum.bytes()[at]);
+                    }
+                }
+            }
+        }
+        Ok(out.into())
+    }
 }
 
 /// The bytes of `values` in the type of W0, in whose place they come.

@@ -35,6 +35,7 @@ mod head;
 mod inline;
 mod input_limits;
 mod instantiate;
+mod layer;
 mod layer_norm_stats;
 mod loss;
 mod lower;
@@ -73,13 +74,14 @@ pub use dropout_mask::expose_dropout_masks;
 pub use empty_cache::{empty_cache, specialize_empty_cache};
 pub use error::PassError;
 pub use fix::fix;
-pub use fold::{FoldError, fold_low_rank, fold_values};
+pub use fold::{FoldError, column_norms, fold_low_rank, fold_magnitude, fold_values};
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
 pub use half_gemm::half_gemm_to_matmul;
 pub use head::{Head, Pool, hidden_states, language_logits};
 pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
+pub use layer::Layers;
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{
     BinaryCrossEntropy, CrossEntropy, Distance, LOSS, LossTerms, causal_cross_entropy, cross_entropy,
@@ -94,7 +96,9 @@ pub use objective::{Attached, Objective};
 pub use obstacle::Obstacle;
 pub use optimizer::*;
 pub use pack::{Packed, THETA, pack};
-pub use param::{Group, Init, Layout, LayoutError, Param, ParamValues, Slot};
+pub use param::{
+    Factor, FactorPair, FactorSource, Group, Init, Layout, LayoutError, Param, ParamValues, Slot, WeightColumns,
+};
 pub use prepare::prepare;
 pub use readable::{inlined, readable};
 pub use reassociate::reassociate;

@@ -71,6 +71,16 @@ pub enum NoMatch {
         /// The matrix.
         name: String,
     },
+    /// A setting that holds for some targets, and for none of those that there are.
+    #[error("`{pattern}` {why}")]
+    Idle {
+        /// Its key below the method's: `exclude.0`.
+        path: String,
+        /// What was given.
+        pattern: String,
+        /// Why it says nothing.
+        why: String,
+    },
 }
 
 impl From<NoMatch> for NoMatches {
@@ -88,6 +98,7 @@ impl NoMatch {
             NoMatch::Syntax { .. } => "target::syntax",
             NoMatch::Fused { .. } => "target::fused",
             NoMatch::Tied { .. } => "target::tied",
+            NoMatch::Idle { .. } => "target::idle",
         }
     }
 
@@ -98,7 +109,16 @@ impl NoMatch {
             | NoMatch::Unsuitable { pattern, .. }
             | NoMatch::Syntax { pattern, .. }
             | NoMatch::Fused { pattern, .. }
-            | NoMatch::Tied { pattern, .. } => pattern,
+            | NoMatch::Tied { pattern, .. }
+            | NoMatch::Idle { pattern, .. } => pattern,
+        }
+    }
+
+    /// The key at fault below the method's, where it is not one of its targets.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            NoMatch::Idle { path, .. } => Some(path),
+            _ => None,
         }
     }
 }

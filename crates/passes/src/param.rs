@@ -1,6 +1,7 @@
 //! What is trained, and where it lies in theta.
 
 use lorac_ir::{Tensor, ValueId};
+use std::sync::Arc;
 
 /// A tensor that is trained: an input of the graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,11 @@ impl Param {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Whether it changes.
+    pub fn is_trained(&self) -> bool {
+        self.group != Group::Fixed
+    }
 }
 
 /// Values before the first step.
@@ -50,6 +56,66 @@ pub enum Init {
     Orthogonal,
     /// These, of the param's shape and of any float type.
     Given(Tensor),
+    /// One of two factors that begin together.
+    Factor {
+        /// Both.
+        pair: Arc<FactorPair>,
+        /// Which.
+        factor: Factor,
+    },
+    /// `(A A^T + 1e-8 I)^-1 / s^2`, of another param A.
+    InverseGram {
+        /// Name of A.
+        of: String,
+        /// s.
+        scale: f64,
+    },
+}
+
+/// A `[r, in]` and B `[out, r]` of a low-rank branch that are not drawn for themselves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactorPair {
+    /// r.
+    pub rank: usize,
+    /// in.
+    pub rows: usize,
+    /// out.
+    pub cols: usize,
+    /// s: what `B A` is multiplied by.
+    pub scale: f64,
+    /// What they are made of.
+    pub source: FactorSource,
+}
+
+/// What a pair of factors is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FactorSource {
+    /// Rows of one random rotation, every other one: B A is 0 and neither factor is.
+    Orthogonal,
+    /// The r largest singular values of a weight with their vectors, `sqrt(S / s)` in each.
+    Principal(WeightColumns),
+    /// The first r columns of Q and rows of R, with `Q R` the weight.
+    Triangular(WeightColumns),
+}
+
+/// A weight, or columns of one, as `[out, in]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightColumns {
+    /// The weight as it is stored.
+    pub weight: Tensor,
+    /// Whether it is stored `[out, in]`.
+    pub transposed: bool,
+    /// The columns of results that are meant; all where there are none.
+    pub columns: Option<Vec<usize>>,
+}
+
+/// One of the two factors of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// What is multiplied first, `[r, in]`.
+    A,
+    /// What is multiplied last, `[out, r]`.
+    B,
 }
 
 /// What a param is part of.
@@ -61,6 +127,8 @@ pub enum Group {
     Head,
     /// The base model itself.
     Base,
+    /// Stays as it begins: it is kept with the others because they make no sense without it.
+    Fixed,
 }
 
 /// Where a param lies in theta.
@@ -110,6 +178,12 @@ pub enum LayoutError {
         want: usize,
         /// Elements given.
         got: usize,
+    },
+    /// A weight that has no singular values: it holds what is not finite.
+    #[error("`{name}` cannot begin as a part of its weight: the weight holds values that are not finite")]
+    Undecomposable {
+        /// Name of the param.
+        name: String,
     },
 }
 

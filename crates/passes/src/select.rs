@@ -27,6 +27,8 @@ pub struct Target {
     pub roles: BTreeSet<Role>,
     /// The pattern that picked it first.
     pub pattern: String,
+    /// Of the method's settings that hold for some targets only, the position of the entry that holds for this one.
+    pub entries: BTreeMap<&'static str, usize>,
 }
 
 impl Target {
@@ -40,6 +42,7 @@ impl Target {
             slice: None,
             roles,
             pattern: pattern.to_string(),
+            entries: BTreeMap::new(),
         }
     }
 
@@ -290,6 +293,32 @@ fn matching(graph: &Graph, known: &Matrices, pattern: &str) -> Result<Vec<usize>
     fitting(&|m| names(graph, m).iter().any(|n| glob.is_match(n)))
 }
 
+/// Positions of the targets that a pattern fits, which says something of what others picked. A role is a slice's own, and that
+/// of a whole matrix only where it has no other.
+///
+/// # Errors
+/// A pattern that is not valid.
+pub(crate) fn fitting(
+    graph: &Graph,
+    known: &Matrices,
+    pattern: &str,
+    targets: &[Target],
+) -> Result<Vec<usize>, NoMatch> {
+    let role = role_named(pattern)?;
+    let found: BTreeSet<ValueId> =
+        matching(graph, known, pattern)?.into_iter().filter_map(|i| Some(known.all.get(i)?.matrix.weight)).collect();
+    let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
+    let fits = |t: &Target| match (role, &t.slice) {
+        (Some(role), Some(slice)) => slice.role == role,
+        (Some(role), None) => {
+            found.contains(&t.weight) && (!role.is_fused() || t.roles.iter().all(|r| *r == role || !r.is_fused()))
+        }
+        (None, Some(_)) => found.contains(&t.weight) || t.name() == pattern || glob.is_match(t.name()),
+        (None, None) => found.contains(&t.weight),
+    };
+    Ok(targets.iter().enumerate().filter(|(_, t)| fits(t)).map(|(i, _)| i).collect())
+}
+
 fn syntax(pattern: &str, e: &globset::Error) -> NoMatch {
     NoMatch::Syntax { pattern: pattern.to_string(), why: e.kind().to_string() }
 }
@@ -312,7 +341,7 @@ pub(crate) fn pick<T: Copy>(what: &'static str, pattern: &str, all: &[(T, &str)]
 }
 
 /// The matrix's name, and the names of the nodes that read it and of their results.
-fn names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
+pub(crate) fn names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
     let mut names = vec![matrix.name.clone()];
     for node in matrix.products.iter().filter_map(|p| graph.node(*p)) {
         names.push(node.origin.source.to_string());

@@ -9,7 +9,7 @@ use crate::{
     differentiate, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense,
     half_gemm_to_matmul, pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
 };
-use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
+use lorac_ir::{Dialect, Dim, Function, Graph, Tensor, ValueId};
 use lorac_ops::infer;
 use std::collections::BTreeMap;
 
@@ -90,6 +90,13 @@ pub struct Training {
     pub names: Names,
     /// Width of the numbers that a step draws what it drops from; 0 where it drops nothing.
     pub dropout: usize,
+}
+
+impl Training {
+    /// Number of elements that change.
+    pub fn trained_len(&self) -> usize {
+        self.params.iter().filter(|p| p.is_trained()).map(Param::len).sum()
+    }
 }
 
 /// A graph after a stage.
@@ -247,6 +254,10 @@ struct Build<'a> {
     params: Vec<Param>,
     deltas: Vec<(usize, Delta)>,
     sites: Vec<DropoutSite>,
+    /// Inputs with the values of params, by their names, through which no gradient goes.
+    detached: Vec<(ValueId, String)>,
+    /// Params whose gradients are multiplied by an input.
+    projected: Vec<(String, ValueId)>,
     /// Name of the prediction.
     prediction: String,
     layout: Option<Layout>,
@@ -270,6 +281,8 @@ impl<'a> Build<'a> {
             params: Vec::new(),
             deltas: Vec::new(),
             sites: Vec::new(),
+            detached: Vec::new(),
+            projected: Vec::new(),
             prediction: String::new(),
             layout: None,
             loss: None,
@@ -306,6 +319,8 @@ impl<'a> Build<'a> {
             self.params.extend(inserted.params);
             self.deltas.extend(inserted.deltas.into_iter().map(|d| (i, d)));
             self.sites.extend(inserted.dropout);
+            self.detached.extend(inserted.detached);
+            self.projected.extend(inserted.projected);
         }
         Ok(())
     }
@@ -379,13 +394,55 @@ impl<'a> Build<'a> {
     }
 
     fn differentiate(&mut self) -> Result<(), PassError> {
-        let params: Vec<ValueId> = self.params.iter().map(|p| p.value).collect();
+        let trained: Vec<ValueId> = self.params.iter().filter(|p| p.is_trained()).map(|p| p.value).collect();
         let loss = self.loss.ok_or_else(|| PassError::Unsuitable("a gradient needs a loss".into()))?;
-        self.grads = differentiate(&mut self.graph, loss, &params)?;
+        self.grads = differentiate(&mut self.graph, loss, &trained)?;
+        self.grads = self.gradients_of_all()?;
         Ok(())
     }
 
+    /// The gradients of all params, in their order: of those that stay as they are, zeros.
+    fn gradients_of_all(&mut self) -> Result<Vec<ValueId>, PassError> {
+        if self.params.iter().all(Param::is_trained) && self.projected.is_empty() {
+            return Ok(std::mem::take(&mut self.grads));
+        }
+        let (params, projected, mut grads) = (&self.params, &self.projected, self.grads.iter().copied());
+        rewrite(&mut self.graph, "projected", |e| {
+            let grad = |param: &Param| {
+                if !param.is_trained() {
+                    let zeros = Tensor::from_slice(&param.dims, &vec![0.0f32; param.len()]);
+                    return Some(zeros.map_or(e.absent(), |zeros| e.weight("", zeros)).id());
+                }
+                let grad = grads.next()?;
+                let by = projected.iter().find(|(name, _)| *name == param.name);
+                Some(by.map_or(grad, |(_, by)| e.op("Gemm", &[e.val(grad), e.val(*by)], &[]).id()))
+            };
+            Ok(params.iter().filter_map(grad).collect())
+        })
+    }
+
+    /// Lets what no gradient goes through read the params themselves, now that there are gradients.
+    fn attach_detached(&mut self) -> Result<(), PassError> {
+        let (params, detached) = (&self.params, std::mem::take(&mut self.detached));
+        if detached.is_empty() {
+            return Ok(());
+        }
+        rewrite(&mut self.graph, "detached", |e| {
+            for (input, name) in &detached {
+                let Some(param) = params.iter().find(|p| p.name == *name && p.value != *input) else { continue };
+                if e.graph().inputs().contains(input) {
+                    e.edit(|p| {
+                        p.redirect(*input, param.value);
+                        p.drop_input(*input);
+                    });
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn pack(&mut self) -> Result<(), PassError> {
+        self.attach_detached()?;
         let layout = self.layout.clone().unwrap_or_default();
         self.packed = Some(pack(&mut self.graph, &layout, &self.params, &self.grads)?);
         Ok(())

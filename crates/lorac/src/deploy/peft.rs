@@ -10,9 +10,9 @@ use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
 use crate::output::{PeftAdapter, PeftModule, write_peft};
 use crate::run::Plan;
-use contract::{Adapted, Contract, SavedOf};
+use contract::{Adapted, Contract, LowRank, SavedOf};
 use lorac_ir::{Tensor, ValueId};
-use lorac_passes::{Delta, Method, ParamValues, Target, fold_all};
+use lorac_passes::{BiasChoice, Delta, Dora, Method, MethodChoice, Target, column_norms, fold_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,34 +69,57 @@ impl DeployFormat for Peft {
 
 fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error> {
     let (plan, p) = (trained.plan, trained.pipeline);
-    let usual = contract.modules.first().and_then(|adapted| adapted.branches.first());
     let (base, revision) = contract::base_model(plan, &p.model.source);
     let mut modules = Vec::new();
     for adapted in &contract.modules {
         for name in &adapted.names {
-            modules.push(module(&name.path, adapted, &trained.values)?);
+            modules.push(module(&name.path, adapted, trained)?);
         }
     }
-    let saved = contract.saved.iter().map(|saved| {
+    let saved = contract.saved.iter().chain(&contract.biases).map(|saved| {
         let (dims, data) = match saved.of {
             SavedOf::Param(param) => (param.dims.clone(), trained.values.get(&param.name)?.to_vec()),
             SavedOf::Weight { weight, turned } => folded(trained, weight, turned)?,
         };
         Ok((saved.key.clone(), dims, data))
     });
+    let [rank, alpha] = usual(&modules);
     Ok(PeftAdapter {
         base,
         revision,
         task: contract.task_type().to_string(),
-        rank: usual.map_or(1, |b| b.rank),
-        alpha: usual.map_or(1.0, |b| b.alpha),
-        rslora: usual.is_some_and(|b| b.rslora),
+        rank: rank as usize,
+        alpha,
+        rslora: modules.first().is_some_and(|m| m.rslora),
+        bias: bias(trained, contract),
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
         fan_in_fan_out: contract.modules.iter().any(|adapted| adapted.names.iter().any(|m| m.conv1d)),
         modules,
         saved: saved.collect::<Result<_, Error>>()?,
         modules_to_save: contract.modules_to_save(),
     })
+}
+
+/// The rank and the alpha that most modules have, of as many the first.
+fn usual(modules: &[PeftModule]) -> [f64; 2] {
+    let most = |of: &dyn Fn(&PeftModule) -> f64| {
+        let count = |x: f64| modules.iter().filter(|m| of(m) == x).count();
+        modules.iter().map(of).rev().max_by_key(|x| count(*x)).unwrap_or(1.0)
+    };
+    [most(&|m| m.rank() as f64), most(&|m| m.alpha)]
+}
+
+/// PEFT's word for the biases that are trained.
+fn bias(trained: &Trained, contract: &Contract) -> &'static str {
+    let all = |m: &MethodChoice| match m {
+        MethodChoice::Lora(lora) | MethodChoice::Dora(Dora(lora)) => lora.bias == BiasChoice::All,
+        _ => false,
+    };
+    match (contract.biases.is_empty(), trained.plan.methods.iter().any(all)) {
+        (true, _) => "none",
+        (_, true) => "all",
+        (_, false) => "lora_only",
+    }
 }
 
 /// A weight of the model as it is deployed, `[out, in]`: its dimensions and its elements.
@@ -118,32 +141,51 @@ fn folded(trained: &Trained, weight: ValueId, turned: bool) -> Result<(Vec<usize
 
 /// The branches of one matrix as a module of PEFT, which knows no slices: one branch whose A has the rows of all of them
 /// and whose B has zeros where a slice's rows meet another's columns. Scales go into B where they differ. A slice that is a
-/// module of its own is as it is.
-fn module(name: &str, adapted: &Adapted, values: &ParamValues) -> Result<PeftModule, Error> {
-    let branches = &adapted.branches;
+/// module of its own is as it is. What is taken out of a weight is one more branch with a minus, as PEFT converts adapters
+/// whose first branch is a part of it: so the adapter is one of the model as it was.
+fn module(name: &str, adapted: &Adapted, trained: &Trained) -> Result<PeftModule, Error> {
+    let (branches, values) = (&adapted.branches, &trained.values);
     let first = branches[0];
     let m = first.delta.target.matrix()?;
-    if adapted.apart {
-        let (a, b) = (values.get(first.a)?.to_vec(), values.get(first.b)?.to_vec());
-        let (rows, cols, name) = (m.rows, first.delta.target.cols(), name.to_string());
-        return Ok(PeftModule { name, a, b, rows, cols, alpha: first.alpha, rslora: first.rslora });
-    }
-    let rank: usize = branches.iter().map(|b| b.rank).sum();
-    let (mut a, mut b, mut from) = (Vec::new(), vec![0.0f32; m.cols * rank], 0);
+    let cols = if adapted.apart { first.delta.target.cols() } else { m.cols };
+    let rank: usize = branches.iter().map(LowRank::stored_rank).sum();
+    let (mut a, mut b, mut from) = (Vec::new(), vec![0.0f32; cols * rank], 0);
+    let mut magnitude = None;
     for branch in branches {
-        a.extend_from_slice(values.get(branch.a)?);
-        let all: Vec<usize> = (0..m.cols).collect();
-        let columns = branch.delta.target.slice.as_ref().map_or(&all, |s| &s.columns);
-        for (column, row) in columns.iter().zip(values.get(branch.b)?.chunks(branch.rank.max(1))) {
-            let at = column * rank + from;
-            let by = (branch.scale() / first.scale()) as f32;
-            b[at..at + branch.rank].iter_mut().zip(row).for_each(|(b, x)| *b = x * by);
+        let all: Vec<usize> = (0..cols).collect();
+        let columns = match &branch.delta.target.slice {
+            Some(slice) if !adapted.apart => &slice.columns,
+            _ => &all,
+        };
+        let start = branch.start.map(|[a, b]| ([a.as_str(), b.as_str()], -1.0));
+        for ([a_name, b_name], sign) in std::iter::once(([branch.a, branch.b], 1.0)).chain(start) {
+            a.extend_from_slice(values.get(a_name)?);
+            for (column, row) in columns.iter().zip(values.get(b_name)?.chunks(branch.rank.max(1))) {
+                let at = column * rank + from;
+                let by = (sign * branch.scale() / first.scale()) as f32;
+                b[at..at + branch.rank].iter_mut().zip(row).for_each(|(b, x)| *b = x * by);
+            }
+            from += branch.rank;
         }
-        from += branch.rank;
+        if let Some(param) = branch.magnitude {
+            let own = values.get(param)?;
+            let all = match &mut magnitude {
+                Some(all) => all,
+                none => none.insert(lengths(trained, &branch.delta.target, cols)),
+            };
+            columns.iter().zip(own).for_each(|(column, m)| all[*column] = *m);
+        }
     }
     // One branch keeps the alpha that was asked for; of several, the scale of the first stays.
     let times = rank as f64 / first.rank as f64;
     let alpha = first.alpha * if first.rslora { times.sqrt() } else { times };
-    let name = name.to_string();
-    Ok(PeftModule { name, a, b, rows: m.rows, cols: m.cols, alpha, rslora: first.rslora })
+    Ok(PeftModule { name: name.to_string(), a, b, rows: m.rows, cols, alpha, rslora: first.rslora, magnitude })
+}
+
+/// The lengths of a matrix's columns as the model has them, which columns that are not adapted keep.
+fn lengths(trained: &Trained, target: &Target, cols: usize) -> Vec<f32> {
+    let whole = Target { slice: None, ..target.clone() };
+    let own = trained.plan.model.graph.weight(target.weight).and_then(|w0| column_norms(&whole, w0));
+    let own: Vec<f32> = own.unwrap_or_default().into_iter().map(|x| x as f32).collect();
+    if own.len() == cols { own } else { vec![1.0; cols] }
 }

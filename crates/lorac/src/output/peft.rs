@@ -23,6 +23,8 @@ pub struct PeftAdapter {
     pub alpha: f64,
     /// Whether the scale is alpha / sqrt(r).
     pub rslora: bool,
+    /// Which biases it holds: `none`, `all`, or `lora_only`.
+    pub bias: &'static str,
     /// Dropout in training: PEFT knows one for all modules.
     pub dropout: f64,
     /// Whether adapted modules keep their weights as `[in,out]`: `Conv1D` does.
@@ -52,6 +54,8 @@ pub struct PeftModule {
     pub alpha: f64,
     /// Whether the scale is alpha / sqrt(r) and not alpha / r.
     pub rslora: bool,
+    /// The lengths of its columns, of DoRA.
+    pub magnitude: Option<Vec<f32>>,
 }
 
 impl PeftModule {
@@ -75,6 +79,9 @@ type Entry = (Vec<usize>, Vec<f32>);
 
 const PREFIX: &str = "base_model.model.";
 
+/// How the key of a module's magnitudes ends.
+const MAGNITUDE: &str = ".lora_magnitude_vector";
+
 /// Writes an adapter. Returns the files.
 pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, OutputError> {
     std::fs::create_dir_all(folder).map_err(OutputError::io(folder))?;
@@ -83,6 +90,8 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         let rank = m.rank();
         tensors.push((format!("{PREFIX}{}.lora_A.weight", m.name), vec![rank, m.rows], m.a.clone()));
         tensors.push((format!("{PREFIX}{}.lora_B.weight", m.name), vec![m.cols, rank], m.b.clone()));
+        let magnitude = m.magnitude.iter();
+        tensors.extend(magnitude.map(|v| (format!("{PREFIX}{}{MAGNITUDE}", m.name), vec![m.cols], v.clone())));
     }
     for (key, dims, data) in &adapter.saved {
         tensors.push((format!("{PREFIX}{key}"), dims.clone(), data.clone()));
@@ -105,11 +114,11 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         "use_rslora": adapter.rslora,
         "target_modules": modules,
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
-        "bias": "none",
+        "bias": adapter.bias,
         "fan_in_fan_out": adapter.fan_in_fan_out,
         "init_lora_weights": true,
         "inference_mode": true,
-        "use_dora": false,
+        "use_dora": adapter.modules.iter().any(|m| m.magnitude.is_some()),
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
         "layers_to_transform": null,
@@ -196,12 +205,17 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     };
     let file = folder.join("adapter_model.safetensors");
     let mut halves: BTreeMap<String, [Option<Entry>; 2]> = BTreeMap::new();
+    let mut magnitudes: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     let mut saved = Vec::new();
     for (key, dims, data) in read_safetensors(&file)? {
         let Some(name) = key.strip_prefix(PREFIX) else {
             return Err(OutputError::content(&file, format!("the key `{key}` does not start with {PREFIX}")));
         };
         let entry = (dims, data);
+        if let Some(module) = name.strip_suffix(MAGNITUDE) {
+            magnitudes.insert(module.into(), entry.1);
+            continue;
+        }
         match (name.strip_suffix(".lora_A.weight"), name.strip_suffix(".lora_B.weight")) {
             (Some(module), _) => halves.entry(module.into()).or_default()[0] = Some(entry),
             (_, Some(module)) => halves.entry(module.into()).or_default()[1] = Some(entry),
@@ -218,9 +232,17 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
             return Err(wrong("A, B and the configuration disagree about the rank"));
         }
         let alpha = pattern("alpha_pattern", &name).unwrap_or(alpha);
-        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, alpha, rslora });
+        let magnitude = magnitudes.remove(&name);
+        if magnitude.as_ref().is_some_and(|m| m.len() != *cols) {
+            return Err(wrong("it has another number of magnitudes than of results"));
+        }
+        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, alpha, rslora, magnitude });
+    }
+    if let Some(name) = magnitudes.keys().next() {
+        return Err(OutputError::content(&file, format!("`{name}`: magnitudes without A and B")));
     }
     let base = config["base_model_name_or_path"].as_str().unwrap_or_default().to_string();
+    let bias = ["all", "lora_only"].into_iter().find(|b| config["bias"] == *b).unwrap_or("none");
     let task = config["task_type"].as_str().unwrap_or_default().to_string();
     let revision = config["revision"].as_str().map(str::to_string);
     let fan_in_fan_out = config["fan_in_fan_out"].as_bool().unwrap_or(false);
@@ -233,6 +255,7 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         rank,
         alpha,
         rslora,
+        bias,
         dropout,
         fan_in_fan_out,
         modules,

@@ -180,7 +180,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         "model     {}: {} nodes, {matrices} weights adapted, {} trainable parameters",
         p.model.source,
         model.node_count,
-        training.layout.len()
+        training.trained_len()
     ));
     for line in passed_over(&adaptations, &base) {
         progress.line(&line);

@@ -33,7 +33,7 @@ pub(super) fn manifest(
             threads: Some(loaded.pipeline.runtime.options().intra_threads()),
         },
         targets: plan.training.deltas.iter().map(|(_, d)| target(d)).collect(),
-        trainable_parameters: plan.training.layout.len(),
+        trainable_parameters: plan.training.trained_len(),
         model_parameters: weights.map(|w| w.2.len()).sum(),
         train: TrainRecord {
             steps: summary.steps,

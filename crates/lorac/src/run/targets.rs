@@ -23,13 +23,18 @@ pub(super) fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<A
         let at = patterns.iter().position(|p| p == pattern).map_or(String::new(), |j| format!(".{j}"));
         format!("adapt.{i}.{name}.targets{at}")
     };
+    let place = |i: usize, miss: &NoMatch| match miss.path() {
+        Some(below) => format!("adapt.{i}.{}.{below}", loaded.pipeline.adapt[i].name()),
+        None => path(i, miss.pattern()),
+    };
     for (i, method) in methods.iter().enumerate() {
         match method.select(graph) {
             Ok(targets) => all.push(Adaptation { method: *method, targets }),
-            Err(wrong) => misses.extend(wrong.0.into_iter().map(|miss| (path(i, miss.pattern()), miss))),
+            Err(wrong) => misses.extend(wrong.0.into_iter().map(|miss| (place(i, &miss), miss))),
         }
     }
     let mut problems = said_once(misses);
+    yielded(&mut all);
     if problems.is_empty() {
         let twice = picked_twice(&all);
         problems.extend(twice.iter().map(|t| Problem {
@@ -42,6 +47,21 @@ pub(super) fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<A
     match problems.is_empty() {
         true => Ok(all),
         false => Err(Box::new(loaded.errors_at(problems)).into()),
+    }
+}
+
+/// Takes away the targets that a method leaves to others, where another picks their weights, too.
+fn yielded(all: &mut [Adaptation]) {
+    let picked = |a: &Adaptation, yields: bool| {
+        let targets = a.targets.iter().filter(|t| a.method.yields(t) == yields);
+        targets.map(|t| t.weight).collect::<Vec<_>>()
+    };
+    let mut taken: BTreeSet<_> = all.iter().flat_map(|a| picked(a, false)).collect();
+    for adaptation in all {
+        let method = adaptation.method;
+        let own = picked(adaptation, true);
+        adaptation.targets.retain(|t| !method.yields(t) || !taken.contains(&t.weight));
+        taken.extend(own);
     }
 }
 
@@ -90,7 +110,7 @@ fn alike(one: &NoMatch, other: &NoMatch) -> bool {
 fn matrix(miss: &NoMatch) -> Option<&str> {
     match miss {
         NoMatch::Fused { name, .. } | NoMatch::Tied { name, .. } => Some(name),
-        NoMatch::Nothing { .. } | NoMatch::Unsuitable { .. } | NoMatch::Syntax { .. } => None,
+        NoMatch::Nothing { .. } | NoMatch::Unsuitable { .. } | NoMatch::Syntax { .. } | NoMatch::Idle { .. } => None,
     }
 }
 

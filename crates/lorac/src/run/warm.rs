@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use lorac_config::{Problem, nearest};
-use lorac_passes::Layout;
-use lorac_train::{Checkpoint, TrainError, initial_theta};
+use lorac_passes::{Layout, Param};
+use lorac_train::{Checkpoint, TrainError, derive, initial_theta};
 use std::path::{Path, PathBuf};
 
 /// The file by which a folder is known as an adapter of PEFT.
@@ -38,7 +38,10 @@ pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Re
     };
     let (file, given) = read(plan, &from.path).map_err(wrong)?;
     from.unchanged()?;
-    let theta = theta(&plan.training.layout, &given).map_err(wrong)?;
+    let params = &plan.training.params;
+    let drawn = initial_theta(params, loaded.pipeline.train.seed).map_err(TrainError::from)?;
+    let mut theta = theta(&plan.training.layout, params, &drawn, &given).map_err(wrong)?;
+    derive(params, &mut theta).map_err(TrainError::from)?;
     progress.line(&format!("begins    with {} parameters of {}", theta.len(), file.display()));
     Ok(theta)
 }
@@ -79,10 +82,17 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Given, String> {
     checkpoint.params().map(one).collect()
 }
 
-/// theta of params that are all given, and nothing else with them.
-fn theta(layout: &Layout, given: &Given) -> Result<Vec<f32>, String> {
+/// theta of params that are all given, and nothing else with them. Those that stay as they begin, and are not given, are as
+/// `drawn` has them.
+fn theta(layout: &Layout, params: &[Param], drawn: &[f32], given: &Given) -> Result<Vec<f32>, String> {
     let mut theta = Vec::with_capacity(layout.len());
+    let is_fixed = |name: &str| params.iter().any(|p| p.name == name && !p.is_trained());
     for slot in layout.slots() {
+        let drawn = drawn.get(slot.start..slot.start + slot.len());
+        if let Some(drawn) = drawn.filter(|_| is_fixed(&slot.name) && !given.contains_key(&slot.name)) {
+            theta.extend_from_slice(drawn);
+            continue;
+        }
         let near = |of: &str| nearest(of, given.keys().map(String::as_str).collect::<Vec<_>>());
         let Some((dims, data)) = given.get(&slot.name) else {
             let near = near(&slot.name);
@@ -115,7 +125,9 @@ mod tests {
             let (init, group) = (Init::Zeros, Group::Adapter);
             Param { value: ValueId(0), name: name.into(), dims: dims.to_vec(), init, group, decay: true }
         };
-        let layout = Layout::of(&[param("q.lora_A", &[1, 2]), param("q.lora_B", &[2, 1])]);
+        let params = [param("q.lora_A", &[1, 2]), param("q.lora_B", &[2, 1])];
+        let layout = Layout::of(&params);
+        let theta = |layout: &Layout, given: &Given| theta(layout, &params, &[0.0; 4], given);
         let given = |names: &[(&str, &[usize], &[f32])]| -> Given {
             names.iter().map(|(n, d, v)| (n.to_string(), (d.to_vec(), v.to_vec()))).collect()
         };

@@ -43,51 +43,85 @@ impl<'e, 'g> Before<'e, 'g> {
     }
 }
 
+/// A term `scale B A` of a sum, with B `[out, r]` for all columns of the matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Term<'e, 'g> {
+    pub(super) a: Val<'e, 'g>,
+    pub(super) b: Val<'e, 'g>,
+    pub(super) scale: f64,
+}
+
 /// `y += s (x A^T) B^T` behind every product, for every A and B.
-pub(super) fn branch<'e, 'g>(
-    e: &'e Emit<'g>,
-    m: &Matrix,
-    factors: &[[Val<'e, 'g>; 2]],
-    scale: f64,
-    before: &mut Before<'e, 'g>,
-) {
+pub(super) fn branch<'e, 'g>(e: &'e Emit<'g>, m: &Matrix, terms: &[Term<'e, 'g>], before: &mut Before<'e, 'g>) {
     // Where a matrix is applied to its own result, the branch reads what the one before it has added.
     let mut adapted: HashMap<ValueId, Val> = HashMap::new();
     for product in producers_first(e.graph(), &m.products) {
         let Some(node) = e.graph().node(product) else { continue };
         let (Some(x), y) = (node.input(0), after_bias(e.graph(), product)) else { continue };
         e.set_source(&node.origin.source);
-        // A weight of more axes multiplies by several axes of its operand at once.
-        let plain = e.val(m.weight).rank() == 2;
-        let now = before.now(x);
-        let rows = *before.flat.entry(x).or_insert_with(|| {
-            let x = adapted.get(&x).copied().unwrap_or_else(|| e.val(now));
-            let x = if plain && x.rank() == 2 { x } else { x.reshape(&[-1, m.rows as i64]) };
-            x.cast(DType::F32)
-        });
+        let rows = before.rows(e, m, x, &adapted);
         let y = e.val(y);
-        let attrs = [("transB", 1i64.into()), ("alpha", (scale as f32).into())];
         let mut sum = None;
-        for [a, b] in factors {
-            let low = e.op("Gemm", &[rows, *a], &[("transB", 1i64.into())]);
+        for term in terms {
             // The old result is the Gemm's C: one pass over it instead of two.
-            let plus = sum.unwrap_or_else(|| {
-                let wide = if plain && y.rank() == 2 { y } else { y.reshape(&[-1, m.cols as i64]) };
-                wide.cast(DType::F32)
-            });
-            sum = Some(e.op("Gemm", &[low, *b, plus], &attrs));
+            let plus = sum.unwrap_or_else(|| flat(e, m, y));
+            sum = Some(term.added(rows, plus));
         }
         if let Some(sum) = sum {
-            let sum = sum.cast(y.fact().dtype);
-            let sum = if plain && y.rank() == 2 { sum } else { sum.reshape_like(y) };
-            before.replace(y.id(), replace_value(e, y.id(), sum));
-            adapted.insert(y.id(), sum);
+            adapted.insert(y.id(), before.put(e, m, y, sum));
         }
     }
 }
 
+impl<'e, 'g> Term<'e, 'g> {
+    /// What it makes of the rows of an operand, and what is added to it.
+    pub(super) fn added(self, rows: Val<'e, 'g>, plus: Val<'e, 'g>) -> Val<'e, 'g> {
+        let e = rows.emit();
+        let low = e.op("Gemm", &[rows, self.a], &[("transB", 1i64.into())]);
+        e.op("Gemm", &[low, self.b, plus], &[("transB", 1i64.into()), ("alpha", (self.scale as f32).into())])
+    }
+}
+
+/// Whether a value is the rows and columns of a product as they are: a weight of more axes multiplies by several axes of its
+/// operand at once.
+fn is_plain(e: &Emit, m: &Matrix, value: Val) -> bool {
+    e.val(m.weight).rank() == 2 && value.rank() == 2
+}
+
+/// The result of a product as rows, in f32.
+pub(super) fn flat<'e, 'g>(e: &'e Emit<'g>, m: &Matrix, y: Val<'e, 'g>) -> Val<'e, 'g> {
+    let wide = if is_plain(e, m, y) { y } else { y.reshape(&[-1, m.cols as i64]) };
+    wide.cast(DType::F32)
+}
+
+impl<'e, 'g> Before<'e, 'g> {
+    /// The operand `x` of a product as rows, in f32.
+    pub(super) fn rows(
+        &mut self,
+        e: &'e Emit<'g>,
+        m: &Matrix,
+        x: ValueId,
+        adapted: &HashMap<ValueId, Val<'e, 'g>>,
+    ) -> Val<'e, 'g> {
+        let now = self.now(x);
+        *self.flat.entry(x).or_insert_with(|| {
+            let x = adapted.get(&x).copied().unwrap_or_else(|| e.val(now));
+            let x = if is_plain(e, m, x) { x } else { x.reshape(&[-1, m.rows as i64]) };
+            x.cast(DType::F32)
+        })
+    }
+
+    /// Puts rows in the place of the result `y`, in its form. Returns what stands there.
+    pub(super) fn put(&mut self, e: &'e Emit<'g>, m: &Matrix, y: Val<'e, 'g>, rows: Val<'e, 'g>) -> Val<'e, 'g> {
+        let new = rows.cast(y.fact().dtype);
+        let new = if is_plain(e, m, y) { new } else { new.reshape_like(y) };
+        self.replace(y.id(), replace_value(e, y.id(), new));
+        new
+    }
+}
+
 /// Products with those first whose results others of them multiply.
-fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
+pub(super) fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
     match products {
         [] | [_] => products.to_vec(),
         _ => {
@@ -98,17 +132,30 @@ fn producers_first(graph: &Graph, products: &[NodeId]) -> Vec<NodeId> {
 }
 
 /// `W0 + s B A` in the place of `W0`, for every A and B.
-pub(super) fn sum(e: &Emit, m: &Matrix, factors: &[[Val; 2]], scale: f64, before: &mut Before) {
-    let scale = ("alpha", (scale as f32).into());
+pub(super) fn sum<'e, 'g>(e: &'e Emit<'g>, m: &Matrix, terms: &[Term<'e, 'g>], before: &mut Before<'e, 'g>) {
+    sum_of(e, m, terms, before, |sum| sum);
+}
+
+/// The same, of which `shaped` makes what stands in the place of `W0`.
+pub(super) fn sum_of<'e, 'g>(
+    e: &'e Emit<'g>,
+    m: &Matrix,
+    terms: &[Term<'e, 'g>],
+    before: &mut Before<'e, 'g>,
+    shaped: impl FnOnce(Val<'e, 'g>) -> Val<'e, 'g>,
+) {
     if let Some(node) = m.products.first().and_then(|p| e.graph().node(*p)) {
         e.set_source(&node.origin.source);
     }
     let w = e.val(m.weight);
-    let sum = factors.iter().fold(w.cast(DType::F32), |w, [a, b]| match m.transposed {
-        true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
-        false => e.op("Gemm", &[*a, *b, w], &[scale.clone(), ("transA", 1i64.into()), ("transB", 1i64.into())]),
+    let sum = terms.iter().fold(w.cast(DType::F32), |w, Term { a, b, scale }| {
+        let scale = ("alpha", (*scale as f32).into());
+        match m.transposed {
+            true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
+            false => e.op("Gemm", &[*a, *b, w], &[scale, ("transA", 1i64.into()), ("transB", 1i64.into())]),
+        }
     });
-    let sum = sum.cast(w.fact().dtype);
+    let sum = shaped(sum).cast(w.fact().dtype);
     e.edit(|p| p.redirect(w.id(), sum.id()));
     before.replace(w.id(), sum.id());
 }
@@ -132,6 +179,19 @@ fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
         }
         _ => y,
     }
+}
+
+/// The bias that a product adds itself, or that is all that is added to it.
+pub(super) fn bias_of(graph: &Graph, product: NodeId) -> Option<ValueId> {
+    let node = graph.node(product)?;
+    let vector = |v: &ValueId| graph.weight(*v).is_some_and(|t| t.dims().len() == 1 && t.dtype().is_float());
+    let own = || node.input(2).filter(|v| &*node.op.name == "Gemm" && vector(v));
+    let after = after_bias(graph, product);
+    let added = || {
+        let (id, sum) = graph.producer(after)?;
+        sum.inputs.iter().flatten().copied().find(|v| id != product && vector(v))
+    };
+    own().or_else(added)
 }
 
 /// B with rows of zeros where the matrix has columns that are not the slice's.

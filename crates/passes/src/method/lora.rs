@@ -1,19 +1,18 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
-use super::branch::{Before, branch, follow_each_other, sum, widened};
-use super::{Delta, DeltaForm, DropoutSite, Inserted, Method, Use, low_rank_scale};
-use crate::order::{Order, order};
-use crate::rewrite::rewrite;
+use super::branch::bias_of;
+use super::by_pattern::ByPattern;
+use super::narrow::{Narrow, note_entries};
+use super::{Bias, Delta, Inserted, Method, Use, low_rank, low_rank_scale};
 use crate::{
-    FoldError, Group, Init, LeftOut, Matrix, NoMatch, NoMatches, Param, ParamValues, PassError, Target, fold_low_rank,
-    group_by_weight, left_out, select,
+    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
-use lorac_ir::{DType, Fact, Graph, Tensor, ValueId};
-use lorac_ops::{Emit, Val};
+use lorac_ir::{Graph, Tensor, ValueId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Low-rank branches (Hu et al. 2021)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,18 +21,75 @@ pub struct Lora {
     /// Matrices: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is
     /// query, key and value in one, or gate and up, a role means its columns
     pub targets: Vec<String>,
+    /// Targets that are none after all: patterns as for targets
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The layers that targets are in, from 0: 6..12 (those before 12), 6.., 3, or a list. Default: all, and what is in none
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Layers>,
     /// LoRA rank r: rows of A and columns of B
     #[serde(default = "rank")]
     pub rank: usize,
     /// alpha: branches are scaled by alpha / r
     #[serde(default = "alpha")]
     pub alpha: f64,
+    /// Ranks of some targets, by patterns: { "role:query": 4 }. A target has that of the first that it fits
+    #[serde(default, skip_serializing_if = "ByPattern::is_empty")]
+    pub rank_pattern: ByPattern<usize>,
+    /// Alphas of some targets, by patterns
+    #[serde(default, skip_serializing_if = "ByPattern::is_empty")]
+    pub alpha_pattern: ByPattern<f64>,
     /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA, Kalajdzievski 2023)
     #[serde(default)]
     pub rslora: bool,
     /// Probability that an element of what a branch reads is dropped in a training step (PEFT's lora_dropout)
     #[serde(default)]
     pub dropout: f64,
+    /// What A and B are before the first step
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub init: LoraInit,
+    /// Train B alone, its gradient projected onto what A can reach (LoRA-FA, Zhang et al. 2023)
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub freeze_a: bool,
+    /// Biases that are trained with the branches, in the place of the model's
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bias: BiasChoice,
+}
+
+/// What A and B are before the first step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoraInit {
+    /// A normal with deviation 1 / sqrt(in), B zero
+    #[default]
+    Normal,
+    /// A uniform within 1 / sqrt(in), B zero (PEFT's default)
+    Kaiming,
+    /// A normal with deviation 1 / r, B zero (PEFT's gaussian)
+    Gaussian,
+    /// Orthogonal factors whose product is zero, of an even rank (PEFT's orthogonal)
+    Orthogonal,
+    /// The largest singular values of the weight with their vectors, taken out of it (PiSSA, Meng et al. 2024)
+    Pissa,
+    /// The first columns of Q and rows of R of the weight, taken out of it (OLoRA, Buyukakyuz 2024)
+    Olora,
+}
+
+/// Biases that are trained with the branches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasChoice {
+    /// None
+    #[default]
+    None,
+    /// All biases of the model, those of norms too
+    All,
+    /// Those of the targets
+    Lora,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn rank() -> usize {
@@ -46,45 +102,88 @@ fn alpha() -> f64 {
 
 impl Default for Lora {
     fn default() -> Lora {
-        let targets = ["role:query", "role:value"].map(String::from).to_vec();
-        Lora { targets, rank: rank(), alpha: alpha(), rslora: false, dropout: 0.0 }
+        Lora {
+            targets: ["role:query", "role:value"].map(String::from).to_vec(),
+            exclude: Vec::new(),
+            layers: None,
+            rank: rank(),
+            alpha: alpha(),
+            rank_pattern: ByPattern::default(),
+            alpha_pattern: ByPattern::default(),
+            rslora: false,
+            dropout: 0.0,
+            init: LoraInit::default(),
+            freeze_a: false,
+            bias: BiasChoice::default(),
+        }
     }
 }
 
+/// The keys of settings that hold for some targets only.
+const RANKS: &str = "rank_pattern";
+const ALPHAS: &str = "alpha_pattern";
+
 impl Lora {
-    /// s: what the branch is multiplied by.
+    /// s: what the branch of a target without settings of its own is multiplied by.
     pub fn scale(&self) -> f64 {
         low_rank_scale(self.rank, self.alpha, self.rslora)
     }
 
-    /// Slices of one matrix follow each other behind its products.
-    fn insert_matrix<'e, 'g>(
-        &self,
-        e: &'e Emit<'g>,
-        slices: &[&(&Target, [Val<'e, 'g>; 2])],
-        purpose: Use,
-        before: &mut Before<'e, 'g>,
-    ) -> Result<(), PassError> {
-        let Some((first, _)) = slices.first() else { return Ok(()) };
-        let matrix = first.matrix()?;
-        let wide = || slices.iter().map(|(t, [a, b])| [*a, widened(e, t, *b)]).collect::<Vec<[Val; 2]>>();
-        match (self.order(e.graph(), matrix, purpose), slices) {
-            (Order::Sum, [(Target { slice: None, .. }, whole)]) => sum(e, matrix, &[*whole], self.scale(), before),
-            (Order::Sum, _) if matrix.shared => sum(e, matrix, &wide(), self.scale(), before),
-            _ => branch(e, matrix, &wide(), self.scale(), before),
-        }
-        Ok(())
+    /// r of a target.
+    pub fn rank_of(&self, target: &Target) -> usize {
+        self.rank_pattern.at(target.entries.get(RANKS)).copied().unwrap_or(self.rank)
     }
 
-    /// Which of the equal forms a matrix gets.
-    fn order(&self, graph: &Graph, matrix: &Matrix, purpose: Use) -> Order {
-        match purpose {
-            // No branch reaches what is not a product.
-            _ if matrix.shared => Order::Sum,
-            // A sum of weights has nothing in front of A to drop from.
-            Use::Train { tokens: Some(tokens) } if self.dropout == 0.0 => order(graph, matrix, tokens),
-            _ => Order::Branch,
+    /// alpha of a target.
+    pub fn alpha_of(&self, target: &Target) -> f64 {
+        self.alpha_pattern.at(target.entries.get(ALPHAS)).copied().unwrap_or(self.alpha)
+    }
+
+    /// s: what the branch of a target is multiplied by.
+    pub fn scale_of(&self, target: &Target) -> f64 {
+        low_rank_scale(self.rank_of(target), self.alpha_of(target), self.rslora)
+    }
+
+    /// The biases that are trained beside these targets.
+    fn biases(&self, graph: &Graph, targets: &[Target]) -> Result<Vec<Target>, NoMatches> {
+        let idle = |why: &str| {
+            let (path, pattern) = ("bias".to_string(), format!("{:?}", self.bias).to_lowercase());
+            NoMatches(vec![NoMatch::Idle { path, pattern, why: why.to_string() }])
+        };
+        match self.bias {
+            BiasChoice::None => Ok(Vec::new()),
+            BiasChoice::All => {
+                Bias::default().select(graph).map_err(|_| idle("asks for biases, and the model has none"))
+            }
+            BiasChoice::Lora => {
+                let products = targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);
+                let found: BTreeSet<ValueId> = products.filter_map(|p| bias_of(graph, *p)).collect();
+                if found.is_empty() {
+                    return Err(idle("asks for the biases of the targets, and none of them has one"));
+                }
+                let target = |weight: &ValueId| Target::of_weight(graph, *weight, BTreeSet::new(), "bias");
+                Ok(found.iter().map(target).collect())
+            }
         }
+    }
+
+    /// Puts branches and biases into the graph.
+    pub(super) fn insert_with(
+        &self,
+        graph: &mut Graph,
+        targets: &[Target],
+        purpose: Use,
+        with_magnitude: bool,
+    ) -> Result<Inserted, PassError> {
+        let (matrices, biases): (Vec<Target>, Vec<Target>) =
+            targets.iter().cloned().partition(|t| t.matrix.is_some());
+        let mut inserted = low_rank::insert(graph, self, &matrices, purpose, with_magnitude)?;
+        if !biases.is_empty() {
+            let more = Inserted::replaced(graph, &biases)?;
+            inserted.params.extend(more.params);
+            inserted.deltas.extend(more.deltas);
+        }
+        Ok(inserted)
     }
 }
 
@@ -96,6 +195,23 @@ impl Check for Lora {
         problems.range("rank", self.rank as f64, 1.0, 1e5);
         problems.positive("alpha", self.alpha, 1e6);
         problems.range("dropout", self.dropout, 0.0, 0.99);
+        problems.within(RANKS, |p| {
+            self.rank_pattern.0.iter().for_each(|(pattern, rank)| p.range(pattern, *rank as f64, 1.0, 1e5));
+        });
+        problems.within(ALPHAS, |p| {
+            self.alpha_pattern.0.iter().for_each(|(pattern, alpha)| p.positive(pattern, *alpha, 1e6));
+        });
+        if self.init == LoraInit::Orthogonal {
+            let odd = |rank: usize| format!("`init: orthogonal` halves the rank, and {rank} is odd");
+            if self.rank % 2 == 1 {
+                problems.report("rank", "pipeline::init", odd(self.rank));
+            }
+            problems.within(RANKS, |p| {
+                for (pattern, rank) in self.rank_pattern.0.iter().filter(|(_, rank)| rank % 2 == 1) {
+                    p.report(pattern, "pipeline::init", odd(*rank));
+                }
+            });
+        }
     }
 }
 
@@ -105,104 +221,56 @@ impl Method for Lora {
     }
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
-        let targets = select(graph, &self.targets)?;
+        let picked = select(graph, &self.targets)?;
+        let narrow = Narrow { exclude: &self.exclude, layers: self.layers.as_ref() };
+        let mut targets = narrow.remaining(graph, picked)?;
         let shared = targets.iter().filter(|t| t.matrix.as_ref().is_some_and(|m| m.shared) && self.dropout > 0.0);
         let tied = shared.map(|t| NoMatch::Tied { pattern: t.pattern.clone(), name: t.weight_name.clone() });
-        match tied.collect::<Vec<_>>() {
-            tied if tied.is_empty() => Ok(targets),
-            tied => Err(NoMatches(tied)),
+        let mut wrong: Vec<NoMatch> = tied.collect();
+        let ranks = note_entries(graph, &mut targets, RANKS, self.rank_pattern.patterns());
+        let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
+        wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
+        match self.biases(graph, &targets) {
+            Ok(biases) => targets.extend(biases),
+            Err(e) => wrong.extend(e.0),
         }
+        if wrong.is_empty() { Ok(targets) } else { Err(NoMatches(wrong)) }
     }
 
     fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {
         left_out(graph, &self.targets)
     }
 
+    fn yields(&self, target: &Target) -> bool {
+        target.matrix.is_none()
+    }
+
     fn param_count(&self, target: &Target) -> usize {
-        self.rank * (target.rows() + target.cols())
+        match target.matrix {
+            None => target.dims.iter().product(),
+            Some(_) if self.freeze_a => self.rank_of(target) * target.cols(),
+            Some(_) => self.rank_of(target) * (target.rows() + target.cols()),
+        }
     }
 
     fn dropout(&self) -> f64 {
         self.dropout
     }
 
-    /// Gives every product of every target the branch `y += s (x A^T) B^T`, or, where that is cheaper for the tokens of a
-    /// step, the weight `W0 + s B A`. What a slice of a matrix gets reaches the slice's columns only.
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
-        let apart = !follow_each_other(graph, targets);
-        rewrite(graph, "lora", |e| {
-            let (mut inserted, mut before) = (Inserted::default(), Before::default());
-            let all: Vec<&Target> = targets.iter().collect();
-            // What one branch adds, the next must read: of matrices that follow each other every one is written for itself.
-            let steps = if apart { vec![all] } else { group_by_weight(targets, |t| t) };
-            for step in steps {
-                before.begin(e);
-                let all = step.into_iter().map(|t| Ok((t, factors(e, t, self)?)));
-                let all = all.collect::<Result<Vec<_>, PassError>>()?;
-                for slices in group_by_weight(&all, |(target, _)| target) {
-                    self.insert_matrix(e, &slices, purpose, &mut before)?;
-                }
-                for (target, [a, b]) in &all {
-                    inserted.add(self, target, a.id(), b.id());
-                }
-            }
-            before.reread(e);
-            Ok(inserted)
-        })
+        self.insert_with(graph, targets, purpose, false)
     }
 
     fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
-        match &delta.form {
-            DeltaForm::LowRank { a, b, .. } => {
-                fold_low_rank(&delta.target, w0, values.get(a)?, values.get(b)?, self.scale())
-            }
-            DeltaForm::Replaced { .. } => Err(FoldError::Foreign { name: delta.target.name() }),
-        }
+        low_rank::fold(delta, w0, values)
     }
-}
-
-impl Inserted {
-    /// A branch: A from a normal distribution of deviation 1/sqrt(in), B zero, so that the adapted model starts as the base.
-    fn add(&mut self, lora: &Lora, target: &Target, a: ValueId, b: ValueId) {
-        let (name, rows, cols) = (target.name(), target.rows(), target.cols());
-        let [a_name, b_name] = names(&name);
-        let param = |value, name: &str, dims: [usize; 2], init| {
-            let (name, dims) = (name.to_string(), dims.to_vec());
-            Param { value, name, dims, init, group: Group::Adapter, decay: true }
-        };
-        self.params.push(param(a, &a_name, [lora.rank, rows], Init::Normal { sigma: 1.0 / (rows as f32).sqrt() }));
-        self.params.push(param(b, &b_name, [cols, lora.rank], Init::Zeros));
-        let (rank, alpha, rslora) = (lora.rank, lora.alpha, lora.rslora);
-        let form = DeltaForm::LowRank { a: a_name, b: b_name, rank, alpha, rslora };
-        self.deltas.push(Delta { target: target.clone(), form });
-        if lora.dropout > 0.0 {
-            let weight = target.weight_name.clone();
-            self.dropout.push(DropoutSite { factor: a, weight, width: rows, probability: lora.dropout });
-        }
-    }
-}
-
-/// Names of A and B.
-fn names(target: &str) -> [String; 2] {
-    ["lora_A", "lora_B"].map(|factor| format!("{target}.{factor}"))
-}
-
-/// A and B, as inputs of the graph.
-fn factors<'e, 'g>(e: &'e Emit<'g>, target: &Target, lora: &Lora) -> Result<[Val<'e, 'g>; 2], PassError> {
-    let (name, rows, cols) = (target.name(), target.matrix()?.rows, target.cols());
-    if lora.rank == 0 || lora.rank > rows.min(cols) {
-        let why = format!("rank {} of `{name}`, a {rows} x {cols} matrix", lora.rank);
-        return Err(PassError::Unsuitable(format!("{why}: the rank lies between 1 and the smaller side")));
-    }
-    let [a, b] = names(&name);
-    let a = e.input(&a, Fact::new(DType::F32, [lora.rank, rows]));
-    let b = e.input(&b, Fact::new(DType::F32, [cols, lora.rank]));
-    Ok([a, b])
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::branch::follow_each_other;
     use super::*;
+    use crate::group_by_weight;
     use lorac_ir::{parse, print};
     use std::fmt::Write;
 
@@ -214,7 +282,9 @@ mod tests {
         parse(&text).expect("parses")
     }
 
-    const ALL: Lora = Lora { targets: Vec::new(), rank: 1, alpha: 1.0, rslora: false, dropout: 0.0 };
+    fn all() -> Lora {
+        Lora { rank: 1, alpha: 1.0, ..Lora::default() }
+    }
 
     fn matrices(graph: &Graph) -> Vec<Target> {
         crate::matrices(graph).iter().map(|m| Target::of_matrix(m, Default::default(), "all")).collect()
@@ -241,11 +311,11 @@ mod tests {
                 let targets = matrices(&before);
                 assert!(follow_each_other(&before, &targets), "{body}");
                 let (mut at_once, mut one_by_one) = (before.clone(), before.clone());
-                let inserted = ALL.insert(&mut at_once, &targets, purpose).expect("fits");
+                let inserted = all().insert(&mut at_once, &targets, purpose).expect("fits");
                 let mut params = Vec::new();
                 for of_weight in group_by_weight(&targets, |t| t) {
                     let of_weight: Vec<Target> = of_weight.into_iter().cloned().collect();
-                    params.extend(ALL.insert(&mut one_by_one, &of_weight, purpose).expect("fits").params);
+                    params.extend(all().insert(&mut one_by_one, &of_weight, purpose).expect("fits").params);
                 }
                 assert_eq!(print(&at_once), print(&one_by_one), "{body} {purpose:?}");
                 assert_eq!(inserted.params, params, "{body}");
@@ -265,7 +335,7 @@ mod tests {
         });
         let mut graph = graph("%x: f32[N,2]", count, &body);
         let targets = matrices(&graph);
-        assert_eq!(ALL.insert(&mut graph, &targets, Use::Verify).expect("fits").deltas.len(), count);
+        assert_eq!(all().insert(&mut graph, &targets, Use::Verify).expect("fits").deltas.len(), count);
         assert_eq!(graph.nodes().filter(|(_, n)| &*n.op.name == "Gemm").count(), 2 * count);
     }
 }

@@ -2,7 +2,14 @@
 //! bytes. One file each.
 
 mod branch;
+mod by_pattern;
+mod low_rank;
+mod magnitude;
+mod narrow;
 mod replaced;
+
+pub use by_pattern::ByPattern;
+pub use lora::{BiasChoice, LoraInit};
 
 use crate::no_match::some_of;
 use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
@@ -13,6 +20,7 @@ lorac_config::choices! {
     /// A way of adapting a model.
     pub enum MethodChoice: Method {
         lora: Lora,
+        dora: Dora,
         bias: Bias,
         full: Full,
     }
@@ -37,6 +45,11 @@ pub trait Method: std::fmt::Debug {
     /// How many parameters are trained for a target: its elements, unless others are.
     fn param_count(&self, target: &Target) -> usize {
         target.dims.iter().product()
+    }
+
+    /// Whether a target is left to another adaptation that changes its weight, too.
+    fn yields(&self, _: &Target) -> bool {
+        false
     }
 
     /// Probability that a training step drops an element of what an adaptation reads.
@@ -76,6 +89,10 @@ pub struct Inserted {
     pub deltas: Vec<Delta>,
     /// Where training steps drop elements.
     pub dropout: Vec<DropoutSite>,
+    /// Inputs that have the values of a param, by its name, and through which no gradient goes.
+    pub detached: Vec<(ValueId, String)>,
+    /// Params, by their names, whose gradients are multiplied by another param before anything is made of them.
+    pub projected: Vec<(String, ValueId)>,
 }
 
 /// The change of a weight, or of a slice of one.
@@ -90,7 +107,8 @@ pub struct Delta {
 /// How a weight changes, by the names of params: what formats of adapters store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeltaForm {
-    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`.
+    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`; less what they were before the first step, and each column of the
+    /// length of its magnitude, where there are such.
     LowRank {
         /// Name of A.
         a: String,
@@ -102,6 +120,10 @@ pub enum DeltaForm {
         alpha: f64,
         /// Whether the scale is `alpha / sqrt(r)` and not `alpha / r`.
         rslora: bool,
+        /// Names of A and B as they were before the first step, whose product is taken out of W0.
+        start: Option<[String; 2]>,
+        /// Name of the lengths of the columns, `[out]`.
+        magnitude: Option<String>,
     },
     /// The values of a param in the place of W0.
     Replaced {

@@ -20,6 +20,7 @@ impl Target {
             slice: None,
             roles,
             pattern: pattern.to_string(),
+            entries: BTreeMap::new(),
         }
     }
 }

@@ -160,6 +160,11 @@ impl Groups<'_> {
             }
             factors.into_iter().for_each(|slot| rates[slot].scale *= ratio);
         }
+        for (slot, rate) in layout.slots().iter().zip(&mut rates) {
+            if params.iter().any(|p| p.name == slot.name && !p.is_trained()) {
+                *rate = SlotRate { scale: 1.0, decay: Some(0.0) };
+            }
+        }
         if unknown.is_empty() { Ok(rates) } else { Err(PassError::NoParam(unknown)) }
     }
 }
@@ -181,7 +186,7 @@ impl<'a> Fits<'a> {
                 None => target.roles.clone(),
             };
             let names = match form {
-                DeltaForm::LowRank { a, b, .. } => vec![a, b],
+                DeltaForm::LowRank { a, b, magnitude, .. } => [a, b].into_iter().chain(magnitude).collect(),
                 DeltaForm::Replaced { param } => vec![param],
             };
             names.into_iter().for_each(|name| roles.entry(name).or_default().extend(&of_target));

@@ -27,7 +27,7 @@ fn branch() -> Delta {
     let (transposed, shared, rows, cols) = (false, false, LEN / 2, LEN / 2);
     let matrix = Matrix { weight: ValueId(0), name: "w".into(), transposed, dims, rows, cols, products, shared };
     let (a, b) = ("w.lora_A".to_string(), "w.lora_B".to_string());
-    let form = DeltaForm::LowRank { a, b, rank: 1, alpha: 1.0, rslora: false };
+    let form = DeltaForm::LowRank { a, b, rank: 1, alpha: 1.0, rslora: false, start: None, magnitude: None };
     Delta { target: Target::of_matrix(&matrix, BTreeSet::new(), "w"), form }
 }
 

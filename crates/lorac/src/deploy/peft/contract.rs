@@ -1,7 +1,7 @@
 //! What an adapter promises: the class that it is loaded into, and the modules of that class that it changes.
 
 use crate::base;
-use crate::module_paths::{Module, ModulePaths};
+use crate::module_paths::{Module, ModulePaths, own_path_of};
 use crate::run::Plan;
 use crate::source::{HubKind, Source};
 use crate::task::{Class, HeadKind, is_logits};
@@ -22,6 +22,8 @@ pub(super) struct Contract<'a> {
     pub(super) modules: Vec<Adapted<'a>>,
     /// What of the head the adapter holds; nothing where the head is a file beside.
     pub(super) saved: Vec<Saved<'a>>,
+    /// Biases that are trained with the branches.
+    pub(super) biases: Vec<Saved<'a>>,
 }
 
 /// A tensor of the head, by its key in the class.
@@ -58,16 +60,30 @@ pub(super) struct LowRank<'a> {
     pub(super) rank: usize,
     pub(super) alpha: f64,
     pub(super) rslora: bool,
+    pub(super) start: Option<&'a [String; 2]>,
+    pub(super) magnitude: Option<&'a str>,
 }
 
 impl<'a> LowRank<'a> {
     fn of(delta: &'a Delta) -> Option<LowRank<'a>> {
         match &delta.form {
-            DeltaForm::LowRank { a, b, rank, alpha, rslora } => {
-                Some(LowRank { delta, a, b, rank: *rank, alpha: *alpha, rslora: *rslora })
-            }
+            DeltaForm::LowRank { a, b, rank, alpha, rslora, start, magnitude } => Some(LowRank {
+                delta,
+                a,
+                b,
+                rank: *rank,
+                alpha: *alpha,
+                rslora: *rslora,
+                start: start.as_ref(),
+                magnitude: magnitude.as_deref(),
+            }),
             DeltaForm::Replaced { .. } => None,
         }
+    }
+
+    /// Rows of A in the adapter: with those that are taken out of the weight.
+    pub(super) fn stored_rank(&self) -> usize {
+        self.rank * if self.start.is_some() { 2 } else { 1 }
     }
 
     /// What `B A` is multiplied by.
@@ -92,9 +108,13 @@ impl<'a> Contract<'a> {
         };
         let paths = ModulePaths::new(&plan.model, &plan.readable, plan.kind.clone());
         let saved = saved(plan, &paths, class)?;
-        let mut branches = Vec::new();
-        for (_, delta) in &plan.training.deltas {
+        let (mut branches, mut biases) = (Vec::new(), Vec::new());
+        for (i, delta) in &plan.training.deltas {
             if saved.iter().any(|s| matches!(s.of, SavedOf::Weight { weight, .. } if weight == delta.target.weight)) {
+                continue;
+            }
+            if plan.methods.get(*i).is_some_and(|method| method.yields(&delta.target)) {
+                biases.push(delta.target.weight);
                 continue;
             }
             let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
@@ -147,7 +167,9 @@ impl<'a> Contract<'a> {
             ));
         }
         let input = input.map(|input| plan.readable.name_of(input));
-        Ok(Contract { class, input, known: paths.classes().is_some(), modules, saved })
+        let biases = biases.into_iter().map(|bias| bias_module(&paths, &modules, plan, bias, class));
+        let biases = biases.collect::<Result<Vec<_>, String>>()?;
+        Ok(Contract { class, input, known: paths.classes().is_some(), modules, saved, biases })
     }
 
     /// PEFT's name for the task.
@@ -192,6 +214,29 @@ impl<'a> Contract<'a> {
         }
         notes
     }
+}
+
+/// The module of a bias, by its name or by the matrix that it stands behind.
+fn bias_module<'a>(
+    paths: &ModulePaths,
+    modules: &[Adapted],
+    plan: &Plan,
+    bias: ValueId,
+    class: Class,
+) -> Result<Saved<'a>, String> {
+    let name = plan.readable.name_of(bias);
+    let own = own_path_of(&name, "bias").map(|path| paths.path_in(path, class));
+    let path = own.unwrap_or_else(|| {
+        let behind = matrices(&plan.readable).into_iter().find(|m| paths.bias_of(m) == Some(bias));
+        let modules = behind.ok_or_else(|| "its name is not that of a module".to_string()).and_then(|m| paths.of(&m, class));
+        modules.and_then(|modules| match &modules[..] {
+            [one] => Ok(one.path.clone()),
+            _ => Err("it is that of several modules".into()),
+        })
+    });
+    let path = path.map_err(|why| format!("the PyTorch module of the bias `{name}` is not known: {why}"))?;
+    let inner = if modules.iter().any(|m| m.names.iter().any(|n| n.path == path)) { "base_layer." } else { "" };
+    Ok(Saved { key: format!("{path}.{inner}bias"), of: SavedOf::Weight { weight: bias, turned: false } })
 }
 
 /// The slices of a matrix that is several modules of the class.

@@ -1,7 +1,7 @@
 //! An adapter that is there already, by the params of a training: the way back from what is written.
 
 use super::card;
-use super::contract::{Adapted, Contract, SavedOf};
+use super::contract::{Adapted, Contract, LowRank, SavedOf};
 use crate::output::{PeftAdapter, PeftModule, read_peft};
 use crate::run::Plan;
 use lorac_config::nearest;
@@ -47,7 +47,11 @@ fn missing(name: &str, near: &[String]) -> String {
 /// The branches that a module of PEFT holds, their scales taken from B.
 fn branches(adapted: &Adapted, module: &PeftModule, given: &mut Given) -> Result<(), String> {
     let (name, rank) = (&module.name, module.rank());
-    let want: usize = adapted.branches.iter().map(|b| b.rank).sum();
+    let all: usize = adapted.branches.iter().map(LowRank::stored_rank).sum();
+    let own: usize = adapted.branches.iter().map(|b| b.rank).sum();
+    // What was taken out of the weight may be given, too, or is what the weight says.
+    let with_start = rank == all;
+    let want = if rank == own { own } else { all };
     if rank != want {
         return Err(format!("`{name}` has rank {rank} there, and {want} here"));
     }
@@ -67,14 +71,27 @@ fn branches(adapted: &Adapted, module: &PeftModule, given: &mut Given) -> Result
             return Err(format!("`{name}` is [{rows}, {there}] there, and [{}, {cols}] here", matrix.rows));
         }
         let by = (module.scale() / branch.scale()) as f32;
-        let at = |column: usize| (0..branch.rank).map(move |i| column * rank + from + i);
-        let places: Vec<usize> = columns.iter().copied().flat_map(at).collect();
-        places.iter().for_each(|at| _ = elsewhere.remove(at));
-        let b = places.iter().map(|at| module.b[*at] * by).collect();
-        let a = module.a[from * module.rows..(from + branch.rank) * module.rows].to_vec();
-        given.insert(branch.a.to_string(), (vec![branch.rank, module.rows], a));
-        given.insert(branch.b.to_string(), (vec![columns.len(), branch.rank], b));
-        from += branch.rank;
+        let start = branch.start.filter(|_| with_start).map(|[a, b]| ([a.as_str(), b.as_str()], -by));
+        for ([a_name, b_name], by) in std::iter::once(([branch.a, branch.b], by)).chain(start) {
+            let at = |column: usize| (0..branch.rank).map(move |i| column * rank + from + i);
+            let places: Vec<usize> = columns.iter().copied().flat_map(at).collect();
+            places.iter().for_each(|at| _ = elsewhere.remove(at));
+            let b = places.iter().map(|at| module.b[*at] * by).collect();
+            let a = module.a[from * module.rows..(from + branch.rank) * module.rows].to_vec();
+            given.insert(a_name.to_string(), (vec![branch.rank, module.rows], a));
+            given.insert(b_name.to_string(), (vec![columns.len(), branch.rank], b));
+            from += branch.rank;
+        }
+        match (branch.magnitude, &module.magnitude) {
+            (None, None) => {}
+            (Some(param), Some(all)) if all.len() == cols => {
+                let own: Vec<f32> = columns.iter().filter_map(|column| all.get(*column).copied()).collect();
+                given.insert(param.to_string(), (vec![own.len()], own));
+            }
+            (Some(_), Some(all)) => return Err(format!("`{name}` has {} magnitudes there, and {cols} here", all.len())),
+            (Some(_), None) => return Err(format!("`{name}` has no magnitudes there: it is not an adapter of DoRA")),
+            (None, Some(_)) => return Err(format!("`{name}` has magnitudes there: `dora` trains such an adapter")),
+        }
     }
     match elsewhere.is_empty() {
         true => Ok(()),
@@ -92,7 +109,7 @@ fn heads(
     used: &mut BTreeSet<String>,
 ) -> Result<(), String> {
     let keys: Vec<&str> = adapter.saved.iter().map(|(key, ..)| key.as_str()).collect();
-    for saved in &contract.saved {
+    for saved in contract.saved.iter().chain(&contract.biases) {
         let found = adapter.saved.iter().find(|(key, ..)| *key == saved.key);
         let Some((key, dims, data)) = found else { return Err(missing(&saved.key, &nearest(&saved.key, &keys))) };
         used.insert(key.clone());

@@ -1,17 +1,23 @@
 //! The first theta.
 
-use lorac_passes::{Init, LayoutError, Param};
+mod factors;
+
+use factors::{Factors, factors, inverse_gram};
+use lorac_passes::{Factor, FactorPair, Init, LayoutError, Param};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_distr::{Distribution, Normal};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The values of params before the first step, one after the other, drawn from the seed.
 ///
 /// # Errors
-/// Given values of another number than the param has.
+/// Given values of another number than the param has; weights that cannot be decomposed.
 pub fn initial_theta(params: &[Param], seed: u64) -> Result<Vec<f32>, LayoutError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut theta = Vec::with_capacity(params.iter().map(Param::len).sum());
+    let mut pairs: HashMap<*const FactorPair, Factors> = HashMap::new();
     for param in params {
         let len = param.len();
         match &param.init {
@@ -26,9 +32,47 @@ pub fn initial_theta(params: &[Param], seed: u64) -> Result<Vec<f32>, LayoutErro
                 }
                 theta.extend(values.iter().map(|x| *x as f32));
             }
+            Init::Factor { pair, factor } => {
+                let both = match pairs.entry(Arc::as_ptr(pair)) {
+                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(new) => {
+                        let both = factors(pair, &mut random);
+                        new.insert(both.ok_or_else(|| LayoutError::Undecomposable { name: param.name.clone() })?)
+                    }
+                };
+                theta.extend_from_slice(&both[usize::from(*factor == Factor::B)]);
+            }
+            Init::InverseGram { .. } => theta.extend(std::iter::repeat_n(0.0, len)),
         }
     }
+    derive(params, &mut theta)?;
     Ok(theta)
+}
+
+/// Computes the params of a theta that follow from others.
+///
+/// # Errors
+/// Others that are not there, and such as have no inverse.
+pub fn derive(params: &[Param], theta: &mut [f32]) -> Result<(), LayoutError> {
+    let mut start = 0;
+    let mut places: HashMap<&str, std::ops::Range<usize>> = HashMap::new();
+    for param in params {
+        places.insert(&param.name, start..start + param.len());
+        start += param.len();
+    }
+    if start != theta.len() {
+        return Err(LayoutError::Length { want: start, got: theta.len() });
+    }
+    for param in params {
+        let Init::InverseGram { of, scale } = &param.init else { continue };
+        let unknown = || LayoutError::Unknown { name: of.clone() };
+        let (from, to) = (places.get(of.as_str()).ok_or_else(unknown)?, &places[param.name.as_str()]);
+        let rank = param.dims.first().copied().unwrap_or(1);
+        let inverse = inverse_gram(&theta[from.clone()], rank, *scale);
+        let inverse = inverse.ok_or_else(|| LayoutError::Undecomposable { name: of.clone() })?;
+        theta[to.clone()].copy_from_slice(&inverse);
+    }
+    Ok(())
 }
 
 fn normal(sigma: f32, len: usize, random: &mut ChaCha8Rng) -> Vec<f32> {

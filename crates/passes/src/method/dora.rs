@@ -1,0 +1,55 @@
+//! DoRA (Liu et al. 2024): `W = m (W0 + s B A) / |W0 + s B A|`, column by column.
+
+use super::lora::Lora;
+use super::{Delta, Inserted, Method, Use, low_rank};
+use crate::{FoldError, LeftOut, NoMatches, ParamValues, PassError, Target};
+use bytes::Bytes;
+use lorac_config::{Check, Problems};
+use lorac_ir::{Graph, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// LoRA whose matrices have trained lengths of their columns (Liu et al. 2024), with the settings of `lora`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Dora(pub Lora);
+
+impl Check for Dora {
+    fn check(&self, problems: &mut Problems) {
+        self.0.check(problems);
+    }
+}
+
+impl Method for Dora {
+    fn patterns(&self) -> &[String] {
+        self.0.patterns()
+    }
+
+    fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
+        self.0.select(graph)
+    }
+
+    fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {
+        self.0.left_out(graph)
+    }
+
+    fn yields(&self, target: &Target) -> bool {
+        self.0.yields(target)
+    }
+
+    fn param_count(&self, target: &Target) -> usize {
+        self.0.param_count(target) + target.cols()
+    }
+
+    fn dropout(&self) -> f64 {
+        self.0.dropout()
+    }
+
+    fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
+        self.0.insert_with(graph, targets, purpose, true)
+    }
+
+    fn fold(&self, delta: &Delta, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
+        low_rank::fold(delta, w0, values)
+    }
+}
