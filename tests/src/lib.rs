@@ -26,6 +26,7 @@ pub mod peft;
 pub mod readers;
 pub mod table;
 pub mod update;
+pub mod variants;
 
 use lorac::engine::EngineChoice;
 use lorac::ir::Tensor;
