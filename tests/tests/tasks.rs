@@ -1,5 +1,5 @@
 //! Thirty AdamW steps of every task against PyTorch's: tests/truth/tasks.py has those over whole texts, tests/truth/tokens.py
-//! those over tokens.
+//! those over tokens, tests/truth/further.py those over several texts and other losses.
 
 use lorac::ir::Tensor;
 use lorac::ops::Array;
@@ -87,6 +87,11 @@ fn thirty_steps_of_every_task_over_whole_texts_are_those_of_pytorch() {
 #[test]
 fn thirty_steps_of_every_task_over_tokens_are_those_of_pytorch() {
     are_those_of_pytorch("truth/tokens", 5);
+}
+
+#[test]
+fn thirty_steps_over_several_texts_and_of_other_losses_are_those_of_pytorch() {
+    are_those_of_pytorch("truth/further", 7);
 }
 
 fn are_those_of_pytorch(folder: &str, count: usize) {

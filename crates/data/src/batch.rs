@@ -42,9 +42,9 @@ pub struct Batch {
     /// Tensors by name: of tokens i64 `[rows, length]`, of integers i64 `[rows]`, of other numbers f32 `[rows]`, of several of
     /// them f32 `[rows, numbers]`.
     pub tensors: Vec<(String, Tensor)>,
-    /// Rows, filling ones included.
+    /// Rows, filling ones included; of examples of several texts, rows of texts.
     pub rows: usize,
-    /// Rows that stand for an example; they come first.
+    /// Examples, which come first: rows that stand for one, or of several texts the rows of each.
     pub real_rows: usize,
     /// Tokens of the real rows, padding excluded.
     pub tokens: usize,
@@ -58,7 +58,8 @@ impl Batch {
     }
 }
 
-/// Puts examples side by side: a tensor for each of their fields, tokens padded on the right as `pad` says.
+/// Puts examples side by side: a tensor for each of their fields, tokens padded on the right as `pad` says. Of examples of
+/// several texts, tensors of tokens have as many rows for each, the first texts of all examples before their second ones.
 ///
 /// Where there are tokens, two more tensors say what they are, both i64 `[rows, length]`: `attention_mask` is 1 on a token
 /// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps. Every row has a 1 in its
@@ -77,24 +78,38 @@ pub fn collate(examples: &[&Example], pad: &PadTo) -> Result<Batch, DataError> {
     examples.iter().enumerate().try_for_each(|(row, example)| check(row, example, first, pad))?;
     let longest = examples.iter().map(|example| example.length()).max().unwrap_or(0);
     let (rows, length) = (examples.len().max(pad.rows), pad.length(longest));
+    let texts = texts_of(first).unwrap_or(1);
 
     let mut tensors = Vec::with_capacity(first.fields.len() + 2);
     for (i, (name, field)) in first.fields.iter().enumerate() {
         let cells = examples.iter().filter_map(|example| example.fields.get(i)).map(|(_, field)| field);
         tensors.push(((*name).to_owned(), column(field, cells, rows, length)?));
     }
-    if first.fields.iter().any(|(_, field)| matches!(field, Field::Tokens { .. })) {
+    if first.fields.iter().any(|(_, field)| matches!(field, Field::Tokens { .. } | Field::Texts { .. })) {
         // A row without tokens, or without an example, attends to its first place.
-        let attended = |row| examples.get(row).map_or(1, |example: &&Example| example.length().max(1));
-        let places = || (0..rows).flat_map(|row| (0..length).map(move |place| (attended(row), place)));
+        let of_examples: Vec<Vec<usize>> = examples.iter().map(|example| example.row_lengths()).collect();
+        let attended = |(text, row): (usize, usize)| {
+            let length = of_examples.get(row).and_then(|lengths| lengths.get(text));
+            length.map_or(1, |length| (*length).max(1))
+        };
+        let all: Vec<usize> = (0..texts).flat_map(|text| (0..rows).map(move |row| (text, row))).map(attended).collect();
+        let places = || all.iter().flat_map(|attended| (0..length).map(move |place| (*attended, place)));
         let mask: Vec<i64> = places().map(|(attended, place)| i64::from(place < attended)).collect();
         let positions: Vec<i64> = places().map(|(attended, place)| place.min(attended - 1) as i64).collect();
         for (name, numbers) in [("attention_mask", mask), ("position_ids", positions)] {
-            tensors.push((name.to_owned(), Tensor::from_slice(&[rows, length], &numbers)?));
+            tensors.push((name.to_owned(), Tensor::from_slice(&[texts * rows, length], &numbers)?));
         }
     }
-    let tokens = examples.iter().map(|example| example.length()).sum();
-    Ok(Batch { tensors, rows, real_rows: examples.len(), tokens })
+    let tokens = examples.iter().map(|example| example.tokens_of_all()).sum();
+    Ok(Batch { tensors, rows: texts * rows, real_rows: examples.len(), tokens })
+}
+
+/// How many texts an example has, where it has several.
+fn texts_of(example: &Example) -> Option<usize> {
+    example.fields.iter().find_map(|(_, field)| match field {
+        Field::Texts { ids, .. } => Some(ids.len()),
+        _ => None,
+    })
 }
 
 fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<(), DataError> {
@@ -109,7 +124,18 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
     if want > pad.max {
         return Err(DataError::TooLong { row, have: want, max: pad.max });
     }
+    let lengths = example.row_lengths();
     for ((_, field), (_, like)) in example.fields.iter().zip(&first.fields) {
+        if let (Field::Texts { ids, .. }, Field::Texts { ids: like, .. }) = (field, like) {
+            if ids.len() != like.len() {
+                let (want, have) = (like.len(), ids.len());
+                return Err(DataError::LengthMismatch { what: "texts of a row", want, have });
+            }
+            if let Some((one, want)) = ids.iter().zip(&lengths).find(|(one, length)| one.len() != **length) {
+                let (want, have) = (*want, one.len());
+                return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have });
+            }
+        }
         if let Field::Tokens { ids, .. } = field
             && ids.len() != want
         {
@@ -132,6 +158,9 @@ fn column<'a>(
     rows: usize,
     length: usize,
 ) -> Result<Tensor, DataError> {
+    if let Field::Texts { ids, pad } = like {
+        return side_by_side(cells, ids.len(), *pad, rows, length);
+    }
     let (mut ints, mut reals) = (Vec::new(), Vec::new());
     for (row, cell) in cells.enumerate() {
         match cell {
@@ -139,6 +168,7 @@ fn column<'a>(
                 ints.extend_from_slice(ids);
                 ints.resize((row + 1) * length, *pad);
             }
+            Field::Texts { .. } => {}
             Field::Int(number) => ints.push(*number),
             Field::Real(number) => reals.push(*number),
             Field::Reals(numbers) => reals.extend_from_slice(numbers),
@@ -149,6 +179,7 @@ fn column<'a>(
             ints.resize(rows * length, *pad);
             Tensor::from_slice(&[rows, length], &ints)?
         }
+        Field::Texts { .. } => Tensor::from_slice(&[0, length], &ints)?,
         Field::Int(_) => {
             ints.resize(rows, IGNORE);
             Tensor::from_slice(&[rows], &ints)?
@@ -162,6 +193,27 @@ fn column<'a>(
             Tensor::from_slice(&[rows, numbers.len()], &reals)?
         }
     })
+}
+
+/// The tensor of examples of so many `texts`, all first ones before all second ones.
+fn side_by_side<'a>(
+    cells: impl Iterator<Item = &'a Field>,
+    texts: usize,
+    pad: i64,
+    rows: usize,
+    length: usize,
+) -> Result<Tensor, DataError> {
+    let mut all = vec![pad; texts * rows * length];
+    for (row, cell) in cells.enumerate() {
+        let Field::Texts { ids, .. } = cell else { continue };
+        for (text, ids) in ids.iter().enumerate() {
+            let start = (text * rows + row) * length;
+            if let Some(place) = all.get_mut(start..start + ids.len()) {
+                place.copy_from_slice(ids);
+            }
+        }
+    }
+    Ok(Tensor::from_slice(&[texts * rows, length], &all)?)
 }
 
 #[cfg(test)]
@@ -198,6 +250,27 @@ mod tests {
             (batch.get("input_ids").unwrap().dims(), batch.get(LABELS).unwrap().dims()),
             (&[3, 4][..], &[3][..])
         );
+    }
+
+    #[test]
+    fn several_texts_of_an_example_are_rows_the_first_ones_before_the_second_ones() {
+        let one = |texts: &[&[i64]], score| {
+            let ids = texts.iter().map(|ids| ids.to_vec()).collect();
+            Example { fields: vec![("input_ids", Field::Texts { ids, pad: 9 }), (LABELS, Field::Real(score))] }
+        };
+        let (a, b) = (one(&[&[1, 2, 3], &[4]], 1.0), one(&[&[5], &[6, 7]], 0.5));
+        let batch = collate(&[&a, &b], &PadTo { multiple: 1, rows: 3, ..PadTo::default() }).unwrap();
+        assert_eq!(batch.get("input_ids").unwrap().dims(), [6, 3]);
+        assert_eq!(ints(&batch, "input_ids"), [1, 2, 3, 5, 9, 9, 9, 9, 9, 4, 9, 9, 6, 7, 9, 9, 9, 9]);
+        assert_eq!(ints(&batch, "attention_mask"), [1, 1, 1, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0, 1, 0, 0]);
+        assert_eq!((batch.rows, batch.real_rows, batch.tokens), (6, 2, 7));
+        let scores: Vec<f32> = batch.get(LABELS).unwrap().to_vec().unwrap();
+        assert!(scores[..2] == [1.0, 0.5] && scores[2].is_nan() && scores.len() == 3, "{scores:?}");
+        let three = one(&[&[1], &[2], &[3]], 1.0);
+        assert!(matches!(
+            collate(&[&a, &three], &PadTo::default()),
+            Err(DataError::LengthMismatch { what: "texts of a row", want: 2, have: 3 })
+        ));
     }
 
     #[test]

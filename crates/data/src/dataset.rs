@@ -55,7 +55,7 @@ impl Dataset {
     /// Tokens of a step with batches of at most `batch` examples, as a mean and without padding.
     #[must_use]
     pub fn tokens_per_step(&self, batch: usize) -> usize {
-        let tokens: usize = self.examples.iter().map(Example::length).sum();
+        let tokens: usize = self.examples.iter().map(Example::tokens_of_all).sum();
         tokens * batch.min(self.len()) / self.len().max(1)
     }
 }

@@ -16,6 +16,14 @@ pub enum Field {
         /// What pads them.
         pad: i64,
     },
+    /// Several texts, as many in every example: a batch has a row for each, all first texts before all second ones. Each is
+    /// padded on the right with `pad`.
+    Texts {
+        /// The numbers of each text, without padding.
+        ids: Vec<Vec<i64>>,
+        /// What pads them.
+        pad: i64,
+    },
     /// An integer, such as the index of a class.
     Int(i64),
     /// A number, such as the target of a regression.
@@ -47,14 +55,32 @@ impl Example {
         }
     }
 
-    /// The number of tokens; 0 where there are none.
+    /// The number of tokens, of several texts that of the longest; 0 where there are none.
     #[must_use]
     pub fn length(&self) -> usize {
         let length = |(_, field): &(_, Field)| match field {
             Field::Tokens { ids, .. } => Some(ids.len()),
+            Field::Texts { ids, .. } => ids.iter().map(Vec::len).max(),
             _ => None,
         };
         self.fields.iter().find_map(length).unwrap_or(0)
+    }
+
+    /// The number of tokens of all texts; 0 where there are none.
+    #[must_use]
+    pub fn tokens_of_all(&self) -> usize {
+        self.row_lengths().into_iter().sum()
+    }
+
+    /// The number of tokens of every row that the example has in a batch: one of 0 where there are none.
+    #[must_use]
+    pub fn row_lengths(&self) -> Vec<usize> {
+        let lengths = |(_, field): &(_, Field)| match field {
+            Field::Tokens { ids, .. } => Some(vec![ids.len()]),
+            Field::Texts { ids, .. } => Some(ids.iter().map(Vec::len).collect()),
+            _ => None,
+        };
+        self.fields.iter().find_map(lengths).unwrap_or_else(|| vec![0])
     }
 }
 
@@ -94,6 +120,7 @@ pub fn duplicates<'e>(examples: impl Iterator<Item = &'e Example>) -> (usize, us
 #[derive(PartialEq, Eq, Hash)]
 enum Bits<'a> {
     Tokens(&'a [i64]),
+    Texts(&'a [Vec<i64>]),
     Int(i64),
     Real(u32),
     Reals(Vec<u32>),
@@ -106,6 +133,7 @@ fn question(example: &Example) -> Vec<(&str, Bits<'_>)> {
 fn bits(field: &Field) -> Bits<'_> {
     match field {
         Field::Tokens { ids, .. } => Bits::Tokens(ids),
+        Field::Texts { ids, .. } => Bits::Texts(ids),
         Field::Int(number) => Bits::Int(*number),
         Field::Real(number) => Bits::Real(number.to_bits()),
         Field::Reals(numbers) => Bits::Reals(numbers.iter().map(|number| number.to_bits()).collect()),

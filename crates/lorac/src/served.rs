@@ -3,7 +3,7 @@
 use crate::inputs::FIELDS;
 use crate::output::InputRecord;
 use crate::pipeline::Pipeline;
-use crate::task::{HeadKind, Task};
+use crate::task::Task;
 use lorac_data::{Tokenizer, Truncate};
 use lorac_ir::Graph;
 use lorac_passes::{Pool, Training};
@@ -80,6 +80,8 @@ impl Served {
         let own = task.own_output().filter(|_| task.head().is_none() && !is_output(&training.prediction));
         let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str()));
         let base = read.iter().find(|input| input.role == "model");
+        // An embedder is given one text after the other.
+        let second = pipeline.data.train.first().filter(|_| task.prediction() != Prediction::Embeddings);
         Served {
             lorac_version: env!("CARGO_PKG_VERSION").into(),
             task: pipeline.task.name().into(),
@@ -90,9 +92,9 @@ impl Served {
             max_length: tokenizer.max_length(),
             truncate: pipeline.data.truncate,
             pad_id: tokenizer.pad_id(),
-            pool: task.head().filter(|head| head.kind != HeadKind::Token).map(|head| head.pool()),
+            pool: task.pool(),
             text: pipeline.data.train.first().and_then(|split| split.text_and_label()[0].map(String::from)),
-            text_pair: pipeline.data.train.first().and_then(|split| split.text_pair.clone()),
+            text_pair: second.and_then(|split| split.text_pair.clone()),
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }
     }

@@ -66,6 +66,15 @@ fn sequence_output(graph: &Graph, name: Option<&str>, expected: &str) -> Result<
     }
 }
 
+/// Vectors `[.., width]` divided by their lengths; one of less than 1e-12 by that.
+pub fn unit<'e, 'g>(x: Val<'e, 'g>) -> Val<'e, 'g> {
+    let e = x.emit();
+    let axes = e.ints_for("width_axis", &[-1]);
+    let squares = e.op("ReduceSum", &[x * x, axes], &[("keepdims", 1i64.into())]);
+    // The root of 0 has no slope.
+    x / squares.binary("Max", e.scalar_for("least_square", 1e-24, squares.fact().dtype)).unary("Sqrt")
+}
+
 impl Pool {
     /// Whether it reads the attention mask.
     pub fn reads_mask(self) -> bool {

@@ -78,14 +78,14 @@ pub use fold::{FoldError, column_norms, fold_low_rank, fold_magnitude, fold_valu
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
 pub use half_gemm::half_gemm_to_matmul;
-pub use head::{Head, Pool, hidden_states, language_logits};
+pub use head::{Head, Pool, hidden_states, language_logits, unit};
 pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
 pub use layer::Layers;
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{
-    BinaryCrossEntropy, CrossEntropy, Distance, LOSS, LossTerms, causal_cross_entropy, cross_entropy,
-    cross_entropy_terms, mean_squared_error, next_token_terms, squared_error_terms,
+    BinaryCrossEntropy, CrossEntropy, Distance, InBatch, LOSS, LossTerms, causal_cross_entropy, cosine_terms,
+    cross_entropy, cross_entropy_terms, mean_squared_error, next_token_terms, squared_error_terms,
 };
 pub use lower::lower;
 pub use matrix::{Matrix, matrices};

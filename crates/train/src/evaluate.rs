@@ -1,6 +1,7 @@
 //! A program over a whole set of held-out examples.
 
 use crate::metric::{Evaluation, Prediction};
+use crate::similar::Vectors;
 use crate::{Feeds, TrainError};
 use lorac_data::{Batch, Dataset, IGNORE, LABELS, Sampler};
 use lorac_ir::{DType, Tensor};
@@ -39,6 +40,7 @@ pub fn evaluate(
     let predicts = job.kind != Prediction::Tokens;
     let mut fetch = vec![job.names.loss_sum.as_str(), job.names.loss_count.as_str()];
     fetch.extend(predicts.then_some(job.prediction));
+    let mut vectors = Vectors::default();
     for rows in Sampler::sequential(job.data.len(), job.batch)?.epoch(0) {
         let batch = job.data.batch(&rows, job.batch)?;
         let tensors = job.feeds.for_program(program, &batch)?;
@@ -48,9 +50,15 @@ pub fn evaluate(
         found.loss_sum += number(0);
         found.loss_count += number(1);
         if let Some(prediction) = out.get(2).filter(|_| predicts) {
-            add(&mut found, prediction, &batch)?;
+            match job.kind {
+                Prediction::Embeddings => vectors.add(&reals(prediction)?, &batch),
+                _ => add(&mut found, prediction, &batch)?,
+            }
         }
         on_batch(batch.real_rows);
+    }
+    if job.kind == Prediction::Embeddings {
+        vectors.finish(&mut found, &job.data.examples);
     }
     Ok(found)
 }

@@ -25,6 +25,7 @@ mod number;
 mod program;
 mod schedule;
 mod scores;
+mod similar;
 mod state;
 mod step;
 #[cfg(test)]

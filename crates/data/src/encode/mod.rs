@@ -15,6 +15,7 @@ lorac_config::choices! {
     pub enum Inputs: Encode {
         text: Text,
         pair: Pair,
+        texts: Texts,
         blocks: Blocks,
         words: Words,
         dialogue: Dialogue,

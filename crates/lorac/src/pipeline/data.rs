@@ -138,8 +138,11 @@ pub struct SplitOptions {
     pub columns: Option<Vec<String>>,
     /// Column of the text, a dotted path (answer.text), or a template of several: "{title}. {body}"
     pub text: Option<String>,
-    /// Column of the second text of a pair, or a template: both become one example by the tokenizer's template for pairs
+    /// Column of the second text of a pair, or a template: both become one example by the tokenizer's template for pairs; of task:
+    /// embed each is a text of its own
     pub text_pair: Option<String>,
+    /// Columns of texts that do not belong to a pair's first text, or templates: of task: embed
+    pub negatives: Vec<String>,
     /// Column of the label, or a dotted path; of several labels at once the column of their list, or a column of 0 and 1 for
     /// each of them
     pub label: Option<LabelColumns>,
@@ -330,6 +333,11 @@ impl Check for Split {
         for (key, text) in [("text", &self.text), ("text_pair", &self.text_pair)] {
             if let Some(Err(e)) = text.as_deref().map(Template::parse) {
                 problems.report(key, "pipeline::template", e);
+            }
+        }
+        for (i, text) in self.negatives.iter().enumerate() {
+            if let Err(e) = Template::parse(text) {
+                problems.within("negatives", |p| p.report(&i.to_string(), "pipeline::template", e));
             }
         }
         if self.label_separator.as_ref().is_some_and(String::is_empty) {

@@ -138,6 +138,7 @@ impl Check for Pipeline {
         });
         problems.within("train", |p| {
             self.train.check(p);
+            self.task.check_train(&self.train, p);
             self.train.check_evaluations(&self.data, &self.task, p);
         });
         problems.within("runtime", |p| self.runtime.check(p));

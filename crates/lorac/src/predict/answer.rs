@@ -38,6 +38,11 @@ pub enum Says {
         /// Every label with its probability.
         probabilities: Vec<Labelled>,
     },
+    /// The vector of a text.
+    Embedding {
+        /// Its numbers.
+        embedding: Vec<f32>,
+    },
     /// A number, or several.
     Value {
         /// The numbers of the outputs.
@@ -109,6 +114,7 @@ impl Scores<'_> {
             Prediction::Classes => self.label(),
             Prediction::Labels => self.labels(),
             Prediction::Values => Says::Value { value: self.scores.iter().map(|x| f64::from(*x)).collect() },
+            Prediction::Embeddings => Says::Embedding { embedding: self.scores.to_vec() },
             Prediction::Tags => self.tags(words),
             Prediction::Tokens => self.perplexity(example.tokens("input_ids").unwrap_or_default()),
         };
@@ -225,6 +231,9 @@ impl fmt::Display for Answer {
             Says::Labels { labels, .. } => f.write_str(&labels.iter().map(labelled).collect::<Vec<_>>().join("\t")),
             Says::Value { value } => {
                 f.write_str(&value.iter().map(|x| format!("{x:.6}")).collect::<Vec<_>>().join("\t"))
+            }
+            Says::Embedding { embedding } => {
+                f.write_str(&embedding.iter().map(|x| format!("{x:.6}")).collect::<Vec<_>>().join("\t"))
             }
             Says::Tags { words, .. } => {
                 f.write_str(&words.iter().map(|w| format!("{}/{}", w.word, w.tag)).collect::<Vec<_>>().join(" "))

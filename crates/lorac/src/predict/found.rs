@@ -158,6 +158,7 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
         let is_head = name == "logits" || labels.len() == width || is("ForSequenceClassification");
         let tokens = limits.as_ref().is_some_and(|limits| limits.tokens.rows <= width);
         let predicts = match rank {
+            2 if name == "sentence_embedding" => Prediction::Embeddings,
             2 if !is_head => return None,
             2 if said == Some("multi_label_classification") => Prediction::Labels,
             2 if said == Some("regression") || width == 1 => Prediction::Values,
@@ -189,6 +190,7 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
         Prediction::Values => "regress",
         Prediction::Tags => "tag",
         Prediction::Tokens => "causal_lm",
+        Prediction::Embeddings => "embed",
     };
     Ok(Served {
         labels,

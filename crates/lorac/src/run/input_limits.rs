@@ -127,8 +127,13 @@ fn stats(data: &Dataset) -> InputStats {
     let padded_len = data.pad.length(unpadded_len).max(unpadded_len);
     let mut largest_id = 0;
     for example in &data.examples {
-        if let Some(Field::Tokens { ids, pad }) = example.field("input_ids") {
-            let padding = (ids.len() < padded_len).then_some(*pad);
+        let (texts, pad) = match example.field("input_ids") {
+            Some(Field::Tokens { ids, pad }) => (std::slice::from_ref(ids), *pad),
+            Some(Field::Texts { ids, pad }) => (ids.as_slice(), *pad),
+            _ => continue,
+        };
+        for ids in texts {
+            let padding = (ids.len() < padded_len).then_some(pad);
             largest_id = ids.iter().copied().chain(padding).fold(largest_id, i64::max);
         }
     }

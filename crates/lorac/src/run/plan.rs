@@ -148,6 +148,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let cheap = update_is_cheap(&base, &adaptations);
     let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
+    let steps = if task.whole_batch() { steps.whole(loaded, &shape, &train)? } else { steps };
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,
@@ -249,7 +250,7 @@ fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
 /// The input of targets.
 pub(crate) fn labels(kind: Prediction, input: &str) -> Binding {
     let dtype = match kind {
-        Prediction::Labels | Prediction::Values => DType::F32,
+        Prediction::Labels | Prediction::Values | Prediction::Embeddings => DType::F32,
         Prediction::Classes | Prediction::Tags | Prediction::Tokens => DType::I64,
     };
     Binding { field: LABELS.into(), input: input.into(), dtype }

@@ -1,7 +1,9 @@
 //! How many examples a step has, and how many of them are computed at once.
 
 use super::input_limits::BatchShape;
-use crate::pipeline::{SliceChoice, Train};
+use crate::error::Error;
+use crate::pipeline::{Loaded, SliceChoice, Train};
+use lorac_config::Problem;
 use lorac_data::{Dataset, Slicing};
 use lorac_ir::Graph;
 use lorac_passes::Adaptation;
@@ -49,6 +51,26 @@ impl StepShape {
         let sliced = batch > most.rows || batch.saturating_mul(longest) > most.tokens;
         let fill = shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch });
         StepShape { batch, most, fill, sliced }
+    }
+
+    /// The same, of a task whose loss is that of a whole batch.
+    ///
+    /// # Errors
+    /// A model that takes batches of so many rows and no others.
+    pub(super) fn whole(self, loaded: &Loaded, shape: &BatchShape, data: &Dataset) -> Result<Self, Error> {
+        let Some(rows) = shape.fixed_rows() else {
+            return Ok(StepShape { most: Slicing::WHOLE, fill: self.batch, sliced: false, ..self });
+        };
+        let texts = data.examples.first().map_or(1, |example| example.row_lengths().len());
+        let message = format!(
+            "the model takes batches of {rows} rows and no others, and the {} examples of a step have {}: this task computes a \
+             batch at once",
+            self.batch,
+            self.batch * texts
+        );
+        let help = Some("export the model with a batch of any size".to_string());
+        let problem = Problem { path: "train.batch".into(), code: "pipeline::range", message, help };
+        Err(Box::new(loaded.errors_at(vec![problem])).into())
     }
 
     /// Tokens that are computed at once, as a mean and without padding.

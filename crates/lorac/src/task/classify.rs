@@ -34,6 +34,9 @@ pub struct Classify {
     pub logits: Option<String>,
     /// How much of every label is spread over all classes, as CrossEntropyLoss of PyTorch does
     pub label_smoothing: f64,
+    /// gamma of the focal loss (Lin et al. 2017), by which examples that are known count less: each loss is multiplied by
+    /// (1 - p)^gamma of the probability of its label. The paper has 2. Default: none
+    pub focal: Option<f64>,
     /// What each class counts, as weight of CrossEntropyLoss: balanced (examples by classes and by examples of the class), or a
     /// number for each label. Default: 1
     pub class_weights: Option<ClassWeights>,
@@ -57,6 +60,13 @@ impl Check for Classify {
         self.asked().check(problems);
         check_labels(&self.labels, 2, problems);
         problems.range("label_smoothing", self.label_smoothing, 0.0, 0.999);
+        if let Some(gamma) = self.focal {
+            problems.positive("focal", gamma, 100.0);
+            if self.label_smoothing > 0.0 {
+                let message = "`label_smoothing` and `focal`: a focal loss is that of the label alone";
+                problems.report("label_smoothing", "pipeline::idle", message);
+            }
+        }
         if let Some(weights) = &self.class_weights {
             problems.within("class_weights", |p| weights.check(&self.labels, p));
         }
@@ -73,7 +83,7 @@ impl Objective for Classify {
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
         let weights = self.class_weights.as_ref().and_then(|weights| weights.of(&self.labels));
-        CrossEntropy { weights, smoothing: self.label_smoothing }.terms(prediction, LABELS)
+        CrossEntropy { weights, smoothing: self.label_smoothing, focal: self.focal.unwrap_or(0.0) }.terms(prediction, LABELS)
     }
 
     fn evaluates_prediction(&self) -> bool {

@@ -106,6 +106,7 @@ pub struct NewHead<'a> {
 }
 
 /// Where the head begins.
+#[derive(Clone, Copy)]
 enum Start {
     /// At hidden states.
     Hidden(Head),
@@ -207,24 +208,10 @@ impl NewHead<'_> {
     /// The head alone, for appending to the deployed model: its inputs name values of `model`, whose operators it speaks.
     pub(super) fn alone(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Graph, PassError> {
         let (start, width, layers) = self.place(readable)?;
-        // Written in a form that is known, then in the model's own.
-        let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
-        graph.reserve_as(readable);
-        let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
-        let mut take = |value| {
-            let name = readable.name_of(value);
-            if model.find(&name).is_none() {
-                return Err(PassError::Unsuitable(format!("the file of the model has no value `{name}` for a head")));
-            }
-            graph.add_input(&name, readable.fact(value)).map_err(unfit)
-        };
-        let start = match start {
-            Start::Pooled(pooled) => Start::Pooled(take(pooled)?),
-            Start::Tokens(hidden) => Start::Tokens(take(hidden)?),
+        let taken: Vec<ValueId> = match start {
+            Start::Pooled(one) | Start::Tokens(one) => vec![one],
             Start::Hidden(Head { hidden, mask, pool }) => {
-                let hidden = take(hidden)?;
-                let mask = mask.filter(|_| pool.reads_mask()).map(&mut take).transpose()?;
-                Start::Hidden(Head { hidden, mask, pool })
+                [hidden].into_iter().chain(mask.filter(|_| pool.reads_mask())).collect()
             }
         };
         let params = self.params(&layers, width).into_iter().map(|(name, _)| {
@@ -232,19 +219,54 @@ impl NewHead<'_> {
             Ok((name, tensor))
         });
         let params = params.collect::<Result<Vec<(String, Tensor)>, PassError>>()?;
-        rewrite(&mut graph, "head", |e| {
-            e.set_prefix("classifier.");
+        behind(model, readable, &taken, "classifier.", |e, taken| {
+            let first = taken.first().copied();
+            let start = match (start, first) {
+                (Start::Pooled(_), Some(one)) => Start::Pooled(one),
+                (Start::Tokens(_), Some(one)) => Start::Tokens(one),
+                (Start::Hidden(head), Some(hidden)) => {
+                    Start::Hidden(Head { hidden, mask: taken.get(1).copied(), ..head })
+                }
+                (start, None) => start,
+            };
             let values: Vec<Val> = params.into_iter().map(|(name, tensor)| e.weight(&name, tensor)).collect();
-            let logits = write(e, &start, &layers, &values)?;
-            e.edit(|p| p.set_outputs(vec![logits.id()]));
-            Ok(())
-        })?;
-        if model.opset() < AXES_AS_OPERANDS {
-            axes_as_attributes(&mut graph)?;
-        }
-        graph.opsets = model.opsets.clone();
-        Ok(graph)
+            write(e, &start, &layers, &values)
+        })
     }
+}
+
+/// A graph for appending to the deployed model, of what `write` writes of values of `model`: its inputs name them, its output is
+/// the result, and it speaks the model's operators. Values that are given no name begin with `prefix`.
+pub(super) fn behind(
+    model: &Graph,
+    readable: &Graph,
+    taken: &[ValueId],
+    prefix: &str,
+    write: impl for<'e, 'g> FnOnce(&'e Emit<'g>, &[ValueId]) -> Result<Val<'e, 'g>, PassError>,
+) -> Result<Graph, PassError> {
+    // Written in a form that is known, then in the model's own.
+    let mut graph = Graph::new("head", model.opset().max(AXES_AS_OPERANDS));
+    graph.reserve_as(readable);
+    let unfit = |e: lorac_ir::GraphError| PassError::Unsuitable(e.to_string());
+    let mut inputs = Vec::with_capacity(taken.len());
+    for value in taken {
+        let name = readable.name_of(*value);
+        if model.find(&name).is_none() {
+            return Err(PassError::Unsuitable(format!("the file of the model has no value `{name}` for a head")));
+        }
+        inputs.push(graph.add_input(&name, readable.fact(*value)).map_err(unfit)?);
+    }
+    rewrite(&mut graph, "head", |e| {
+        e.set_prefix(prefix);
+        let result = write(e, &inputs)?;
+        e.edit(|p| p.set_outputs(vec![result.id()]));
+        Ok(())
+    })?;
+    if model.opset() < AXES_AS_OPERANDS {
+        axes_as_attributes(&mut graph)?;
+    }
+    graph.opsets = model.opsets.clone();
+    Ok(graph)
 }
 
 /// Whether a value is the scores of tokens that a language model has for an output: called so, or a product of narrower

@@ -6,15 +6,16 @@ mod weights;
 
 pub(crate) use head::{LOGITS, is_logits};
 
+pub use embed::PairLoss;
 pub use head::{HeadKind, NewHead};
 pub use weights::ClassWeights;
 
-use crate::pipeline::Split;
+use crate::pipeline::{Split, Train};
 use lorac_config::{Problem, Problems};
 use lorac_data::{DataError, Field, Inputs, Row};
 use lorac_ir::Graph;
 use lorac_models::{Classes, Form, ModelKind};
-use lorac_passes::{Objective, ParamValues, PassError};
+use lorac_passes::{Objective, ParamValues, PassError, Pool};
 use lorac_train::Prediction;
 use std::collections::BTreeSet;
 
@@ -26,6 +27,7 @@ lorac_config::choices! {
         causal_lm: CausalLm,
         regress: Regress,
         tag: Tag,
+        embed: Embed,
     }
 }
 
@@ -42,6 +44,14 @@ pub trait Task: Objective {
 
     /// Reports what the task needs of a split and does not find.
     fn check_split(&self, split: &Split, problems: &mut Problems);
+
+    /// Reports what of the training the task cannot follow.
+    fn check_train(&self, _: &Train, _: &mut Problems) {}
+
+    /// Whether the loss of an example depends on the others of its batch, so that a batch is computed at once.
+    fn whole_batch(&self) -> bool {
+        false
+    }
 
     /// What of the rows of a split the model is fed.
     fn inputs(&self, split: &Split) -> Inputs {
@@ -83,6 +93,11 @@ pub trait Task: Objective {
     /// The new head, where the task puts one on the model.
     fn head(&self) -> Option<NewHead<'_>> {
         None
+    }
+
+    /// How hidden states become one vector, where the task puts something on them that does.
+    fn pool(&self) -> Option<Pool> {
+        self.head().filter(|head| head.kind != HeadKind::Token).map(|head| head.pool())
     }
 
     /// The output of the model's own head, where that is trained and known.
@@ -225,6 +240,28 @@ pub trait Targets {
 
 /// Name of the input that the loss is taken against; the field of targets in a batch.
 pub const LABELS: &str = lorac_data::LABELS;
+
+/// Reports a split without pairs of texts.
+fn check_pairs(split: &Split, problems: &mut Problems) {
+    if let Some(key) = split.dialogue_key() {
+        problems.report(key, "pipeline::idle", format!("`{key}`: an embedder reads pairs of texts"));
+    } else if !split.is_table() {
+        let message = "plain texts are no pairs: an embedder reads a table";
+        problems.report(&split.format, "pipeline::split", message);
+    } else if split.text_pair.is_none() {
+        let message = "an embedder reads pairs of texts that belong together: text_pair: COLUMN";
+        problems.report("text_pair", "pipeline::split", message);
+    }
+    if split.label.as_ref().is_some_and(|label| label.all().len() > 1) {
+        problems.report("label", "pipeline::split", "a pair of texts has one score");
+    }
+    for (key, given) in [("label_separator", split.label_separator.is_some()), ("label_map", split.label_map.is_some())]
+    {
+        if given && split.is_table() {
+            problems.report(key, "pipeline::idle", format!("`{key}`: the label of a pair is a number"));
+        }
+    }
+}
 
 /// Reports a split of plain texts, or one without the column that its targets are in, or with several of them.
 fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {

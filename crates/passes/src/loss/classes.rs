@@ -5,13 +5,16 @@ use crate::PassError;
 use lorac_ir::{DType, Fact, Tensor};
 use lorac_ops::Val;
 
-/// Cross-entropy with weights of classes and smoothed labels, as PyTorch's `CrossEntropyLoss(weight, label_smoothing)`.
+/// Cross-entropy with weights of classes and smoothed labels, as PyTorch's `CrossEntropyLoss(weight, label_smoothing)`, or as
+/// the focal loss of [Lin et al. 2017](https://arxiv.org/abs/1708.02002): each times (1 - p)^gamma of the label's probability.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CrossEntropy {
     /// A weight for every class; all count alike where there is none.
     pub weights: Option<Vec<f64>>,
     /// How much of every label is spread over all classes.
     pub smoothing: f64,
+    /// gamma of the focal loss; 0 is none. No label is smoothed beside it.
+    pub focal: f64,
 }
 
 impl CrossEntropy {
@@ -21,7 +24,7 @@ impl CrossEntropy {
     /// # Errors
     /// Logits without an axis of classes, or of another number of classes than there are weights.
     pub fn terms<'e, 'g>(&self, logits: Val<'e, 'g>, labels: &str) -> Result<LossTerms<'e, 'g>, PassError> {
-        if self.weights.is_none() && self.smoothing == 0.0 {
+        if self.weights.is_none() && self.smoothing == 0.0 && self.focal == 0.0 {
             return super::cross_entropy_terms(logits, labels);
         }
         let e = logits.emit();
@@ -44,6 +47,12 @@ impl CrossEntropy {
             let weights = constant(e, &scaled(weights)).cast(dtype);
             let of_label = weights.binary("Gather", index.binary("Squeeze", e.ints(&[-1])));
             (own, all, counts) = (picked * of_label, log_prob * weights, count * of_label);
+        }
+        if self.focal > 0.0 {
+            // A label that is certain has no logarithm to weigh, and a power of 0 no slope.
+            let rest = picked.like(1.0) - picked.unary("Exp");
+            let rest = rest.binary("Max", rest.like(f64::from(f32::EPSILON) / 4.0));
+            own = own * rest.binary("Pow", rest.like(self.focal));
         }
         if self.smoothing > 0.0 {
             let spread = all.sum(&[-1], false);
@@ -144,6 +153,23 @@ mod tests {
         (found[0].sum(), found[1].iter().copied().collect())
     }
 
+    #[test]
+    fn a_focal_loss_counts_what_is_known_less() {
+        let (labels, gamma, w) = ([1usize, 0], 2.0, [0.5, 2.0, 1.0]);
+        for (weights, of) in [(None, [1.0; 3]), (Some(w.to_vec()), w)] {
+            let loss = CrossEntropy { weights, smoothing: 0.0, focal: gamma };
+            let (mut sum, mut count) = (0.0, 0.0);
+            for (row, label) in labels.into_iter().enumerate() {
+                let p = log_prob(row)[label];
+                sum -= of[label] * (1.0 - p.exp()).powf(gamma) * p;
+                count += of[label];
+            }
+            let (got, grads) = run(|y| loss.terms(y, "labels"), &[1.0, 0.0, -100.0]);
+            assert!((got - sum / count).abs() < 1e-12, "{got} is not {}", sum / count);
+            assert!(grads[..6].iter().all(|g| g.is_finite() && *g != 0.0) && grads[6..] == [0.0; 3], "{grads:?}");
+        }
+    }
+
     fn log_prob(row: usize) -> [f64; 3] {
         let x = &X[row * 3..row * 3 + 3];
         let sum: f64 = x.iter().map(|x| x.exp()).sum();
@@ -153,7 +179,7 @@ mod tests {
     #[test]
     fn weights_and_smoothing_are_pytorch_s() {
         let (w, e, labels) = ([0.5, 2.0, 0.0], 0.1, [1usize, 0]);
-        let loss = CrossEntropy { weights: Some(w.to_vec()), smoothing: e };
+        let loss = CrossEntropy { weights: Some(w.to_vec()), smoothing: e, focal: 0.0 };
         let (mut sum, mut count) = (0.0, 0.0);
         for (row, label) in labels.into_iter().enumerate() {
             let p = log_prob(row);
@@ -165,11 +191,11 @@ mod tests {
         assert_eq!(grads[6..], [0.0; 3], "what is ignored has no gradient");
         assert!(grads[..6].iter().all(|g| g.is_finite() && *g != 0.0), "{grads:?}");
         // All weights times anything is the same mean.
-        let tenth = CrossEntropy { weights: Some(w.map(|w| w / 10.0).to_vec()), smoothing: e };
+        let tenth = CrossEntropy { weights: Some(w.map(|w| w / 10.0).to_vec()), ..loss.clone() };
         assert_eq!(run(|y| tenth.terms(y, "labels"), &[1.0, 0.0, -100.0]), (got, grads));
         assert_eq!(run(|y| loss.terms(y, "labels"), &[-100.0; 3]).0, 0.0);
         let plain = run(|y| CrossEntropy::default().terms(y, "labels"), &[1.0, 0.0, 2.0]);
-        let ones = CrossEntropy { weights: Some(vec![7.0; 3]), smoothing: 0.0 };
+        let ones = CrossEntropy { weights: Some(vec![7.0; 3]), ..CrossEntropy::default() };
         let ones = run(|y| ones.terms(y, "labels"), &[1.0, 0.0, 2.0]);
         assert!((plain.0 - ones.0).abs() < 1e-12);
     }
@@ -207,7 +233,9 @@ mod tests {
             let wrong = rewrite(&mut graph(), "loss", |e| {
                 let y = e.val(e.graph().outputs()[0]);
                 match terms {
-                    0 => CrossEntropy { weights: Some(vec![1.0]), smoothing: 0.0 }.terms(y, "labels").map(|_| ()),
+                    0 => CrossEntropy { weights: Some(vec![1.0]), ..CrossEntropy::default() }
+                        .terms(y, "labels")
+                        .map(|_| ()),
                     _ => BinaryCrossEntropy { pos_weights: Some(vec![1.0]) }.terms(y, "labels").map(|_| ()),
                 }
             });

@@ -16,12 +16,20 @@ pub enum Prediction {
     Tags,
     /// The next token of every token: only the loss leaves the device.
     Tokens,
+    /// A vector for every text, of examples of several texts: the second is to be like the first.
+    Embeddings,
 }
 
 impl Prediction {
     /// Every kind of prediction.
-    pub const ALL: [Prediction; 5] =
-        [Prediction::Classes, Prediction::Labels, Prediction::Values, Prediction::Tags, Prediction::Tokens];
+    pub const ALL: [Prediction; 6] = [
+        Prediction::Classes,
+        Prediction::Labels,
+        Prediction::Values,
+        Prediction::Tags,
+        Prediction::Tokens,
+        Prediction::Embeddings,
+    ];
 }
 
 /// The predictions and targets of a whole set of examples.
@@ -30,17 +38,22 @@ pub struct Evaluation {
     /// What is predicted.
     pub kind: Prediction,
     /// Rows of `width` predictions: a row for every example, or for every token of it that has a target
-    /// ([`Prediction::Tags`]), example after example; empty for [`Prediction::Tokens`].
+    /// ([`Prediction::Tags`]), example after example; of [`Prediction::Embeddings`] the similarity of its first two texts; empty
+    /// for [`Prediction::Tokens`].
     pub predictions: Vec<f32>,
     /// Numbers of a row of predictions: as many as there are classes or labels, or one.
     pub width: usize,
     /// Targets, one a row of predictions: the index of a class, or a value. `width` a row for [`Prediction::Labels`]: 1
-    /// for a label that is right, 0 for one that is not, NaN where that is not known. Empty for [`Prediction::Tokens`].
+    /// for a label that is right, 0 for one that is not, NaN where that is not known. Of [`Prediction::Embeddings`] how alike
+    /// the texts are said to be, NaN where nothing says it. Empty for [`Prediction::Tokens`].
     pub targets: Vec<f64>,
     /// Rows of predictions that each example has; empty for [`Prediction::Tokens`].
     pub counts: Vec<usize>,
     /// Names of the classes or labels, each at its index; empty where they have none.
     pub classes: Vec<String>,
+    /// The place of every example's second text among all texts that a first one is compared with, the most similar being at 1:
+    /// of [`Prediction::Embeddings`].
+    pub ranks: Vec<u64>,
     /// The summed loss.
     pub loss_sum: f64,
     /// What it is summed over: examples, labels of examples, or tokens.
@@ -57,6 +70,7 @@ impl Evaluation {
             targets: Vec::new(),
             counts: Vec::new(),
             classes: Vec::new(),
+            ranks: Vec::new(),
             loss_sum: 0.0,
             loss_count: 0.0,
         }
@@ -85,7 +99,9 @@ impl Evaluation {
             Prediction::Tokens => Count::Tokens(self.loss_count as u64),
             Prediction::Tags => Count::Tokens(self.targets.len() as u64),
             Prediction::Labels => Count::Examples((self.targets.len() / self.width.max(1)) as u64),
-            Prediction::Classes | Prediction::Values => Count::Examples(self.targets.len() as u64),
+            Prediction::Classes | Prediction::Values | Prediction::Embeddings => {
+                Count::Examples(self.targets.len() as u64)
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod confusion;
 mod evaluation;
 mod label_counts;
 mod ranks;
+mod retrieval;
 mod spans;
 
 pub use breakdown::{Breakdown, ClassScores, Mistake, OtherClasses};
@@ -43,6 +44,10 @@ lorac_config::members! {
         r2: R2,
         pearson: Pearson,
         spearman: Spearman,
+        recall_at_1: RecallAt1,
+        recall_at_5: RecallAt5,
+        recall_at_10: RecallAt10,
+        mrr: Mrr,
         perplexity: Perplexity,
         loss: Loss,
     };

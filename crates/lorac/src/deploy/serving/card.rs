@@ -79,6 +79,7 @@ fn pipeline_tag(kind: Prediction) -> &'static str {
         Prediction::Classes | Prediction::Labels | Prediction::Values => "text-classification",
         Prediction::Tags => "token-classification",
         Prediction::Tokens => "text-generation",
+        Prediction::Embeddings => "sentence-similarity",
     }
 }
 
@@ -96,9 +97,11 @@ fn about(served: &Served) -> String {
         Prediction::Values => "one number for a text",
         Prediction::Tags => "the scores of every token, one for each label: of a word, those of its first token count",
         Prediction::Tokens => "the scores of the token that follows, for every token of a text",
+        Prediction::Embeddings => "the vector of a text: those of texts that belong together have a high cosine similarity",
     };
+    let what_pools = if served.predicts == Prediction::Embeddings { "It is made of" } else { "Its head reads" };
     let pool =
-        served.pool.map_or(String::new(), |pool| format!(" Its head reads the hidden states by `{pool}` pooling."));
+        served.pool.map_or(String::new(), |pool| format!(" {what_pools} the hidden states by `{pool}` pooling."));
     format!("An ONNX model ({}). Its output {output} has {what}.{pool}", code(&served.task))
 }
 
@@ -190,6 +193,9 @@ fn answers(served: &Served, done: bool) -> String {
         }
         (Prediction::Values, _) => {
             "for text, row in zip(texts, scores.reshape(len(scores), -1)):\n    print(round(float(row[0]), 4), text, sep=\"\\t\")\n".into()
+        }
+        (Prediction::Embeddings, _) => {
+            "scores /= np.linalg.norm(scores, axis=1, keepdims=True)\nprint((scores @ scores.T).round(4))\n".into()
         }
         (Prediction::Tags, _) => "for i, text in enumerate(texts):\n    words, ids = text.split(), batch.word_ids(i)\n    \
              first = {w: ids.index(w) for w in range(len(words)) if w in ids}\n    \

@@ -43,7 +43,7 @@ fn problem_type(kind: Prediction) -> Option<&'static str> {
         Prediction::Classes => Some("single_label_classification"),
         Prediction::Labels => Some("multi_label_classification"),
         Prediction::Values => Some("regression"),
-        Prediction::Tags | Prediction::Tokens => None,
+        Prediction::Tags | Prediction::Tokens | Prediction::Embeddings => None,
     }
 }
 
@@ -56,7 +56,7 @@ fn class(config: &Map<String, Value>, kind: Prediction) -> Option<String> {
     let head = match kind {
         Prediction::Classes | Prediction::Labels | Prediction::Values => "ForSequenceClassification",
         Prediction::Tags => "ForTokenClassification",
-        Prediction::Tokens => return None,
+        Prediction::Tokens | Prediction::Embeddings => return None,
     };
     (!family.is_empty()).then(|| format!("{family}{head}"))
 }

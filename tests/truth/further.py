@@ -1,0 +1,157 @@
+"""30 steps of AdamW of tasks over several texts and of other losses, as PyTorch and PEFT take them: tests/data/truth/further.
+
+    python tests/truth/further.py tests/data/truth/further
+
+bert.onnx is a tiny BERT with the outputs logits `[batch, 3]` and last_hidden_state; data.safetensors: 30 batches of twelve rows, which
+are six pairs or four triples, first texts before second ones, and the first values of what is trained; cases.json: the task as a
+pipeline says it, what it is fed with, and its 30 losses. Losses of pairs are those of sentence-transformers
+(MultipleNegativesRankingLoss, MultipleNegativesSymmetricRankingLoss, CosineSimilarityLoss), written out.
+"""
+
+import copy
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+import transformers as t
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+warnings.simplefilter("ignore")
+STEPS, ROWS, LENGTH, WIDTH, VOCAB, RANK, ALPHA = 30, 12, 9, 8, 40, 2, 4
+RATE, DECAY = 1e-2, 0.05
+SIZES = dict(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=12, pad_token_id=0)
+COMMON = dict(max_position_embeddings=LENGTH, num_labels=3, initializer_range=0.4, attn_implementation="eager")
+BERT = t.BertConfig(**SIZES, **COMMON, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.m = t.AutoModelForSequenceClassification.from_config(BERT)
+
+    def forward(self, input_ids, attention_mask):
+        y = self.m(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        return y.logits, y.hidden_states[-1]
+
+
+def batches():
+    lengths = torch.randint(3, LENGTH + 1, (STEPS, ROWS))
+    mask = (torch.arange(LENGTH) < lengths[..., None]).long()
+    return {
+        "input_ids": torch.randint(1, VOCAB, (STEPS, ROWS, LENGTH)) * mask,
+        "attention_mask": mask,
+        "pairs": torch.ones(STEPS, 6),
+        "triples": torch.ones(STEPS, 4),
+        "scores": torch.rand(STEPS, 6) * 2 - 1,
+        "classes": torch.randint(0, 3, (STEPS, ROWS)),
+    }
+
+
+def export(model, path):
+    ids = torch.randint(1, VOCAB, (2, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    names, outputs = ["input_ids", "attention_mask"], ["logits", "last_hidden_state"]
+    axes = {n: {0: "batch", 1: "sequence"} for n in [*names, outputs[1]]} | {outputs[0]: {0: "batch"}}
+    more = dict(input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=17)
+    torch.onnx.export(model.eval(), (ids * mask, mask), str(path), dynamo=False, **more)
+    made = onnx.load(path)
+    for node in made.graph.node:
+        node.doc_string = ""
+    onnx.save(made, path)
+
+
+def pooled(hidden, mask, pool):
+    if pool == "cls":
+        return hidden[:, 0]
+    if pool == "last":
+        return hidden[torch.arange(len(mask)), mask.sum(1) - 1]
+    return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def ranking(vectors, examples, scale, symmetric=False):
+    first, others = vectors[:examples], vectors[examples:]
+    scores = F.normalize(first) @ F.normalize(others).T * scale
+    own = torch.arange(examples)
+    loss = F.cross_entropy(scores, own)
+    return (loss + F.cross_entropy(scores[:, :examples].T, own)) / 2 if symmetric else loss
+
+
+def cosine(vectors, scores):
+    n = len(scores)
+    return F.mse_loss(F.cosine_similarity(vectors[:n], vectors[n:]), scores)
+
+
+def focal(logits, labels, gamma, weight=None):
+    log_p = F.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+    w = torch.ones(3) if weight is None else torch.tensor(weight)
+    w = w[labels]
+    return -(w * (1 - log_p.exp()) ** gamma * log_p).sum() / w.sum()
+
+
+NAMES = ["a", "b", "c"]
+CASES = [
+    ({"embed": {}}, "pairs", lambda y, h, m, x: ranking(pooled(h, m, "mean"), 6, 20)),
+    ({"embed": {"pool": "cls", "normalize": False}}, "triples", lambda y, h, m, x: ranking(pooled(h, m, "cls"), 4, 20)),
+    ({"embed": {"pool": "last", "temperature": 0.1, "symmetric": True}}, "pairs", lambda y, h, m, x: ranking(pooled(h, m, "last"), 6, 10, True)),
+    ({"embed": {"output": "logits"}}, "pairs", lambda y, h, m, x: ranking(y, 6, 20)),
+    ({"embed": {"loss": "cosine"}}, "scores", lambda y, h, m, x: cosine(pooled(h, m, "mean"), x)),
+    ({"classify": {"labels": NAMES, "focal": 2.0}}, "classes", lambda y, h, m, x: focal(y, x, 2.0)),
+    ({"classify": {"labels": NAMES, "focal": 0.5, "class_weights": {"a": 0.5, "b": 2.0, "c": 0.75}}}, "classes", lambda y, h, m, x: focal(y, x, 0.5, [0.5, 2.0, 0.75])),
+]
+
+
+def losses(base, data, first, targets, loss):
+    model = get_peft_model(copy.deepcopy(base), LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"]))
+    trained = []
+    for key, param in model.named_parameters():
+        param.requires_grad_("lora_" in key)
+        if "lora_" in key:
+            layer = key.split(".layer.")[1].split(".")[0]
+            role = "query" if "query" in key else "value"
+            param.data.copy_(first[f"bert.{layer}.{role}.{'A' if 'lora_A' in key else 'B'}"])
+            trained.append(param)
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=DECAY)
+    found = []
+    for step in range(STEPS):
+        mask = data["attention_mask"][step]
+        logits, hidden = model(data["input_ids"][step], mask)
+        value = loss(logits, hidden, mask, data[targets][step])
+        found.append(value.item())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return found
+
+
+def main(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(11)
+    model = Model()
+    for key, param in model.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(param, std=0.1)
+    export(model, folder / "bert.onnx")
+    data, first = batches(), {}
+    for layer in range(2):
+        for role in ["query", "value"]:
+            first[f"bert.{layer}.{role}.A"] = torch.randn(RANK, WIDTH) * 0.3
+            first[f"bert.{layer}.{role}.B"] = torch.randn(WIDTH, RANK) * 0.1
+    save_file(data | first, folder / "data.safetensors")
+    cases = []
+    for task, targets, loss in CASES:
+        found = losses(model, data, first, targets, loss)
+        assert found[-1] != found[0]
+        cases.append({"model": "bert", "task": task, "targets": targets, "losses": [round(x, 7) for x in found]})
+    optimizer = {"rank": RANK, "alpha": ALPHA, "lr": RATE, "weight_decay": DECAY}
+    text = json.dumps({"optimizer": optimizer, "cases": cases}, indent=1)
+    (folder / "cases.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
