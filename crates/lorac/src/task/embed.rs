@@ -172,6 +172,10 @@ impl Task for Embed {
         }
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &["text", "text_pair", "negatives", "label"]
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         check_pairs(split, problems);
         if self.loss == PairLoss::Cosine {

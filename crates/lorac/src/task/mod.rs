@@ -243,9 +243,7 @@ pub const LABELS: &str = lorac_data::LABELS;
 
 /// Reports a split without pairs of texts.
 fn check_pairs(split: &Split, problems: &mut Problems) {
-    if let Some(key) = split.dialogue_key() {
-        problems.report(key, "pipeline::idle", format!("`{key}`: an embedder reads pairs of texts"));
-    } else if !split.is_table() {
+    if !split.is_table() {
         let message = "plain texts are no pairs: an embedder reads a table";
         problems.report(&split.format, "pipeline::split", message);
     } else if split.text_pair.is_none() {
@@ -254,12 +252,6 @@ fn check_pairs(split: &Split, problems: &mut Problems) {
     }
     if split.label.as_ref().is_some_and(|label| label.all().len() > 1) {
         problems.report("label", "pipeline::split", "a pair of texts has one score");
-    }
-    for (key, given) in [("label_separator", split.label_separator.is_some()), ("label_map", split.label_map.is_some())]
-    {
-        if given && split.is_table() {
-            problems.report(key, "pipeline::idle", format!("`{key}`: the label of a pair is a number"));
-        }
     }
 }
 
