@@ -113,8 +113,6 @@ fn a_head_that_does_not_fit_is_refused_with_its_place_and_the_numbers() {
     assert!(none.contains("hidden states are [batch, sequence, hidden]"), "{none}");
 
     let base = case("bert-dynamo-base");
-    let wrong = done(base.path(), "classify: {}", QUERY_VALUE).expect_err("no labels");
-    assert!(wrong.contains("error[pipeline::labels]: the task needs its labels"), "{wrong}");
     let wrong = done(base.path(), "classify: { labels: [negative, positive], head: existing }", QUERY_VALUE);
     assert!(wrong.expect_err("pooled, 8 wide").contains("`pooler_output` f32[batch,8], has 8 outputs, and the task 2"));
     let new = done(base.path(), "classify: [negative, positive]", QUERY_VALUE).expect("a new head");

@@ -210,6 +210,15 @@ pub enum DataError {
     )]
     UnknownMapping { value: String, to: String, known: Vec<String>, nearest: Vec<String> },
 
+    /// A column with more different values than there are classes.
+    #[error(
+        "{}: `{}` has more than {most} different values, which are not classes: is it a number to predict (task: regress) or an \
+         id? Name the labels if they are classes: labels: [..]",
+        Path(path),
+        Short(column)
+    )]
+    ManyLabels { path: PathBuf, column: String, most: usize },
+
     /// Two labels of one name.
     #[error("the label `{}` is listed twice", Short(label))]
     DuplicateLabel { label: String },
@@ -328,6 +337,7 @@ impl DataError {
             Self::NothingToLearn { .. } => "data::nothing_to_learn",
             Self::TagCount { .. } => "data::tag_count",
             Self::UnknownMapping { .. } => "data::unknown_mapping",
+            Self::ManyLabels { .. } => "data::many_labels",
             Self::DuplicateLabel { .. } => "data::duplicate_label",
             Self::Empty { .. } => "data::empty",
             Self::NoText { .. } => "data::no_text",

@@ -1,6 +1,7 @@
 //! From what a cell says to a label's index.
 
 use crate::error::DataError;
+use crate::label_cells::{any, whole};
 use crate::row::{Cell, Row};
 use lorac_config::nearest;
 use std::collections::{BTreeMap, HashMap};
@@ -66,10 +67,10 @@ impl Labels {
             }
         };
         let integer = || match cell {
-            Cell::Fraction(text) => text.parse().ok().filter(|x: &f64| x.fract() == 0.0 && x.abs() < 1e15),
+            Cell::Fraction(text) => whole(text),
             _ => None,
         };
-        let found = self.find(raw).or_else(|| self.find(&format!("{:.0}", integer()?)));
+        let found = self.find(raw).or_else(|| self.find(&integer()?));
         found.ok_or_else(|| self.unknown(row, column, raw))
     }
 
@@ -88,28 +89,8 @@ impl Labels {
     /// # Errors
     /// `MissingField`, `WrongType`, `UnknownLabel`.
     pub fn set(&self, row: &Row, column: &str, separator: Option<&str>) -> Result<Vec<usize>, DataError> {
-        let wrong = || row.wrong_type(column, "a list of labels");
-        let values: Vec<String> = match row.need(column)? {
-            Cell::Null => Vec::new(),
-            Cell::Other { text, .. } => {
-                let items: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|_| wrong())?;
-                let value = |item: serde_json::Value| match item {
-                    serde_json::Value::String(text) => Ok(text),
-                    serde_json::Value::Number(_) | serde_json::Value::Bool(_) => Ok(item.to_string()),
-                    _ => Err(wrong()),
-                };
-                items.into_iter().map(value).collect::<Result<_, _>>()?
-            }
-            cell => {
-                let text = cell.as_written().unwrap_or_default();
-                match separator.filter(|separator| !separator.is_empty()) {
-                    Some(separator) => text.split(separator).map(|one| one.trim().to_owned()).collect(),
-                    None => vec![text.to_owned()],
-                }
-            }
-        };
-        let named = values.iter().filter(|value| !value.is_empty());
-        named.map(|value| self.find(value).ok_or_else(|| self.unknown(row, column, value))).collect()
+        let values = any(row, column, separator)?;
+        values.iter().map(|value| self.find(value).ok_or_else(|| self.unknown(row, column, value))).collect()
     }
 
     fn unknown(&self, row: &Row, column: &str, value: &str) -> DataError {

@@ -8,7 +8,7 @@ use crate::predict::found::{check, find_model, served, tokenizer_file};
 use crate::progress::Progress;
 use crate::run::data::{examples, held_out, nothing_held_out};
 use crate::run::input_limits::{self, BatchShape};
-use crate::run::plan::{check_metrics, labels, open_engine, resolved_task};
+use crate::run::plan::{check_metrics, open_engine, resolved_task, target_input};
 use crate::source::Resolver;
 use crate::stop::{Stoppable, stopped};
 use lorac_data::Dataset;
@@ -65,7 +65,7 @@ pub fn evaluate(
     }
     let mut notes = Vec::new();
     let deployed = p.task.deployed(&known.output).unwrap_or_else(|| p.task.clone());
-    let task = resolved_task(loaded, &deployed, &model, &graph, &source, &mut Vec::new())?;
+    let (task, _) = resolved_task(loaded, &deployed, &model, &graph, &source, resolver, &mut Vec::new())?;
     if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
         let (ours, theirs) = (task.labels().join(", "), known.labels.join(", "));
         notes.push(format!("the model's labels are {theirs}; scored as if they were the pipeline's: {ours}"));
@@ -113,7 +113,7 @@ pub fn evaluate(
         caches,
     };
     let compiled = evaluation(&graph, &spec, &mut |_| {})?;
-    feeds.inputs.push(labels(task.prediction(), &compiled.names.targets));
+    feeds.inputs.push(target_input(task.prediction(), &compiled.names.targets));
     let mut program = compile_graph(engine.backend.as_ref(), &compiled.graph, Vec::new())?;
     let job = Evaluate {
         data: &data,

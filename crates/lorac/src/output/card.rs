@@ -6,12 +6,26 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataCard {
+    /// Who has named the classes, where the task has any.
+    pub labels_from: Option<LabelsFrom>,
     /// The training set.
     pub train: SplitCard,
     /// The held-out set; none where nothing is held out.
     pub eval: Option<SplitCard>,
     /// What is likely to be a mistake, in words.
     pub warnings: Vec<String>,
+}
+
+/// Who has named the classes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelsFrom {
+    /// The pipeline.
+    Pipeline,
+    /// The config.json of the model, whose own head is trained.
+    Model,
+    /// The training set: its labels, sorted, or the names of its columns.
+    Data,
 }
 
 /// What became of the rows of a split, and what its examples are like.

@@ -71,7 +71,7 @@ impl Page {
                     self.table(&below(&path, &name), &whole);
                     self.sections(&below(&path, &name), &whole, depth + 2);
                 }
-            } else if inner.get("properties").is_some() {
+            } else if !self.alternative_sections(value).is_empty() {
                 self.heading(depth, &path, &about);
                 for (at, alternative) in self.alternative_sections(value).into_iter().enumerate() {
                     if at > 0 {
@@ -307,5 +307,9 @@ mod tests {
             assert!(held_out.contains(key), "{key}\n{held_out}");
         }
         assert!(!page.contains("see below"));
+        let headings: Vec<String> = page.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+        for link in page.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(headings.iter().any(|heading| heading == link), "no heading for the link {link}");
+        }
     }
 }

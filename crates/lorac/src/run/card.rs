@@ -179,7 +179,8 @@ mod tests {
     fn likely_mistakes_are_told() {
         let known = Measure { tokens: 1, ..Measure::default() };
         let train = card(&[(&[1], 0, known), (&[2], 1, known)]);
-        let of = |eval: SplitCard| warnings(&DataCard { train: train.clone(), eval: Some(eval), warnings: Vec::new() });
+        let of =
+            |eval: SplitCard| warnings(&DataCard { train: train.clone(), eval: Some(eval), ..DataCard::default() });
         assert_eq!(of(card(&[(&[3], 0, known), (&[4], 1, known)])), Vec::<String>::new());
         let one = of(card(&[(&[3], 2, known)]));
         assert!(one[0].contains("every held-out example has the label `other`"), "{one:?}");

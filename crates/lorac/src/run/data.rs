@@ -9,8 +9,8 @@ use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
 use lorac_data::format::{Format, Rows};
 use lorac_data::{
-    Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Measure, Row, Skipped, Tokenizer, Truncate,
-    Written, each, hold_out, hold_out_part, part_size, rows, select,
+    Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Measure, Row, Skipped, Table, Tokenizer,
+    Truncate, Written, each, hold_out, hold_out_part, part_size, rows, select,
 };
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -81,7 +81,7 @@ pub(crate) fn examples(
     });
     let weights: Vec<(usize, f64)> = train_card.sources.iter().map(|s| (s.examples, s.weight)).collect();
     let weights = if weights.iter().all(|(_, weight)| *weight == 1.0) { Vec::new() } else { weights };
-    let mut card = DataCard { train: train_card, eval: eval_card, warnings: Vec::new() };
+    let mut card = DataCard { train: train_card, eval: eval_card, ..DataCard::default() };
     card.warnings = card::warnings(&card);
     let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
     Ok(Examples { train: bare(train), weights, eval: bare(eval), card, files })
@@ -173,18 +173,12 @@ fn read(
     resolver: &Resolver,
     card: &mut SplitCard,
 ) -> Result<(Vec<Encoded>, Resolved), Error> {
-    let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
-    let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
     let (inputs, targets) = (task.inputs(split), task.targets(split)?);
     let optional: Vec<String> = inputs.optional().into_iter().map(String::from).collect();
     let all = inputs.columns().into_iter().chain(targets.columns()).map(String::from);
     let needed = all.filter(|column| !optional.contains(column)).collect();
-    let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
-    let format = Interruptible { format, stop: resolver.stop };
-    let columns = Columns { needed, optional, filter, written: split.written(), max_errors: data.most_errors() };
-    let table = rows(&format, &found.path, &columns)?;
-    found.unchanged()?;
-    found.nothing_else()?;
+    let (found, table) = table(split, needed, optional, data, resolver)?;
+    let is_typed = split.format().is_some_and(Format::is_typed);
     let (read, mut rows, mut skipped) = (table.read, table.rows, table.skipped);
     if !split.is_table() {
         keep_files(&mut rows, split)?;
@@ -209,7 +203,7 @@ fn read(
             };
             let (rows, fields) = skipped.each(rows, right)?;
             some_right(rows.len(), &skipped, &found.path, read)?;
-            if format.is_typed() {
+            if is_typed {
                 card.number_strings += rows.iter().filter(|row| is_number_string(row, split, &*targets)).count();
             }
             let order = select((0..rows.len()).collect(), &chosen)?;
@@ -253,6 +247,25 @@ fn read(
     let (source, weight) = (found.source.clone(), split.drawn());
     card.sources.push(SourceCard { source, weight, read, examples: examples.len() });
     Ok((examples, found))
+}
+
+/// The rows of a source that its filter keeps, with these columns, and the file or folder that they come from.
+pub(super) fn table(
+    split: &Split,
+    needed: Vec<String>,
+    optional: Vec<String>,
+    data: &Data,
+    resolver: &Resolver,
+) -> Result<(Resolved, Table), Error> {
+    let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
+    let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
+    let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
+    let format = Interruptible { format, stop: resolver.stop };
+    let columns = Columns { needed, optional, filter, written: split.written(), max_errors: data.most_errors() };
+    let table = rows(&format, &found.path, &columns)?;
+    found.unchanged()?;
+    found.nothing_else()?;
+    Ok((found, table))
 }
 
 /// Refuses rows that cannot be encoded.

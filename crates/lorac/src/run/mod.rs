@@ -11,6 +11,7 @@ mod finish;
 mod folder;
 pub(crate) mod input_limits;
 mod keys;
+mod labels;
 mod language;
 mod logs;
 pub(crate) mod plan;

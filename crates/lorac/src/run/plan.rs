@@ -5,6 +5,7 @@ use super::data::Examples;
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
+use super::labels::{self, labels_of_data};
 use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::{data, language, sampler, update};
@@ -13,13 +14,13 @@ use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
-use crate::output::{DataCard, InputRecord, sha256_file};
+use crate::output::{DataCard, InputRecord, LabelsFrom, sha256_file};
 use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec};
 use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
-use lorac_config::{Problem, Problems};
+use lorac_config::{Check, Problem, Problems};
 use lorac_data::{ChatSettings, Dataset, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
 use lorac_models::ModelKind;
@@ -28,6 +29,7 @@ use lorac_passes::{
     Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, readable, training_step,
 };
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
+use std::cell::OnceCell;
 use std::path::Path;
 
 /// A run about to start.
@@ -109,7 +111,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let mut feeds = feeds(&base)?;
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base)?;
-    let chosen = resolved_task(loaded, &p.task, &model, &base, &model_source, &mut notes)?;
+    let (chosen, labels_from) = resolved_task(loaded, &p.task, &model, &base, &model_source, resolver, &mut notes)?;
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let mut shape = BatchShape::of(p, &base, &feeds);
@@ -120,6 +122,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     beside.read_config(&model_source)?;
 
     let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, &tokenizer, resolver)?;
+    card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
     let chosen = chosen.counted(&counts, train.len()).unwrap_or(chosen);
     let task = &*chosen;
@@ -167,7 +170,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         training_step(&base, &spec, &mut |graph| emitter.write(graph)).map_err(|e| update::error(loaded, e))?;
     emitter.finish()?;
     language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
-    feeds.inputs.push(labels(task.prediction(), &training.names.targets));
+    feeds.inputs.push(target_input(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
     let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
     if !weights.is_empty() {
@@ -248,7 +251,7 @@ fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
 }
 
 /// The input of targets.
-pub(crate) fn labels(kind: Prediction, input: &str) -> Binding {
+pub(crate) fn target_input(kind: Prediction, input: &str) -> Binding {
     let dtype = match kind {
         Prediction::Labels | Prediction::Values | Prediction::Embeddings => DType::F32,
         Prediction::Classes | Prediction::Tags | Prediction::Tokens => DType::I64,
@@ -256,32 +259,54 @@ pub(crate) fn labels(kind: Prediction, input: &str) -> Binding {
     Binding { field: LABELS.into(), input: input.into(), dtype }
 }
 
-/// The task, with what it leaves to the model.
+/// The task, with what it leaves to the model and the training set, and who has named its labels.
 pub(crate) fn resolved_task(
     loaded: &Loaded,
     task: &TaskChoice,
     model: &Model,
     graph: &Graph,
     source: &Resolved,
+    resolver: &Resolver,
     notes: &mut Vec<String>,
-) -> Result<TaskChoice, Error> {
+) -> Result<(TaskChoice, Option<LabelsFrom>), Error> {
+    let data = &loaded.pipeline.data;
     let kind = base::kind_of(source);
     let classes = || ModulePaths::new(model, graph, kind.clone()).classes();
     let labels = kind.as_ref().map_or(&[][..], |kind| &kind.labels);
-    let columns = loaded.pipeline.data.train.first().and_then(|split| split.label.as_ref());
+    let columns = data.train.first().and_then(|split| split.label.as_ref());
     let columns = columns.map_or(&[][..], |label| label.all());
     let columns = if columns.len() > 1 { columns } else { &[] };
-    let resolved = task.resolved(&Subject { graph, labels, columns, classes: &classes }).map_err(|problem| {
-        let path = format!("task.{}.{}", task.name(), problem.path);
-        Box::new(loaded.errors_at(vec![Problem { path, ..problem }]))
-    })?;
-    Ok(resolved.map_or_else(
-        || task.clone(),
-        |found| {
-            notes.extend(found.notes);
-            found.task
-        },
-    ))
+    let read = OnceCell::new();
+    let of_data = || read.get_or_init(|| labels_of_data(data, &**task, resolver)).as_ref().ok().cloned();
+    let resolved = task.resolved(&Subject { graph, labels, columns, of_data: &of_data, classes: &classes });
+    let of_data = read.into_inner().transpose()?;
+    let at_task = |mut problem: Problem| {
+        let below = if problem.path.is_empty() { String::new() } else { format!(".{}", problem.path) };
+        problem.path = format!("task.{}{below}", task.name());
+        problem
+    };
+    let resolved = resolved.map_err(|problem| Box::new(loaded.errors_at(vec![at_task(problem)])))?;
+    let Some(found) = resolved else { return Ok((task.clone(), None)) };
+    notes.extend(found.notes);
+    let (given, names) = (task.labels(), found.task.labels());
+    let from = match () {
+        () if names.is_empty() => None,
+        () if !given.is_empty() => Some(LabelsFrom::Pipeline),
+        () if of_data.as_deref() == Some(names) || columns == names => Some(LabelsFrom::Data),
+        () => Some(LabelsFrom::Model),
+    };
+    if given.is_empty() && !names.is_empty() {
+        let mut problems = Problems::default();
+        found.task.check(&mut problems);
+        let said = (of_data.as_deref() == Some(names)).then(|| labels::said(names));
+        let with_help = |problem: Problem| Problem { help: problem.help.clone().or(said.clone()), ..problem };
+        let problems: Vec<Problem> = problems.finish().into_iter().map(at_task).map(with_help).collect();
+        if !problems.is_empty() {
+            return Err(Box::new(loaded.errors_at(problems)).into());
+        }
+        notes.extend(said);
+    }
+    Ok((found.task, from))
 }
 
 /// Refuses metrics that say nothing of as many classes as the task turns out to have.

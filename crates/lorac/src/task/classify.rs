@@ -7,7 +7,7 @@ use super::{
 };
 use crate::pipeline::Split;
 use lorac_config::{Check, Problem, Problems};
-use lorac_data::{DataError, Field, IGNORE, Labels, Row};
+use lorac_data::{DataError, Field, IGNORE, LabelCells, Labels, Row};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("x-short" = "labels"))]
 pub struct Classify {
-    /// Names of the classes, in the order of the logits. Default: those that the config.json of a model with a head says
+    /// Names of the classes, in the order of the logits. Default: those that the config.json of a model with a head
+    /// says, where that is trained; else the different labels of the training set: sorted, numbers by their value, 1,000 at most
     pub labels: Vec<String>,
     /// What stands between hidden states and the logits. Default: existing, where the model has an output [batch, labels] and
     /// neither pool nor hidden is given, else linear
@@ -115,6 +116,10 @@ impl Task for Classify {
         }
     }
 
+    fn label_cells<'a>(&self, split: &'a Split) -> Option<LabelCells<'a>> {
+        split.label.as_deref().map(LabelCells::One)
+    }
+
     fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
         let labels = Labels::new(&self.labels, split.label_map.as_ref())?;
         Ok(Box::new(ClassTargets { labels, column: split.label.as_deref().unwrap_or_default() }))
@@ -125,11 +130,14 @@ impl Task for Classify {
     }
 
     fn resolved(&self, subject: &Subject) -> Result<Option<Resolution>, Problem> {
-        let Found { kind, own, mut notes } = self.asked().find(subject, "labels")?;
-        let mut task = Classify { head: Some(kind), ..self.clone() };
-        let width = own.as_ref().map(|(_, width)| *width);
+        let mut task = self.clone();
+        if task.labels.is_empty() {
+            task.labels = subject.open_labels(|n| self.asked().finds_own(subject, n));
+        }
+        let Found { kind, own, mut notes } = task.asked().find(subject, "labels")?;
+        subject.named_labels(&task.labels, own.as_ref().map(|(_, width)| *width), &mut notes)?;
+        task.head = Some(kind);
         task.logits = own.map(|(output, _)| output);
-        subject.name_labels(&mut task.labels, width, &mut notes)?;
         Ok(Some(Resolution { task: task.into(), notes }))
     }
 

@@ -310,7 +310,7 @@ mod tests {
     fn resolved(task: Embed, text: &str) -> Result<Option<Resolution>, String> {
         let mut graph = lorac_ir::parse(text).expect("parses");
         lorac_ops::infer(&mut graph).expect("infers");
-        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None };
+        let subject = Subject { graph: &graph, labels: &[], columns: &[], of_data: &|| None, classes: &|| None };
         task.resolved(&subject).map_err(|p| format!("{}: {}", p.path, p.message))
     }
 

@@ -90,6 +90,12 @@ impl<'a> Asked<'a> {
         node.input(0).filter(|_| axis == -1 || axis == 1)
     }
 
+    /// Whether it is the model's own head that is trained, where the task has so many outputs.
+    pub(super) fn finds_own(&self, subject: &Subject, outputs: usize) -> bool {
+        let asked = Asked { outputs: Some(outputs), ..*self };
+        asked.find(subject, "labels").is_ok_and(|found| found.kind == HeadKind::Existing)
+    }
+
     /// What is built of a model of this kind that is not an `.onnx` file.
     pub(super) fn form(&self, kind: Option<&ModelKind>) -> Form {
         if self.wants_own() {
@@ -242,7 +248,7 @@ mod tests {
 
     fn find(asked: Asked, outputs: &[(&str, &str)]) -> Result<(HeadKind, Option<String>), String> {
         let graph = graph(outputs);
-        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None };
+        let subject = Subject { graph: &graph, labels: &[], columns: &[], of_data: &|| None, classes: &|| None };
         match asked.find(&subject, "labels") {
             Ok(found) => Ok((found.kind, found.own.map(|(name, _)| name))),
             Err(p) => Err(format!("{}: {} ({})", p.path, p.message, p.help.unwrap_or_default())),

@@ -2,6 +2,7 @@
 
 mod existing;
 mod head;
+mod naming;
 mod weights;
 
 pub(crate) use head::{LOGITS, is_logits};
@@ -12,7 +13,7 @@ pub use weights::ClassWeights;
 
 use crate::pipeline::{Split, Train};
 use lorac_config::{Problem, Problems};
-use lorac_data::{DataError, Field, Inputs, Row};
+use lorac_data::{DataError, Field, Inputs, LabelCells, Row};
 use lorac_ir::Graph;
 use lorac_models::{Classes, Form, ModelKind};
 use lorac_passes::{Objective, ParamValues, PassError, Pool};
@@ -56,6 +57,11 @@ pub trait Task: Objective {
     /// What of the rows of a split the model is fed.
     fn inputs(&self, split: &Split) -> Inputs {
         split.inputs()
+    }
+
+    /// Where the labels of a split stand, where they are names.
+    fn label_cells<'a>(&self, _: &'a Split) -> Option<LabelCells<'a>> {
+        None
     }
 
     /// How targets are read in a split.
@@ -128,37 +134,10 @@ pub struct Subject<'a> {
     pub labels: &'a [String],
     /// The columns of labels, where there are several.
     pub columns: &'a [String],
+    /// The different labels of the training set, sorted; none where it cannot be read. Costly.
+    pub of_data: &'a dyn Fn() -> Option<Vec<String>>,
     /// What is known of the classes of its type; costly where nothing says the type.
     pub classes: &'a dyn Fn() -> Option<&'static Classes>,
-}
-
-impl Subject<'_> {
-    /// Gives labels their names, where the task does not: those of the model's own head of so many outputs. Where both do and
-    /// their orders differ, that is noted.
-    ///
-    /// # Errors
-    /// Labels that nobody names.
-    fn name_labels(
-        &self,
-        labels: &mut Vec<String>,
-        own: Option<usize>,
-        notes: &mut Vec<String>,
-    ) -> Result<(), Problem> {
-        let said = if own == Some(self.labels.len()) { self.labels } else { &[] };
-        if labels.is_empty() {
-            *labels = said.to_vec();
-        } else if !said.is_empty() && said != &labels[..] && said.iter().all(|name| labels.contains(name)) {
-            let said = said.join(", ");
-            notes.push(format!("the model's config.json has the labels in another order than the pipeline: {said}"));
-        }
-        if !labels.is_empty() {
-            return Ok(());
-        }
-        let message =
-            "the task needs its labels, in the order of the logits: no config.json of a model with a head says them";
-        let help = Some("labels: [negative, positive]".to_string());
-        Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help })
-    }
 }
 
 /// Reports a list of labels of which there are too few, or one twice. None at all are not given.

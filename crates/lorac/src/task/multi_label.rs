@@ -7,7 +7,7 @@ use super::{
 };
 use crate::pipeline::Split;
 use lorac_config::{Check, Problem, Problems};
-use lorac_data::{DataError, Field, Labels, Row};
+use lorac_data::{DataError, Field, LabelCells, Labels, Row};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 #[schemars(extend("x-short" = "labels"))]
 pub struct MultiLabel {
     /// Names of the labels, in the order of the logits. Default: the columns, where there is one for each label; else those
-    /// that the config.json of a model with a head says
+    /// that the config.json of a model with a head says, where that is trained; else the different labels of the training set: sorted,
+    /// numbers by their value, 1,000 at most
     pub labels: Vec<String>,
     /// What stands between hidden states and the logits. Default: existing, where the model has an output [batch, labels] and
     /// neither pool nor hidden is given, else linear
@@ -116,6 +117,11 @@ impl Task for MultiLabel {
         }
     }
 
+    fn label_cells<'a>(&self, split: &'a Split) -> Option<LabelCells<'a>> {
+        let column = split.label.as_ref().filter(|label| label.all().len() == 1)?;
+        Some(LabelCells::Any { column, separator: split.label_separator.as_deref() })
+    }
+
     fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
         let labels = Labels::new(&self.labels, split.label_map.as_ref())?;
         let columns = split.label.as_ref().map_or(&[][..], |label| label.all());
@@ -131,11 +137,13 @@ impl Task for MultiLabel {
         if task.labels.is_empty() && subject.columns.len() > 1 {
             task.labels = subject.columns.to_vec();
         }
+        if task.labels.is_empty() {
+            task.labels = subject.open_labels(|n| self.asked().finds_own(subject, n));
+        }
         let Found { kind, own, mut notes } = task.asked().find(subject, "labels")?;
+        subject.named_labels(&task.labels, own.as_ref().map(|(_, width)| *width), &mut notes)?;
         task.head = Some(kind);
-        let width = own.as_ref().map(|(_, width)| *width);
         task.logits = own.map(|(output, _)| output);
-        subject.name_labels(&mut task.labels, width, &mut notes)?;
         Ok(Some(Resolution { task: task.into(), notes }))
     }
 

@@ -5,7 +5,7 @@ use super::{Class, ClassWeights, LABELS, Resolution, Subject, Targets, Task, Tas
 use crate::pipeline::Split;
 use lorac_config::{Check, Problem, Problems};
 use lorac_data::encode::{Pieces, Words};
-use lorac_data::{DataError, Field, IGNORE, Inputs, Row};
+use lorac_data::{DataError, Field, IGNORE, Inputs, LabelCells, Row};
 use lorac_ir::{Graph, ValueId};
 use lorac_models::{Form, ModelKind};
 use lorac_ops::Val;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[schemars(extend("x-short" = "labels"))]
 pub struct Tag {
     /// Names of the labels, in the order of the logits: O, B-place, I-place, ... Default: those that the config.json of a model
-    /// with a head says
+    /// with a head says, where that is trained; else the different labels of the training set, sorted, 1,000 at most
     pub labels: Vec<String>,
     /// What stands between hidden states and the logits. Default: existing, where the model has an output [batch, tokens, labels]
     /// and hidden is not given, else linear
@@ -189,6 +189,10 @@ impl Task for Tag {
         Words { text, label, labels, label_map, pieces: self.label_pieces }.into()
     }
 
+    fn label_cells<'a>(&self, split: &'a Split) -> Option<LabelCells<'a>> {
+        split.text_and_label()[1].map(LabelCells::Words)
+    }
+
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
         Ok(Box::new(OfWords { labels: &self.labels }))
     }
@@ -198,10 +202,12 @@ impl Task for Tag {
     }
 
     fn resolved(&self, subject: &Subject) -> Result<Option<Resolution>, Problem> {
-        let of_model = self.labels.is_empty() && !subject.labels.is_empty();
-        let labels = if of_model { subject.labels.to_vec() } else { self.labels.clone() };
+        let may_be_own = self.kind() == TagHead::Existing || (self.head.is_none() && self.hidden.is_none());
+        let is_own = |n| may_be_own && self.own(subject.graph, n).is_ok();
+        let labels = if self.labels.is_empty() { subject.open_labels(is_own) } else { self.labels.clone() };
         if labels.is_empty() {
-            let message = "the task needs its labels, in the order of the logits: no config.json of a model with a head says them";
+            let message = "the task needs its labels, in the order of the logits: neither the training set nor the config.json of a \
+                           model with a head says them";
             let help = Some("labels: [O, B-place, I-place]".to_string());
             return Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help });
         }
@@ -218,11 +224,6 @@ impl Task for Tag {
             (TagHead::Existing, Ok(value)) => {
                 let (name, fact) = (subject.graph.name_of(value), subject.graph.fact(value));
                 notes.push(format!("the model's own head is trained: `{name}` {fact}"));
-            }
-            (TagHead::Linear, _) if of_model => {
-                let message = "a new head needs the task's labels, in the order of the logits";
-                let help = Some("labels: [O, B-place, I-place]".to_string());
-                return Err(Problem { path: "labels".into(), code: "pipeline::labels", message: message.into(), help });
             }
             (TagHead::Linear, _) => {}
         }
