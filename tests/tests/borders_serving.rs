@@ -1,5 +1,6 @@
 //! The output folder serves as it is: its files, what `predict` and `eval` make of it, a second run from it.
 
+use lorac::data::TextEncoding;
 use lorac::error::Error;
 use lorac::evaluate::{Evaluated, evaluate};
 use lorac::output::{Manifest, Status};
@@ -107,7 +108,7 @@ fn a_folder_answers_as_its_evaluation_does_in_the_order_of_the_texts() {
     let border = border("bert");
     let manifest = border.succeeds(&["train.steps=20"]).manifest;
     let mut model = open(&border.out()).expect("opens");
-    let table = texts(&border.path().join("eval.csv"), &[], model.served()).expect("a table");
+    let table = texts(&border.path().join("eval.csv"), &[], TextEncoding::default(), model.served()).expect("a table");
     let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
     let answers = model.rows(&rows, &table.columns).expect("answers");
     assert_eq!(answers.len(), rows.len());
@@ -318,7 +319,7 @@ fn several_labels_numbers_and_pairs_are_answered_as_they_were_trained() {
     let pair = ["data.train.text_pair=label", "data.eval.text_pair=label"];
     let manifest = border.succeeds(&pair).manifest;
     let mut model = open(&border.out()).expect("opens");
-    let table = texts(&border.path().join("eval.csv"), &[], model.served()).expect("a table");
+    let table = texts(&border.path().join("eval.csv"), &[], TextEncoding::default(), model.served()).expect("a table");
     assert_eq!(table.columns, ["text", "label"]);
     let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
     let answers = model.rows(&rows, &table.columns).expect("answers");
@@ -351,7 +352,8 @@ fn words_get_the_tags_that_the_evaluation_counts() {
         assert!((got - score.value).abs() < 1e-6, "{}: {got} and {}", score.name, score.value);
     }
     let mut model = open(&border.out()).expect("opens");
-    let table = texts(&border.path().join("eval.conll"), &[], model.served()).expect("a table");
+    let table =
+        texts(&border.path().join("eval.conll"), &[], TextEncoding::default(), model.served()).expect("a table");
     let rows = table.rows.collect::<Result<Vec<_>, Error>>().expect("rows");
     let answers = model.rows(&rows, &table.columns).expect("answers");
     let tags = answers.iter().flat_map(|answer| match &answer.says {

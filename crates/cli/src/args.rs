@@ -162,6 +162,9 @@ pub(super) enum Command {
         /// Column of the texts, or a template of several; of pairs, given twice [default: what the model was trained on]
         #[arg(long, value_name = "NAME", conflicts_with = "text")]
         column: Vec<String>,
+        /// How a file of text is written: utf-8, utf-16, latin-1, windows-1252, ... [default: utf-8]
+        #[arg(long, value_name = "NAME", conflicts_with = "text")]
+        encoding: Option<String>,
         /// The tokenizer.json, where none is beside the model
         #[arg(long, value_name = "SOURCE")]
         tokenizer: Option<String>,

@@ -2,6 +2,7 @@
 
 use super::args::Format;
 use super::{resolver, terminal};
+use lorac::data::{Row, TextEncoding};
 use lorac::error::Error;
 use lorac::pipeline::RuntimeSource;
 use lorac::predict::{Answer, Options, Predictor, Texts, WINDOW, lines, texts};
@@ -15,6 +16,7 @@ pub(super) struct Ask {
     pub(super) texts: Vec<String>,
     pub(super) pairs: Vec<String>,
     pub(super) columns: Vec<String>,
+    pub(super) encoding: Option<String>,
     pub(super) tokenizer: Option<String>,
     pub(super) batch: Option<usize>,
     pub(super) runtime: Option<String>,
@@ -28,6 +30,10 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         let (pairs, texts) = (ask.pairs.len(), ask.texts.len());
         return Err(Error::Usage(format!("`--pair` is given {pairs} times and `--text` {texts}: one for each")));
     }
+    let encoding = ask.encoding.as_deref().map_or(Ok(TextEncoding::default()), |name| {
+        let unknown = |near: Vec<String>| format!("`--encoding {name}`: known are {}", near.join(", "));
+        TextEncoding::named(name).map_err(|near| Error::Usage(unknown(near)))
+    })?;
     let options = Options {
         tokenizer: ask.tokenizer.map(|source| source.parse::<Source>()).transpose()?,
         runtime: ask.runtime.map(RuntimeSource::try_from).transpose()?.unwrap_or_default(),
@@ -55,18 +61,23 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
             None
         }
         Some(file) if file.as_os_str() == "-" && ask.columns.is_empty() => {
-            Some(lines(BufReader::new(stdin()), Path::new("standard input")))
+            Some(lines(BufReader::new(encoding.decoded(Box::new(stdin()))), Path::new("standard input")))
         }
         Some(file) if file.as_os_str() == "-" => {
             return Err(Error::Usage("`--column`: standard input has lines and no columns".into()));
         }
-        Some(file) => Some(texts(file, &ask.columns, model.served())?),
+        Some(file) => Some(texts(file, &ask.columns, encoding, model.served())?),
     };
     if let Some(Texts { mut rows, columns }) = found {
         loop {
-            let window = rows.by_ref().take(WINDOW).collect::<Result<Vec<_>, Error>>()?;
-            if window.is_empty() || !show(&model.rows(&window, &columns)?)? {
-                break;
+            let mut wrong = None;
+            let right = |row: Result<Row, Error>| row.map_err(|error| wrong = Some(error)).ok();
+            let window: Vec<Row> = rows.by_ref().take(WINDOW).map_while(right).collect();
+            let more = !window.is_empty() && show(&model.rows(&window, &columns)?)?;
+            match wrong {
+                Some(error) => return Err(error),
+                None if more => {}
+                None => break,
             }
         }
     }

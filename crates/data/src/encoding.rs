@@ -67,8 +67,10 @@ impl TextEncoding {
         self.0 == Kind::Utf8
     }
 
-    /// The text of a file, in UTF-8. A byte order mark of another encoding of Unicode counts more than the name.
-    pub(crate) fn decoded(self, content: Box<dyn Read>) -> Box<dyn Read> {
+    /// A text in UTF-8, decoded as it is read. A byte order mark of another encoding of Unicode counts more than the name. What is not in
+    /// this encoding ends the text with an error that says so.
+    #[must_use]
+    pub fn decoded(self, content: Box<dyn Read>) -> Box<dyn Read> {
         let decoder = match self.0 {
             Kind::Utf8 => return content,
             Kind::Latin1 => None,

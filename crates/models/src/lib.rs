@@ -40,7 +40,8 @@ pub struct Built {
     /// Inputs `input_ids` and `attention_mask`, for bert also `token_type_ids`, each `i64[batch,sequence]`. Output of
     /// [`Form::Base`] `last_hidden_state`: `f32[batch,sequence,hidden]`, of [`Form::Pooled`] with `pooler_output`:
     /// `f32[batch,hidden]` behind it where the file holds a pooler. Of [`Form::Saved`], output of encoders `last_hidden_state`: `f32[batch,sequence,hidden]`, or `logits`: `f32[batch,labels]` where the file
-    /// holds a sequence classifier; of decoders `logits`: `f32[batch,sequence,vocab]`, the scores of the next token.
+    /// holds a sequence classifier; of decoders `logits`: `f32[batch,sequence,vocab]`, the scores of the next token, or `f32[batch,labels]`
+    /// of a sequence classifier, which reads the last token that is not padding.
     pub graph: Graph,
     /// The Hugging Face class whose forward pass this is: `BertModel`, `RobertaForSequenceClassification`, ...
     pub architecture: String,
@@ -53,8 +54,8 @@ pub struct Built {
 /// What is built of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// The class that the weights were saved from: encoders with the classifier that they have, decoders with the scores
-    /// of the next token.
+    /// The class that the weights were saved from: with the classifier that they have, decoders else with the scores of the
+    /// next token.
     #[default]
     Saved,
     /// The base class: hidden states.
@@ -94,12 +95,12 @@ pub fn model_kind(path: &Path) -> Option<ModelKind> {
     let layers = ["num_hidden_layers", "n_layer", "n_layers"].iter().find_map(|key| fields.get(*key)?.as_u64());
     let architectures = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
     let classifier = architectures.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"));
-    let encoder = matches!(registry::family(path, &fields), Ok(Family::Encoder(_)));
+    let known = registry::family(path, &fields).is_ok();
     let (layers, labels) = (layers.map(|n| n as usize), labels(&fields));
     if model_type.is_empty() && labels.is_empty() {
         return None;
     }
-    Some(ModelKind { model_type, layers, labels, classifies: classifier && encoder })
+    Some(ModelKind { model_type, layers, labels, classifies: classifier && known })
 }
 
 /// More outputs than any classifier has.

@@ -97,6 +97,39 @@ fn qwen2_with_a_table_for_both_ends() {
     assert_eq!(sizes.count(), 1);
 }
 
+/// The numbers are those of transformers: tests/truth/decoder_heads.py.
+#[test]
+fn classifiers_read_the_last_token_of_each_row() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/truth/decoder_heads.json");
+    let golden: Value = serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON");
+    for (model_type, class) in [
+        ("gpt2", "GPT2ForSequenceClassification"),
+        ("llama", "LlamaForSequenceClassification"),
+        ("qwen2", "Qwen2ForSequenceClassification"),
+    ] {
+        let numbers = |key: &str| -> Vec<f64> {
+            let all = golden[model_type][key].as_array().into_iter().flatten();
+            all.filter_map(Value::as_f64).collect()
+        };
+        let of = |key: &str, dims: [usize; 2]| Array::from_shape_vec(dims.to_vec(), numbers(key)).expect("fits");
+        let mut weights = under("param.", &truth(model_type));
+        weights.remove("lm_head.weight");
+        let score: Vec<f32> = numbers("score").iter().map(|x| *x as f32).collect();
+        weights.insert("score.weight".into(), Stored::f32(&[3, 32], &score));
+        let made = built(&config(model_type, class), &weights);
+        assert_eq!((made.architecture.as_str(), verify(&made.graph)), (class, vec![]));
+        let logits = Fact::new(DType::F32, [Dim::named("batch"), Dim::Known(3)]);
+        assert_eq!(made.graph.fact(made.graph.outputs()[0]), logits);
+        let got = run(&made.graph, &of("ids", [2, 9]), &of("mask", [2, 9]));
+        let error = distance(&got, &of("logits", [2, 3]));
+        assert!(error <= 1e-5, "{model_type} is off by {error}");
+
+        weights.remove("score.weight");
+        let headless = built(&config(model_type, class), &weights);
+        assert_eq!(headless.architecture, class.replace("ForSequenceClassification", "Model"));
+    }
+}
+
 #[test]
 fn a_window_hides_what_is_far_before() {
     let truth = truth("llama");

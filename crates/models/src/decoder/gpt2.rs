@@ -1,20 +1,21 @@
 //! GPT-2: positions from a table, layers normalised before each part, weights stored as `[in,out]`.
 
 use super::attend::attend;
-use super::{HIDDEN, Text};
+use super::{End, HIDDEN, Text};
 use crate::config::Decoder;
 use crate::weights::{Order, Weights};
 use crate::write::{Write, write};
 use crate::{Built, Form, ModelError};
 use lorac_ops::Val;
 
-/// Builds a GPT-2: as it was saved, with its scores of the next token.
+/// Builds a GPT-2: as it was saved, with its scores of the next token or of classes.
 ///
 /// # Errors
 /// Every tensor that is missing or misshapen.
 pub(crate) fn gpt2(decoder: Decoder, weights: &Weights, form: Form) -> Result<Built, ModelError> {
     let root = if weights.any("transformer.") { "transformer." } else { "" };
     let c = &decoder.config;
+    let end = End::of(&decoder, weights, form);
     let graph = write(&c.model_type, weights, |w| {
         let text = Text::new(w, &decoder);
         let (words, places) = (format!("{root}wte"), format!("{root}wpe"));
@@ -25,18 +26,16 @@ pub(crate) fn gpt2(decoder: Decoder, weights: &Weights, form: Form) -> Result<Bu
         for i in 0..c.layers {
             x = layer(w, &decoder, &format!("{root}h.{i}"), x, &text);
         }
-        let saved = form == Form::Saved;
-        let name = if saved { "" } else { HIDDEN };
+        let name = if end == End::States { HIDDEN } else { "" };
         let x = w.norm_as(name, &format!("{root}ln_f"), x, c.hidden, c.epsilon);
-        vec![if saved { text.logits(w, &decoder, table, x) } else { x }]
+        vec![match end {
+            End::States => x,
+            End::Tokens => text.logits(w, &decoder, table, x),
+            End::Classes(labels) => text.scores(w, &decoder, labels, x),
+        }]
     })?;
     let config = decoder.config;
-    Ok(Built {
-        graph,
-        architecture: if form == Form::Saved { "GPT2LMHeadModel" } else { "GPT2Model" }.into(),
-        hidden: config.hidden,
-        config,
-    })
+    Ok(Built { graph, architecture: end.class("GPT2"), hidden: config.hidden, config })
 }
 
 fn layer<'e, 'g>(w: &Write<'e, 'g>, d: &Decoder, path: &str, x: Val<'e, 'g>, text: &Text<'e, 'g>) -> Val<'e, 'g> {

@@ -1,14 +1,14 @@
 //! The LLaMA family: rotary positions, root mean square normalisation before each part, a gated feed-forward part.
 
 use super::attend::{Rotation, attend};
-use super::{HIDDEN, Text};
+use super::{End, HIDDEN, Text};
 use crate::config::Decoder;
 use crate::weights::{Order, Weights};
 use crate::write::{Write, write};
 use crate::{Built, Form, ModelError};
 use lorac_ops::Val;
 
-/// Builds a model of the family: as it was saved, with its scores of the next token. The names of its classes begin with
+/// Builds a model of the family: as it was saved, with its scores of the next token or of classes. The names of its classes begin with
 /// `class`.
 ///
 /// # Errors
@@ -16,6 +16,7 @@ use lorac_ops::Val;
 pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights, form: Form) -> Result<Built, ModelError> {
     let root = if weights.any("model.") { "model." } else { "" };
     let c = &decoder.config;
+    let end = End::of(&decoder, weights, form);
     let graph = write(&c.model_type, weights, |w| {
         let text = Text::new(w, &decoder);
         let words = format!("{root}embed_tokens");
@@ -26,19 +27,17 @@ pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights, form: Form
             x = layer(w, &decoder, &format!("{root}layers.{i}"), x, rotation, &text);
         }
         let norm = format!("{root}norm");
-        if form != Form::Saved {
+        if end == End::States {
             return vec![w.rms_norm_as(HIDDEN, &norm, x, c.hidden, c.epsilon)];
         }
         let x = w.rms_norm(&norm, x, c.hidden, c.epsilon);
-        vec![text.logits(w, &decoder, table, x)]
+        vec![match end {
+            End::Classes(labels) => text.scores(w, &decoder, labels, x),
+            _ => text.logits(w, &decoder, table, x),
+        }]
     })?;
     let config = decoder.config;
-    Ok(Built {
-        graph,
-        architecture: format!("{class}{}", if form == Form::Saved { "ForCausalLM" } else { "Model" }),
-        hidden: config.hidden,
-        config,
-    })
+    Ok(Built { graph, architecture: end.class(class), hidden: config.hidden, config })
 }
 
 fn layer<'e, 'g>(

@@ -8,11 +8,52 @@ mod llama;
 pub(crate) use gpt2::gpt2;
 pub(crate) use llama::llama;
 
+use crate::Form;
 use crate::config::Decoder;
-use crate::weights::Order;
+use crate::weights::{Order, Weights};
 use crate::write::Write;
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
+
+/// The head of a decoder that classifies.
+const SCORE: &str = "score";
+
+/// What is put on the states of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing.
+    States,
+    /// Scores of the next token.
+    Tokens,
+    /// Scores of so many classes.
+    Classes(usize),
+}
+
+impl End {
+    /// That of a form. A file whose class classifies and that has no head for it is a base model.
+    fn of(decoder: &Decoder, weights: &Weights, form: Form) -> End {
+        if form != Form::Saved {
+            return End::States;
+        }
+        let classifies = decoder.config.architectures.iter().any(|name| name.ends_with("ForSequenceClassification"));
+        match weights.dims(&format!("{SCORE}.weight")).filter(|_| classifies) {
+            Some(dims) => End::Classes(dims.first().copied().unwrap_or(1)),
+            None if classifies => End::States,
+            None => End::Tokens,
+        }
+    }
+
+    /// The class that ends so, of a family whose classes begin with `family`.
+    fn class(self, family: &str) -> String {
+        let end = match self {
+            End::States => "Model",
+            End::Tokens if family == "GPT2" => "LMHeadModel",
+            End::Tokens => "ForCausalLM",
+            End::Classes(_) => "ForSequenceClassification",
+        };
+        format!("{family}{end}")
+    }
+}
 
 /// The output of base classes.
 const HIDDEN: &str = "last_hidden_state";
@@ -21,6 +62,8 @@ const HIDDEN: &str = "last_hidden_state";
 struct Text<'e, 'g> {
     /// `i64[batch,sequence]`
     ids: Val<'e, 'g>,
+    /// `i64[batch,sequence]`, 1 for each token that is not padding.
+    mask: Val<'e, 'g>,
     /// `i64[sequence]`, from zero, padding or not.
     positions: Val<'e, 'g>,
     /// Added to the scores, zero where a token sees another, else the lowest number: `f32[batch,1,sequence,sequence]`,
@@ -51,7 +94,19 @@ impl<'e, 'g> Text<'e, 'g> {
         let number = |x| w.emit.scalar(x, DType::F32);
         // Not minus infinity: a row of padding that sees nothing would become NaN.
         let bias = op("Where", &[seen, number(0.0), number(f64::from(f32::MIN))]);
-        Text { ids, positions, bias }
+        Text { ids, mask, positions, bias }
+    }
+
+    /// The scores of the classes, `f32[batch,labels]`, of the states of each row's last token that is not padding.
+    fn scores(&self, w: &Write<'e, 'g>, decoder: &Decoder, labels: usize, x: Val<'e, 'g>) -> Val<'e, 'g> {
+        let (at, hidden) = ("last_token", decoder.config.hidden);
+        let op = |op, inputs: &[Val<'e, 'g>]| w.op(at, op, inputs, &[]);
+        let places = op("Mul", &[self.mask, self.positions]);
+        let last = op("ReduceMax", &[places, w.emit.ints(&[1])]);
+        let is_last = op("Unsqueeze", &[op("Equal", &[self.positions, last]), w.emit.ints(&[2])]);
+        let state = op("Where", &[is_last, x, w.emit.scalar(0.0, DType::F32)]);
+        let state = w.op(at, "ReduceSum", &[state, w.emit.ints(&[1])], &[("keepdims", 0i64.into())]);
+        w.product_as("logits", SCORE, state, (hidden, labels), Order::Transposed)
     }
 
     /// The scores of the next token, `f32[batch,sequence,vocab]`, of the states of a decoder with the table `table`.
