@@ -1,8 +1,10 @@
 //! What can be wrong with a data set, a tokenizer file or a request, as facts.
 
+mod shown;
+
 use crate::encoding::Malformed;
 use crate::filter::FilterError;
-use std::fmt::{self, Display, Formatter};
+use shown::{At, AtLeast, Faults, Left, List, Nearest, Path, Short, Taking};
 use std::path::PathBuf;
 
 /// What says how a file is written.
@@ -71,6 +73,10 @@ pub enum DataError {
     /// A line that is not one JSON object.
     #[error("{}: row {row} is not a JSON object: {what}", Path(path))]
     BadJson { path: PathBuf, row: usize, what: String },
+
+    /// A list of JSON objects that is not one.
+    #[error("{}: row {row} (line {line}): {what}", Path(path))]
+    BadList { path: PathBuf, row: usize, line: u64, what: String },
 
     /// The header lacks a column that is needed, for an example or by the filter.
     #[error("{}: no column `{}`{}; the columns are {}", Path(path), Short(column), Nearest(nearest), List(have))]
@@ -318,7 +324,7 @@ impl DataError {
             Self::NotUtf8 { .. } | Self::NotUtf8Text { .. } => "data::not_utf8",
             Self::NotEncoded { .. } => "data::not_encoded",
             Self::Ragged { .. } => "data::ragged",
-            Self::BadJson { .. } => "data::bad_json",
+            Self::BadJson { .. } | Self::BadList { .. } => "data::bad_json",
             Self::MissingColumn { .. } => "data::missing_column",
             Self::DuplicateColumn { .. } => "data::duplicate_column",
             Self::MissingField { .. } => "data::missing_field",
@@ -403,136 +409,6 @@ pub struct Fault {
     pub rows: usize,
     /// The next few of them.
     pub next: Vec<usize>,
-}
-
-struct Faults<'a>(&'a [Fault], usize);
-
-impl Display for Faults<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.0.iter().enumerate() {
-            write!(f, "{}{}", if i > 0 { "\n" } else { "" }, fault.error)?;
-            if fault.rows > 1 {
-                let next: Vec<String> = fault.next.iter().map(usize::to_string).collect();
-                let dots = if fault.rows - 1 > next.len() { ", ..." } else { "" };
-                let s = if fault.rows == 2 { "" } else { "s" };
-                write!(f, " ({} more row{s} like it: {}{dots})", fault.rows - 1, next.join(", "))?;
-            }
-        }
-        match self.1 {
-            0 => Ok(()),
-            more => write!(f, "\n{more} more rows are wrong in other ways"),
-        }
-    }
-}
-
-/// A row, and the line that it begins on where that is another number.
-struct At(usize, Option<u64>);
-
-impl Display for At {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "row {}", self.0)?;
-        match self.1.filter(|line| *line != self.0 as u64) {
-            Some(line) => write!(f, " (line {line})"),
-            None => Ok(()),
-        }
-    }
-}
-
-struct AtLeast(usize, bool);
-
-impl Display for AtLeast {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.1 { "at least " } else { "" }, self.0)
-    }
-}
-
-/// A path without what a terminal would obey.
-struct Path<'a>(&'a std::path::Path);
-
-impl Display for Path<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Plain(&self.0.to_string_lossy()))
-    }
-}
-
-/// A text on one line and without what a terminal would obey.
-struct Plain<'a>(&'a str);
-
-impl Display for Plain<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            // Marks of direction change the order in which the rest of a line is shown.
-            let hides = c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-            if hides { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
-    }
-}
-
-struct List<'a>(&'a [String]);
-
-impl Display for List<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 12;
-        if self.0.is_empty() {
-            return f.write_str("none");
-        }
-        for (i, name) in self.0.iter().take(SHOWN).enumerate() {
-            write!(f, "{}`{}`", if i > 0 { ", " } else { "" }, Short(name))?;
-        }
-        if self.0.len() > SHOWN {
-            write!(f, ", ... ({} in all)", self.0.len())?;
-        }
-        Ok(())
-    }
-}
-
-struct Nearest<'a>(&'a [String]);
-
-impl Display for Nearest<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, " (nearest: {})", List(self.0)) }
-    }
-}
-
-struct Left(usize, usize);
-
-impl Display for Left {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1) {
-            (0, _) => f.write_str("it has no rows"),
-            (read, 0) => write!(f, "the filter keeps none of its {read} rows"),
-            (1, 1) => f.write_str("its only row is wrong, and is left out"),
-            (read, skipped) if read == skipped => write!(f, "all {read} rows are wrong, and are left out"),
-            (read, skipped) => {
-                write!(
-                    f,
-                    "of its {read} rows {skipped} are wrong and left out, and the filter keeps none of the others"
-                )
-            }
-        }
-    }
-}
-
-struct Taking<'a>(&'a Option<usize>);
-
-impl Display for Taking<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |take| write!(f, " and taking {take}"))
-    }
-}
-
-struct Short<'a>(&'a str);
-
-impl Display for Short<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 60;
-        match self.0.char_indices().nth(SHOWN) {
-            Some((end, _)) => write!(f, "{}...", Plain(&self.0[..end])),
-            None => write!(f, "{}", Plain(self.0)),
-        }
-    }
 }
 
 #[cfg(test)]

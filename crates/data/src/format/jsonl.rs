@@ -1,9 +1,12 @@
-//! One JSON object per line.
+//! One JSON object per line, or a list of them.
+
+mod array;
 
 use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows, Written};
 use crate::error::DataError;
 use crate::file;
 use crate::row::{Cell, Row};
+use array::Items;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -12,14 +15,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// One JSON object per line ([JSON Lines](https://jsonlines.org)), in UTF-8; blank lines are passed over. What is in objects
-/// and lists is named by a dotted path: `answer.text`, `answers.0`. Errors: `Io`, `NotRegular`, `Utf16`, `OtherContent`,
-/// `Inflates`, `NotUtf8`, `BadJson`, `LongRow`.
+/// One JSON object per line ([JSON Lines](https://jsonlines.org)); blank lines are passed over. Or one list of objects, as many `.json`
+/// files have it, which is read an object at a time. What is in objects and lists is named by a dotted path: `answer.text`,
+/// `answers.0`. Errors: `Io`, `NotRegular`, `Utf16`, `OtherContent`, `Inflates`, `NotUtf8`, `NotEncoded`, `BadJson`, `BadList`,
+/// `LongRow`.
 pub struct JsonLines;
 
 impl Format for JsonLines {
     fn about(&self) -> &'static str {
-        "JSON Lines"
+        "JSON Lines, or one list of JSON objects"
     }
 
     fn extensions(&self) -> &'static [&'static str] {
@@ -35,10 +39,44 @@ impl Format for JsonLines {
     }
 
     fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
-        let reader = BufReader::new(file::open_text(path, written.encoding)?);
-        let mut lines = Lines { path: path.into(), reader, bytes: Vec::new(), line: 0 };
+        let mut reader = BufReader::new(file::open_text(path, written.encoding)?);
+        let path: Arc<Path> = path.into();
+        let begin = reader.fill_buf().map_err(|source| DataError::reading(&path, source))?;
+        if let Some((bytes, line)) = list(begin) {
+            reader.consume(bytes);
+            let mut items = Items::new(reader, line);
+            let mut next = move || items.next(&path)?.map(|item| object(&item.bytes, &path, item.position, item.line)).transpose();
+            return Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || next().transpose())) });
+        }
+        let mut lines = Lines { path, reader, bytes: Vec::new(), line: 0 };
         Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || lines.next_row().transpose())) })
     }
+}
+
+/// How many bytes a list begins with, its bracket included, and the line that this is on; none where a file is none.
+fn list(begin: &[u8]) -> Option<(usize, u64)> {
+    let mark = if begin.starts_with(MARK) { MARK.len() } else { 0 };
+    let at = mark + begin[mark..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let line = 1 + begin[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+    (begin[at] == b'[').then_some((at + 1, line))
+}
+
+/// What a text in UTF-8 may begin with.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The row of an object that begins on this line.
+fn object(bytes: &[u8], path: &Arc<Path>, row: usize, line: u64) -> Result<Row, DataError> {
+    let not_utf8 = |_| DataError::NotUtf8 { path: path.to_path_buf(), row, line };
+    let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
+    let fields: Fields = serde_json::from_str(text).map_err(|error| {
+        let at = error.line().saturating_sub(1);
+        let what = fault(text.split('\n').nth(at).unwrap_or_default(), &error);
+        let what = if line == row as u64 { what } else { format!("{what} of line {}", line + at as u64) };
+        DataError::BadJson { path: path.to_path_buf(), row, what }
+    })?;
+    let (columns, cells): (Vec<String>, Vec<Cell>) =
+        fields.0.into_iter().map(|(name, value)| (name, Cell::of(&value))).unzip();
+    Ok(Row::new(path.clone(), row, columns.into(), cells).on_line(line))
 }
 
 struct Lines<R> {
@@ -68,23 +106,10 @@ impl<R: BufRead> Lines<R> {
                 let path = path.to_path_buf();
                 return Err(DataError::LongRow { path, row, line: row as u64, most: MOST_ROW_BYTES });
             }
-            let text = std::str::from_utf8(&self.bytes).map_err(|_| DataError::NotUtf8 {
-                path: path.to_path_buf(),
-                row,
-                line: row as u64,
-            })?;
-            let text = if row == 1 { text.trim_start_matches('\u{feff}') } else { text };
-            if text.trim().is_empty() {
-                continue;
+            let bytes = self.bytes.strip_prefix(MARK).filter(|_| row == 1).unwrap_or(&self.bytes);
+            if !bytes.trim_ascii().is_empty() {
+                return object(bytes, path, row, row as u64).map(Some);
             }
-            let fields: Fields = serde_json::from_str(text).map_err(|error| DataError::BadJson {
-                path: path.to_path_buf(),
-                row,
-                what: fault(text, &error),
-            })?;
-            let (columns, cells): (Vec<String>, Vec<Cell>) =
-                fields.0.into_iter().map(|(name, value)| (name, Cell::of(&value))).unzip();
-            return Ok(Some(Row::new(path.clone(), row, columns.into(), cells).on_line(row as u64)));
         }
     }
 }
@@ -138,6 +163,7 @@ fn fault(text: &str, error: &serde_json::Error) -> String {
 mod tests {
     use super::JsonLines;
     use crate::DataError;
+    use crate::format::{Format, Written};
     use crate::table::tests::{Pairs, pairs};
 
     fn read(text: &str) -> Result<Pairs, DataError> {
@@ -182,7 +208,8 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(matches!(read("{\"text\":\"a\",\"label\":0}\n{\"text\":"), Err(DataError::BadJson { row: 2, .. })));
-        assert!(matches!(read("[{\"text\":\"a\",\"label\":0}]"), Err(DataError::BadJson { row: 1, .. })));
+        let later = read("{\"text\":\"a\",\"label\":0}\n[{\"text\":\"a\",\"label\":0}]");
+        assert!(matches!(later, Err(DataError::BadJson { row: 2, .. })));
         let latin1 = pairs(&JsonLines, b"{\"text\":\"\xe9\"}", None);
         assert!(matches!(latin1, Err(DataError::NotUtf8 { row: 1, .. })));
     }
@@ -193,7 +220,7 @@ mod tests {
             ("{\"text\":\"a\",\"label\":NaN}", "row 1 is not a JSON object: JSON has no `NaN`, column 21"),
             ("{\"text\":\"a\",\"label\":-Infinity}", "JSON has no `Infinity`"),
             ("{\"text\":\"a\",\"label\":0,\"text\":\"b\"}", "the field `text` is there twice"),
-            ("[{\"text\":\"a\"}]", "it is an array; in JSON Lines, every line is an object"),
+            ("{\"text\":\"a\",\"label\":0}\n[{\"text\":\"a\"}]", "it is an array; in JSON Lines, every line is an object"),
             ("{\n\"text\": \"a\"}", "an object stands on one line"),
             ("{\"text\":\"a\",\"label\":1e999}", "number out of range"),
             ("{'text': 1}", "key must be a string"),
@@ -205,6 +232,29 @@ mod tests {
         assert!(read(&deep).unwrap_err().to_string().contains("recursion limit"));
         let utf16: Vec<u8> = "{\"a\":1}".encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert!(matches!(pairs(&JsonLines, &utf16, None), Err(DataError::Utf16 { .. })));
+    }
+
+    #[test]
+    fn a_list_of_objects_is_read_an_object_at_a_time() {
+        let text = "\u{feff}\n [\n {\"text\": \"a]}\\\"\", \"label\": 0},{\"label\":1,\n\"text\":\"b\",\"x\":[{\"y\":[]}]}\n]\n";
+        assert_eq!(read(text).unwrap(), [("a]}\"".to_owned(), 0, 1), ("b".to_owned(), 1, 2)]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, text).unwrap();
+        let rows = JsonLines.open(&path, &Written::default()).unwrap().rows;
+        assert_eq!(rows.map(|row| row.unwrap().line.unwrap()).collect::<Vec<_>>(), [3, 3]);
+        assert!(matches!(read("[]"), Err(DataError::Empty { read: 0, .. })));
+        for (text, says) in [
+            ("[\n{\"text\":\"a\",\"label\":0},\n{\"text\":NaN}]", "row 2 is not a JSON object: JSON has no `NaN`, column 9 of line 3"),
+            ("[{\"text\":\"a\",\"label\":0}\n{}]", "row 2 (line 2): a comma, or the end of the list, is expected"),
+            ("[{\"text\":\"a\",\"label\":0},", "row 2 (line 1): the list is never closed"),
+            ("[{\"text\":\"a\"", "row 1 (line 1): the object is never closed"),
+            ("[1, 2]", "row 1 (line 1): the items of the list are objects, and this is none"),
+            ("[{\"text\":\"a\",\"label\":0}]\n[]", "row 2 (line 2): something stands behind the list"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -28,10 +28,12 @@ impl DeployFormat for Serving {
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let plan = trained.plan;
-        let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served);
-        files.push(("config.json".into(), pretty(&config::config(plan))?));
+        let config = config::config(plan);
+        let typed = config.get("model_type").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty()));
+        let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served, typed);
+        files.push(("config.json".into(), pretty(&config)?));
         files.extend(plan.beside.generation.iter().map(|bytes| ("generation_config.json".into(), bytes.clone())));
-        files.push(("README.md".into(), card::card(trained).into_bytes()));
+        files.push(("README.md".into(), card::card(trained, typed).into_bytes()));
         let mut written = Written::default();
         for (name, bytes) in files {
             let path = folder.join(name);

@@ -1,5 +1,6 @@
 //! README.md: a model card, with what runs the model in Python and in Rust.
 
+use super::tokenizer::words_need_space;
 use crate::deploy::Trained;
 use crate::output::SourceCard;
 use crate::served::Served;
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 const RUST: &str = include_str!("snippet.rs");
 
 /// The card of a model; without scores before they are known.
-pub(super) fn card(trained: &Trained) -> String {
+/// `typed` says whether config.json has a model type.
+pub(super) fn card(trained: &Trained, typed: bool) -> String {
     let (plan, p) = (trained.plan, trained.pipeline);
     let served = &plan.served;
     let mut out = format!("{}\n# {}\n\n{}\n", front(trained), plain(&p.name), about(served));
@@ -35,6 +37,10 @@ pub(super) fn card(trained: &Trained) -> String {
     out += &format!(
         "\nTrained by lorac {version}; manifest.json beside it says all of it. Texts are cut to {cut} tokens.\n"
     );
+    if !typed {
+        out += "\nNothing says of what type the base model is, so config.json has no `model_type`, which AutoConfig of transformers needs: \
+                add it where you know it. What is below needs none.\n";
+    }
     out += &format!("\n## Python\n\n`pip install onnxruntime transformers`\n\n```python\n{}```\n", python(trained));
     out += &format!("\n## Rust\n\n```rust\n{RUST}```\n\nWithout any code: `lorac predict . --text \"a fine film\"`.\n");
     out
@@ -144,6 +150,7 @@ fn python(trained: &Trained) -> String {
     });
     let caches: String = caches.collect();
     let fixed = served.inputs.get("input_ids").map(|ids| fixed_input(&plan.readable, ids)).unwrap_or_default();
+    let space = if words_need_space(&plan.beside.tokenizer, served) { ", add_prefix_space=True" } else { "" };
     let padding = if fixed.len.is_some() { "\"max_length\"" } else { "True" };
     let texts = match (fixed.rows, tags) {
         (Some(rows), _) => format!("texts = [\"a fine film\"] * {rows}  # as many as the model takes"),
@@ -157,7 +164,7 @@ fn python(trained: &Trained) -> String {
     format!(
         "import json\n\nimport numpy as np\nimport onnxruntime as ort\nfrom transformers import AutoTokenizer\n\n\
          config = json.load(open(\"config.json\", encoding=\"utf-8\"))\n\
-         tokenizer = AutoTokenizer.from_pretrained(\".\", padding_side=\"right\")\n\
+         tokenizer = AutoTokenizer.from_pretrained(\".\", padding_side=\"right\"{space})\n\
          session = ort.InferenceSession(\"model.onnx\")\n\n{texts}\n\
          batch = tokenizer({given}, padding={padding}, truncation=True, max_length={}, return_tensors=\"np\"{words})\n\
          feeds = {{\n{feeds}{caches}}}\n\
