@@ -40,7 +40,7 @@ ROWS = {
     "wikisql": (120, 40),
 }
 # What two texts that a model may read as the same have in common: their beginnings without case, signs and spaces.
-SAME = 400
+SAME = 200
 # Of longer questions of WikiSQL the end, which is what is learnt, would be cut off.
 WIKISQL_CHARS = 250
 

@@ -104,7 +104,7 @@ def main():
     parse.add_argument("--lorac", default=HERE.parents[1] / "target/release/lorac")
     parse.add_argument("--threads", type=int, default=2)
     parse.add_argument("--only", choices=[*SIDES, "table"])
-    args = parse.parse_args()
+    args = parse.parse_intermixed_args()
     tasks = args.tasks or list(TASKS)
     sides = [side for side in SIDES if args.only in (None, side)]
     for task in tasks:
