@@ -104,7 +104,7 @@ fn are_those_of_pytorch(folder: &str, count: usize) {
     for (at, mut case) in cases.into_iter().enumerate() {
         let model = lorac::onnx::load(folder.join(format!("{}.onnx", case.model))).expect("loads");
         let graph = readable(&model.graph, &model.functions).expect("readable");
-        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None };
+        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None, of_data: &|| None };
         let resolved = case.task.resolved(&subject).unwrap_or_else(|e| panic!("case {at}: {e:?}"));
         case.task = resolved.map_or(case.task.clone(), |found| found.task);
         let lora = Lora { rank: optimizer.rank, alpha: optimizer.alpha, ..Lora::default() };
