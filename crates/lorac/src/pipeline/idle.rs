@@ -67,7 +67,8 @@ mod tests {
     use std::path::Path;
 
     fn split(given: &[(&str, &str)]) -> Split {
-        let value = |key: &str, value: &str| if key == "label" { json!([value]) } else { json!(value) };
+        let value =
+            |key: &str, value: &str| if ["label", "negatives"].contains(&key) { json!([value]) } else { json!(value) };
         let given = given.iter().map(|(key, text)| ((*key).to_string(), value(key, text)));
         let all = given.chain([("csv".to_string(), json!("a.csv"))]).collect();
         serde_json::from_value(Value::Object(all)).unwrap_or_else(|e| panic!("{e}"))
