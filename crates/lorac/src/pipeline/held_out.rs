@@ -24,7 +24,7 @@ pub struct Part {
     /// How many of the training examples are held out: a share of them below 1, rounded to the nearest, or that many. Which
     /// ones is decided by shuffle_seed
     pub split: f64,
-    /// Whether every class has its share among them, by the largest remainders
+    /// Whether every class, or every set of labels, has its share among them, by the largest remainders
     #[serde(default)]
     pub stratify: bool,
 }

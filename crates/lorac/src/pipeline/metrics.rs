@@ -217,6 +217,12 @@ mod tests {
             let failed = failed(gate(Some(1.0), Some(2.0)), sum);
             assert!(failed[0].message.contains("loss on the held-out") && failed.len() >= 2, "{failed:?}");
         }
+        // What is just reached passes, and no number reaches anything.
+        assert_eq!(failed(gate(Some(1.0), Some(1.0)), 0.0), Vec::new());
+        let of =
+            |gate: Metrics| gate.failed_gates(&scores(0.0), &scores(f64::NAN)).into_iter().map(|missed| missed.name);
+        assert_eq!(of(gate(Some(1.0), None)).collect::<Vec<_>>(), ["loss", "metrics.perplexity.min"]);
+        assert_eq!(of(gate(None, Some(1.0))).collect::<Vec<_>>(), ["loss", "metrics.perplexity.max"]);
         assert_eq!(Metrics::default().names(&["a", "b"]), ["a", "b"]);
         assert_eq!(gate(None, None).names(&["perplexity", "loss"]), ["perplexity", "loss"]);
         assert_eq!(gate(None, None).names(&["loss"]), ["loss", "perplexity"]);

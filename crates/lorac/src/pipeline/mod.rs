@@ -46,6 +46,7 @@ use de::read;
 use findings::{Findings, MOST_FINDINGS, shortened};
 use lorac_config::{Check, Problems, nearest};
 use lorac_passes::MethodChoice;
+use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,20 @@ pub(crate) fn check_pin(key: &str, source: &Source, sha256: Option<&str>, proble
     }
 }
 
+impl Pipeline {
+    /// Reports a part that is to have its share of classes, of examples that have none.
+    fn check_strata(&self, problems: &mut Problems) {
+        let stratified = self.data.eval.as_ref().and_then(HeldOut::part).is_some_and(|part| part.stratify);
+        if stratified && matches!(self.task.prediction(), Prediction::Values | Prediction::Tokens) {
+            let task = self.task.name();
+            let message =
+                format!("`stratify` gives every class its share, and the examples of `{task}` have no classes");
+            let help = Some("leave it out: `split` alone picks at random".into());
+            problems.within("eval", |p| p.report_with_help("stratify", "data::no_classes", message, help));
+        }
+    }
+}
+
 impl Check for Pipeline {
     fn check(&self, problems: &mut Problems) {
         let name = &self.name;
@@ -126,6 +141,7 @@ impl Check for Pipeline {
                     self.task.check_split(split, p);
                 });
             }
+            self.check_strata(p);
         });
         if self.adapt.is_empty() {
             let help = "no method: try - lora: { targets: [\"role:query\", \"role:value\"] }";

@@ -46,6 +46,27 @@ fn shipped_pipelines_load() {
 }
 
 #[test]
+fn a_share_of_every_class_is_for_tasks_that_have_some() {
+    let part = "data.eval={ split: 0.2, stratify: true }";
+    let of =
+        |task: &str, split: &str| fail(QUICKSTART, &[part, &format!("task={task}"), &format!("data.train={split}")]);
+    for (task, split) in [
+        ("{ regress: {} }", "{ csv: a.csv, text: text, label: score }"),
+        ("{ causal_lm: {} }", "{ csv: a.csv, text: text }"),
+    ] {
+        let said = of(task, split);
+        assert!(said.contains("error[data::no_classes]: `stratify` gives every class its share"), "{said}");
+    }
+    for task in ["{ classify: [a, b] }", "{ multi_label: [a, b] }", "{ tag: [a, b] }"] {
+        let sets = [part, &format!("task={task}"), "data.train={ jsonl: a.jsonl, text: text, label: tags }"];
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        let loaded = Loaded::parse(QUICKSTART, Path::new("p.yaml"), &sets);
+        let said = loaded.map(drop).map_or_else(|e| e.to_string(), |()| String::new());
+        assert!(!said.contains("no_classes"), "{said}");
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_shown_with_the_nearest() {
     let text = with("epochs:", "epoch:");
     let want = format!(

@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn probabilities_of_the_model_are_taken_as_they_are() {
+        let several = answer(Prediction::Labels, &[0.25, 0.75, 0.5], true);
+        assert_eq!(several.to_string(), "B-per\t0.7500");
+        // The tokens that follow are 2 and 1.
+        let next = [[0.5, 0.25, 0.25], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]].concat();
+        let found = answer(Prediction::Tokens, &next, true);
+        assert_eq!(found.to_string(), format!("perplexity\t{:.4}\t2 tokens", 8f64.sqrt()));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_said() {
+        let example = Example { fields: Vec::new() };
+        let scores = Scores { served: &served(Prediction::Values), done: false, scores: &[1.5], width: 1 };
+        let measure = Measure { lost: 7, ..Measure::default() };
+        let found = scores.answer(&example, None, measure);
+        assert_eq!((found.cut, serde_json::to_value(&found).expect("JSON")["cut"].clone()), (7, json!(7)));
+    }
+
+    #[test]
     fn tags_are_those_of_the_first_tokens_and_make_spans() {
         let rows = [[9., 0., 0.], [0., 5., 0.], [9., 0., 0.], [0., 0., 5.], [5., 0., 0.]].concat();
         let found = answer(Prediction::Tags, &rows, false);

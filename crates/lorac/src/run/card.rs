@@ -173,6 +173,9 @@ mod tests {
         assert_eq!((card.unknown.tokens, card.unknown.texts), (5, 1));
         assert_eq!(card.unknown.rows, ["f.csv: row 2 (line 3)"]);
         assert!((card.unknown.share - 5.0 / 11.0).abs() < 1e-12);
+        let more = Measure { lost: 9, more: true, ..measure(3, 0, 0) };
+        let cut = super::tests::card(&[(&[1], 0, measure(1, 0, 2)), (&[2], 0, more), (&[3], 0, measure(1, 0, 0))]);
+        assert_eq!(cut.truncated, Truncated { texts: 2, tokens: 11, at_least: true });
     }
 
     #[test]
@@ -188,6 +191,18 @@ mod tests {
             one[1].contains("1 held-out examples have the label `other`, which no example to train on has"),
             "{one:?}"
         );
+        let unknown = Measure { tokens: 3, unknown: 3, ..Measure::default() };
+        let foreign = of(card(&[(&[3], 0, unknown), (&[4], 1, known), (&[5], 1, known)]));
+        assert!(foreign[0].starts_with("data.eval: 60.0 % of the tokens are unknown to the tokenizer"), "{foreign:?}");
+        assert_eq!(foreign[1], "data.eval: the tokenizer knows nothing of 1 texts: f.csv: row 1 (line 2)");
+        let few = Measure { tokens: 100, unknown: 19, ..Measure::default() };
+        assert_eq!(of(card(&[(&[3], 0, few), (&[4], 1, known)])), Vec::<String>::new());
+        let cut = of(SplitCard { unlearned: 4, ..card(&[(&[3], 0, known), (&[3], 1, known)]) });
+        assert!(
+            cut[0].starts_with("data.eval: 4 examples are dropped: what is to be learnt of them is cut off"),
+            "{cut:?}"
+        );
+        assert_eq!(cut[1], "data.eval: 1 examples repeat an earlier one with another label");
         let strings =
             SplitCard { number_strings: 3, skipped: 2, errors: vec!["f: row 1 is bad".into()], ..train.clone() };
         let said = warnings(&DataCard { train: strings, ..DataCard::default() });

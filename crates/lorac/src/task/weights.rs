@@ -105,6 +105,7 @@ impl JsonSchema for ClassWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::TaskChoice;
     use serde_json::json;
 
     #[test]
@@ -120,6 +121,29 @@ mod tests {
         let balanced = ClassWeights::Balanced.counted(&counts, |n| 9.0 / n as f64).expect("counts");
         assert_eq!(balanced.of(&labels), Some(vec![1.5, 1.0, 3.0]));
         assert_eq!(some.counted(&counts, |_| 1.0), None);
+    }
+
+    /// sklearn.utils.class_weight.compute_class_weight("balanced"); of several labels, texts without one by texts with it.
+    #[test]
+    fn balanced_weights_are_those_of_scikit_learn() {
+        let labels = ["a", "b", "c"].map(String::from).to_vec();
+        let counts: Vec<(String, usize)> = labels.iter().cloned().zip([6, 2, 0]).collect();
+        let of = |task: serde_json::Value, examples| {
+            let task: TaskChoice = serde_json::from_value(task).expect("a task");
+            let weights = match task.counted(&counts, examples).expect("it depends on them") {
+                TaskChoice::Classify(task) => task.class_weights,
+                TaskChoice::MultiLabel(task) => task.pos_weight,
+                TaskChoice::Tag(task) => task.class_weights,
+                other => panic!("{other:?}"),
+            };
+            weights.and_then(|weights| weights.of(&labels)).expect("weights")
+        };
+        // Of a class that no example has nothing is known: it counts 1.
+        let balanced = [8.0 / (2.0 * 6.0), 8.0 / (2.0 * 2.0), 1.0];
+        assert_eq!(of(json!({ "classify": { "labels": labels, "class_weights": "balanced" } }), 8), balanced);
+        assert_eq!(of(json!({ "tag": { "labels": labels, "class_weights": "balanced" } }), 3), balanced, "by words");
+        let of_labels = of(json!({ "multi_label": { "labels": labels, "pos_weight": "balanced" } }), 10);
+        assert_eq!(of_labels, [4.0 / 6.0, 8.0 / 2.0, 1.0]);
     }
 
     #[test]

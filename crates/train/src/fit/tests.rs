@@ -256,6 +256,21 @@ fn the_best_is_saved_and_a_training_that_gets_no_better_ends() {
 }
 
 #[test]
+fn the_best_of_an_evaluation_that_was_interrupted_is_saved_when_it_is_made_up_for() {
+    let job = Job::every(100);
+    let (mut step, _) = quadratic(&[-0.8, -0.8], &[]);
+    let (first, _) = evaluated(&job, &mut step, &mut History::default(), Some(4));
+    assert_eq!((first.steps, first.interrupted.is_some()), (4, true));
+    let mut kept = job.load("step-4.safetensors");
+    assert_eq!(kept.history.best.map(|best| best.step), Some(2));
+    let (mut rest, _) = quadratic(&[0.0, 0.0], &[]);
+    kept.restore(&mut rest).expect("fits");
+    let (second, asked) = evaluated(&job, &mut rest, &mut kept.history, Some(6));
+    assert_eq!((second.steps, asked), (6, vec![4, 6]));
+    assert_eq!(job.load("step-4.safetensors").history.best.map(|best| best.step), Some(4));
+}
+
+#[test]
 fn a_stop_in_the_last_step_interrupts_nothing() {
     let job = Job::new();
     let summary = fit(&mut quadratic(&[1.0], &[]).0, &mut History::default(), &job.fit(2), None, |event| {
