@@ -1,6 +1,7 @@
-//! Metrics against the numbers of scikit-learn, scipy and seqeval, which `tests/truth/metrics.py` writes.
+//! Metrics against the numbers of scikit-learn, scipy and seqeval, which `tests/truth/metrics.py` writes, and of sacrebleu and
+//! rouge-score, which `tests/truth/text_metrics.py` does.
 
-use lorac_train::{Evaluation, METRICS, Prediction};
+use lorac_train::{Evaluation, Generated, METRICS, Prediction};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -62,10 +63,42 @@ fn scores_are_those_of_the_libraries_that_define_them() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let without: Vec<&str> = METRICS.iter().map(|m| m.0).filter(|name| seen.iter().all(|s| s.0 != *name)).collect();
+    let of_numbers = METRICS.iter().filter(|m| !m.1.reads_texts());
     let of_ranks = ["recall_at_1", "recall_at_5", "recall_at_10", "mrr"];
-    let without: Vec<&str> = without.into_iter().filter(|name| !of_ranks.contains(name)).collect();
+    let without = of_numbers.map(|m| m.0).filter(|name| seen.iter().all(|s| s.0 != *name) && !of_ranks.contains(name));
+    let without: Vec<&str> = without.collect();
     assert_eq!(without, ["perplexity", "loss"], "which no such library has");
+}
+
+#[derive(Deserialize)]
+struct TextCase {
+    name: String,
+    texts: Vec<(String, Vec<String>)>,
+    want: BTreeMap<String, f64>,
+}
+
+#[test]
+fn scores_of_texts_are_those_of_sacrebleu_and_rouge_score() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/truth/metrics/texts.json");
+    let text = std::fs::read_to_string(file).expect("the cases");
+    let names: BTreeSet<&str> = METRICS.iter().filter(|m| m.1.reads_texts()).map(|m| m.0).collect();
+    let (mut wrong, mut cases) = (Vec::new(), 0);
+    for line in text.lines() {
+        let case: TextCase = serde_json::from_str(line).expect("a case");
+        assert!(case.want.keys().map(String::as_str).eq(names.iter().copied()), "{}", case.name);
+        let one = |(text, references)| Generated { prompt: String::new(), text, references };
+        let texts = case.texts.into_iter().map(one).collect();
+        let evaluation = Evaluation { texts, ..Evaluation::new(Prediction::Tokens) };
+        for (name, want) in &case.want {
+            let metric = lorac_train::metric(name).unwrap_or_else(|| panic!("{name}"));
+            let got = metric.score(&evaluation);
+            if (got - want).abs() > 1e-12 * want.max(1.0) {
+                wrong.push(format!("{}: {name} is {got}, not {want}", case.name));
+            }
+        }
+        cases += 1;
+    }
+    assert!(wrong.is_empty() && cases > 30, "{}", wrong.join("\n"));
 }
 
 /// What stands for the generated part in docs/metrics.md.

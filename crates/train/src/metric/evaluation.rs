@@ -54,6 +54,8 @@ pub struct Evaluation {
     /// The place of every example's second text among all texts that a first one is compared with, the most similar being at 1:
     /// of [`Prediction::Embeddings`].
     pub ranks: Vec<u64>,
+    /// What was generated; empty where nothing was.
+    pub texts: Vec<Generated>,
     /// The summed loss.
     pub loss_sum: f64,
     /// What it is summed over: examples, labels of examples, or tokens.
@@ -71,6 +73,7 @@ impl Evaluation {
             counts: Vec::new(),
             classes: Vec::new(),
             ranks: Vec::new(),
+            texts: Vec::new(),
             loss_sum: 0.0,
             loss_count: 0.0,
         }
@@ -104,6 +107,17 @@ impl Evaluation {
             }
         }
     }
+}
+
+/// A text that a model wrote, and what it should have written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generated {
+    /// What it went on from.
+    pub prompt: String,
+    /// What it wrote.
+    pub text: String,
+    /// Texts each of which would have been right.
+    pub references: Vec<String>,
 }
 
 /// How much was scored.

@@ -1,5 +1,7 @@
 //! How good predictions are: outputs and targets to a number. One file each.
 
+#![allow(non_snake_case, reason = "a metric's file has its name, and rougeL is one")]
+
 mod average;
 mod breakdown;
 mod confusion;
@@ -7,10 +9,12 @@ mod evaluation;
 mod label_counts;
 mod ranks;
 mod retrieval;
+mod rouge;
 mod spans;
+mod tokens_13a;
 
 pub use breakdown::{Breakdown, ClassScores, Mistake, OtherClasses};
-pub use evaluation::{Count, Evaluation, Prediction};
+pub use evaluation::{Count, Evaluation, Generated, Prediction};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +53,12 @@ lorac_config::members! {
         recall_at_10: RecallAt10,
         mrr: Mrr,
         perplexity: Perplexity,
+        bleu: Bleu,
+        chrf: Chrf,
+        rouge1: Rouge1,
+        rouge2: Rouge2,
+        rougeL: RougeL,
+        exact_match: ExactMatch,
         loss: Loss,
     };
 }
@@ -69,6 +79,11 @@ pub trait Metric {
     /// Whether it says anything of such predictions.
     fn suits(&self, kind: Prediction) -> bool {
         self.definition().suits.contains(&kind)
+    }
+
+    /// Whether it compares generated texts with their references.
+    fn reads_texts(&self) -> bool {
+        false
     }
 }
 
@@ -145,6 +160,16 @@ mod tests {
             counts: vec![1; targets.len()],
             ..Evaluation::new(Prediction::Values)
         }
+    }
+
+    /// Texts with their references.
+    pub(crate) fn texts(texts: &[(&str, &[&str])]) -> Evaluation {
+        let one = |(text, references): &(&str, &[&str])| Generated {
+            prompt: String::new(),
+            text: text.to_string(),
+            references: references.iter().map(ToString::to_string).collect(),
+        };
+        Evaluation { texts: texts.iter().map(one).collect(), ..Evaluation::new(Prediction::Tokens) }
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl Metric for SubsetAccuracy {
             formula: "examples with all labels right / examples",
             source: "sklearn.metrics.accuracy_score of label indicators",
             suits: &[Prediction::Labels],
-            synonyms: &["exact_match", "exact_match_ratio"],
+            synonyms: &["exact_match_ratio"],
             ..RATE
         }
     }
