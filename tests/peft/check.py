@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 t.logging.set_verbosity_error()
 CLASSES = {
     "SEQ_CLS": t.AutoModelForSequenceClassification,
+    "TOKEN_CLS": t.AutoModelForTokenClassification,
     "CAUSAL_LM": t.AutoModelForCausalLM,
     "FEATURE_EXTRACTION": t.AutoModel,
 }
@@ -36,7 +37,7 @@ def pooled(hidden, mask, pool):
 def torch_logits(job, config, ids, mask):
     kind, adapter = config["task_type"], Path(job["out"]) / "adapter"
     more = {}
-    if kind == "SEQ_CLS":
+    if kind in ["SEQ_CLS", "TOKEN_CLS"]:
         saved = load_file(adapter / "adapter_model.safetensors")
         ends = ("classifier.weight", "out_proj.weight", "score.weight")
         more["num_labels"] = next(v.shape[0] for k, v in saved.items() if k.endswith(ends) and "pre_" not in k)

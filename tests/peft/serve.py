@@ -1,10 +1,11 @@
 """Loads output folders of lorac as their users do: serve.py FOLDERS.json.
 
 A folder is {"name", "folder", "predict": what `lorac predict --format json` says of two texts}. AutoTokenizer and AutoConfig
-load it, the snippet of its README.md runs in it, and where optimum is installed, ORTModelForSequenceClassification says the
-same. A line for each on stdout.
+load it, the snippet of its README.md runs in it, and where optimum is installed, its ORTModelForSequenceClassification or
+ORTModelForTokenClassification says the same. A line for each on stdout.
 """
 
+import ast
 import contextlib
 import io
 import json
@@ -19,13 +20,40 @@ transformers.logging.set_verbosity_error()
 TEXTS = ["a fine film", "a dull one"]
 
 try:
-    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from optimum.onnxruntime import ORTModelForSequenceClassification, ORTModelForTokenClassification
 except ImportError:
-    ORTModelForSequenceClassification = None
+    ORTModelForSequenceClassification = ORTModelForTokenClassification = None
 
 
 def close(a, b):
     assert abs(a - b) < 1e-3, (a, b)
+
+
+def probabilities(said):
+    return {one["label"]: one["probability"] for one in said["probabilities"]}
+
+
+def optimum_says_the_same(predicts, answers):
+    """A sequence classifier by its logits, a tagger by the first token of every word."""
+    if predicts == "tags":
+        batch = tokenizer([text.split() for text in TEXTS], is_split_into_words=True, padding=True, return_tensors="pt")
+        logits = ORTModelForTokenClassification.from_pretrained(".")(**batch).logits
+        for i, said in enumerate(answers):
+            words = batch.word_ids(i)
+            first = [words.index(at) for at in range(len(said["words"]))]
+            tags = [config.id2label[int(logits[i][at].argmax())] for at in first]
+            assert tags == [word["tag"] for word in said["words"]], (tags, said)
+        return
+    batch = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    logits = ORTModelForSequenceClassification.from_pretrained(".")(**batch).logits.double()
+    for row, said in zip(logits, answers, strict=True):
+        if predicts == "values":
+            close(float(row[0]), said["value"][0])
+        else:
+            found = row.sigmoid() if predicts == "labels" else row.softmax(-1)
+            for at, (label, probability) in enumerate(probabilities(said).items()):
+                assert config.id2label[at] == label
+                close(float(found[at]), probability)
 
 
 for job in json.load(open(sys.argv[1], encoding="utf-8")):
@@ -49,6 +77,10 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
             assert line == [" ".join(f"{w['word']}/{w['tag']}" for w in said["words"])], (line, said)
         elif "perplexity" in said:
             assert abs(float(line[1]) / said["perplexity"] - 1) < 1e-3, (line, said)
+        elif "labels" in said:
+            found, want = ast.literal_eval(line[0]), {k: p for k, p in probabilities(said).items() if p > 0.5}
+            assert found.keys() == want.keys(), (line, said)
+            [close(found[label], want[label]) for label in want]
         elif "label" in said:
             assert line[0] == said["label"], (line, said)
             close(float(line[1]), said["probability"])
@@ -62,13 +94,8 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(entries["lorac.served"]) == config.lorac, entries
     assert json.loads(entries.get("lorac.labels", "[]")) == config.lorac["labels"]
-    if ORTModelForSequenceClassification is not None and ("label" in job["predict"][0] or "value" in job["predict"][0]):
-        model = ORTModelForSequenceClassification.from_pretrained(".")
-        logits = model(**tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")).logits
-        for row, said in zip(logits.double(), job["predict"], strict=True):
-            if "label" in said:
-                close(float(row.softmax(-1).max()), said["probability"])
-            else:
-                close(float(row[0]), said["value"][0])
+    predicts = config.lorac["predicts"]
+    if ORTModelForSequenceClassification is not None and predicts != "tokens":
+        optimum_says_the_same(predicts, job["predict"])
         loaded += ", optimum"
     print("ok", job["name"], loaded)

@@ -139,6 +139,7 @@ fn wrong_rows_end_the_run_or_are_left_out_and_named() {
     let (plan, said) = planned(&case, &["data.on_error=skip"]).expect("a plan");
     let train = &plan.card.train;
     assert_eq!((train.read, train.skipped, train.examples + train.held_out), (124, 3, 121));
+    assert_eq!((train.filtered, train.unselected), (0, 0));
     for (error, says) in train.errors.iter().zip([
         "train.csv: row 122 (line 124) has 1 cells",
         "train.csv: row 123 (line 125) has 3 cells",
@@ -277,6 +278,39 @@ fn long_texts_are_cut_where_they_are_said_to_be_or_refused() {
     assert!(refused.contains("row 2 (line 3) has a text of 84 tokens, and 8 are the most"), "{refused}");
     let (plan, _) = of(&["data.truncate=refuse", "data.on_error=skip"]).expect("a plan");
     assert_eq!((plan.card.train.skipped, plan.card.train.examples), (1, 1));
+}
+
+#[test]
+fn a_column_of_ten_thousand_values_is_none_of_labels() {
+    let case = tables();
+    let rows: String = (0..10_000).map(|i| format!("good film {i},id{i}\n")).collect();
+    fs::write(case.path().join("train.csv"), format!("text,label\n{rows}")).expect("writes");
+    for task in ["classify", "multi_label"] {
+        let said = wrong(&case, &[&format!("task={{ {task}: [negative, positive] }}")]);
+        let place = "train.csv: row 1 (line 2) has the unknown label `id0` in `label`";
+        assert!(said.contains(place) && said.contains("9995 more rows are wrong in other ways"), "{said}");
+        assert!(said.len() < 1000, "{said}");
+        let left_out = wrong(&case, &[&format!("task={{ {task}: [negative, positive] }}"), "data.on_error=skip"]);
+        assert!(left_out.contains("100 may be left out") && left_out.len() < 1000, "{left_out}");
+    }
+    let values = wrong(&case, &["task={ regress: {} }"]);
+    assert!(values.contains("row 1 (line 2)") && values.contains("`label`") && values.len() < 1000, "{values}");
+}
+
+#[test]
+fn every_row_is_accounted_for() {
+    let case = tables();
+    let some =
+        "data.train={ csv: train.csv, text: text, label: label, filter: label == \"positive\", skip: 2, take: 30 }";
+    let train = card(&case, &[some, "data.eval=~"]).train;
+    assert_eq!((train.read, train.filtered, train.unselected, train.examples), (120, 49, 41, 30));
+    // What is held out is not trained on, however often it stands there.
+    let rows = fs::read_to_string(case.path().join("train.csv")).expect("a table");
+    let first = rows.lines().nth(1).expect("a row");
+    fs::write(case.path().join("train.csv"), format!("{rows}{first}\n")).expect("writes");
+    fs::write(case.path().join("eval.csv"), format!("text,label\n{first}\nnever seen,positive\n")).expect("writes");
+    let found = card(&case, &[]).train;
+    assert_eq!((found.read, found.held_out, found.examples), (121, 2, 119));
 }
 
 #[test]
