@@ -93,14 +93,16 @@ fn evaluations_on_the_way_are_behind_their_steps() {
 #[test]
 fn the_best_parameters_are_deployed_and_not_the_last() {
     let border = border("bert");
-    let best = "train.checkpoint={ every: 3 steps, best: loss }";
+    let best = "train.checkpoint={ every: 1 steps, keep: 1, best: loss }";
     let outcome = border.succeeds(&[TOO_FAST, best, "train.evaluate=1 steps", "train.steps=8"]);
     let found = evaluations(&border);
     let on_the_way: Vec<_> = found.iter().filter(|e| e.0 == "train").collect();
     let best = on_the_way.iter().min_by(|a, b| a.2.total_cmp(&b.2)).expect("evaluations");
     assert_eq!((on_the_way.len(), outcome.manifest.train.deployed_step), (8, Some(best.1)));
     assert_eq!(outcome.manifest.eval.after.get("loss"), Some(best.2), "what is deployed was the best");
-    assert!(border.out().join(format!("checkpoints/step-{}.safetensors", best.1)).is_file());
+    let is_kept = |step: u64| border.out().join(format!("checkpoints/step-{step}.safetensors")).is_file();
+    let kept: Vec<u64> = (0..=8).filter(|step| is_kept(*step)).collect();
+    assert_eq!(kept, [best.1, 8], "the best and the newest");
     assert!(best.2 < 0.99 * on_the_way[7].2, "the last is worse: {found:?}");
 }
 

@@ -75,6 +75,7 @@ fn config_tokenizer_and_card_say_what_was_trained() {
     assert_eq!(config["label2id"], json!({ "negative": 0, "positive": 1 }));
     assert_eq!((&config["num_labels"], &config["problem_type"]), (&json!(2), &json!("single_label_classification")));
     let served = manifest.served.clone().expect("what serves it");
+    assert_eq!(config["pad_token_id"], served.pad_id);
     assert_eq!(config["lorac"], serde_json::to_value(&served).expect("JSON"));
     assert_eq!((served.predicts, served.max_length, served.output.as_str()), (Prediction::Classes, 20, "logits"));
     assert_eq!(served.base.expect("a base").sha256, manifest.inputs[0].sha256);
@@ -344,6 +345,11 @@ fn words_get_the_tags_that_the_evaluation_counts() {
     let train = fs::read_to_string(border.path().join("train.conll")).expect("reads") + "a\tO\nfilm\tI-x\n\n";
     let train = train.replace("the\tO", "a\tO").replace("it\tO", "and\tO");
     fs::write(border.path().join("train.conll"), train).expect("writes");
+    // What kind of sequence classifier it was is no longer true.
+    let own = border.path().join("model/config.json");
+    let mut config = json_of(&own);
+    config["problem_type"] = json!("single_label_classification");
+    fs::write(&own, config.to_string()).expect("writes");
     let settings = ["task={tag: [O, B-x, I-x]}", "data.train=train.conll", "data.eval=eval.conll", "train.steps=60"];
     let manifest = border.succeeds(&settings).manifest;
     let found = scores(&border, &border.out(), &settings).expect("scores");
@@ -369,6 +375,7 @@ fn words_get_the_tags_that_the_evaluation_counts() {
     assert_eq!(alone, answers[0]);
     let config = json_of(&border.out().join("config.json"));
     assert_eq!(config["architectures"], json!(["BertForTokenClassification"]));
+    assert_eq!(config.get("problem_type"), None);
 }
 
 #[test]
@@ -381,6 +388,33 @@ fn a_language_model_says_how_well_it_would_have_told_a_text() {
     let answers = model.texts(&["a good film and a fine plot", "good"]).expect("answers");
     let Says::Perplexity { perplexity: Some(x), tokens } = answers[0].says else { panic!("{answers:?}") };
     assert!(x.is_finite() && x > 1.0 && tokens > 2, "{answers:?}");
+}
+
+#[test]
+fn long_texts_are_cut_as_they_were_in_the_training() {
+    let border = border("bert");
+    let words = ["good", "film", "is", "the", "and", "it", "is", "bad", "the", "film"];
+    for side in ["left", "right"] {
+        border.succeeds(&["data.max_length=8", &format!("data.truncate={side}"), "train.steps=6"]);
+        let mut model = open(&border.out()).expect("opens");
+        // Two of the places are for special tokens.
+        let texts = [&words[..], &words[4..], &words[..6]].map(|words| words.join(" "));
+        let answers = model.texts(&texts).expect("answers");
+        assert_eq!(answers.iter().map(|answer| answer.cut).collect::<Vec<_>>(), [4, 0, 0]);
+        let [whole, end, begin] = [0, 1, 2].map(|at| label(&answers[at]).1);
+        let (kept, lost) = if side == "left" { (end, begin) } else { (begin, end) };
+        assert!((whole - kept).abs() < 1e-6 && (whole - lost).abs() > 1e-6, "{side}: {answers:?}");
+    }
+}
+
+#[test]
+fn a_model_of_one_length_is_fed_it() {
+    let border = border("static");
+    border.succeeds(&["train.steps=2"]);
+    let mut model = open(&border.out()).expect("opens");
+    let long = "good ".repeat(90);
+    let answers = model.texts(&["good", long.trim()]).expect("answers");
+    assert_eq!((answers[0].cut, answers[1].cut), (0, 90 - (32 - 2)), "{answers:?}");
 }
 
 #[test]
@@ -410,7 +444,8 @@ fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
     let border = border("bert");
     let mut rows = Vec::new();
     let regress = ["task=regress", "data.train.label=score", "data.eval.label=score"];
-    for (name, settings) in [("classify", &[][..]), ("regress", &regress[..])] {
+    let several = ["task={multi_label: [negative, positive]}"];
+    for (name, settings) in [("classify", &[][..]), ("regress", &regress[..]), ("multi_label", &several[..])] {
         for table in ["train.csv", "eval.csv"] {
             let path = border.path().join(table);
             let text = fs::read_to_string(&path).expect("a table");
@@ -444,5 +479,6 @@ fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
     let output = output.unwrap_or_else(|e| panic!("LORAC_PEFT_PYTHON, {program}: {e}"));
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 5, "{text}");
     println!("{text}");
 }

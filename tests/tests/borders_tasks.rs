@@ -8,6 +8,7 @@ use lorac::run::{RunOptions, run};
 use lorac::source::Resolver;
 use lorac_tests::{ONNXRUNTIME, data};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -96,6 +97,25 @@ fn the_adapter_holds_the_head_as_it_is_deployed() {
             assert_eq!(saved != of_file(folder, "model.onnx", end), trained, "{end}");
         }
     }
+}
+
+#[test]
+fn an_existing_head_is_trained_in_full_and_nothing_else() {
+    let folder = case("bert-dynamo-cls");
+    let manifest = done(folder.path(), "classify: { head: existing }", "full: { targets: [\"*classifier*\"] }");
+    let manifest = manifest.unwrap_or_else(|e| panic!("{e}"));
+    let verify = &manifest.verify;
+    assert!(verify.passed && verify.nodes_after == verify.nodes_before, "{verify:?}");
+    assert_eq!((verify.nodes_of_head, verify.changed_bytes_outside_targets), (0, 0));
+    assert_eq!(manifest.trainable_parameters, 2 * 8 + 2, "a matrix and a bias");
+    let weights = |file: &str| -> BTreeMap<String, Vec<u8>> {
+        let model = lorac::onnx::load(folder.path().join(file)).expect("loads");
+        model.graph.weights().map(|(_, w, tensor)| (w.name.to_string(), tensor.bytes().to_vec())).collect()
+    };
+    let (before, after) = (weights("model.onnx"), weights("out/model.onnx"));
+    let changed: Vec<&str> =
+        before.iter().filter(|(name, was)| after.get(*name) != Some(was)).map(|(name, _)| name.as_str()).collect();
+    assert!(changed.len() == 2 && changed.iter().all(|name| name.contains("classifier.")), "{changed:?}");
 }
 
 #[test]

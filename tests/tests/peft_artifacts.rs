@@ -22,6 +22,7 @@ const CLASSIFY_EXISTING: &str = "classify: {}";
 const REGRESS: &str = "regress";
 const REGRESS_OWN: &str = "regress: { head: architecture }";
 const CAUSAL_LM: &str = "causal_lm";
+const TAG: &str = "tag: [O, B-x, I-x]";
 
 const QUERY_VALUE: &str = "[{ lora: { targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 } }]";
 const ALL: &str = "[{ lora: { targets: [all-linear], rank: 3, alpha: 6 } }]";
@@ -53,7 +54,9 @@ fn jobs() -> Vec<Job<'static>> {
         jobs.push((folder.clone(), name, CLASSIFY, QUERY_VALUE));
         jobs.push((folder.clone(), name, CLASSIFY_OWN, ALL));
         jobs.push((folder.clone(), name, REGRESS_OWN, MIXED));
+        jobs.push((folder.clone(), name, TAG, QUERY_VALUE));
         for export in exported(name, "base") {
+            jobs.push((export.clone(), name, TAG, ALL));
             jobs.push((export.clone(), name, CLASSIFY, ALL));
             jobs.push((export, name, CLASSIFY_OWN, MIXED));
         }
@@ -102,9 +105,14 @@ fn pipeline(model: &str, task: &str, adapt: &str) -> String {
         REGRESS | REGRESS_OWN => ", label: score",
         _ => ", label: label",
     };
+    let source = |split: &str| match task {
+        TAG => format!("{{ conll: {split}.conll }}"),
+        _ => format!("{{ csv: {split}.csv, text: text{label} }}"),
+    };
+    let (train, eval) = (source("train"), source("eval"));
     format!(
         "name: artifact\nmodel: {{ source: {model} }}\ntask: {{ {task} }}\nadapt: {adapt}\n\
-         data: {{ train: {{ csv: train.csv, text: text{label} }}, eval: {{ csv: eval.csv, text: text{label} }}, max_length: 24 }}\n\
+         data: {{ train: {train}, eval: {eval}, max_length: 24 }}\n\
          train: {{ steps: 12, epochs: 4, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
          runtime: {{ source: \"{ONNXRUNTIME}\" }}\n"
     )
@@ -119,6 +127,14 @@ fn scored(table: &str) -> String {
         _ => format!("{line},{}\n", if line.ends_with("negative") { -0.75 } else { 0.5 }),
     });
     rows.collect()
+}
+
+/// The words of the table's texts, with tags: a span begins with every third word.
+fn tagged(table: &str) -> String {
+    let tags = ["O", "B-x", "I-x"];
+    let texts = table.lines().skip(1).filter_map(|line| Some(line.split_once(',')?.0));
+    let word = |(at, word): (usize, &str)| format!("{word}\t{}\n", tags[at % 3]);
+    texts.map(|text| text.split_whitespace().enumerate().map(word).collect::<String>() + "\n").collect()
 }
 
 fn text(output: &Output) -> String {
@@ -144,7 +160,8 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
     for table in ["train.csv", "eval.csv"] {
         let content = scored(&fs::read_to_string(common.join(table)).expect("a table"));
         rows = content.lines().skip(1).take(6).filter_map(|l| Some(l.split_once(',')?.0.to_string())).collect();
-        fs::write(folder.path().join(table), content).expect("writes");
+        fs::write(folder.path().join(table), &content).expect("writes");
+        fs::write(folder.path().join(table).with_extension("conll"), tagged(&content)).expect("writes");
     }
     let resolver = Resolver::new(None, folder.path()).expect("a cache");
     let mut checks: Vec<Value> = Vec::new();
