@@ -150,7 +150,11 @@ fn python(trained: &Trained) -> String {
     });
     let caches: String = caches.collect();
     let fixed = served.inputs.get("input_ids").map(|ids| fixed_input(&plan.readable, ids)).unwrap_or_default();
-    let space = if words_need_space(&plan.beside.tokenizer, served) { ", add_prefix_space=True" } else { "" };
+    // Some classes of tokenizers ask for the word, and others heed only the setting of what is behind them.
+    let (space, behind) = match words_need_space(&plan.beside.tokenizer, served) {
+        true => (", add_prefix_space=True", "tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True\n"),
+        false => ("", ""),
+    };
     let padding = if fixed.len.is_some() { "\"max_length\"" } else { "True" };
     let texts = match (fixed.rows, tags) {
         (Some(rows), _) => format!("texts = [\"a fine film\"] * {rows}  # as many as the model takes"),
@@ -164,7 +168,7 @@ fn python(trained: &Trained) -> String {
     format!(
         "import json\n\nimport numpy as np\nimport onnxruntime as ort\nfrom transformers import AutoTokenizer\n\n\
          config = json.load(open(\"config.json\", encoding=\"utf-8\"))\n\
-         tokenizer = AutoTokenizer.from_pretrained(\".\", padding_side=\"right\"{space})\n\
+         tokenizer = AutoTokenizer.from_pretrained(\".\", padding_side=\"right\"{space})\n{behind}\
          session = ort.InferenceSession(\"model.onnx\")\n\n{texts}\n\
          batch = tokenizer({given}, padding={padding}, truncation=True, max_length={}, return_tensors=\"np\"{words})\n\
          feeds = {{\n{feeds}{caches}}}\n\
