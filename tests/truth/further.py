@@ -3,8 +3,9 @@
     python tests/truth/further.py tests/data/truth/further
 
 bert.onnx is a tiny BERT with the outputs logits `[batch, 3]` and last_hidden_state; data.safetensors: 30 batches of twelve rows, which
-are six pairs or four triples, first texts before second ones, and the first values of what is trained; cases.json: the task as a
-pipeline says it, what it is fed with, and its 30 losses. Losses of pairs are those of sentence-transformers
+are six pairs or four triples, first texts before second ones, and the first values of what is trained; custom.onnx has the
+encoder of such a BERT on arrays, and its loss as an output; cases.json: the task as a pipeline says it, what it is fed with, and its
+30 losses. Losses of pairs are those of sentence-transformers
 (MultipleNegativesRankingLoss, MultipleNegativesSymmetricRankingLoss, CosineSimilarityLoss), written out.
 """
 
@@ -39,6 +40,19 @@ class Model(torch.nn.Module):
         return y.logits, y.hidden_states[-1]
 
 
+class Own(torch.nn.Module):
+    """Arrays [batch, 6, 8] to two numbers, and how far those are from what they should be."""
+
+    def __init__(self):
+        super().__init__()
+        self.m = t.BertModel(BERT, add_pooling_layer=False)
+        self.out = torch.nn.Linear(WIDTH, 2)
+
+    def forward(self, x, target):
+        y = self.out(self.m(inputs_embeds=x).last_hidden_state.mean(1))
+        return y, F.mse_loss(y, target)
+
+
 def batches():
     lengths = torch.randint(3, LENGTH + 1, (STEPS, ROWS))
     mask = (torch.arange(LENGTH) < lengths[..., None]).long()
@@ -49,17 +63,16 @@ def batches():
         "triples": torch.ones(STEPS, 4),
         "scores": torch.rand(STEPS, 6) * 2 - 1,
         "classes": torch.randint(0, 3, (STEPS, ROWS)),
+        "x": torch.randn(STEPS, 5, 6, WIDTH),
+        "target": torch.randn(STEPS, 5, 2),
+        "rows": torch.ones(STEPS, 5),
     }
 
 
-def export(model, path):
-    ids = torch.randint(1, VOCAB, (2, 7))
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    names, outputs = ["input_ids", "attention_mask"], ["logits", "last_hidden_state"]
-    axes = {n: {0: "batch", 1: "sequence"} for n in [*names, outputs[1]]} | {outputs[0]: {0: "batch"}}
-    more = dict(input_names=names, output_names=outputs, dynamic_axes=axes, opset_version=17)
-    torch.onnx.export(model.eval(), (ids * mask, mask), str(path), dynamo=False, **more)
+def export(model, path, inputs, axes):
+    names = list(inputs)
+    more = dict(input_names=names, output_names=[n for n in axes if n not in names], dynamic_axes={n: a for n, a in axes.items() if a})
+    torch.onnx.export(model.eval(), tuple(inputs.values()), str(path), dynamo=False, opset_version=17, **more)
     made = onnx.load(path)
     for node in made.graph.node:
         node.doc_string = ""
@@ -106,7 +119,11 @@ CASES = [
 ]
 
 
-def losses(base, data, first, targets, loss):
+def step_inputs(data, step, own):
+    return [data[k][step] for k in (["x", "target"] if own else ["input_ids", "attention_mask"])]
+
+
+def losses(base, data, first, targets, loss, own=False):
     model = get_peft_model(copy.deepcopy(base), LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"]))
     trained = []
     for key, param in model.named_parameters():
@@ -119,9 +136,9 @@ def losses(base, data, first, targets, loss):
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=DECAY)
     found = []
     for step in range(STEPS):
-        mask = data["attention_mask"][step]
-        logits, hidden = model(data["input_ids"][step], mask)
-        value = loss(logits, hidden, mask, data[targets][step])
+        inputs = step_inputs(data, step, own)
+        logits, hidden = model(*inputs)
+        value = loss(logits, hidden, inputs[1], data[targets][step])
         found.append(value.item())
         optimizer.zero_grad()
         value.backward()
@@ -136,18 +153,30 @@ def main(folder):
     for key, param in model.named_parameters():
         if key.endswith("bias"):
             torch.nn.init.normal_(param, std=0.1)
-    export(model, folder / "bert.onnx")
+    ids = torch.randint(1, VOCAB, (2, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    batch, tokens = {0: "batch"}, {0: "batch", 1: "sequence"}
+    axes = {"input_ids": tokens, "attention_mask": tokens, "logits": batch, "last_hidden_state": tokens}
+    export(model, folder / "bert.onnx", {"input_ids": ids * mask, "attention_mask": mask}, axes)
+    own = Own()
+    inputs = {"x": torch.randn(2, 6, WIDTH), "target": torch.randn(2, 2)}
+    export(own, folder / "custom.onnx", inputs, {"x": batch, "target": batch, "y": batch, "loss": {}})
     data, first = batches(), {}
     for layer in range(2):
         for role in ["query", "value"]:
             first[f"bert.{layer}.{role}.A"] = torch.randn(RANK, WIDTH) * 0.3
             first[f"bert.{layer}.{role}.B"] = torch.randn(WIDTH, RANK) * 0.1
+    first |= {k.replace("bert.", "custom."): v.clone() for k, v in first.items()}
     save_file(data | first, folder / "data.safetensors")
     cases = []
     for task, targets, loss in CASES:
         found = losses(model, data, first, targets, loss)
         assert found[-1] != found[0]
         cases.append({"model": "bert", "task": task, "targets": targets, "losses": [round(x, 7) for x in found]})
+    found = losses(own, data, first, "rows", lambda y, loss, m, x: loss, own=True)
+    task = {"custom": {"loss": "loss"}}
+    cases.append({"model": "custom", "task": task, "targets": "rows", "losses": [round(x, 7) for x in found]})
     optimizer = {"rank": RANK, "alpha": ALPHA, "lr": RATE, "weight_decay": DECAY}
     text = json.dumps({"optimizer": optimizer, "cases": cases}, indent=1)
     (folder / "cases.json").write_text(text + "\n")

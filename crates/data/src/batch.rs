@@ -40,7 +40,7 @@ impl PadTo {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Tensors by name: of tokens i64 `[rows, length]`, of integers i64 `[rows]`, of other numbers f32 `[rows]`, of several of
-    /// them f32 `[rows, numbers]`.
+    /// them f32 `[rows, numbers]`, of arrays of their type `[rows, ..]`, of images f32 `[rows, channels, height, width]`.
     pub tensors: Vec<(String, Tensor)>,
     /// Rows, filling ones included; of examples of several texts, rows of texts.
     pub rows: usize,
@@ -65,7 +65,8 @@ impl Batch {
 /// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps. Every row has a 1 in its
 /// mask, since a softmax over nothing is NaN.
 ///
-/// Rows that only fill the batch have padding for tokens, [`IGNORE`] for integers and NaN for other numbers.
+/// Rows that only fill the batch have padding for tokens, [`IGNORE`] for integers, NaN for other numbers, and zeros for arrays and
+/// images.
 ///
 /// # Errors
 /// `LengthMismatch` when there is no example, or when the fields of an example have different numbers of tokens;
@@ -125,6 +126,20 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
         return Err(DataError::TooLong { row, have: want, max: pad.max });
     }
     let lengths = example.row_lengths();
+    let array = |field: &Field| match field {
+        Field::Array(tensor) => Some(tensor.fact()),
+        Field::Image(picture) => Some(picture.pixels.fact()),
+        _ => None,
+    };
+    for ((name, field), (_, like)) in example.fields.iter().zip(&first.fields) {
+        let (have, want) = (array(field), array(like));
+        if have != want
+            && let (Some(have), Some(want)) = (have, want)
+        {
+            let (want, have) = (want.to_string(), have.to_string());
+            return Err(DataError::ArrayMismatch { row, field: (*name).to_owned(), want, have });
+        }
+    }
     for ((_, field), (_, like)) in example.fields.iter().zip(&first.fields) {
         if let (Field::Texts { ids, .. }, Field::Texts { ids: like, .. }) = (field, like) {
             if ids.len() != like.len() {
@@ -161,6 +176,27 @@ fn column<'a>(
     if let Field::Texts { ids, pad } = like {
         return side_by_side(cells, ids.len(), *pad, rows, length);
     }
+    if let Field::Array(first) = like {
+        let mut bytes = Vec::with_capacity(rows * first.bytes().len());
+        cells.for_each(|cell| {
+            if let Field::Array(tensor) = cell {
+                bytes.extend_from_slice(tensor.bytes());
+            }
+        });
+        bytes.resize(rows * first.bytes().len(), 0);
+        let dims = [&[rows][..], first.dims()].concat();
+        return Ok(Tensor::new(first.dtype(), dims, bytes.into())?);
+    }
+    if let Field::Image(first) = like {
+        let mut numbers = Vec::with_capacity(rows * first.pixels.len());
+        cells.for_each(|cell| {
+            if let Field::Image(picture) = cell {
+                picture.write(&mut numbers);
+            }
+        });
+        numbers.resize(rows * first.pixels.len(), 0.0);
+        return Ok(Tensor::from_slice(&[&[rows][..], first.pixels.dims()].concat(), &numbers)?);
+    }
     let (mut ints, mut reals) = (Vec::new(), Vec::new());
     for (row, cell) in cells.enumerate() {
         match cell {
@@ -168,7 +204,7 @@ fn column<'a>(
                 ints.extend_from_slice(ids);
                 ints.resize((row + 1) * length, *pad);
             }
-            Field::Texts { .. } => {}
+            Field::Texts { .. } | Field::Array(_) | Field::Image(_) => {}
             Field::Int(number) => ints.push(*number),
             Field::Real(number) => reals.push(*number),
             Field::Reals(numbers) => reals.extend_from_slice(numbers),
@@ -179,7 +215,7 @@ fn column<'a>(
             ints.resize(rows * length, *pad);
             Tensor::from_slice(&[rows, length], &ints)?
         }
-        Field::Texts { .. } => Tensor::from_slice(&[0, length], &ints)?,
+        Field::Texts { .. } | Field::Array(_) | Field::Image(_) => Tensor::from_slice(&[0, length], &ints)?,
         Field::Int(_) => {
             ints.resize(rows, IGNORE);
             Tensor::from_slice(&[rows], &ints)?
@@ -271,6 +307,17 @@ mod tests {
             collate(&[&a, &three], &PadTo::default()),
             Err(DataError::LengthMismatch { what: "texts of a row", want: 2, have: 3 })
         ));
+    }
+
+    #[test]
+    fn arrays_lie_side_by_side_and_are_of_one_shape() {
+        let one = |x: &[u8]| Example { fields: vec![("x", Field::Array(Tensor::vector(x))), (LABELS, Field::Int(1))] };
+        let batch = collate(&[&one(&[1, 2]), &one(&[3, 4])], &PadTo { rows: 3, ..PadTo::default() }).unwrap();
+        let x = batch.get("x").unwrap();
+        assert_eq!((x.dims(), x.to_vec::<u8>().unwrap()), (&[3, 2][..], vec![1, 2, 3, 4, 0, 0]));
+        assert_eq!((batch.tokens, batch.get("attention_mask")), (0, None));
+        let error = collate(&[&one(&[1, 2]), &one(&[3])], &PadTo::default()).unwrap_err().to_string();
+        assert_eq!(error, "row 1 of the batch has u8[1] for `x`, but the first has u8[2]");
     }
 
     #[test]

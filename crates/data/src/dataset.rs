@@ -3,6 +3,7 @@
 use crate::batch::{Batch, PadTo, collate};
 use crate::error::DataError;
 use crate::example::Example;
+use crate::masking::{EVALUATION, Masking};
 
 /// Examples and the shape that their batches are padded to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,6 +12,8 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Shape to pad batches to.
     pub pad: PadTo,
+    /// Which tokens are hidden in batches, where some are.
+    pub masking: Option<Masking>,
 }
 
 impl Dataset {
@@ -18,20 +21,36 @@ impl Dataset {
     #[must_use]
     pub fn new(examples: Vec<Example>, pad: PadTo) -> Self {
         let longest = examples.iter().map(Example::length).max().unwrap_or(0);
-        Self { examples, pad: PadTo { max: pad.max.max(longest), ..pad } }
+        Self { examples, pad: PadTo { max: pad.max.max(longest), ..pad }, masking: None }
     }
 
-    /// The batch of the examples at `rows`, filled up to `fill` rows.
+    /// The batch of the examples at `rows`, filled up to `fill` rows. Where tokens are hidden, the same are every time.
     ///
     /// # Errors
     /// Those of [`collate`]; `NoExample` when there is none at one of `rows`.
     pub fn batch(&self, rows: &[usize], fill: usize) -> Result<Batch, DataError> {
+        self.batch_of(EVALUATION, rows, fill)
+    }
+
+    /// The same in an epoch of a training, of which each hides tokens of its own.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch`].
+    pub fn batch_of(&self, epoch: u64, rows: &[usize], fill: usize) -> Result<Batch, DataError> {
         let example = |row: &usize| {
             let have = self.examples.len();
             self.examples.get(*row).ok_or(DataError::NoExample { row: *row, have })
         };
         let examples: Vec<&Example> = rows.iter().map(example).collect::<Result<_, _>>()?;
-        collate(&examples, &PadTo { rows: fill, ..self.pad })
+        let pad = PadTo { rows: fill, ..self.pad };
+        match &self.masking {
+            None => collate(&examples, &pad),
+            Some(masking) => {
+                let hidden = examples.iter().zip(rows).map(|(example, row)| masking.hidden(example, *row, epoch));
+                let hidden: Vec<Example> = hidden.collect();
+                collate(&hidden.iter().collect::<Vec<_>>(), &pad)
+            }
+        }
     }
 
     /// The number of tokens of each example.

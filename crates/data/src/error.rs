@@ -241,6 +241,33 @@ pub enum DataError {
     #[error("the folder `{}` has no .txt file", Path(path))]
     NoText { path: PathBuf },
 
+    /// A folder without images.
+    #[error("the folder `{}` has no .png or .jpg file", Path(path))]
+    NoImage { path: PathBuf },
+
+    /// An image that lies in no folder of a class.
+    #[error(
+        "{}: row {row} lies in no folder of a class: an image is in a folder that is called by its label",
+        Path(path)
+    )]
+    ImageWithoutClass { path: PathBuf, row: usize },
+
+    /// An image that cannot be decoded.
+    #[error("{}: row {row} cannot be decoded as an image: {what}", Path(path))]
+    BadImage { path: PathBuf, row: usize, what: String },
+
+    /// Arrays that are no columns of one table.
+    #[error("{}: {what}; the first dimension of every array is that of the rows", Path(path))]
+    ArrayRows { path: PathBuf, what: String },
+
+    /// A cell that should hold an array of numbers and does not.
+    #[error("{}: {}: expected numbers in `{}`: {what}", Path(path), At(*row, *line), Short(column))]
+    Array { path: PathBuf, row: usize, line: Option<u64>, column: String, what: String },
+
+    /// Arrays of one batch that are not of one shape and type; `row` counts from 0.
+    #[error("row {row} of the batch has {have} for `{field}`, but the first has {want}")]
+    ArrayMismatch { row: usize, field: String, want: String, have: String },
+
     /// Blocks in which no token has a next one.
     #[error("a block of {len} tokens leaves nothing to predict; blocks need at least 2 tokens")]
     ShortBlock { len: usize },
@@ -347,6 +374,12 @@ impl DataError {
             Self::DuplicateLabel { .. } => "data::duplicate_label",
             Self::Empty { .. } => "data::empty",
             Self::NoText { .. } => "data::no_text",
+            Self::NoImage { .. } => "data::no_image",
+            Self::ImageWithoutClass { .. } => "data::image_without_class",
+            Self::BadImage { .. } => "data::bad_image",
+            Self::ArrayRows { .. } => "data::array_rows",
+            Self::Array { .. } => "data::array",
+            Self::ArrayMismatch { .. } => "data::array_mismatch",
             Self::ShortBlock { .. } => "data::short_block",
             Self::NoBlock { .. } => "data::no_block",
             Self::Filter(_) => "data::filter",
@@ -394,6 +427,9 @@ impl DataError {
             | Self::UnknownLabel { .. }
             | Self::TagCount { .. }
             | Self::Conversation { .. }
+            | Self::ImageWithoutClass { .. }
+            | Self::BadImage { .. }
+            | Self::Array { .. }
             | Self::LongText { .. } => true,
             _ => false,
         }

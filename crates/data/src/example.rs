@@ -1,5 +1,7 @@
 //! One example: named numbers and rows of tokens.
 
+use crate::image::Picture;
+use lorac_ir::Tensor;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -30,6 +32,10 @@ pub enum Field {
     Real(f32),
     /// Numbers, as many in every example: 1 for every class that it has, 0 for the others.
     Reals(Vec<f32>),
+    /// An array of one shape and type in every example.
+    Array(Tensor),
+    /// An image, as large as those of every example.
+    Image(Picture),
 }
 
 /// Named fields. Examples of one data set have the same names in the same order.
@@ -124,6 +130,7 @@ enum Bits<'a> {
     Int(i64),
     Real(u32),
     Reals(Vec<u32>),
+    Array(&'a [usize], &'a [u8]),
 }
 
 fn question(example: &Example) -> Vec<(&str, Bits<'_>)> {
@@ -137,6 +144,9 @@ fn bits(field: &Field) -> Bits<'_> {
         Field::Int(number) => Bits::Int(*number),
         Field::Real(number) => Bits::Real(number.to_bits()),
         Field::Reals(numbers) => Bits::Reals(numbers.iter().map(|number| number.to_bits()).collect()),
+        Field::Array(tensor) | Field::Image(Picture { pixels: tensor, .. }) => {
+            Bits::Array(tensor.dims(), tensor.bytes())
+        }
     }
 }
 

@@ -62,7 +62,7 @@ impl Labels {
             Cell::Text(_) | Cell::Integer(_) | Cell::Fraction(_) | Cell::Bool(_) => {
                 cell.as_written().unwrap_or_default()
             }
-            Cell::Null | Cell::Other { .. } => {
+            Cell::Null | Cell::Array(_) | Cell::Other { .. } => {
                 return Err(row.wrong_type(column, "a string, a number or a boolean"));
             }
         };

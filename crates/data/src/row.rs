@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use lorac_config::nearest;
+use lorac_ir::Tensor;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub enum Cell {
     Fraction(String),
     /// True or false.
     Bool(bool),
+    /// An array of numbers.
+    Array(Tensor),
     /// No value.
     Null,
     /// Anything else.
@@ -50,20 +53,21 @@ impl Cell {
             Self::Integer(_) => "an integer",
             Self::Fraction(_) => "a fraction",
             Self::Bool(_) => "a boolean",
+            Self::Array(_) => "an array",
             Self::Null => "null",
             Self::Other { kind, .. } => kind,
         }
     }
 
     /// The cell as a filter compares it: a text without its quotes, anything else as the file writes it, and no value
-    /// for [`Cell::Null`].
+    /// for [`Cell::Null`] and [`Cell::Array`].
     #[must_use]
     pub fn as_written(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Integer(text) | Self::Fraction(text) | Self::Other { text, .. } => Some(text),
             Self::Bool(true) => Some("true"),
             Self::Bool(false) => Some("false"),
-            Self::Null => None,
+            Self::Array(_) | Self::Null => None,
         }
     }
 }

@@ -255,6 +255,24 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The id of the mask: that of `mask_token`, where the files say which one that is, else of `[MASK]` or `<mask>`.
+    #[must_use]
+    pub fn mask_id(&self) -> Option<i64> {
+        let named = self.chat.tokens.get("mask_token").and_then(|token| self.inner.token_to_id(token));
+        named.or_else(|| ["[MASK]", "<mask>"].iter().find_map(|token| self.inner.token_to_id(token))).map(i64::from)
+    }
+
+    /// The ids of special tokens, in order.
+    #[must_use]
+    pub fn special_ids(&self) -> Vec<i64> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| i64::from(*id));
+        let mut all: Vec<i64> = special.chain([self.pad_id]).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The most tokens a text becomes.
     #[must_use]
     pub fn max_length(&self) -> usize {

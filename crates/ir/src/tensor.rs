@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::fmt;
 
 /// A dense, row-major, little-endian tensor. Cloning shares the bytes; editing replaces, never mutates.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tensor {
     dtype: DType,
     dims: Vec<usize>,

@@ -1,17 +1,20 @@
 //! `lorac eval`: a deployed model, scored on what a pipeline holds out.
 
+use crate::arrays;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::output::MissedGate;
-use crate::pipeline::{Gate, Loaded, Metrics};
+use crate::pipeline::{Gate, Loaded, Metrics, Split};
 use crate::predict::found::{check, find_model, served, tokenizer_file};
 use crate::progress::Progress;
-use crate::run::data::{examples, held_out, nothing_held_out};
+use crate::run::data::{Reading, examples, held_out, nothing_held_out};
 use crate::run::input_limits::{self, BatchShape};
-use crate::run::plan::{check_metrics, open_engine, resolved_task, target_input};
+use crate::run::plan::{
+    check_metrics, fed, masking, of_teacher, open_engine, reads_texts, resolved_task, target_input, taught,
+};
 use crate::source::Resolver;
 use crate::stop::{Stoppable, stopped};
-use lorac_data::Dataset;
+use lorac_data::{Dataset, Tokenizer};
 use lorac_passes::{TrainingSpec, UpdateSpec, evaluation, readable};
 use lorac_train::{Breakdown, Count, Evaluate, Scores, compile_graph, evaluate as scored};
 use serde::Serialize;
@@ -54,17 +57,24 @@ pub fn evaluate(
     let known = served(&source, &model)?;
     check(&model.graph, &known, name)?;
     let mut graph = readable(&model.graph, &model.functions)?;
-    let inputs = if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs };
-    name_fields(&mut graph, inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
-    let mut feeds = feeds(&graph)?;
-    let caches = caches(&graph, &feeds);
-    caches.switch_off(&mut graph)?;
+    let (mut feeds, caches) = match reads_texts(p) {
+        true => {
+            let inputs = if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs };
+            name_fields(&mut graph, inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
+            let feeds = feeds(&graph)?;
+            let caches = caches(&graph, &feeds);
+            caches.switch_off(&mut graph)?;
+            (feeds, caches)
+        }
+        false => fed(loaded, &mut graph)?,
+    };
     if known.predicts != p.task.prediction() {
         let (does, asked) = (&known.task, p.task.name());
         return Err(Error::Usage(format!("the model does the task `{does}`, and the pipeline's is `{asked}`")));
     }
     let mut notes = Vec::new();
-    let deployed = p.task.deployed(&known.output).unwrap_or_else(|| p.task.clone());
+    let asked = taught(&p.task, resolver, &mut Vec::new())?;
+    let deployed = asked.deployed(&known.output).unwrap_or(asked);
     let (task, _) = resolved_task(loaded, &deployed, &model, &graph, &source, resolver, &mut Vec::new())?;
     if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
         let (ours, theirs) = (task.labels().join(", "), known.labels.join(", "));
@@ -75,20 +85,28 @@ pub fn evaluate(
     if p.data.splits().any(|(_, split)| split.block.is_none()) {
         shape.fit(loaded, &graph)?;
     }
-    let tokenizer = match &p.tokenizer {
-        Some(asked) => tokenizer_file(Some(&asked.source), &source, resolver)?,
-        None => tokenizer_file(None, &source, models)?,
+    let open = || -> Result<Tokenizer, Error> {
+        let tokenizer = match &p.tokenizer {
+            Some(asked) => tokenizer_file(Some(&asked.source), &source, resolver)?,
+            None => tokenizer_file(None, &source, models)?,
+        };
+        tokenizer.open(shape.max_length, p.data.truncate)
     };
-    let tokenizer = tokenizer.open(shape.max_length, p.data.truncate)?;
+    let tokenizer = if reads_texts(p) { Some(open()?) } else { None };
+    let preprocess = match p.data.train.first().is_some_and(Split::is_images) {
+        true => Some(arrays::preprocess(loaded, &graph, &feeds, &source, known.images.as_ref(), &mut notes)?),
+        false => None,
+    };
+    let reading = Reading { graph: &graph, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
     // Weights that are counted are those of the training.
     let one_each: Vec<(String, usize)> = task.labels().iter().map(|label| (label.clone(), 1)).collect();
     let (task, held) = match task.counted(&one_each, 1) {
         None => {
-            let held = held_out(&p.data, &*task, &tokenizer, resolver)?;
+            let held = held_out(&p.data, &*task, reading, resolver)?;
             (task, held)
         }
         Some(_) => {
-            let all = examples(&p.data, &*task, &tokenizer, resolver)?;
+            let all = examples(&p.data, &*task, reading, resolver)?;
             let counts: Vec<_> = all.card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
             (task.counted(&counts, all.train.len()).unwrap_or(task), all.eval)
         }
@@ -96,7 +114,16 @@ pub fn evaluate(
     if held.is_empty() {
         return Err(nothing_held_out());
     }
-    let data = Dataset::new(held, shape.pad);
+    let mut data = Dataset::new(held, shape.pad);
+    if tokenizer.is_none() {
+        arrays::fit(&graph, &feeds, &mut data, "data.eval")?;
+    }
+    if let (Some(share), Some(tokenizer)) = (task.hides(), &tokenizer) {
+        data.masking = Some(masking(loaded, share, tokenizer)?);
+    }
+    if let Some(teacher) = task.taught_by() {
+        feeds.inputs.extend(of_teacher(teacher, &graph)?);
+    }
     shape.check(&data, "data.eval", "data.max_length")?;
     input_limits::check(&graph, &data, "data.eval", "data.max_length")?;
     let batch = shape.rows(p.train.eval_batch, data.len());
@@ -119,6 +146,7 @@ pub fn evaluate(
         data: &data,
         feeds: &feeds,
         batch,
+        fill: task.fills(),
         kind: task.prediction(),
         prediction: &compiled.prediction,
         classes: task.labels(),

@@ -20,6 +20,7 @@ pub use {
     lorac_passes as passes, lorac_runtime as runtime, lorac_source as source, lorac_train as train,
 };
 
+mod arrays;
 pub mod base;
 pub mod coverage;
 pub mod deploy;

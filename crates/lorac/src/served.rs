@@ -2,7 +2,7 @@
 
 use crate::inputs::FIELDS;
 use crate::output::InputRecord;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{ImageOptions, Pipeline};
 use crate::task::Task;
 use lorac_data::{Tokenizer, Truncate};
 use lorac_ir::Graph;
@@ -51,9 +51,44 @@ pub struct Served {
     /// The column, or the template of columns, of the second text, where it reads pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
+    /// What it reads.
+    #[serde(default, skip_serializing_if = "Reads::is_texts")]
+    pub reads: Reads,
+    /// What is done to images before it is fed them, where it reads those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageOptions>,
     /// What it was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseRecord>,
+}
+
+/// What a model reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reads {
+    /// Texts, as tokens.
+    #[default]
+    Texts,
+    /// Images.
+    Images,
+    /// Arrays of numbers.
+    Arrays,
+}
+
+impl Reads {
+    fn is_texts(&self) -> bool {
+        *self == Reads::Texts
+    }
+}
+
+impl std::fmt::Display for Reads {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Reads::Texts => "texts",
+            Reads::Images => "images",
+            Reads::Arrays => "arrays",
+        })
+    }
 }
 
 /// The model that another one was made of.
@@ -73,13 +108,15 @@ impl Served {
         task: &dyn Task,
         training: &Training,
         feeds: &Feeds,
-        tokenizer: &Tokenizer,
+        tokenizer: Option<&Tokenizer>,
         read: &[InputRecord],
     ) -> Served {
         let is_output = |name: &str| model.outputs().iter().any(|v| model.name_of(*v) == name);
         let own = task.own_output().filter(|_| task.head().is_none() && !is_output(&training.prediction));
-        let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str()));
+        let is_input = |name: &str| model.inputs().iter().any(|v| model.name_of(*v) == name);
+        let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str()) && is_input(&b.input));
         let base = read.iter().find(|input| input.role == "model");
+        let first = pipeline.data.train.first().filter(|_| tokenizer.is_some());
         // An embedder is given one text after the other.
         let second = pipeline.data.train.first().filter(|_| task.prediction() != Prediction::Embeddings);
         Served {
@@ -89,12 +126,18 @@ impl Served {
             labels: task.labels().to_vec(),
             output: own.unwrap_or(&training.prediction).into(),
             inputs: inputs.map(|b| (b.field.clone(), b.input.clone())).collect(),
-            max_length: tokenizer.max_length(),
+            max_length: tokenizer.map_or(0, Tokenizer::max_length),
             truncate: pipeline.data.truncate,
-            pad_id: tokenizer.pad_id(),
+            pad_id: tokenizer.map_or(0, Tokenizer::pad_id),
             pool: task.pool(),
-            text: pipeline.data.train.first().and_then(|split| split.text_and_label()[0].map(String::from)),
+            text: first.and_then(|split| split.text_and_label()[0].map(String::from)),
+            reads: match pipeline.data.train.first() {
+                Some(split) if split.is_images() => Reads::Images,
+                _ if tokenizer.is_none() => Reads::Arrays,
+                _ => Reads::Texts,
+            },
             text_pair: second.and_then(|split| split.text_pair.clone()),
+            images: None,
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }
     }
@@ -130,6 +173,8 @@ impl Served {
             pool: None,
             text: None,
             text_pair: None,
+            reads: Reads::Texts,
+            images: None,
             base: None,
         }
     }
@@ -201,6 +246,24 @@ pub enum ServedError {
         /// What is wrong.
         why: String,
     },
+    /// The model reads no texts.
+    #[error("`{model}` reads {reads}, and texts are asked for: `lorac eval` scores it on the data of a pipeline")]
+    NoTexts {
+        /// The model.
+        model: String,
+        /// What it reads.
+        reads: Reads,
+    },
+    /// What the model has learnt is no answer to a text.
+    #[error(
+        "`{model}` does the task `{task}`, which answers no text by itself: `lorac eval` scores it on the data of a pipeline"
+    )]
+    NoAnswer {
+        /// The model.
+        model: String,
+        /// The task.
+        task: String,
+    },
     /// Nothing says what the model predicts.
     #[error(
         "nothing says what the model predicts: no config.json or manifest.json of lorac's is beside it, and its outputs {outputs} are no scores of a known kind"
@@ -226,6 +289,8 @@ impl ServedError {
             ServedError::Rejected { .. } => "served::rejected",
             ServedError::NoModel { .. } => "served::no_model",
             ServedError::Section { .. } => "served::section",
+            ServedError::NoAnswer { .. } => "served::no_answer",
+            ServedError::NoTexts { .. } => "served::no_texts",
             ServedError::Unknown { .. } => "served::unknown",
             ServedError::Output { .. } => "served::output",
         }

@@ -24,13 +24,14 @@ pub enum Pool {
 pub struct Head {
     /// Hidden states `[batch, sequence, hidden]`.
     pub hidden: ValueId,
-    /// The attention mask `[batch, sequence]`; needed by all poolings but [`Pool::Cls`].
+    /// The attention mask `[batch, sequence]`; needed by all poolings but [`Pool::Cls`]. A mean of what is not made of tokens
+    /// needs none: there every part of an image counts.
     pub mask: Option<ValueId>,
     /// The pooling.
     pub pool: Pool,
 }
 
-/// The output called `name`, or the first float output of rank 3: hidden states.
+/// The output called `name`, or a value of that name inside the graph, or the first float output of rank 3: hidden states.
 pub fn hidden_states(graph: &Graph, name: Option<&str>) -> Result<ValueId, PassError> {
     sequence_output(graph, name, "hidden states are [batch, sequence, hidden]")
 }
@@ -55,9 +56,9 @@ fn sequence_output(graph: &Graph, name: Option<&str>, expected: &str) -> Result<
         each.collect::<Vec<_>>().join(", ")
     };
     match name {
-        Some(name) => match outputs.iter().find(|v| graph.name_of(**v) == name) {
-            Some(v) if fits(v) => Ok(*v),
-            Some(v) => Err(PassError::Unsuitable(format!("`{name}` is {}, {expected}", graph.fact(*v)))),
+        Some(name) => match outputs.iter().copied().find(|v| graph.name_of(*v) == name).or_else(|| graph.find(name)) {
+            Some(v) if fits(&v) => Ok(v),
+            Some(v) => Err(PassError::Unsuitable(format!("`{name}` is {}, {expected}", graph.fact(v)))),
             None => Err(PassError::Unsuitable(format!("the model has no output `{name}`, only {}", list()))),
         },
         None => outputs.iter().copied().find(fits).ok_or_else(|| {
@@ -101,6 +102,10 @@ impl Head {
         Ok(match self.pool {
             Pool::Cls => {
                 e.op("Gather", &[hidden, e.scalar_for("first_token", 0.0, DType::I64)], &[("axis", 1i64.into())])
+            }
+            Pool::Mean if self.mask.is_none() && e.graph().input("input_ids").is_none() => {
+                let parts = hidden.unary("Shape").binary("Gather", e.scalar_for("part_axis", 1.0, DType::I64));
+                sum(hidden) / parts.cast(hidden.fact().dtype)
             }
             Pool::Mean => {
                 let mask = mask()?.cast(hidden.fact().dtype).binary("Unsqueeze", new_axis());

@@ -30,6 +30,7 @@ mod fold;
 mod fold_constants;
 mod fused_slice;
 pub mod grad;
+mod graft;
 mod half_gemm;
 mod head;
 mod inline;
@@ -77,6 +78,7 @@ pub use fix::fix;
 pub use fold::{FoldError, column_norms, fold_low_rank, fold_magnitude, fold_values};
 pub use fold_constants::fold_constants;
 pub use fused_slice::FusedSlice;
+pub use graft::graft;
 pub use half_gemm::half_gemm_to_matmul;
 pub use head::{Head, Pool, hidden_states, language_logits, unit};
 pub use inline::{inline, take_branches};
@@ -84,7 +86,7 @@ pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table
 pub use layer::Layers;
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{
-    BinaryCrossEntropy, CrossEntropy, Distance, InBatch, LOSS, LossTerms, causal_cross_entropy, cosine_terms,
+    Alike, BinaryCrossEntropy, CrossEntropy, Distance, InBatch, LOSS, LossTerms, causal_cross_entropy, cosine_terms,
     cross_entropy, cross_entropy_terms, mean_squared_error, next_token_terms, squared_error_terms,
 };
 pub use lower::lower;

@@ -71,7 +71,7 @@ impl Maker<'_> {
     fn batch(&self, epoch: u64, rows: &[usize]) -> Result<StepBatch, TrainError> {
         let mut batch = StepBatch { epoch, slices: Vec::new(), tokens: 0 };
         for slice in self.data.slices(rows, &self.slicing) {
-            let slice = self.data.batch(&slice, self.rows)?;
+            let slice = self.data.batch_of(epoch, &slice, self.rows)?;
             batch.tokens += slice.tokens;
             batch.slices.push(self.feeds.for_inputs(&self.inputs, &slice)?);
         }

@@ -16,9 +16,11 @@ pub struct Evaluate<'a> {
     pub feeds: &'a Feeds,
     /// Rows of a batch, filled up.
     pub batch: usize,
+    /// Whether the last one is filled up as well.
+    pub fill: bool,
     /// What is predicted.
     pub kind: Prediction,
-    /// The output that holds it; not read for [`Prediction::Tokens`].
+    /// The output that holds it; not read where nothing but the loss is.
     pub prediction: &'a str,
     /// Names of the classes or labels, each at its index; empty where they have none.
     pub classes: &'a [String],
@@ -37,12 +39,12 @@ pub fn evaluate(
     mut on_batch: impl FnMut(usize),
 ) -> Result<Evaluation, TrainError> {
     let mut found = Evaluation { classes: job.classes.to_vec(), ..Evaluation::new(job.kind) };
-    let predicts = job.kind != Prediction::Tokens;
+    let predicts = job.kind.is_read();
     let mut fetch = vec![job.names.loss_sum.as_str(), job.names.loss_count.as_str()];
     fetch.extend(predicts.then_some(job.prediction));
     let mut vectors = Vectors::default();
     for rows in Sampler::sequential(job.data.len(), job.batch)?.epoch(0) {
-        let batch = job.data.batch(&rows, job.batch)?;
+        let batch = job.data.batch(&rows, if job.fill { job.batch } else { 0 })?;
         let tensors = job.feeds.for_program(program, &batch)?;
         let refs: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let out = program.run(&refs, &fetch)?;
@@ -121,6 +123,7 @@ mod tests {
             data: &data,
             feeds: &feeds,
             batch: 2,
+            fill: true,
             kind,
             prediction: "logits",
             classes: &names,
@@ -225,6 +228,7 @@ mod tests {
             data: &data,
             feeds: &feeds,
             batch: 1,
+            fill: true,
             kind: Prediction::Tokens,
             prediction: "",
             classes: &[],

@@ -112,6 +112,8 @@ fn names(kind: Prediction) -> &'static str {
         Prediction::Tags => "a class a token",
         Prediction::Tokens => "the next token",
         Prediction::Embeddings => "a vector a text",
+        Prediction::Masked => "the hidden tokens",
+        Prediction::Loss => "the loss alone",
     }
 }
 

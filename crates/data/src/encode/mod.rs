@@ -8,6 +8,7 @@ use crate::tokenize::Tokenizer;
 
 pub use blocks::Rest;
 pub use dialogue::{Form, LossOn};
+pub use image::PIXELS;
 pub use words::Pieces;
 
 lorac_config::choices! {
@@ -19,6 +20,8 @@ lorac_config::choices! {
         blocks: Blocks,
         words: Words,
         dialogue: Dialogue,
+        arrays: Arrays,
+        image: Image,
     }
 }
 
@@ -73,6 +76,16 @@ pub trait Encode {
     /// Whether each row becomes one example. A selection is then one of rows, so that no more is encoded than is taken,
     /// and else one of examples.
     fn one_per_row(&self) -> bool;
+
+    /// Whether it reads texts, which a tokenizer makes tokens of.
+    fn reads_texts(&self) -> bool {
+        true
+    }
+
+    /// Names of the fields that it makes of what is no text.
+    fn fields(&self) -> Vec<&str> {
+        Vec::new()
+    }
 
     /// Whether a row can be encoded.
     ///

@@ -10,6 +10,8 @@ use crate::row::Row;
 use std::path::Path;
 use std::sync::Arc;
 
+mod arrays;
+
 lorac_config::members! {
     /// Every format by its key in a pipeline.
     pub static FORMATS: dyn Format = {
@@ -20,6 +22,9 @@ lorac_config::members! {
         arrow: Arrow,
         conll: Conll,
         txt: Text,
+        npz: Npz,
+        safetensors: SafeTensors,
+        images: Images,
     };
 }
 
@@ -33,6 +38,16 @@ pub trait Format {
 
     /// Whether rows have named columns; else each file is one text, in the column [`TEXT`].
     fn has_columns(&self) -> bool;
+
+    /// Whether its columns may have texts.
+    fn has_texts(&self) -> bool {
+        true
+    }
+
+    /// Whether it has images, by their paths in the first of its usual columns.
+    fn has_images(&self) -> bool {
+        false
+    }
 
     /// Whether cells have types; else every one is a text.
     fn is_typed(&self) -> bool {

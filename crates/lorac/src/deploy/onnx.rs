@@ -70,7 +70,7 @@ impl DeployFormat for Onnx {
         let examples = if plan.eval.is_empty() { &plan.train } else { &plan.eval };
         let rows: Vec<usize> = (0..examples.len()).collect();
         for rows in rows.chunks(plan.eval_batch).take(trained.samples.div_ceil(plan.eval_batch)) {
-            batches.push(plan.feeds.tensors(&examples.batch(rows, plan.eval_batch)?)?);
+            batches.push(plan.feeds.tensors(&examples.batch(rows, plan.eval_fill)?)?);
         }
         let backend = plan.engine.backend.as_ref();
         check.run(backend, &plan.training.adapted, trained.theta, &batches).map(Some)

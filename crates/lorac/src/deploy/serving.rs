@@ -8,6 +8,7 @@ use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
 use crate::output::{OutputError, write_atomic};
 use crate::run::Plan;
+use crate::served::Reads;
 use serde::Serialize;
 use std::path::Path;
 
@@ -23,11 +24,17 @@ impl DeployFormat for Serving {
     }
 
     fn check(&self, _: &Plan, _: &Path) -> Result<Vec<String>, Error> {
+        // What there will not be is said when it is tried.
         Ok(Vec::new())
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let plan = trained.plan;
+        if plan.served.reads != Reads::Texts {
+            let reads = plan.served.reads;
+            let skipped = Some(format!("there will be no serving folder: it is for models of texts, and this one reads {reads}"));
+            return Ok(Written { files: Vec::new(), skipped });
+        }
         let config = config::config(plan);
         let typed = config.get("model_type").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty()));
         let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served, typed);

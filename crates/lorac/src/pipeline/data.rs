@@ -2,6 +2,7 @@
 
 use super::check_pin;
 use super::held_out::HeldOut;
+use super::images::ImageOptions;
 use super::label_columns::LabelColumns;
 use super::offer_value;
 use crate::inputs::FIELDS;
@@ -49,10 +50,13 @@ pub struct Data {
     /// Batches are padded to a multiple of this many tokens
     #[serde(default = "pad_to_multiple")]
     pub pad_to_multiple: usize,
-    /// Names of the model's inputs for input_ids, attention_mask, token_type_ids and position_ids, where it has others:
-    /// { input_ids: "input.1" }
+    /// Names of the model's inputs for input_ids, attention_mask, token_type_ids and position_ids, or pixel_values of images, where
+    /// it has others: { input_ids: "input.1" }
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+    /// What is done to images. Default: what preprocessor_config.json beside the model says
+    #[serde(default)]
+    pub images: Option<ImageOptions>,
     /// Order in which a file's examples are taken from, before `skip` and `take`; and which of them a part held out has
     #[serde(default)]
     pub shuffle_seed: u64,
@@ -143,6 +147,8 @@ pub struct SplitOptions {
     pub text_pair: Option<String>,
     /// Columns of texts that do not belong to a pair's first text, or templates: of task: embed
     pub negatives: Vec<String>,
+    /// Columns of arrays and numbers by the model's inputs that they are for; several columns become one array: { x: [a, b] }
+    pub arrays: BTreeMap<String, Vec<String>>,
     /// Column of the label, or a dotted path; of several labels at once the column of their list, or a column of 0 and 1 for
     /// each of them
     pub label: Option<LabelColumns>,
@@ -213,8 +219,29 @@ impl Split {
         [0, 1].map(|i| named[i].or(usual.map(|usual| usual[i])))
     }
 
+    /// Whether its columns may have texts.
+    pub fn has_texts(&self) -> bool {
+        self.format().is_none_or(Format::has_texts)
+    }
+
+    /// Whether it has images.
+    pub fn is_images(&self) -> bool {
+        self.format().is_some_and(Format::has_images)
+    }
+
+    /// The column of the label: the one that is named, else the one that all files of the format have.
+    pub fn label_column(&self) -> Option<&str> {
+        self.text_and_label()[1].filter(|label| !label.is_empty())
+    }
+
     /// What of a row the model is fed.
     pub fn inputs(&self) -> Inputs {
+        if !self.arrays.is_empty() {
+            return encode::Arrays { inputs: self.arrays.clone() }.into();
+        }
+        if let (true, [Some(column), _]) = (self.is_images(), self.text_and_label()) {
+            return encode::Image { column: column.into(), ..encode::Image::default() }.into();
+        }
         let text = || self.text.clone().unwrap_or_default();
         match (self.is_table(), &self.text_pair) {
             (true, Some(second)) => encode::Pair { first: text(), second: second.clone() }.into(),
@@ -257,8 +284,9 @@ impl Check for Data {
         problems.range("pad_to_multiple", self.pad_to_multiple as f64, 1.0, 1024.0);
         problems.within("inputs", |p| {
             for (i, (field, name)) in self.inputs.iter().enumerate() {
-                if !FIELDS.contains(&field.as_str()) {
-                    let help = Some(offer_value(field, &FIELDS));
+                let known = [&FIELDS[..], &[encode::PIXELS]].concat();
+                if !known.contains(&field.as_str()) {
+                    let help = Some(offer_value(field, &known));
                     p.report_with_help(field, "pipeline::unknown_key", format!("unknown field `{field}`"), help);
                 }
                 if self.inputs.values().take(i).any(|other| other == name) {
@@ -266,6 +294,10 @@ impl Check for Data {
                 }
             }
         });
+        problems.within("images", |p| self.images.iter().for_each(|images| images.check(p)));
+        if self.images.is_some() && !self.splits().any(|(_, split)| split.is_images()) {
+            problems.report("images", "pipeline::idle", "`images`: no source of the data has images");
+        }
         if self.on_error == OnError::Fail && self.max_errors.is_some() {
             problems.report("max_errors", "pipeline::idle", "`max_errors`: on_error is fail, which ends at the first");
         }
@@ -362,7 +394,22 @@ impl Check for Split {
             problems.report(key, "pipeline::idle", format!("`{key}`: {why}"));
         }
         self.check_dialogue(problems);
-        if self.is_table() && self.text_and_label()[0].is_none() && self.dialogue_key().is_none() {
+        for (input, _) in self.arrays.iter().filter(|(_, columns)| columns.is_empty()) {
+            let message = format!("the input `{input}` has no column");
+            problems.within("arrays", |p| p.report(input, "pipeline::split", message));
+        }
+        let other = !self.has_texts() || !self.arrays.is_empty();
+        for (key, given) in [("text", self.text.is_some()), ("text_pair", self.text_pair.is_some())] {
+            if given && other {
+                let message = format!("`{key}`: the model is fed arrays and images, and no texts");
+                problems.report(key, "pipeline::idle", message);
+            }
+        }
+        if self.is_images() && !self.arrays.is_empty() {
+            problems.report("arrays", "pipeline::idle", "`arrays`: folders of images have no columns of numbers");
+        }
+        let named = self.text_and_label()[0].is_some() || self.dialogue_key().is_some();
+        if self.is_table() && !other && !named {
             problems.report("text", "pipeline::split", "a table needs the column of its texts: text: COLUMN");
         }
         for (key, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {

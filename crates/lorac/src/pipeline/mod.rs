@@ -11,6 +11,7 @@ mod evaluate;
 mod findings;
 mod held_out;
 mod idle;
+mod images;
 mod label_columns;
 mod log;
 mod metrics;
@@ -30,6 +31,7 @@ pub use document::{Document, Node, Place, Spanned};
 pub use error::{Issue, PipelineError, Problem};
 pub use evaluate::{EvaluateOptions, StopOptions};
 pub use held_out::{HeldOut, Part};
+pub use images::ImageOptions;
 pub use label_columns::LabelColumns;
 pub use log::LogOptions;
 pub use metrics::{Gate, Metrics, Reference};
@@ -135,8 +137,25 @@ impl Check for Pipeline {
         problems.within("task", |p| self.task.check(p));
         problems.within("data", |p| {
             self.data.check(p);
+            let reads =
+                |split: &Split| self.task.inputs(split).fields().iter().map(ToString::to_string).collect::<Vec<_>>();
+            let first = self.data.train.first().map(reads).unwrap_or_default();
             for (path, split) in self.data.splits() {
+                let other = !split.has_texts() || !split.arrays.is_empty();
+                let key = if split.arrays.is_empty() { split.format.as_str() } else { "arrays" };
                 p.within(path, |p| {
+                    if other && !self.task.takes_arrays() {
+                        let message = format!("the task `{}` reads texts, and no arrays or images", self.task.name());
+                        p.report(key, "pipeline::split", message);
+                        return;
+                    }
+                    if reads(split) != first {
+                        p.report(
+                            key,
+                            "pipeline::split",
+                            "all data is fed into the same inputs, as that of data.train is",
+                        );
+                    }
                     split.check_read(&self.task, p);
                     self.task.check_split(split, p);
                 });

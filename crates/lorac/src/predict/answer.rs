@@ -113,10 +113,12 @@ impl Scores<'_> {
         let says = match self.served.predicts {
             Prediction::Classes => self.label(),
             Prediction::Labels => self.labels(),
-            Prediction::Values => Says::Value { value: self.scores.iter().map(|x| f64::from(*x)).collect() },
+            Prediction::Values | Prediction::Loss => {
+                Says::Value { value: self.scores.iter().map(|x| f64::from(*x)).collect() }
+            }
             Prediction::Embeddings => Says::Embedding { embedding: self.scores.to_vec() },
             Prediction::Tags => self.tags(words),
-            Prediction::Tokens => self.perplexity(example.tokens("input_ids").unwrap_or_default()),
+            Prediction::Tokens | Prediction::Masked => self.perplexity(example.tokens("input_ids").unwrap_or_default()),
         };
         Answer { says, cut: measure.lost }
     }

@@ -3,7 +3,7 @@
 use crate::base::{self, json_object};
 use crate::error::Error;
 use crate::output::{Manifest, Status};
-use crate::served::{SECTION, Served, ServedError, in_metadata};
+use crate::served::{Reads, SECTION, Served, ServedError, in_metadata};
 use crate::source::{Resolved, Resolver, Source};
 use lorac_data::{Tokenizer, Truncate};
 use lorac_ir::{Graph, ValueId};
@@ -48,6 +48,12 @@ pub(crate) fn find(name: &str, tokenizer: Option<&Source>, resolver: &Resolver) 
     let (resolved, model) = find_model(name, resolver)?;
     let served = served(&resolved, &model)?;
     check(&model.graph, &served, name)?;
+    if matches!(served.predicts, Prediction::Loss | Prediction::Masked) && served.reads == Reads::Texts {
+        return Err(ServedError::NoAnswer { model: name.into(), task: served.task }.into());
+    }
+    if served.reads != Reads::Texts {
+        return Err(ServedError::NoTexts { model: name.into(), reads: served.reads }.into());
+    }
     Ok(Found { tokenizer: tokenizer_file(tokenizer, &resolved, resolver)?, model, served })
 }
 
@@ -191,6 +197,8 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
         Prediction::Tags => "tag",
         Prediction::Tokens => "causal_lm",
         Prediction::Embeddings => "embed",
+        Prediction::Loss => "custom",
+        Prediction::Masked => "masked_lm",
     };
     Ok(Served {
         labels,

@@ -9,9 +9,10 @@ use crate::task::{LABELS, Targets, Task};
 use globset::{GlobSet, GlobSetBuilder};
 use lorac_data::format::{Format, Rows};
 use lorac_data::{
-    Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Measure, Row, Skipped, Table, Tokenizer,
-    Truncate, Written, each, hold_out, hold_out_part, part_size, rows, select,
+    Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Inputs, Measure, Preprocess, Row, Skipped,
+    Table, Tokenizer, Truncate, Written, each, hold_out, hold_out_part, part_size, rows, select,
 };
+use lorac_ir::Graph;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -31,21 +32,38 @@ pub(crate) struct Examples {
     pub(crate) files: Vec<(String, Resolved)>,
 }
 
+/// What rows become examples with.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// The model.
+    pub(crate) graph: &'a Graph,
+    /// What makes tokens of texts, where the model reads some.
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    /// What is done to images, where it takes those.
+    pub(crate) preprocess: Option<&'a Preprocess>,
+}
+
+impl Reading<'_> {
+    /// What of the rows of a split the model is fed.
+    fn inputs(&self, task: &dyn Task, split: &Split) -> Inputs {
+        let mut inputs = task.inputs_of(split, self.graph);
+        if let (Inputs::Image(image), Some(preprocess)) = (&mut inputs, self.preprocess) {
+            image.preprocess = preprocess.clone();
+        }
+        inputs
+    }
+}
+
 /// Reads what `data` names.
 ///
 /// # Errors
 /// What is wrong with sources, files and rows; a training set of which nothing is left.
-pub(crate) fn examples(
-    data: &Data,
-    task: &dyn Task,
-    tokenizer: &Tokenizer,
-    resolver: &Resolver,
-) -> Result<Examples, Error> {
+pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver: &Resolver) -> Result<Examples, Error> {
     let mut files = Vec::new();
     let mut sources = |key: &'static str, splits: &[Split]| -> Result<(Vec<Item>, SplitCard), Error> {
         let (mut all, mut card) = (Vec::new(), SplitCard::default());
         for (at, (path, split)) in named(key, splits).enumerate() {
-            let (found, of_file) = read(split, task, data, tokenizer, resolver, &mut card)?;
+            let (found, of_file) = read(split, task, data, reading, resolver, &mut card)?;
             files.push((path, of_file));
             all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source: at }));
         }
@@ -100,14 +118,14 @@ pub(crate) fn nothing_held_out() -> Error {
 pub(crate) fn held_out(
     data: &Data,
     task: &dyn Task,
-    tokenizer: &Tokenizer,
+    reading: Reading,
     resolver: &Resolver,
 ) -> Result<Vec<Example>, Error> {
     let Some(held) = &data.eval else { return Err(nothing_held_out()) };
     let splits = if held.part().is_some() { &data.train } else { held.sources() };
     let (mut all, mut card) = (Vec::new(), SplitCard::default());
     for (source, split) in splits.iter().enumerate() {
-        let (found, _) = read(split, task, data, tokenizer, resolver, &mut card)?;
+        let (found, _) = read(split, task, data, reading, resolver, &mut card)?;
         all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source }));
     }
     let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
@@ -197,11 +215,12 @@ fn read(
     split: &Split,
     task: &dyn Task,
     data: &Data,
-    tokenizer: &Tokenizer,
+    reading: Reading,
     resolver: &Resolver,
     card: &mut SplitCard,
 ) -> Result<(Vec<Encoded>, Resolved), Error> {
-    let (inputs, targets) = (task.inputs(split), task.targets(split)?);
+    let (inputs, targets) = (reading.inputs(task, split), task.targets(split)?);
+    let tokenizer = reading.tokenizer;
     let optional: Vec<String> = inputs.optional().into_iter().map(String::from).collect();
     let all = inputs.columns().into_iter().chain(targets.columns()).map(String::from);
     let needed = all.filter(|column| !optional.contains(column)).collect();
@@ -237,7 +256,7 @@ fn read(
             let order = select((0..rows.len()).collect(), &chosen)?;
             card.unselected += rows.len() - order.len();
             let rows: Vec<Row> = picked(rows, &order);
-            let made = inputs.encode(&rows, Some(tokenizer))?;
+            let made = inputs.encode(&rows, tokenizer)?;
             let Encodings { examples: encoded, measures, left_out, words, refused: mut wrong } = made;
             card.left_out += left_out;
             card.words_lost += words.lost;
@@ -252,7 +271,7 @@ fn read(
                     continue;
                 }
                 let measure = measures.get(at).copied().unwrap_or_default();
-                match refused(data.truncate, measure, &rows[at], tokenizer.max_length()) {
+                match refused(data.truncate, measure, &rows[at], tokenizer.map_or(0, Tokenizer::max_length)) {
                     Some(error) => skipped.leave_out(error)?,
                     None => examples.push((with_target(example, field), Some(Seen::of(measure, &rows[at])))),
                 }
@@ -261,7 +280,7 @@ fn read(
             card.unlearned += drop_unlearned(&mut examples, &found.path)?;
         }
         false => {
-            let Encodings { examples: encoded, left_out, .. } = inputs.encode(&rows, Some(tokenizer))?;
+            let Encodings { examples: encoded, left_out, .. } = inputs.encode(&rows, tokenizer)?;
             let all = encoded.len();
             let encoded = select(encoded, &chosen)?;
             card.left_out += left_out;

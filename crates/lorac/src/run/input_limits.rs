@@ -23,7 +23,8 @@ impl BatchShape {
     /// The shape for a model that is fed as `feeds` says.
     pub(crate) fn of(p: &Pipeline, graph: &Graph, feeds: &Feeds) -> BatchShape {
         let tokens = feeds.inputs.iter().find(|b| b.field == "input_ids");
-        let fixed = tokens.map(|b| fixed_input(graph, &b.input)).unwrap_or_default();
+        let first = feeds.inputs.first().map(|b| FixedInput { len: None, ..fixed_input(graph, &b.input) });
+        let fixed = tokens.map(|b| fixed_input(graph, &b.input)).or(first).unwrap_or_default();
         let max_length = fixed.len.map_or(p.data.max_length, |len| len.min(p.data.max_length));
         let pad = match fixed.len {
             Some(len) => PadTo { multiple: 1, min: len, max: len, ..PadTo::default() },
@@ -218,7 +219,7 @@ mod tests {
             |len: usize| Example { fields: vec![("input_ids", Field::Tokens { ids: vec![3; len], pad: 100 })] };
         let of = |lens: [usize; 2]| {
             let pad = PadTo { max: 512, ..PadTo::default() };
-            stats(&Dataset { examples: lens.map(example).to_vec(), pad })
+            stats(&Dataset { examples: lens.map(example).to_vec(), pad, masking: None })
         };
         assert_eq!(of([8, 8]), InputStats { largest_id: 3, padded_len: 8, unpadded_len: 8 });
         assert_eq!(of([9, 2]), InputStats { largest_id: 100, padded_len: 16, unpadded_len: 9 });

@@ -34,7 +34,7 @@ const EVALUATIONS: &[&str] = &["train.evaluate", "train.eval_batch"];
 const DECIDING: &[&str] = &["train.stop", "train.checkpoint.best"];
 
 /// Sections in which a file or folder is named: its sum counts, wherever it lies.
-const WITH_SOURCES: &[&str] = &["model", "tokenizer", "data", "train.init_from"];
+const WITH_SOURCES: &[&str] = &["model", "tokenizer", "task", "data", "train.init_from"];
 
 impl Keys {
     /// The keys of a pipeline that has read these inputs. `tokenizer` is the sum of the tokenizer's files, where the

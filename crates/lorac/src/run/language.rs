@@ -29,7 +29,7 @@ pub(super) fn vocabulary(
     prediction: &str,
     data: [&Dataset; 2],
 ) -> Result<(), Error> {
-    if task.prediction() != Prediction::Tokens {
+    if !matches!(task.prediction(), Prediction::Tokens | Prediction::Masked) {
         return Ok(());
     }
     let fact = graph.find(prediction).map(|value| graph.fact(value));
@@ -56,7 +56,7 @@ pub(super) fn vocabulary(
 /// # Errors
 /// An encoder; what the engine says.
 pub(super) fn causal(loaded: &Loaded, plan: &Plan, evaluator: &mut dyn Program) -> Result<Option<String>, Error> {
-    if plan.task.prediction() != Prediction::Tokens {
+    if !plan.task.is_causal() {
         return Ok(None);
     }
     let Some(pair) = pair(&plan.train) else { return Ok(None) };

@@ -382,6 +382,7 @@ fn evaluation(
         data: &plan.eval,
         feeds: &plan.feeds,
         batch: plan.eval_batch,
+        fill: plan.eval_fill > 0,
         kind: plan.task.prediction(),
         prediction: &plan.training.prediction,
         classes: plan.task.labels(),

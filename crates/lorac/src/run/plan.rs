@@ -1,7 +1,7 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
 use super::beside::Beside;
-use super::data::Examples;
+use super::data::{Examples, Reading};
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
@@ -9,19 +9,20 @@ use super::labels::{self, labels_of_data};
 use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::{data, language, sampler, update};
+use crate::arrays;
 use crate::base;
 use crate::engine::{self, Engine};
 use crate::error::Error;
-use crate::inputs::{caches, feeds, name_fields};
+use crate::inputs::{FIELDS, caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
 use crate::output::{DataCard, InputRecord, LabelsFrom, sha256_file};
-use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec};
+use crate::pipeline::{CheckpointOptions, Deploy, ImageOptions, Loaded, Pipeline, SourceSpec, Split};
 use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
-use crate::task::{LABELS, LOGITS, Subject, TaskChoice};
+use crate::task::{LABELS, LOGITS, Subject, TaskChoice, Teacher};
 use lorac_config::{Check, Problem, Problems};
-use lorac_data::{ChatSettings, Dataset, Sampler, Tokenizer};
+use lorac_data::{ChatSettings, Dataset, Masking, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
@@ -60,6 +61,8 @@ pub struct Plan {
     pub steps: StepShape,
     /// Rows of an evaluation batch.
     pub eval_batch: usize,
+    /// Rows that the last of them is filled up to, 0 where it is not.
+    pub eval_fill: usize,
     /// Order of the examples.
     pub sampler: Sampler,
     /// The learning rate.
@@ -107,34 +110,55 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let (model_source, model) = open_model(&p.model, resolver, &p.task)?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
-    name_fields(&mut base, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
-    let mut feeds = feeds(&base)?;
-    let caches = caches(&base, &feeds);
-    caches.switch_off(&mut base)?;
-    let (chosen, labels_from) = resolved_task(loaded, &p.task, &model, &base, &model_source, resolver, &mut notes)?;
+    let (mut feeds, caches) = fed(loaded, &mut base)?;
+    let asked = taught(&p.task, resolver, &mut inputs)?;
+    let (chosen, labels_from) = resolved_task(loaded, &asked, &model, &base, &model_source, resolver, &mut notes)?;
     check_metrics(loaded, &chosen)?;
     let adaptations = adaptations(loaded, &base)?;
     let mut shape = BatchShape::of(p, &base, &feeds);
     if p.data.splits().any(|(_, split)| split.block.is_none()) {
         shape.fit(loaded, &base)?;
     }
-    let (tokenizer, tokenizer_sum, mut beside) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
+    let (tokenizer, tokenizer_sum, mut beside) = match reads_texts(p) {
+        true => {
+            let (tokenizer, sum, beside) = tokenizer(p, shape.max_length, &model_source, resolver, &mut inputs)?;
+            (Some(tokenizer), sum, beside)
+        }
+        false => (None, None, Beside::default()),
+    };
     beside.read_config(&model_source)?;
+    let preprocess = match p.data.train.first().is_some_and(Split::is_images) {
+        true => Some(arrays::preprocess(loaded, &base, &feeds, &model_source, None, &mut notes)?),
+        false => None,
+    };
 
-    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, &tokenizer, resolver)?;
+    let reading = Reading { graph: &base, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
+    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, reading, resolver)?;
     card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
     let chosen = chosen.counted(&counts, train.len()).unwrap_or(chosen);
     let task = &*chosen;
     inputs.extend(files.iter().map(|(path, file)| record(&format!("data.{path}"), file)));
-    let (train, eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
+    let (mut train, mut eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
+    if let (Some(share), Some(tokenizer)) = (chosen.hides(), &tokenizer) {
+        let masking = masking(loaded, share, tokenizer)?;
+        (train.masking, eval.masking) = (Some(masking.clone()), Some(masking));
+    }
+    if tokenizer.is_none() {
+        arrays::fit(&base, &feeds, &mut train, "data.train")?;
+        arrays::fit(&base, &feeds, &mut eval, "data.eval")?;
+    }
     let held = p.data.eval.as_ref().map_or(&[][..], |held| held.sources());
     for (splits, data, name) in [(&p.data.train[..], &train, "data.train"), (held, &eval, "data.eval")] {
         let blocks = splits.iter().any(|split| split.block.is_some());
         let key = if blocks { format!("{name}.block") } else { "data.max_length".to_string() };
         shape.check(data, name, &key)?;
         input_limits::check(&base, data, name, &key)?;
+        if let Some(teacher) = chosen.taught_by() {
+            input_limits::check(teacher, data, name, &key)?;
+        }
     }
+    feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
     let eval_batch = shape.rows(p.train.eval_batch, evaluated);
@@ -151,7 +175,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let cheap = update_is_cheap(&base, &adaptations);
     let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
-    let steps = if task.whole_batch() { steps.whole(loaded, &shape, &train)? } else { steps };
+    let steps = if task.whole_batch() { steps.whole(loaded, &shape, &train, task.fills())? } else { steps };
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,
@@ -162,7 +186,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
             slices: steps.sliced,
         },
         dialect: engine.backend.dialect(),
-        tokens: Some(steps.tokens(&train)),
+        tokens: Some(steps.tokens(&train)).filter(|tokens| *tokens > 0),
         caches: caches.clone(),
     };
     let mut emitter = Emitter::new(emit)?;
@@ -191,13 +215,16 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     for (split, card) in [("train", Some(&card.train)), ("eval", card.eval.as_ref())] {
         let Some(card) = card else { continue };
-        progress.line(&format!("data      {split}: {}", card.describe(tokenizer.max_length())));
-        progress.line(&format!("tokens    {split}: {}", card.describe_tokens()));
+        let max_length = tokenizer.as_ref().map_or(0, Tokenizer::max_length);
+        progress.line(&format!("data      {split}: {}", card.describe(max_length)));
+        if tokenizer.is_some() {
+            progress.line(&format!("tokens    {split}: {}", card.describe_tokens()));
+        }
     }
     card.warnings.iter().for_each(|warning| progress.warning(warning));
     let absent = card.train.absent();
     notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
-    notes.extend(tokenizer.notes().iter().map(ToString::to_string));
+    notes.extend(tokenizer.iter().flat_map(Tokenizer::notes).map(ToString::to_string));
     notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
     let is_new = !base.outputs().iter().any(|v| base.name_of(*v) == training.prediction);
     if is_new && task.head().is_some() && training.prediction != LOGITS {
@@ -213,14 +240,16 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     // What the task leaves to the model counts as well.
-    let decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    let mut decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    decided.data.images = preprocess.as_ref().map(ImageOptions::of);
     let keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
-    let served = Served::of(p, &base, &*chosen, &training, &feeds, &tokenizer, &inputs);
+    let served = Served::of(p, &base, &*chosen, &training, &feeds, tokenizer.as_ref(), &inputs);
+    let served = Served { images: decided.data.images, ..served };
     Ok(Plan {
         kind: base::kind_of(&model_source),
         model,
         readable: base,
-        task: chosen,
+        task: chosen.clone(),
         methods: p.adapt.clone(),
         training,
         feeds,
@@ -228,6 +257,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         engine,
         steps,
         eval_batch,
+        eval_fill: if chosen.fills() { eval_batch } else { 0 },
         train,
         eval,
         sampler,
@@ -244,6 +274,87 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     })
 }
 
+/// The task with its teacher, where it has one, which is read.
+///
+/// # Errors
+/// What cannot be found, read or rewritten.
+pub(crate) fn taught(
+    task: &TaskChoice,
+    resolver: &Resolver,
+    inputs: &mut Vec<InputRecord>,
+) -> Result<TaskChoice, Error> {
+    let Some(spec) = task.teacher() else { return Ok(task.clone()) };
+    let found = resolver.resolve(&spec.source, spec.sha256.as_deref())?;
+    inputs.push(record("task.teacher", &found));
+    let model = base::open_form(&found, resolver, task.form(base::kind_of(&found).as_ref()))?;
+    Ok(task.with_teacher(Teacher::of(model)?).unwrap_or_else(|| task.clone()))
+}
+
+/// Inputs of a teacher that the model does not have, each with the field that is for it.
+pub(crate) fn of_teacher(teacher: &Graph, model: &Graph) -> Result<Vec<Binding>, Error> {
+    let mut bindings = Vec::new();
+    for id in teacher.inputs() {
+        let (name, fact) = (teacher.name_of(*id), teacher.fact(*id));
+        if model.input(&name).is_some() || model.inputs().iter().any(|own| model.name_of(*own) == name) {
+            continue;
+        }
+        if !FIELDS.contains(&name.as_str()) {
+            let own: Vec<String> = model.inputs().iter().map(|own| model.name_of(*own)).collect();
+            let why = format!(
+                "the teacher's input `{name}` {fact} is fed with nothing: it reads what the model does, `{}`, and {}",
+                own.join("`, `"),
+                FIELDS.join(", ")
+            );
+            return Err(Error::Usage(why));
+        }
+        bindings.push(Binding { field: name.clone(), input: name, dtype: fact.dtype });
+    }
+    Ok(bindings)
+}
+
+/// Which tokens are hidden.
+pub(crate) fn masking(loaded: &Loaded, share: f64, tokenizer: &Tokenizer) -> Result<Masking, Error> {
+    let Some(mask) = tokenizer.mask_id() else {
+        let message = "the tokenizer has no token for what is hidden: neither mask_token nor [MASK] nor <mask>";
+        let help = Some("take the tokenizer of a model that was trained so, or task: causal_lm".to_string());
+        let problem = Problem { path: "task".into(), code: "pipeline::mask", message: message.into(), help };
+        return Err(Box::new(loaded.errors_at(vec![problem])).into());
+    };
+    let vocabulary = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+    let (seed, share) = (loaded.pipeline.train.seed, Masking::share_of(share));
+    Ok(Masking { seed, share, mask, special: tokenizer.special_ids(), vocabulary })
+}
+
+/// Whether the model is fed texts.
+pub(crate) fn reads_texts(p: &Pipeline) -> bool {
+    p.data.train.first().is_none_or(|split| p.task.inputs(split).reads_texts())
+}
+
+/// What the inputs of a model are fed with, and which of them are caches; what its inputs stand for is noted in the graph.
+///
+/// # Errors
+/// Inputs that stand for nothing, and names of none.
+pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches), Error> {
+    let p = &loaded.pipeline;
+    if let Some(split) = p.data.train.first().filter(|_| !reads_texts(p)) {
+        if split.is_images() {
+            return Ok((arrays::image_feeds(loaded, graph)?, Caches::default()));
+        }
+        let inputs = p.task.inputs_of(split, graph);
+        let single = p.data.train.len() == 1;
+        let path = match split.arrays.is_empty() {
+            true => format!("task.{}.inputs", p.task.name()),
+            false => format!("data.train{}.arrays", if single { "" } else { ".0" }),
+        };
+        return Ok((arrays::feeds(loaded, graph, &inputs.fields(), &path)?, Caches::default()));
+    }
+    name_fields(graph, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
+    let feeds = feeds(graph)?;
+    let caches = caches(graph, &feeds);
+    caches.switch_off(graph)?;
+    Ok((feeds, caches))
+}
+
 /// What is said of more threads than the process has cores.
 fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
     let threads = threads.filter(|threads| *threads > cores)?;
@@ -253,8 +364,8 @@ fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
 /// The input of targets.
 pub(crate) fn target_input(kind: Prediction, input: &str) -> Binding {
     let dtype = match kind {
-        Prediction::Labels | Prediction::Values | Prediction::Embeddings => DType::F32,
-        Prediction::Classes | Prediction::Tags | Prediction::Tokens => DType::I64,
+        Prediction::Labels | Prediction::Values | Prediction::Embeddings | Prediction::Loss => DType::F32,
+        Prediction::Classes | Prediction::Tags | Prediction::Tokens | Prediction::Masked => DType::I64,
     };
     Binding { field: LABELS.into(), input: input.into(), dtype }
 }

@@ -46,7 +46,12 @@ impl StepShape {
         if train.accumulate > 1 {
             most.rows = most.rows.min(train.batch);
         }
-        let longest = data.pad.length(data.lengths().into_iter().max().unwrap_or(0));
+        let longest = data.lengths().into_iter().max().unwrap_or(0);
+        if longest == 0 {
+            // What has no tokens is computed whole, where nobody asks for less.
+            most.tokens = usize::MAX;
+        }
+        let longest = data.pad.length(longest);
         // An example that is drawn more than once may be the longest.
         let sliced = batch > most.rows || batch.saturating_mul(longest) > most.tokens;
         let fill = shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch });
@@ -57,14 +62,17 @@ impl StepShape {
     ///
     /// # Errors
     /// A model that takes batches of so many rows and no others.
-    pub(super) fn whole(self, loaded: &Loaded, shape: &BatchShape, data: &Dataset) -> Result<Self, Error> {
-        let Some(rows) = shape.fixed_rows() else {
-            return Ok(StepShape { most: Slicing::WHOLE, fill: self.batch, sliced: false, ..self });
-        };
+    pub(super) fn whole(self, loaded: &Loaded, shape: &BatchShape, data: &Dataset, fills: bool) -> Result<Self, Error> {
+        let whole = StepShape { most: Slicing::WHOLE, fill: if fills { self.batch } else { 0 }, sliced: false, ..self };
+        let Some(rows) = shape.fixed_rows() else { return Ok(whole) };
         let texts = data.examples.first().map_or(1, |example| example.row_lengths().len());
+        let complete = fills || data.len().is_multiple_of(self.batch);
+        if self.batch * texts == rows && complete {
+            return Ok(whole);
+        }
         let message = format!(
-            "the model takes batches of {rows} rows and no others, and the {} examples of a step have {}: this task computes a \
-             batch at once",
+            "the model takes batches of {rows} rows and no others, and the {} examples of a step have {}, or fewer in the last \
+             batch: this task computes a batch at once",
             self.batch,
             self.batch * texts
         );

@@ -70,6 +70,10 @@ impl Task for CausalLm {
         &["text", "messages", "prompt", "completion", "instruction", "input", "output", "tools", "system", "roles", "message_keys"]
     }
 
+    fn is_causal(&self) -> bool {
+        true
+    }
+
     fn check_split(&self, split: &Split, problems: &mut Problems) {
         if self.loss_on == Some(LossOn::Completion) && split.dialogue_key().is_none() {
             let (at, what) = if split.is_table() { ("text", "a text") } else { (split.format.as_str(), "plain texts") };

@@ -1,4 +1,4 @@
-//! Classification of texts: the head that the model has, or a new one on its hidden states.
+//! Classification of texts, arrays and images: the head that the model has, or a new one on its hidden states.
 
 use super::existing::{Asked, Found};
 use super::head::{HeadKind, NewHead};
@@ -16,7 +16,7 @@ use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One label per text: the head that the model has, or a new one on its hidden states
+/// One label per text, array or image: the head that the model has, or a new one on its hidden states
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("x-short" = "labels"))]
@@ -102,7 +102,11 @@ impl Task for Classify {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["text", "text_pair", "label", "label_map"]
+        &["text", "text_pair", "label", "label_map", "arrays"]
+    }
+
+    fn takes_arrays(&self) -> bool {
+        true
     }
 
     fn check_split(&self, split: &Split, problems: &mut Problems) {
@@ -117,12 +121,12 @@ impl Task for Classify {
     }
 
     fn label_cells<'a>(&self, split: &'a Split) -> Option<LabelCells<'a>> {
-        split.label.as_deref().map(LabelCells::One)
+        split.label_column().map(LabelCells::One)
     }
 
     fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
         let labels = Labels::new(&self.labels, split.label_map.as_ref())?;
-        Ok(Box::new(ClassTargets { labels, column: split.label.as_deref().unwrap_or_default() }))
+        Ok(Box::new(ClassTargets { labels, column: split.label_column().unwrap_or_default() }))
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {

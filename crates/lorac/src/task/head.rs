@@ -114,6 +114,8 @@ enum Start {
     Pooled(ValueId),
     /// At the hidden states of every token, `[batch, sequence, hidden]`.
     Tokens(ValueId),
+    /// At a map of features, `[batch, features, height, width]`, whose mean is taken.
+    Map(ValueId),
 }
 
 impl NewHead<'_> {
@@ -160,6 +162,9 @@ impl NewHead<'_> {
             layers.remove(0);
             return Ok((Start::Pooled(pooled), width(pooled), layers));
         }
+        if let Some((start, width)) = self.features(graph) {
+            return Ok((start, width, layers));
+        }
         let mut hidden = hidden_states(graph, self.hidden)?;
         if self.kind == HeadKind::Token && self.hidden.is_none() && is_logits(graph, hidden) {
             hidden = other_states(graph).unwrap_or(hidden);
@@ -172,6 +177,33 @@ impl NewHead<'_> {
         }
         let mask = graph.input("attention_mask");
         Ok((Start::Hidden(Head { hidden, mask, pool: self.pool() }), width(hidden), layers))
+    }
+
+    /// Features that are no sequence, of a linear head: those that are named, else, of a model that reads no tokens and has no
+    /// hidden states, the first ones among its outputs.
+    fn features(&self, graph: &Graph) -> Option<(Start, usize)> {
+        let start = |value: ValueId| {
+            let fact = graph.fact(value);
+            let known = |axis: usize| fact.dims()?.get(axis)?.known().and_then(|n| usize::try_from(n).ok());
+            match fact.rank().filter(|_| fact.dtype.is_float())? {
+                2 => Some((Start::Pooled(value), known(1)?)),
+                4 => Some((Start::Map(value), known(1)?)),
+                _ => None,
+            }
+        };
+        if self.kind != HeadKind::Linear {
+            return None;
+        }
+        match self.hidden {
+            Some(name) => {
+                let output = graph.outputs().iter().copied().find(|v| graph.name_of(*v) == name);
+                start(output.or_else(|| graph.find(name))?)
+            }
+            None if graph.input("input_ids").is_none() && hidden_states(graph, None).is_err() => {
+                graph.outputs().iter().copied().find_map(start)
+            }
+            None => None,
+        }
     }
 
     /// Names and dimensions of the params of layers.
@@ -209,7 +241,7 @@ impl NewHead<'_> {
     pub(super) fn alone(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Graph, PassError> {
         let (start, width, layers) = self.place(readable)?;
         let taken: Vec<ValueId> = match start {
-            Start::Pooled(one) | Start::Tokens(one) => vec![one],
+            Start::Pooled(one) | Start::Tokens(one) | Start::Map(one) => vec![one],
             Start::Hidden(Head { hidden, mask, pool }) => {
                 [hidden].into_iter().chain(mask.filter(|_| pool.reads_mask())).collect()
             }
@@ -224,6 +256,7 @@ impl NewHead<'_> {
             let start = match (start, first) {
                 (Start::Pooled(_), Some(one)) => Start::Pooled(one),
                 (Start::Tokens(_), Some(one)) => Start::Tokens(one),
+                (Start::Map(_), Some(one)) => Start::Map(one),
                 (Start::Hidden(head), Some(hidden)) => {
                     Start::Hidden(Head { hidden, mask: taken.get(1).copied(), ..head })
                 }
@@ -311,6 +344,7 @@ fn write<'e, 'g>(
     let mut x = match start {
         Start::Pooled(pooled) | Start::Tokens(pooled) => e.val(*pooled),
         Start::Hidden(head) => head.pooled(e)?,
+        Start::Map(map) => e.val(*map).unary("GlobalAveragePool").unary("Flatten"),
     };
     let mut values = values.iter().copied();
     let missing = || PassError::Unsuitable("the head has no result".into());

@@ -3,15 +3,18 @@
 mod existing;
 mod head;
 mod naming;
+mod teacher;
 mod weights;
 
 pub(crate) use head::{LOGITS, is_logits};
 
+pub use distill::What;
 pub use embed::PairLoss;
 pub use head::{HeadKind, NewHead};
+pub use teacher::Teacher;
 pub use weights::ClassWeights;
 
-use crate::pipeline::{Split, Train};
+use crate::pipeline::{SourceSpec, Split, Train};
 use lorac_config::{Problem, Problems};
 use lorac_data::{DataError, Field, Inputs, LabelCells, Row};
 use lorac_ir::Graph;
@@ -29,6 +32,9 @@ lorac_config::choices! {
         regress: Regress,
         tag: Tag,
         embed: Embed,
+        custom: Custom,
+        distill: Distill,
+        masked_lm: MaskedLm,
     }
 }
 
@@ -54,6 +60,41 @@ pub trait Task: Objective {
         false
     }
 
+    /// Whether the last batch of an epoch, or of an evaluation, may be filled up with rows that count for nothing.
+    fn fills(&self) -> bool {
+        true
+    }
+
+    /// Whether the model may be fed arrays and images in place of texts.
+    fn takes_arrays(&self) -> bool {
+        false
+    }
+
+    /// The model by which the task is taught.
+    fn teacher(&self) -> Option<&SourceSpec> {
+        None
+    }
+
+    /// The graph of that model, once it is read.
+    fn taught_by(&self) -> Option<&Graph> {
+        None
+    }
+
+    /// The task with its teacher, which was read.
+    fn with_teacher(&self, _: Teacher) -> Option<TaskChoice> {
+        None
+    }
+
+    /// Whether a token is told by those before it alone.
+    fn is_causal(&self) -> bool {
+        false
+    }
+
+    /// The share of tokens that are hidden from the model, which is to tell them.
+    fn hides(&self) -> Option<f64> {
+        None
+    }
+
     /// What of the rows of a split the model is fed.
     fn inputs(&self, split: &Split) -> Inputs {
         split.inputs()
@@ -62,6 +103,11 @@ pub trait Task: Objective {
     /// Where the labels of a split stand, where they are names.
     fn label_cells<'a>(&self, _: &'a Split) -> Option<LabelCells<'a>> {
         None
+    }
+
+    /// The same, of a model that is known.
+    fn inputs_of(&self, split: &Split, _: &Graph) -> Inputs {
+        self.inputs(split)
     }
 
     /// How targets are read in a split.
@@ -174,6 +220,8 @@ pub enum Class {
     TokenClassification,
     /// With the scores of the next token.
     CausalLm,
+    /// With the scores of tokens that are hidden.
+    MaskedLm,
 }
 
 impl Class {
@@ -184,6 +232,7 @@ impl Class {
             Class::SequenceClassification => "AutoModelForSequenceClassification",
             Class::TokenClassification => "AutoModelForTokenClassification",
             Class::CausalLm => "AutoModelForCausalLM",
+            Class::MaskedLm => "AutoModelForMaskedLM",
         }
     }
 
@@ -245,10 +294,15 @@ fn check_target_column(split: &Split, what: &str, problems: &mut Problems) {
 
 /// Reports a split of plain texts, or one without columns that its targets are in.
 fn check_target_columns(split: &Split, what: &str, problems: &mut Problems) {
+    if !split.has_texts() && !split.is_images() && split.arrays.is_empty() {
+        let message = format!("a {} file has arrays: name those for the model's inputs", split.format);
+        let help = Some("arrays: { INPUT: ARRAY }".to_string());
+        problems.report_with_help("arrays", "pipeline::split", message, help);
+    }
     if !split.is_table() {
         let message = format!("plain texts have no labels: {what} reads a table");
         problems.report(&split.format, "pipeline::split", message);
-    } else if split.label.as_ref().is_none_or(|label| label.all().is_empty()) {
+    } else if split.label_column().is_none() {
         let message = format!("{what} needs the column of its targets: label: COLUMN");
         problems.report("label", "pipeline::split", message);
     }

@@ -90,7 +90,11 @@ impl Task for MultiLabel {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["text", "text_pair", "label", "label_separator", "label_map"]
+        &["text", "text_pair", "label", "label_separator", "label_map", "arrays"]
+    }
+
+    fn takes_arrays(&self) -> bool {
+        true
     }
 
     fn check_split(&self, split: &Split, problems: &mut Problems) {

@@ -87,7 +87,11 @@ impl Task for Regress {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["text", "text_pair", "label"]
+        &["text", "text_pair", "label", "arrays"]
+    }
+
+    fn takes_arrays(&self) -> bool {
+        true
     }
 
     fn check_split(&self, split: &Split, problems: &mut Problems) {
@@ -95,7 +99,7 @@ impl Task for Regress {
     }
 
     fn targets<'a>(&'a self, split: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
-        Ok(Box::new(Numbers { column: split.label.as_deref().unwrap_or_default() }))
+        Ok(Box::new(Numbers { column: split.label_column().unwrap_or_default() }))
     }
 
     fn appendix(&self, model: &Graph, readable: &Graph, values: &ParamValues) -> Result<Option<Graph>, PassError> {

@@ -1,9 +1,11 @@
 //! Losses: one number to make smaller, as an output of the graph.
 
+mod alike;
 mod classes;
 mod pairs;
 mod values;
 
+pub use alike::Alike;
 pub use classes::{BinaryCrossEntropy, CrossEntropy};
 pub use pairs::{InBatch, cosine_terms};
 pub use values::{Distance, squared_error_terms};

@@ -82,7 +82,11 @@ impl Breakdown {
         let name = |class: usize| evaluation.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
         let named = |tallies: Vec<Tally>| bounded(tallies.into_iter().enumerate().map(|(i, t)| (name(i), t)).collect());
         match evaluation.kind {
-            Prediction::Values | Prediction::Tokens | Prediction::Embeddings => None,
+            Prediction::Values
+            | Prediction::Tokens
+            | Prediction::Embeddings
+            | Prediction::Masked
+            | Prediction::Loss => None,
             Prediction::Labels => {
                 let (classes, other_classes) = named(LabelCounts::of(evaluation).labels);
                 Some(Breakdown { classes, other_classes, ..Breakdown::default() })

@@ -18,17 +18,28 @@ pub enum Prediction {
     Tokens,
     /// A vector for every text, of examples of several texts: the second is to be like the first.
     Embeddings,
+    /// The tokens that are hidden: only the loss leaves the device.
+    Masked,
+    /// Nothing but the loss, which alone leaves the device.
+    Loss,
 }
 
 impl Prediction {
+    /// Whether predictions leave the device, beside the loss.
+    pub fn is_read(self) -> bool {
+        !matches!(self, Prediction::Tokens | Prediction::Masked | Prediction::Loss)
+    }
+
     /// Every kind of prediction.
-    pub const ALL: [Prediction; 6] = [
+    pub const ALL: [Prediction; 8] = [
         Prediction::Classes,
         Prediction::Labels,
         Prediction::Values,
         Prediction::Tags,
         Prediction::Tokens,
         Prediction::Embeddings,
+        Prediction::Masked,
+        Prediction::Loss,
     ];
 }
 
@@ -99,7 +110,8 @@ impl Evaluation {
     /// What was scored: `1000 examples`.
     pub fn count(&self) -> Count {
         match self.kind {
-            Prediction::Tokens => Count::Tokens(self.loss_count as u64),
+            Prediction::Tokens | Prediction::Masked => Count::Tokens(self.loss_count as u64),
+            Prediction::Loss => Count::Examples(self.loss_count as u64),
             Prediction::Tags => Count::Tokens(self.targets.len() as u64),
             Prediction::Labels => Count::Examples((self.targets.len() / self.width.max(1)) as u64),
             Prediction::Classes | Prediction::Values | Prediction::Embeddings => {

@@ -13,7 +13,7 @@ impl Metric for Perplexity {
             source: "exp of torch.nn.CrossEntropyLoss, evaluate's perplexity of one model",
             range: "infinity to 1",
             better: Better::Lower,
-            suits: &[Prediction::Tokens],
+            suits: &[Prediction::Tokens, Prediction::Masked],
             classes: None,
             synonyms: &["ppl"],
         }

@@ -175,7 +175,7 @@ impl<'a> Contract<'a> {
     /// PEFT's name for the task.
     pub(super) fn task_type(&self) -> &'static str {
         match self.class {
-            Class::Base => "FEATURE_EXTRACTION",
+            Class::Base | Class::MaskedLm => "FEATURE_EXTRACTION",
             Class::SequenceClassification => "SEQ_CLS",
             Class::TokenClassification => "TOKEN_CLS",
             Class::CausalLm => "CAUSAL_LM",

@@ -86,6 +86,8 @@ fn pipeline_tag(kind: Prediction) -> &'static str {
         Prediction::Tags => "token-classification",
         Prediction::Tokens => "text-generation",
         Prediction::Embeddings => "sentence-similarity",
+        Prediction::Masked => "fill-mask",
+        Prediction::Loss => "other",
     }
 }
 
@@ -103,6 +105,8 @@ fn about(served: &Served) -> String {
         Prediction::Values => "one number for a text",
         Prediction::Tags => "the scores of every token, one for each label: of a word, those of its first token count",
         Prediction::Tokens => "the scores of the token that follows, for every token of a text",
+        Prediction::Masked => "the scores of every token of the vocabulary, for every token of a text",
+        Prediction::Loss => "what it says of a text, as its teacher does",
         Prediction::Embeddings => "the vector of a text: those of texts that belong together have a high cosine similarity",
     };
     let what_pools = if served.predicts == Prediction::Embeddings { "It is made of" } else { "Its head reads" };
@@ -202,6 +206,8 @@ fn answers(served: &Served, done: bool) -> String {
                  print({{config[\"id2label\"][str(i)]: round(float(p), 4) for i, p in enumerate(row) if p > 0.5}}, text, sep=\"\\t\")\n"
             )
         }
+        (Prediction::Loss, _) => "print(scores.round(4))\n".into(),
+        (Prediction::Masked, _) => "print(tokenizer.batch_decode(scores.argmax(-1)))\n".into(),
         (Prediction::Values, _) => {
             "for text, row in zip(texts, scores.reshape(len(scores), -1)):\n    print(round(float(row[0]), 4), text, sep=\"\\t\")\n".into()
         }

@@ -43,7 +43,11 @@ fn problem_type(kind: Prediction) -> Option<&'static str> {
         Prediction::Classes => Some("single_label_classification"),
         Prediction::Labels => Some("multi_label_classification"),
         Prediction::Values => Some("regression"),
-        Prediction::Tags | Prediction::Tokens | Prediction::Embeddings => None,
+        Prediction::Tags
+        | Prediction::Tokens
+        | Prediction::Embeddings
+        | Prediction::Masked
+        | Prediction::Loss => None,
     }
 }
 
@@ -56,7 +60,7 @@ fn class(config: &Map<String, Value>, kind: Prediction) -> Option<String> {
     let head = match kind {
         Prediction::Classes | Prediction::Labels | Prediction::Values => "ForSequenceClassification",
         Prediction::Tags => "ForTokenClassification",
-        Prediction::Tokens | Prediction::Embeddings => return None,
+        Prediction::Tokens | Prediction::Embeddings | Prediction::Masked | Prediction::Loss => return None,
     };
     (!family.is_empty()).then(|| format!("{family}{head}"))
 }

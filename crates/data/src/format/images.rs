@@ -1,0 +1,115 @@
+//! Images in folders.
+
+use super::{Format, Rows, Written};
+use crate::error::DataError;
+use crate::row::{Cell, Row};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder with a folder for every class, in which are its images (`.png`, `.jpg`, `.jpeg`), at any depth: columns `image`, the
+/// path, and `label`, the name of the class's folder. Rows are in the order of their paths; hidden files and others are passed
+/// over. Errors: `Io`, `NotRegular`, `NoImage`; `ImageWithoutClass` of a row.
+pub struct Images;
+
+/// The columns.
+const COLUMNS: [&str; 2] = ["image", "label"];
+
+impl Format for Images {
+    fn about(&self) -> &'static str {
+        "Images: a folder with a folder for every class, in which are its .png and .jpg files"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn has_columns(&self) -> bool {
+        true
+    }
+
+    fn has_texts(&self) -> bool {
+        false
+    }
+
+    fn has_images(&self) -> bool {
+        true
+    }
+
+    fn is_typed(&self) -> bool {
+        false
+    }
+
+    fn usual(&self) -> Option<[&'static str; 2]> {
+        Some(COLUMNS)
+    }
+
+    fn open(&self, path: &Path, _: &Written) -> Result<Rows, DataError> {
+        let kind = std::fs::metadata(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        if !kind.is_dir() {
+            let what = if kind.is_file() { "a file, not a folder of images" } else { "a pipe or device" };
+            return Err(DataError::NotRegular { path: path.to_owned(), what });
+        }
+        let mut files = Vec::new();
+        below(path, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(DataError::NoImage { path: path.to_owned() });
+        }
+        let columns: Arc<[String]> = COLUMNS.map(String::from).to_vec().into();
+        let (root, names) = (path.to_owned(), columns.clone());
+        let rows = files.into_iter().zip(1..).map(move |(file, position)| {
+            let mut parts = file.strip_prefix(&root).unwrap_or(&file).components();
+            let class = match (parts.next(), parts.next()) {
+                (Some(class), Some(_)) => class.as_os_str().to_string_lossy().into_owned(),
+                _ => return Err(DataError::ImageWithoutClass { path: file, row: position }),
+            };
+            let shown = file.display().to_string();
+            Ok(Row::new(file.into(), position, names.clone(), vec![Cell::Text(shown), Cell::Text(class)]))
+        });
+        Ok(Rows { columns: Some(columns), rows: Box::new(rows) })
+    }
+}
+
+/// Links to folders are not followed, so that no walk goes round in circles.
+fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let io = |source| DataError::Io { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let path = entry.path();
+        let is_image = |end: &str| ["png", "jpg", "jpeg"].iter().any(|known| end.eq_ignore_ascii_case(known));
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if entry.file_type().map_err(io)?.is_dir() {
+            below(&path, files)?;
+        } else if path.is_file() && path.extension().and_then(|end| end.to_str()).is_some_and(is_image) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_a_class() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["cat/b.PNG", "cat/more/a.jpg", "dog/c.jpeg", "dog/notes.txt", ".hidden/d.png"] {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let rows: Vec<Row> =
+            Images.open(folder.path(), &Written::default()).unwrap().rows.map(Result::unwrap).collect();
+        let labels: Vec<&str> = rows.iter().map(|row| row.text("label").unwrap()).collect();
+        assert_eq!(labels, ["cat", "cat", "dog"]);
+        assert!(rows[1].text("image").unwrap().ends_with("a.jpg") && rows[2].position == 3);
+        std::fs::write(folder.path().join("z.png"), "").unwrap();
+        let mut rows = Images.open(folder.path(), &Written::default()).unwrap().rows;
+        assert!(matches!(rows.nth(3), Some(Err(DataError::ImageWithoutClass { row: 4, .. }))));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(Images.open(empty.path(), &Written::default()).err(), Some(DataError::NoImage { .. })));
+    }
+}

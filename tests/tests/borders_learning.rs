@@ -1,0 +1,228 @@
+//! Tasks that read pairs of texts, arrays and images.
+
+use lorac::data::Resample;
+use lorac::evaluate::evaluate;
+use lorac::output::Manifest;
+use lorac::pipeline::Loaded;
+use lorac::predict::{Options, Predictor, Says};
+use lorac::progress::Silent;
+use lorac::run::{RunOptions, run};
+use lorac::source::Resolver;
+use lorac_tests::border::border;
+use lorac_tests::{ONNXRUNTIME, data};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use tempfile::TempDir;
+
+/// A tiny BERT without a head, and pairs of the halves of texts.
+fn pairs() -> TempDir {
+    let folder = tempfile::tempdir().expect("temp");
+    for from in [data("peft_artifacts/bert-dynamo-base"), data("borders/common")] {
+        for entry in fs::read_dir(&from).expect("a folder").flatten() {
+            fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copies");
+        }
+    }
+    for table in ["train", "eval"] {
+        let text = fs::read_to_string(folder.path().join(format!("{table}.csv"))).expect("a table");
+        let rows = text.lines().skip(1).enumerate().map(|(i, line)| {
+            let (text, _) = line.rsplit_once(',').expect("two columns");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let (a, b) = words.split_at(words.len() / 2);
+            let [a, b] = [a, b].map(|words| words.join(" "));
+            format!("{a},{b} {a},w{},{}\n", i % 50, (i % 5) as f64 / 4.0)
+        });
+        let rows: String = rows.collect();
+        fs::write(folder.path().join(format!("{table}.pairs.csv")), format!("a,b,c,score\n{rows}")).expect("writes");
+    }
+    folder
+}
+
+fn text(task: &str, split: &str, train: &str) -> String {
+    format!(
+        "name: pairs\nmodel: {{ source: model.onnx }}\ntask: {{ {task} }}\n\
+         adapt: [{{ lora: {{ targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 }} }}]\n\
+         data: {{ train: {{ csv: train.pairs.csv, {split} }}, eval: {{ csv: eval.pairs.csv, {split} }}, max_length: 24 }}\n\
+         train: {{ steps: 30, batch: 16, {train} optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
+         deploy: {{ formats: [onnx, peft, serving] }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\n"
+    )
+}
+
+fn started(folder: &Path, text: &str) -> Result<Manifest, String> {
+    let loaded = Loaded::parse(text, &folder.join("p.yaml"), &[]).map_err(|e| e.to_string())?;
+    let resolver = Resolver::new(None, folder).expect("a cache");
+    let options = RunOptions { out: folder.join("out"), command: "test".into(), progress: &Silent, emit: None };
+    let outcome = run(&loaded, &resolver, &options, &AtomicBool::new(false)).map_err(|e| e.to_string())?;
+    assert!(outcome.gates.is_empty() && outcome.manifest.verify.passed, "{:?}", outcome.gates);
+    Ok(outcome.manifest)
+}
+
+#[test]
+fn an_embedder_learns_pairs_and_its_vectors_are_those_of_the_file() {
+    let folder = pairs();
+    let manifest = started(folder.path(), &text("embed: {}", "text: a, text_pair: b", "")).expect("runs");
+    let (before, after) = (&manifest.eval.before, &manifest.eval.after);
+    let of = |scores: &lorac::train::Scores, name| scores.get(name).unwrap_or(f64::NAN);
+    assert!(of(after, "loss") < of(before, "loss") && of(after, "mrr") > of(before, "mrr"), "{before:?} {after:?}");
+    assert!(manifest.verify.nodes_of_head > 0);
+    assert_eq!(manifest.trainable_parameters, 4 * 2 * (8 + 8));
+
+    let out = folder.path().join("out");
+    let mut model = Predictor::open(&out.display().to_string(), &Options::default()).expect("opens");
+    let vector = |says: &Says| match says {
+        Says::Embedding { embedding } => embedding.clone(),
+        other => panic!("{other:?}"),
+    };
+    let answers = model.texts(&["w1 w2 good", "w1 w2 good", "bad w9"]).expect("answers");
+    let vectors: Vec<Vec<f32>> = answers.iter().map(|answer| vector(&answer.says)).collect();
+    assert_eq!((vectors[0].len(), &vectors[0]), (8, &vectors[1]));
+    let length: f32 = vectors[2].iter().map(|x| x * x).sum();
+    assert!((length - 1.0).abs() < 1e-5, "{length}");
+
+    let resolver = Resolver::new(None, folder.path()).expect("a cache");
+    let loaded = Loaded::parse(&text("embed: {}", "text: a, text_pair: b", ""), &folder.path().join("p.yaml"), &[]);
+    let loaded = loaded.expect("a pipeline");
+    let model = out.join("model.onnx").display().to_string();
+    let scored = evaluate(&model, &loaded, &resolver, &resolver, &Silent, &AtomicBool::new(false)).expect("scores");
+    assert!((of(&scored.scores, "mrr") - of(after, "mrr")).abs() < 1e-6, "{:?} {after:?}", scored.scores);
+    let adapter = lorac::output::read_peft(&out.join("adapter")).expect("an adapter");
+    assert_eq!(adapter.task, "FEATURE_EXTRACTION");
+    let card = fs::read_to_string(out.join("README.md")).expect("a card");
+    assert!(card.contains("sentence-similarity") && card.contains("scores @ scores.T"), "{card}");
+}
+
+#[test]
+fn hard_negatives_and_scores_are_learnt_too() {
+    for (task, split) in [
+        ("embed: { pool: cls, symmetric: true, temperature: 0.1 }", "text: a, text_pair: b, negatives: c"),
+        ("embed: { loss: cosine, normalize: false }", "text: a, text_pair: b, label: score"),
+    ] {
+        let folder = pairs();
+        let manifest = started(folder.path(), &text(task, split, "")).unwrap_or_else(|e| panic!("{task}: {e}"));
+        let loss = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+        assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{task}: {:?}", manifest.eval);
+    }
+}
+
+#[test]
+fn what_pairs_cannot_be_learnt_by_is_refused_with_its_place() {
+    let folder = pairs();
+    let wrong =
+        |task: &str, split: &str, train: &str| started(folder.path(), &text(task, split, train)).expect_err("refused");
+    let pair = "text: a, text_pair: b";
+    for (task, split, train, says) in [
+        ("embed: {}", "text: a", "", "reads pairs of texts that belong together: text_pair: COLUMN"),
+        ("embed: {}", pair, "slice: 4,", "`slice`: a text is told from those of its whole batch"),
+        ("embed: {}", pair, "accumulate: 2,", "`accumulate`: a text is told from those of its whole batch"),
+        ("embed: { output: pooled }", pair, "", "the model has no output `pooled` (nearest: pooler_output)"),
+        ("embed: { output: pooler_output, pool: cls }", pair, "", "`pool`: `output` names the vector itself"),
+        ("embed: { loss: cosine }", pair, "", "`loss: cosine` needs the column of the pairs' scores"),
+        ("embed: { loss: cosine, temperature: 1 }", pair, "", "`temperature` is for `loss: in_batch`"),
+        ("embed: { temperature: 0 }", pair, "", "`temperature` is 0"),
+        ("embed: {}", "text: a, text_pair: b, negatives: d", "", "no column `d`"),
+        ("embed: {}", "text: a, text_pair: b, label: a", "", "expected a finite number in `a`"),
+    ] {
+        let found = wrong(task, split, train);
+        assert!(found.contains(says), "{task} {split}: {found}");
+    }
+}
+
+#[test]
+fn a_loss_of_the_model_s_own_is_trained_on_arrays_on_both_engines() {
+    let mut seen = Vec::new();
+    for engine in [format!("runtime.source={ONNXRUNTIME}"), "runtime.source=embedded".to_string()] {
+        let custom = border("custom");
+        let manifest = custom.succeeds(&[&engine]).manifest;
+        let of = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+        let (before, after) = (of(&manifest.eval.before), of(&manifest.eval.after));
+        assert!(after < before, "{before} to {after}");
+        assert_eq!((manifest.data.train.examples, manifest.verify.nodes_of_head), (42, 0));
+        seen.push((manifest.train.loss_first, after));
+    }
+    assert!((seen[0].0 - seen[1].0).abs() < 1e-5 && (seen[0].1 - seen[1].1).abs() < 1e-3, "{seen:?}");
+    // 13 held-out rows in batches of 5: none is filled up, which the model's own mean would count.
+    let by = |batch: &str| {
+        let custom = border("custom");
+        custom.succeeds(&[&format!("train.eval_batch={batch}")]).manifest.eval.before.get("loss").expect("a loss")
+    };
+    assert!((by("5") - by("13")).abs() < 1e-6);
+}
+
+#[test]
+fn arrays_of_other_names_are_told_and_what_does_not_fit_is_named() {
+    let custom = border("custom");
+    let renamed = ["data.train.npz=other.npz", "data.eval={split: 0.2}"];
+    let more = ["task.custom.inputs={x: features, t: wanted}"];
+    custom.succeeds(&[&renamed[..], &more].concat());
+    for (settings, says) in [
+        (&["task.custom.loss=los"][..], "the model has no output `los` (nearest: loss)"),
+        (&["task.custom.loss=y"], "a loss is one float number"),
+        (&["task.custom.inputs={z: x}"], "the model has no input `z`"),
+        (&["data.train.npz=other.npz", "data.eval=null"], "no column `t`"),
+        (&["task.custom.inputs={x: t, t: x}"], "for the input `"),
+        (&["train.slice=4"], "`slice`: the model computes its loss of a whole batch"),
+        (&["data.train.text=x"], "the model is fed arrays and images"),
+        (&["data.train={csv: train.csv}"], "arrays"),
+        (&["task={causal_lm: {}}"], "the task `causal_lm` reads texts, and no arrays or images"),
+        (&["task={classify: [a, b]}"], "arrays"),
+    ] {
+        let found = border("custom").fails(settings);
+        assert!(found.contains(says), "{settings:?}: {found}");
+    }
+    let custom = border("custom");
+    custom.succeeds(&["train.steps=2"]);
+    let out = custom.out().display().to_string();
+    let refused = Predictor::open(&out, &Options::default()).map(|_| ()).expect_err("no texts").to_string();
+    assert!(refused.contains("reads arrays, and texts are asked for"), "{refused}");
+}
+
+#[test]
+fn images_in_folders_are_learnt_by_the_model_s_head_and_by_new_ones() {
+    for settings in [
+        &[][..],
+        &["task.classify.head=linear"],
+        &["task.classify.head=linear", "task.classify.pool=cls"],
+        &["task.classify.hidden=logits"],
+        &[
+            "runtime.source=embedded",
+            "data.images.size=[16, 16]",
+            "data.images.resample=bicubic",
+            "data.images.mean=[0.4, 0.5, 0.6]",
+        ],
+    ] {
+        let images = border("images");
+        let manifest = images.succeeds(settings).manifest;
+        let loss = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+        assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{settings:?}: {:?}", manifest.eval);
+        let names: Vec<(&str, usize)> =
+            manifest.data.train.labels.iter().map(|l| (l.name.as_str(), l.examples)).collect();
+        assert_eq!(names, [("across", 10), ("down", 10)]);
+        let served = manifest.served.expect("known");
+        let images_of = served.images.expect("what is done to images");
+        let resample = if settings.len() > 2 { Resample::Bicubic } else { Resample::Bilinear };
+        assert_eq!((images_of.size, images_of.resample), (vec![16, 16], Some(resample)));
+    }
+}
+
+#[test]
+fn images_that_do_not_decode_and_sizes_that_do_not_fit_are_named() {
+    let images = border("images");
+    fs::write(images.path().join("train/down/broken.png"), "no image").expect("writes");
+    let png = fs::read(images.path().join("train/down/0.png")).expect("a file");
+    fs::write(images.path().join("train/down/cut.png"), &png[..png.len() / 2]).expect("writes");
+    let found = images.fails(&[]);
+    assert!(found.contains("broken.png") && found.contains("neither a PNG nor a JPEG"), "{found}");
+    let manifest = images.succeeds(&["data.on_error=skip"]).manifest;
+    assert_eq!((manifest.data.train.skipped, manifest.data.train.examples), (2, 20));
+    for (settings, says) in [
+        (&["data.images.size=8"][..], "images are made 8 x 8 pixels, and the model takes"),
+        (&["data.images.mean=[1, 2]"], "`mean` has 2 numbers"),
+        (&["data.train.images=train.csv"], "a file, not a folder of images"),
+        (&["data.train.images=out"], "no such"),
+        (&["task.classify.labels=[up, down]"], "unknown label `across`"),
+        (&["data.train.images=eval/down"], "lies in no folder of a class"),
+    ] {
+        let found = border("images").fails(settings);
+        assert!(found.to_lowercase().contains(&says.to_lowercase()), "{settings:?}: {found}");
+    }
+}
