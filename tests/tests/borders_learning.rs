@@ -152,14 +152,14 @@ fn a_loss_of_the_model_s_own_is_trained_on_arrays_on_both_engines() {
 fn arrays_of_other_names_are_told_and_what_does_not_fit_is_named() {
     let custom = border("custom");
     let renamed = ["data.train.npz=other.npz", "data.eval={split: 0.2}"];
-    let more = ["task.custom.inputs={x: features, t: wanted}"];
+    let more = ["task.custom.inputs={x: features, labels: wanted}"];
     custom.succeeds(&[&renamed[..], &more].concat());
     for (settings, says) in [
         (&["task.custom.loss=los"][..], "the model has no output `los` (nearest: loss)"),
         (&["task.custom.loss=y"], "a loss is one float number"),
         (&["task.custom.inputs={z: x}"], "the model has no input `z`"),
-        (&["data.train.npz=other.npz", "data.eval=null"], "no column `t`"),
-        (&["task.custom.inputs={x: t, t: x}"], "for the input `"),
+        (&["data.train.npz=other.npz", "data.eval=null"], "no column `labels`"),
+        (&["task.custom.inputs={x: labels, labels: x}"], "for the input `"),
         (&["train.slice=4"], "`slice`: the model computes its loss of a whole batch"),
         (&["data.train.text=x"], "the model is fed arrays and images"),
         (&["data.train={csv: train.csv}"], "arrays"),
@@ -225,4 +225,93 @@ fn images_that_do_not_decode_and_sizes_that_do_not_fit_are_named() {
         let found = border("images").fails(settings);
         assert!(found.to_lowercase().contains(&says.to_lowercase()), "{settings:?}: {found}");
     }
+}
+
+/// The pipeline of a task over the texts of tests/data/borders/common.
+fn of_texts(task: &str, model: &str) -> String {
+    format!(
+        "name: texts\nmodel: {{ source: {model} }}\ntask: {{ {task} }}\n\
+         adapt: [{{ lora: {{ targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 }} }}]\n\
+         data: {{ train: {{ csv: train.csv, text: text }}, eval: {{ csv: eval.csv, text: text }}, max_length: 24 }}\n\
+         train: {{ steps: 24, batch: 16, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
+         deploy: {{ formats: [onnx, serving] }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\n"
+    )
+}
+
+/// The tables and the tokenizer, and models of tests/data/truth/further.
+fn texts() -> TempDir {
+    let folder = tempfile::tempdir().expect("temp");
+    for from in [data("truth/further"), data("borders/common")] {
+        for entry in fs::read_dir(&from).expect("a folder").flatten() {
+            fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copies");
+        }
+    }
+    // Of 40 tokens, as the models have.
+    let words: Vec<String> = (0..34).map(|i| format!("w{i}")).collect();
+    let known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"].map(String::from).into_iter().chain(words);
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        known.enumerate().map(|(id, word)| (word, id.into())).collect();
+    let special = |id: u64, content: &str| {
+        serde_json::json!({ "id": id, "content": content, "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false })
+    };
+    let tokenizer = serde_json::json!({
+        "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]" },
+        "pre_tokenizer": { "type": "Whitespace" },
+        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(4, "[MASK]")],
+    });
+    fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("writes");
+    folder
+}
+
+#[test]
+fn a_model_learns_what_its_teacher_says() {
+    for task in [
+        "distill: { teacher: teacher.onnx, temperature: 2 }",
+        "distill: { teacher: teacher.onnx, on: hidden }",
+        "distill: { teacher: { source: teacher.onnx }, on: embedding, pool: cls }",
+    ] {
+        let folder = texts();
+        let manifest = started(folder.path(), &of_texts(task, "bert.onnx")).unwrap_or_else(|e| panic!("{task}: {e}"));
+        let loss = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+        assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{task}: {:?}", manifest.eval);
+        assert_eq!(manifest.verify.nodes_of_head, 0, "nothing of the teacher is deployed");
+        assert!(manifest.inputs.iter().any(|input| input.role == "task.teacher"));
+    }
+    let folder = texts();
+    let wrong = |task: &str| started(folder.path(), &of_texts(task, "bert.onnx")).expect_err(task);
+    let other = wrong("distill: { teacher: masked.onnx }");
+    assert!(other.contains("the model's `logits` is") && other.contains("the teacher's `logits`"), "{other}");
+    let unknown = wrong("distill: { teacher: teacher.onnx, teacher_output: logit }");
+    assert!(unknown.contains("the teacher has no output `logit` (nearest: logits)"), "{unknown}");
+    let fed = wrong("distill: { teacher: custom.onnx, on: logits }");
+    assert!(fed.contains("teacher"), "{fed}");
+    let none = wrong("distill: { teacher: masked.onnx, on: hidden }");
+    assert!(none.contains("the teacher"), "{none}");
+    let idle = wrong("distill: { teacher: teacher.onnx, on: hidden, temperature: 2 }");
+    assert!(idle.contains("`temperature` is for `on: logits`"), "{idle}");
+}
+
+#[test]
+fn hidden_tokens_are_told_and_a_resumed_training_hides_the_same() {
+    let folder = texts();
+    let pipeline = of_texts("masked_lm: { share: 0.3 }", "masked.onnx");
+    let whole = started(folder.path(), &pipeline).expect("runs");
+    let of = |scores: &lorac::train::Scores| scores.get("perplexity").unwrap_or(f64::NAN);
+    assert!(of(&whole.eval.after) < of(&whole.eval.before), "{:?}", whole.eval);
+    let again = started(folder.path(), &pipeline).expect("runs");
+    assert_eq!((whole.train.loss_first, whole.train.loss_last), (again.train.loss_first, again.train.loss_last));
+    let out = folder.path().join("out").display().to_string();
+    let refused = Predictor::open(&out, &Options::default()).map(|_| ()).expect_err("no answer").to_string();
+    assert!(refused.contains("does the task `masked_lm`, which answers no text by itself"), "{refused}");
+    let loaded = Loaded::parse(&pipeline, &folder.path().join("p.yaml"), &[]).expect("a pipeline");
+    let resolver = Resolver::new(None, folder.path()).expect("a cache");
+    let model = folder.path().join("out/model.onnx").display().to_string();
+    let scored = evaluate(&model, &loaded, &resolver, &resolver, &Silent, &AtomicBool::new(false)).expect("scores");
+    assert!((of(&scored.scores) - of(&whole.eval.after)).abs() < 1e-4, "{:?}", scored.scores);
+
+    let tokenizer = fs::read_to_string(folder.path().join("tokenizer.json")).expect("a file");
+    fs::write(folder.path().join("tokenizer.json"), tokenizer.replace("[MASK]", "[OTHER]")).expect("writes");
+    let wrong = started(folder.path(), &pipeline).expect_err("no mask");
+    assert!(wrong.contains("error[pipeline::mask]"), "{wrong}");
 }

@@ -3,8 +3,8 @@
     python tests/truth/further.py tests/data/truth/further
 
 bert.onnx is a tiny BERT with the outputs logits `[batch, 3]` and last_hidden_state; data.safetensors: 30 batches of twelve rows, which
-are six pairs or four triples, first texts before second ones, and the first values of what is trained; custom.onnx has the
-encoder of such a BERT on arrays, and its loss as an output; cases.json: the task as a pipeline says it, what it is fed with, and its
+are six pairs or four triples, first texts before second ones, and the first values of what is trained; teacher.onnx is
+another such, masked.onnx one with scores of the vocabulary, custom.onnx has the encoder of one on arrays, and its loss as an output; cases.json: the task as a pipeline says it, what it is fed with, and its
 30 losses. Losses of pairs are those of sentence-transformers
 (MultipleNegativesRankingLoss, MultipleNegativesSymmetricRankingLoss, CosineSimilarityLoss), written out.
 """
@@ -40,6 +40,15 @@ class Model(torch.nn.Module):
         return y.logits, y.hidden_states[-1]
 
 
+class Masked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.m = t.BertForMaskedLM(BERT)
+
+    def forward(self, input_ids, attention_mask):
+        return (self.m(input_ids=input_ids, attention_mask=attention_mask).logits,)
+
+
 class Own(torch.nn.Module):
     """Arrays [batch, 6, 8] to two numbers, and how far those are from what they should be."""
 
@@ -56,8 +65,11 @@ class Own(torch.nn.Module):
 def batches():
     lengths = torch.randint(3, LENGTH + 1, (STEPS, ROWS))
     mask = (torch.arange(LENGTH) < lengths[..., None]).long()
+    ids = torch.randint(1, VOCAB, (STEPS, ROWS, LENGTH)) * mask
+    hidden = (torch.rand(STEPS, ROWS, LENGTH) < 0.2) & mask.bool()
     return {
-        "input_ids": torch.randint(1, VOCAB, (STEPS, ROWS, LENGTH)) * mask,
+        "input_ids": ids,
+        "hidden": torch.where(hidden, torch.randint(1, VOCAB, ids.shape), -100),
         "attention_mask": mask,
         "pairs": torch.ones(STEPS, 6),
         "triples": torch.ones(STEPS, 4),
@@ -66,6 +78,7 @@ def batches():
         "x": torch.randn(STEPS, 5, 6, WIDTH),
         "target": torch.randn(STEPS, 5, 2),
         "rows": torch.ones(STEPS, 5),
+        "ones": torch.ones(STEPS, ROWS),
     }
 
 
@@ -107,7 +120,27 @@ def focal(logits, labels, gamma, weight=None):
     return -(w * (1 - log_p.exp()) ** gamma * log_p).sum() / w.sum()
 
 
+def divergence(y, other, t):
+    return F.kl_div(F.log_softmax(y / t, -1), F.softmax(other / t, -1), reduction="batchmean") * t * t
+
+
+def squares(hidden, other, mask):
+    return ((hidden - other) ** 2).mean(-1)[mask.bool()].mean()
+
+
+def vectors(hidden, other, mask, pool):
+    a, b = (F.normalize(pooled(h, mask, pool)) for h in (hidden, other))
+    return F.mse_loss(a, b)
+
+
 NAMES = ["a", "b", "c"]
+TEACHER = {"teacher": {"source": "teacher.onnx"}}
+# With what the teacher says of the same batch, its logits and hidden states.
+TAUGHT = [
+    ({"distill": {**TEACHER, "temperature": 2.0}}, lambda y, h, m, t: divergence(y, t[0], 2.0)),
+    ({"distill": {**TEACHER, "on": "hidden"}}, lambda y, h, m, t: squares(h, t[1], m)),
+    ({"distill": {**TEACHER, "on": "embedding", "pool": "cls"}}, lambda y, h, m, t: vectors(h, t[1], m, "cls")),
+]
 CASES = [
     ({"embed": {}}, "pairs", lambda y, h, m, x: ranking(pooled(h, m, "mean"), 6, 20)),
     ({"embed": {"pool": "cls", "normalize": False}}, "triples", lambda y, h, m, x: ranking(pooled(h, m, "cls"), 4, 20)),
@@ -123,7 +156,7 @@ def step_inputs(data, step, own):
     return [data[k][step] for k in (["x", "target"] if own else ["input_ids", "attention_mask"])]
 
 
-def losses(base, data, first, targets, loss, own=False):
+def losses(base, data, first, targets, loss, own=False, teacher=None):
     model = get_peft_model(copy.deepcopy(base), LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"]))
     trained = []
     for key, param in model.named_parameters():
@@ -137,8 +170,12 @@ def losses(base, data, first, targets, loss, own=False):
     found = []
     for step in range(STEPS):
         inputs = step_inputs(data, step, own)
-        logits, hidden = model(*inputs)
-        value = loss(logits, hidden, inputs[1], data[targets][step])
+        logits, *hidden = model(*inputs)
+        target = data[targets][step]
+        if teacher is not None:
+            with torch.no_grad():
+                target = teacher(*inputs)
+        value = loss(logits, hidden[0] if hidden else None, inputs[1], target)
         found.append(value.item())
         optimizer.zero_grad()
         value.backward()
@@ -159,6 +196,11 @@ def main(folder):
     batch, tokens = {0: "batch"}, {0: "batch", 1: "sequence"}
     axes = {"input_ids": tokens, "attention_mask": tokens, "logits": batch, "last_hidden_state": tokens}
     export(model, folder / "bert.onnx", {"input_ids": ids * mask, "attention_mask": mask}, axes)
+    teacher = Model().eval()
+    export(teacher, folder / "teacher.onnx", {"input_ids": ids * mask, "attention_mask": mask}, axes)
+    masked = Masked()
+    axes = {"input_ids": tokens, "attention_mask": tokens, "logits": tokens}
+    export(masked, folder / "masked.onnx", {"input_ids": ids * mask, "attention_mask": mask}, axes)
     own = Own()
     inputs = {"x": torch.randn(2, 6, WIDTH), "target": torch.randn(2, 2)}
     export(own, folder / "custom.onnx", inputs, {"x": batch, "target": batch, "y": batch, "loss": {}})
@@ -167,7 +209,7 @@ def main(folder):
         for role in ["query", "value"]:
             first[f"bert.{layer}.{role}.A"] = torch.randn(RANK, WIDTH) * 0.3
             first[f"bert.{layer}.{role}.B"] = torch.randn(WIDTH, RANK) * 0.1
-    first |= {k.replace("bert.", "custom."): v.clone() for k, v in first.items()}
+    first |= {k.replace("bert.", f"{name}."): v.clone() for k, v in first.items() for name in ["custom", "masked"]}
     save_file(data | first, folder / "data.safetensors")
     cases = []
     for task, targets, loss in CASES:
@@ -177,6 +219,11 @@ def main(folder):
     found = losses(own, data, first, "rows", lambda y, loss, m, x: loss, own=True)
     task = {"custom": {"loss": "loss"}}
     cases.append({"model": "custom", "task": task, "targets": "rows", "losses": [round(x, 7) for x in found]})
+    for task, loss in TAUGHT:
+        found = losses(model, data, first, "ones", loss, teacher=teacher)
+        cases.append({"model": "bert", "task": task, "targets": "ones", "losses": [round(x, 7) for x in found]})
+    found = losses(masked, data, first, "hidden", lambda y, h, m, x: F.cross_entropy(y.flatten(0, 1), x.flatten()))
+    cases.append({"model": "masked", "task": {"masked_lm": {}}, "targets": "hidden", "losses": [round(x, 7) for x in found]})
     optimizer = {"rank": RANK, "alpha": ALPHA, "lr": RATE, "weight_decay": DECAY}
     text = json.dumps({"optimizer": optimizer, "cases": cases}, indent=1)
     (folder / "cases.json").write_text(text + "\n")

@@ -3,7 +3,7 @@
     python tests/truth/vision.py tests/data/borders
 
 images/model.onnx is a tiny ViT [batch, 3, 16, 16] with the outputs last_hidden_state and logits [batch, 2], images/train and
-images/eval are folders of two classes; custom/model.onnx has the loss of a regression of x [batch, 4] on t as an output, custom/*.npz
+images/eval are folders of two classes; custom/model.onnx has the loss of a regression of x [batch, 4] on labels as an output, custom/*.npz
 and eval.safetensors its arrays.
 """
 
@@ -37,9 +37,9 @@ class Own(torch.nn.Module):
         super().__init__()
         self.first, self.second = torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)
 
-    def forward(self, x, t):
+    def forward(self, x, labels):
         y = self.second(torch.tanh(self.first(x)))[:, 0]
-        return y, F.mse_loss(y, t)
+        return y, F.mse_loss(y, labels)
 
 
 def export(model, path, inputs, outputs):
@@ -72,13 +72,13 @@ def main(folder):
     (images / "preprocessor_config.json").write_text(json.dumps(config, indent=1) + "\n")
     custom = folder / "custom"
     custom.mkdir(parents=True, exist_ok=True)
-    export(Own(), custom / "model.onnx", {"x": torch.randn(2, 4), "t": torch.randn(2)}, ["y", "loss"])
+    export(Own(), custom / "model.onnx", {"x": torch.randn(2, 4), "labels": torch.randn(2)}, ["y", "loss"])
     def arrays(rows):
         x = rng.normal(size=(rows, 4)).astype(np.float32)
-        return {"x": x, "t": (np.sin(x[:, 0]) - x[:, 1] / 2).astype(np.float64)}
+        return {"x": x, "labels": (np.sin(x[:, 0]) - x[:, 1] / 2).astype(np.float64)}
     train = arrays(42)
     np.savez(custom / "train.npz", **train)
-    np.savez_compressed(custom / "other.npz", features=train["x"], wanted=train["t"])
+    np.savez_compressed(custom / "other.npz", features=train["x"], wanted=train["labels"])
     save_file(arrays(13), custom / "eval.safetensors")
 
 

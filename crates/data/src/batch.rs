@@ -137,7 +137,8 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
             && let (Some(have), Some(want)) = (have, want)
         {
             let (want, have) = (want.to_string(), have.to_string());
-            return Err(DataError::ArrayMismatch { row, field: (*name).to_owned(), want, have });
+            let field = name.strip_prefix("array.").unwrap_or(name).to_owned();
+            return Err(DataError::ArrayMismatch { row, field, want, have });
         }
     }
     for ((_, field), (_, like)) in example.fields.iter().zip(&first.fields) {

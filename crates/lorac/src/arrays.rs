@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::pipeline::{ImageOptions, Loaded};
 use crate::source::Resolved;
 use lorac_config::{Problem, nearest};
-use lorac_data::encode::PIXELS;
+use lorac_data::encode::{PIXELS, field_of};
 use lorac_data::{Dataset, Field, Preprocess, Size};
 use lorac_ir::{Dim, Fact, Graph, Tensor};
 use lorac_train::{Binding, Feeds};
@@ -37,7 +37,7 @@ pub(crate) fn feeds(loaded: &Loaded, graph: &Graph, fields: &[&str], path: &str)
             let help = Some(format!("name the column for it: {{ {name:?}: COLUMN }}"));
             problems.push(Problem { path: path.into(), code: "pipeline::inputs", message, help });
         }
-        feeds.inputs.push(Binding { field: name.clone(), input: name, dtype: fact.dtype });
+        feeds.inputs.push(Binding { field: field_of(&name), input: name, dtype: fact.dtype });
     }
     if problems.is_empty() { Ok(feeds) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
 }

@@ -55,7 +55,7 @@ impl Encode for Arrays {
     fn encode(&self, rows: &[Row], _: Option<&Tokenizer>) -> Result<Encodings, DataError> {
         let example = |row: &Row| {
             let field = |(input, columns): (&String, &Vec<String>)| {
-                Ok((name_of(input), Field::Array(array(row, columns)?)))
+                Ok((name_of(&field_of(input)), Field::Array(array(row, columns)?)))
             };
             let fields = self.inputs.iter().map(field).collect::<Result<_, DataError>>()?;
             Ok(Example { fields })
@@ -65,7 +65,13 @@ impl Encode for Arrays {
     }
 }
 
-/// The name of an input for as long as the program runs: there are as many as inputs of models, and no more.
+/// The field of an array for an input: no name of an input is that of another field.
+#[must_use]
+pub fn field_of(input: &str) -> String {
+    format!("array.{input}")
+}
+
+/// A name for as long as the program runs: there are as many as inputs of models, and no more.
 pub(crate) fn name_of(name: &str) -> &'static str {
     static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -145,7 +151,7 @@ mod tests {
     fn of(columns: &[&str], cells: Vec<Cell>) -> Result<Tensor, String> {
         let inputs = [("x".to_string(), columns.iter().map(ToString::to_string).collect())].into();
         let made = Arrays { inputs }.encode(&[row(cells)], None).map_err(|e| e.to_string())?;
-        match made.examples[0].field("x") {
+        match made.examples[0].field("array.x") {
             Some(Field::Array(tensor)) => Ok(tensor.clone()),
             other => panic!("{other:?}"),
         }

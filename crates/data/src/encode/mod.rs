@@ -6,6 +6,7 @@ use crate::example::{Example, Field};
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
 
+pub use arrays::field_of;
 pub use blocks::Rest;
 pub use dialogue::{Form, LossOn};
 pub use image::PIXELS;

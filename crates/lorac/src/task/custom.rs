@@ -198,7 +198,7 @@ mod tests {
             %loss = ReduceMean(%s, keepdims=0) : f32[]
         }";
         let graph = lorac_ir::parse(text).expect("parses");
-        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None };
+        let subject = Subject { graph: &graph, labels: &[], columns: &[], classes: &|| None, of_data: &|| None };
         let of = |loss: &str| {
             let task = Custom { loss: loss.into(), ..Custom::default() };
             task.resolved(&subject).map(|_| ()).map_err(|p| format!("{}: {}", p.path, p.message))
