@@ -218,7 +218,7 @@ fn images_that_do_not_decode_and_sizes_that_do_not_fit_are_named() {
         (&["data.images.size=8"][..], "images are made 8 x 8 pixels, and the model takes"),
         (&["data.images.mean=[1, 2]"], "`mean` has 2 numbers"),
         (&["data.train.images=train.csv"], "a file, not a folder of images"),
-        (&["data.train.images=out"], "no such"),
+        (&["data.train.images=no/such"], "no/such"),
         (&["task.classify.labels=[up, down]"], "unknown label `across`"),
         (&["data.train.images=eval/down"], "lies in no folder of a class"),
     ] {
@@ -232,7 +232,7 @@ fn of_texts(task: &str, model: &str) -> String {
     format!(
         "name: texts\nmodel: {{ source: {model} }}\ntask: {{ {task} }}\n\
          adapt: [{{ lora: {{ targets: [\"role:query\", \"role:value\"], rank: 2, alpha: 4 }} }}]\n\
-         data: {{ train: {{ csv: train.csv, text: text }}, eval: {{ csv: eval.csv, text: text }}, max_length: 24 }}\n\
+         data: {{ train: {{ csv: train.csv, text: text }}, eval: {{ csv: eval.csv, text: text }}, max_length: 8 }}\n\
          train: {{ steps: 24, batch: 16, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\n\
          deploy: {{ formats: [onnx, serving] }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\n"
     )
