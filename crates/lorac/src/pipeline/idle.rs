@@ -67,9 +67,13 @@ mod tests {
     use std::path::Path;
 
     fn split(given: &[(&str, &str)]) -> Split {
-        let value =
-            |key: &str, value: &str| if ["label", "negatives"].contains(&key) { json!([value]) } else { json!(value) };
-        let given = given.iter().map(|(key, text)| ((*key).to_string(), value(key, text)));
+        // A word or a list of them: whatever the key takes.
+        let forms: [fn(&str) -> Value; 2] = [|word| json!(word), |word| json!([word])];
+        let of_key = |key: &str, word: &str| {
+            let fits = |value: &Value| serde_json::from_value::<Split>(json!({ "csv": "a.csv", key: value })).is_ok();
+            forms.map(|form| form(word)).into_iter().find(fits).unwrap_or_else(|| panic!("{key} takes no word"))
+        };
+        let given = given.iter().map(|(key, word)| ((*key).to_string(), of_key(key, word)));
         let all = given.chain([("csv".to_string(), json!("a.csv"))]).collect();
         serde_json::from_value(Value::Object(all)).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -89,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_task_reads_the_columns_that_it_says() {
-        // They hold no column.
-        let others = ["label_map", "label_separator", "roles", "message_keys"];
+        // They hold no column of texts.
+        let others = ["label_map", "label_separator", "roles", "message_keys", "arrays"];
         let of_rows = keys().iter().filter(|key| !OF_EVERY_TASK.contains(key) && lorac_data::format(key).is_none());
         let columns: Vec<&str> = of_rows.copied().filter(|key| !others.contains(key)).collect();
         assert!(["text_pair", "label", "messages"].iter().all(|key| columns.contains(key)), "{columns:?}");
@@ -98,6 +102,7 @@ mod tests {
         for name in TaskChoice::NAMES {
             let Some(task) = usual(name) else { continue };
             tasks += 1;
+            assert_eq!(task.reads().contains(&"arrays"), task.takes_arrays(), "{name}");
             assert!(task.reads().iter().all(|key| keys().contains(key)), "{name}");
             for key in &columns {
                 let given = beside(key).iter().map(|key| (*key, "other")).chain([(*key, "MARK")]);

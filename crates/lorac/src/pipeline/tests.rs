@@ -342,7 +342,7 @@ fn mistakes_in_values_of_overrides_are_not_placed_in_the_file() {
             &["data={eval: {csv: a.csv, text: x, label: y}}"],
             "(with --set data={eval: {csv: a.csv, text: x, label: y}})",
         ),
-        (&["train.steps=3", "data.train.txt=a.txt"], "txt (with --set data.train.txt=a.txt)"),
+        (&["train.steps=3", "data.train.txt=a.txt"], "a split names exactly one of csv, tsv, jsonl"),
         (&["data.inputs={word: w}"], "unknown field `word` (with --set data.inputs={word: w})"),
         (&["metrics={perplexity: {max: 5}}"], "(with --set metrics={perplexity: {max: 5}})"),
         (&["adapt.0.lora={targets: [], rank: 0}"], "(with --set adapt.0.lora={targets: [], rank: 0})"),
