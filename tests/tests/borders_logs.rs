@@ -193,9 +193,15 @@ fn a_training_that_goes_on_tells_the_command_of_what_is_new_and_the_files_of_all
         .unwrap_or_else(|e| panic!("{e}"));
     let heard = lines(&got);
     assert_eq!((&heard[0]["kind"], steps(&heard)), (&"run".into(), vec![3, 4, 5, 6, 6]));
-    assert_eq!(steps(&lines(&border.out().join("metrics.jsonl"))), [0, 1, 2, 3, 4, 5, 6, 6]);
+    let logged = lines(&border.out().join("metrics.jsonl"));
+    assert_eq!(steps(&logged), [0, 1, 2, 3, 4, 5, 6, 6]);
+    let mut paced = logged.iter().filter(|line| line["kind"] == "step");
+    assert!(paced.all(|line| line["tokens_per_second"].is_number()), "the pace goes on as well: {logged:?}");
     let names = std::fs::read_dir(border.out().join("tensorboard")).expect("lists").flatten();
     assert_eq!(names.map(|entry| entry.path()).collect::<Vec<_>>(), [events(&border)]);
+    let written = std::fs::read(events(&border)).expect("reads");
+    let losses = written.windows(b"train/loss".len()).filter(|bytes| bytes == b"train/loss").count();
+    assert_eq!(losses, 6, "one for every step of both processes");
     if let Some(read) = scalars(&border) {
         let at: Vec<u64> =
             read["train/loss"].as_array().expect("scalars").iter().filter_map(|s| s[1].as_u64()).collect();
