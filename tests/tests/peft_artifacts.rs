@@ -31,6 +31,18 @@ const MIXED: &str = "[{ lora: { targets: [\"role:query\"], rank: 2, alpha: 4 } }
                      { lora: { targets: [\"role:key\", \"role:down\"], rank: 3, alpha: 9 } }]";
 const RSLORA: &str = "[{ lora: { targets: [\"role:query\", \"role:up\"], rank: 4, alpha: 4, rslora: true } }]";
 
+/// Ranks and alphas by pattern, in one layer.
+const PATTERNS: &str = "[{ lora: { targets: [all-linear], exclude: [\"role:up\"], layers: 1, rank: 2, alpha: 4, \
+                        rank_pattern: { \"role:query\": 3 }, alpha_pattern: { \"role:down\": 5 } } }]";
+/// Beginnings that are a part of the weight.
+const PISSA: &str = "[{ lora: { targets: [\"role:query\", \"role:down\"], rank: 2, alpha: 6, init: pissa } }]";
+const OLORA: &str =
+    "[{ lora: { targets: [\"role:value\", \"role:up\"], rank: 3, alpha: 3, rslora: true, init: olora } }]";
+const DORA: &str = "[{ dora: { targets: [\"role:query\", \"role:value\", \"role:down\"], rank: 2, alpha: 4 } }]";
+const DORA_PISSA: &str = "[{ dora: { targets: [all-linear], rank: 2, alpha: 4, init: pissa } }]";
+const BIAS_LORA: &str = "[{ lora: { targets: [\"role:query\", \"role:output\"], rank: 2, alpha: 4, bias: lora } }]";
+const BIAS_ALL: &str = "[{ lora: { targets: [\"role:query\"], rank: 2, alpha: 4, freeze_a: true, bias: all } }]";
+
 /// LoRA on the head of a sequence classifier, and the head trained as it is.
 const AND_HEAD: &str = "[{ lora: { targets: [\"role:query\", \"*classifier*\"], rank: 2, alpha: 4 } }]";
 const HEAD_FULL: &str = "[{ lora: { targets: [\"role:query\"], rank: 2 } }, { full: { targets: [\"*classifier*\"] } }]";
@@ -96,6 +108,19 @@ fn jobs() -> Vec<Job<'static>> {
     jobs.push(("bert-mlm".into(), "bert-mlm", CLASSIFY_OWN, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CAUSAL_LM, QUERY_VALUE));
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CLASSIFY_OWN, QUERY_VALUE));
+    for name in ["bert", "gpt2", "llama"] {
+        let [torchscript, dynamo] = exported(name, "base");
+        jobs.push((name.to_string(), name, CLASSIFY_OWN, PATTERNS));
+        jobs.push((torchscript.clone(), name, CLASSIFY_OWN, PISSA));
+        jobs.push((name.to_string(), name, CLASSIFY_OWN, OLORA));
+        jobs.push((dynamo, name, CLASSIFY_OWN, DORA));
+        jobs.push((torchscript, name, CLASSIFY_OWN, DORA_PISSA));
+    }
+    jobs.push(("bert-packed/model.onnx".into(), "bert", CLASSIFY_OWN, DORA));
+    for adapt in [BIAS_LORA, BIAS_ALL] {
+        jobs.push(("bert".into(), "bert", CLASSIFY_OWN, adapt));
+        jobs.push(("gpt2".into(), "gpt2", CLASSIFY_OWN, adapt));
+    }
     jobs
 }
 

@@ -7,12 +7,13 @@ use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::ops::{Array, array, tensor};
 use lorac::passes::{
-    Adaptation, Caches, Delta, DeltaForm, Full, Groups, Lora, Method, MethodChoice, Objective, ParamGroup, Target,
-    Training, TrainingSpec, UpdateSpec, fold_all, group_by_weight, lower, readable, training_step,
+    Adaptation, Caches, Delta, DeltaForm, Dora, Full, Groups, Init, Lora, LoraInit, Method, MethodChoice, Objective,
+    Param, ParamGroup, Target, Training, TrainingSpec, UpdateSpec, fold_all, group_by_weight, lower, readable,
+    training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;
-use lorac::train::{compile_graph, training_program};
+use lorac::train::{compile_graph, derive, training_program};
 use lorac_tests::objective::FirstOutput;
 use lorac_tests::variants::{Case, Change, Place, place, unfold};
 use lorac_tests::{data, engines, largest_difference, relative_error};
@@ -113,12 +114,21 @@ fn methods(case: &Case, graph: &Graph, places: &Places) -> Result<Vec<(MethodCho
         let (path, weight) = (name.rsplit_once('.').map_or("", |(path, _)| path), graph.name_of(at.weight));
         match &case.first[name] {
             Change::Whole(_) => whole.push(weight),
-            Change::LowRank { a, magnitude: None, .. } | Change::Lookup { a, .. } => {
+            Change::LowRank { a, .. } | Change::Lookup { a, .. } => {
                 let (targets, rank) = (vec![weight], a.shape()[0]);
                 let (alpha, rslora) = (case.alpha(path), case.rslora());
-                choices.push(Lora { targets, rank, alpha, rslora, ..Lora::default() }.into());
+                let init = match case.config["init_lora_weights"].as_str() {
+                    Some("pissa") => LoraInit::Pissa,
+                    Some("olora") => LoraInit::Olora,
+                    _ => LoraInit::default(),
+                };
+                let freeze_a = case.freeze_a;
+                let lora = Lora { targets, rank, alpha, rslora, init, freeze_a, ..Lora::default() };
+                choices.push(match &case.first[name] {
+                    Change::LowRank { magnitude: Some(_), .. } => Dora(lora).into(),
+                    _ => lora.into(),
+                });
             }
-            Change::LowRank { .. } => return Err("lorac has no DoRA".into()),
             Change::Scaled(_) => return Err("lorac has no IA3".into()),
             Change::Rows { .. } => return Err("lorac has no trainable tokens".into()),
         }
@@ -184,7 +194,7 @@ fn params(
         let mut put = |param: &str, x: &Array| _ = all.insert(param.to_string(), x.iter().map(|x| *x as f32).collect());
         match (form, &changes[name]) {
             (
-                DeltaForm::LowRank { a, b, .. },
+                DeltaForm::LowRank { a, b, start, magnitude, .. },
                 Change::LowRank { a: first, b: second, .. } | Change::Lookup { a: first, b: second },
             ) => {
                 put(a, first);
@@ -194,6 +204,14 @@ fn params(
                     second.iter_mut().enumerate().for_each(|(i, x)| *x *= factor[i / rank]);
                 }
                 put(b, &second);
+                // PEFT takes the product of the first factors out of the weight.
+                if let (Some([a, b]), Change::LowRank { a: first, b: second, .. }) = (start, &case.first[name]) {
+                    put(a, first);
+                    put(b, second);
+                }
+                if let (Some(m), Change::LowRank { magnitude: Some(lengths), .. }) = (magnitude, &changes[name]) {
+                    put(m, lengths);
+                }
             }
             (DeltaForm::Replaced { param }, Change::Whole(w)) => put(param, &at.turn(w)),
             (form, change) => return Err(format!("`{name}` is {form:?} here and {change:?} in the adapter")),
@@ -210,12 +228,18 @@ fn params(
 fn theta(training: &Training, params: &Params) -> Result<Vec<f32>, String> {
     let mut theta = Vec::new();
     for slot in training.layout.slots() {
+        let derived = |p: &Param| p.name == slot.name && matches!(p.init, Init::InverseGram { .. });
+        if training.params.iter().any(derived) {
+            theta.extend(std::iter::repeat_n(0.0, slot.len()));
+            continue;
+        }
         let values = params.get(&slot.name).ok_or(format!("the adapter has nothing for `{}`", slot.name))?;
         if values.len() != slot.len() {
             return Err(format!("`{}` has {} elements, the adapter {}", slot.name, slot.len(), values.len()));
         }
         theta.extend(values);
     }
+    derive(&training.params, &mut theta).map_err(text)?;
     Ok(theta)
 }
 

@@ -71,6 +71,18 @@ pub enum NoMatch {
         /// The matrix.
         name: String,
     },
+    /// A slice that a matrix does not have.
+    #[error("`{pattern}`: `{name}` has no slice `{slice}`; {has}")]
+    NoSlice {
+        /// The pattern.
+        pattern: String,
+        /// The matrix.
+        name: String,
+        /// What was asked for.
+        slice: String,
+        /// What the matrix has.
+        has: String,
+    },
     /// A setting that holds for some targets, and for none of those that there are.
     #[error("`{pattern}` {why}")]
     Idle {
@@ -98,6 +110,7 @@ impl NoMatch {
             NoMatch::Syntax { .. } => "target::syntax",
             NoMatch::Fused { .. } => "target::fused",
             NoMatch::Tied { .. } => "target::tied",
+            NoMatch::NoSlice { .. } => "target::slice",
             NoMatch::Idle { .. } => "target::idle",
         }
     }
@@ -110,6 +123,7 @@ impl NoMatch {
             | NoMatch::Syntax { pattern, .. }
             | NoMatch::Fused { pattern, .. }
             | NoMatch::Tied { pattern, .. }
+            | NoMatch::NoSlice { pattern, .. }
             | NoMatch::Idle { pattern, .. } => pattern,
         }
     }

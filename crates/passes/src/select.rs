@@ -114,17 +114,27 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
             }
         };
         let mut any = false;
+        let asked = sliced(pattern).0;
         for i in &found {
             let Candidate { matrix, obstacle: None } = &known.all[*i] else { continue };
             any = true;
-            let slice = known.part(graph, pattern, matrix);
-            if let Some(role) = slice {
-                let slices = fused.get_or_insert_with(|| fused_slices(&known.tracer(graph), &known.operands));
-                if !slices.get(&matrix.weight).is_some_and(|s| s.iter().any(|s| s.role == role)) {
-                    wrong.push(known.inseparable(pattern, matrix));
-                }
+            for role in asked.iter().filter(|role| !known.roles_of(matrix).contains(role)) {
+                wrong.push(known.no_slice(pattern, matrix, *role));
             }
-            picked[*i].entry(slice).or_insert(pattern);
+            let slices = match asked.is_empty() {
+                true => vec![known.part(graph, pattern, matrix)],
+                false => asked.iter().map(|role| known.part_of(graph, *role, matrix)).collect(),
+            };
+            for slice in slices {
+                if let Some(role) = slice {
+                    let slices = fused.get_or_insert_with(|| fused_slices(&known.tracer(graph), &known.operands));
+                    let has = slices.get(&matrix.weight).is_some_and(|s| s.iter().any(|s| s.role == role));
+                    if !has && known.roles_of(matrix).contains(&role) {
+                        wrong.push(known.inseparable(pattern, matrix));
+                    }
+                }
+                picked[*i].entry(slice).or_insert(pattern);
+            }
         }
         if !any {
             let unfit: Vec<&Candidate> = found.iter().map(|i| &known.all[*i]).collect();
@@ -220,9 +230,25 @@ impl Matrices {
     /// The role that a pattern names, where it is of a part of the matrix.
     fn part(&self, graph: &Graph, pattern: &str, matrix: &Matrix) -> Option<Role> {
         let role = role_named(pattern).ok().flatten().filter(|r| r.is_fused())?;
+        self.part_of(graph, role, matrix)
+    }
+
+    /// The role, where it is of a part of the matrix.
+    fn part_of(&self, graph: &Graph, role: Role, matrix: &Matrix) -> Option<Role> {
         let several = self.roles_of(matrix).into_iter().filter(|r| r.is_fused()).count() > 1;
         let mut its = self.operands.iter().filter(|o| o.weight == matrix.weight && o.role == role);
         (several || its.any(|o| !self.is_whole(graph, o))).then_some(role)
+    }
+
+    fn no_slice(&self, pattern: &str, matrix: &Matrix, role: Role) -> NoMatch {
+        let all: Vec<String> =
+            self.roles_of(matrix).iter().filter(|r| r.is_fused()).map(|role| format!("`{role}`")).collect();
+        let has = match all.is_empty() {
+            true => "it is not made of parts that the graph tells".to_string(),
+            false => format!("it has {}", all.join(", ")),
+        };
+        let (pattern, name, slice) = (pattern.to_string(), matrix.name.clone(), role.to_string());
+        NoMatch::NoSlice { pattern, name, slice, has }
     }
 
     fn inseparable(&self, pattern: &str, matrix: &Matrix) -> NoMatch {
@@ -248,7 +274,7 @@ impl Matrices {
             return NoMatch::Nothing { what, pattern, nearest: Vec::new(), why };
         }
         let names = self.all.iter().filter(|c| c.obstacle.is_none()).flat_map(|c| names(graph, &c.matrix));
-        let nearest = nearest(&pattern, names);
+        let nearest = nearest(sliced(&pattern).1, names);
         let why = if nearest.is_empty() { explanation(graph, self) } else { String::new() };
         NoMatch::Nothing { what, pattern, nearest, why }
     }
@@ -269,8 +295,48 @@ pub(crate) fn role_named(pattern: &str) -> Result<Option<Role>, NoMatch> {
     Err(NoMatch::Syntax { pattern: pattern.to_string(), why })
 }
 
+/// What stands between the slices of a pattern and the pattern that they are of.
+const OF: &str = " of ";
+
+/// Short names of slices.
+const SLICES: [(&str, Role); 8] = [
+    ("q", Role::Query),
+    ("k", Role::Key),
+    ("v", Role::Value),
+    ("query", Role::Query),
+    ("key", Role::Key),
+    ("value", Role::Value),
+    ("gate", Role::Gate),
+    ("up", Role::Up),
+];
+
+/// The pattern of slices of what another picks: `query, value of *c_attn*`.
+///
+/// # Errors
+/// Words that are no slices, in words.
+pub(crate) fn slice_pattern(pattern: &str, slices: &[String]) -> Result<String, String> {
+    let roles = slices.iter().map(|word| {
+        let known = SLICES.iter().find(|(name, _)| name == word).map(|(_, role)| role.to_string());
+        known.ok_or_else(|| format!("`{word}` is not a slice: expected q, k, v, gate or up"))
+    });
+    let roles: Vec<String> = roles.collect::<Result<_, _>>()?;
+    match roles.is_empty() {
+        true => Err("`slice` is empty: name the whole matrix by its pattern alone".into()),
+        false => Ok(format!("{}{OF}{pattern}", roles.join(", "))),
+    }
+}
+
+/// The roles of the slices that a pattern asks for, and the pattern that picks the matrices.
+fn sliced(pattern: &str) -> (Vec<Role>, &str) {
+    let role = |word: &str| SLICES.iter().find(|(name, _)| *name == word.trim()).map(|(_, role)| *role);
+    let split = pattern.split_once(OF);
+    let read = split.and_then(|(words, inner)| Some((words.split(',').map(role).collect::<Option<_>>()?, inner)));
+    read.unwrap_or((Vec::new(), pattern))
+}
+
 /// Positions of the matrices that a pattern fits, of those that cannot be adapted too.
 fn matching(graph: &Graph, known: &Matrices, pattern: &str) -> Result<Vec<usize>, NoMatch> {
+    let pattern = sliced(pattern).1;
     let fitting = |fits: &dyn Fn(&Matrix) -> bool| {
         let all = known.all.iter().enumerate();
         Ok(all.filter(|(_, c)| fits(&c.matrix)).map(|(i, _)| i).collect::<Vec<usize>>())
@@ -304,11 +370,15 @@ pub(crate) fn fitting(
     pattern: &str,
     targets: &[Target],
 ) -> Result<Vec<usize>, NoMatch> {
-    let role = role_named(pattern)?;
+    let (slices, inner) = sliced(pattern);
+    let role = role_named(inner)?;
     let found: BTreeSet<ValueId> =
         matching(graph, known, pattern)?.into_iter().filter_map(|i| Some(known.all.get(i)?.matrix.weight)).collect();
     let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
     let fits = |t: &Target| match (role, &t.slice) {
+        (_, slice) if !slices.is_empty() => {
+            found.contains(&t.weight) && slice.as_ref().is_some_and(|s| slices.contains(&s.role))
+        }
         (Some(role), Some(slice)) => slice.role == role,
         (Some(role), None) => {
             found.contains(&t.weight) && (!role.is_fused() || t.roles.iter().all(|r| *r == role || !r.is_fused()))
@@ -359,6 +429,16 @@ mod tests {
         select(graph, patterns)
             .map(|all| all.iter().map(Target::name).collect())
             .unwrap_or_else(|e| vec![e.to_string()])
+    }
+
+    #[test]
+    fn slices_are_written_as_patterns() {
+        let written =
+            |words: &[&str]| slice_pattern("*c_attn*", &words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
+        assert_eq!(written(&["q", "value"]).as_deref(), Ok("query, value of *c_attn*"));
+        assert!(written(&["z"]).is_err_and(|e| e.starts_with("`z` is not a slice")) && written(&[]).is_err());
+        assert_eq!(sliced("query, value of *c_attn*"), (vec![Role::Query, Role::Value], "*c_attn*"));
+        assert_eq!(sliced("part of it"), (Vec::new(), "part of it"));
     }
 
     #[test]

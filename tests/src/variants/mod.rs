@@ -29,6 +29,8 @@ pub struct Case {
     pub optimizer: AdamW,
     /// What the rate of every B is multiplied by (LoRA+).
     pub lr_b: Option<f64>,
+    /// Whether A is frozen, and the gradient of B projected onto it (LoRA-FA).
+    pub freeze_a: bool,
     /// The loss of every step.
     pub losses: Vec<f64>,
     /// `stepNN.FIELD`, `eval.FIELD`, `eval.before`, `eval.after`.
@@ -77,6 +79,7 @@ impl Case {
                 lr: number("lr")?,
             },
             lr_b: case["optimizer"]["lr_b"].as_f64(),
+            freeze_a: case["optimizer"]["freeze_a"].as_bool().unwrap_or(false),
             losses,
             batches: truth(&folder.join("data.safetensors")),
             first: read("adapter_init")?,

@@ -109,7 +109,7 @@ fn alike(one: &NoMatch, other: &NoMatch) -> bool {
 /// The one matrix that a miss is about.
 fn matrix(miss: &NoMatch) -> Option<&str> {
     match miss {
-        NoMatch::Fused { name, .. } | NoMatch::Tied { name, .. } => Some(name),
+        NoMatch::Fused { name, .. } | NoMatch::Tied { name, .. } | NoMatch::NoSlice { name, .. } => Some(name),
         NoMatch::Nothing { .. } | NoMatch::Unsuitable { .. } | NoMatch::Syntax { .. } | NoMatch::Idle { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::branch::bias_of;
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
-use super::{Bias, Delta, Inserted, Method, Use, low_rank, low_rank_scale};
+use super::{Bias, Delta, Inserted, Method, Use, low_rank, low_rank_scale, target_list};
 use crate::{
     FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select,
 };
@@ -19,7 +19,9 @@ use std::collections::BTreeSet;
 #[serde(deny_unknown_fields)]
 pub struct Lora {
     /// Matrices: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is
-    /// query, key and value in one, or gate and up, a role means its columns
+    /// query, key and value in one, or gate and up, a role means its columns, and so does { match: PATTERN, slice: [q, v] }
+    #[serde(deserialize_with = "target_list::read")]
+    #[schemars(with = "target_list::TargetList")]
     pub targets: Vec<String>,
     /// Targets that are none after all: patterns as for targets
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@ mod low_rank;
 mod magnitude;
 mod narrow;
 mod replaced;
+mod target_list;
 
 pub use by_pattern::ByPattern;
 pub use lora::{BiasChoice, LoraInit};
