@@ -30,7 +30,7 @@ const ALL: &str = "lora: { targets: [all-linear], rank: 2, alpha: 4";
 fn exclusions_layers_ranks_and_alphas_by_pattern() {
     let border = border("bert");
     let narrowed = format!(
-        "{ALL}, exclude: [\"role:up\", \"*pooler*\", \"role:down\", \"*output.dense*\"], layers: 1, \
+        "{ALL}, exclude: [\"role:up\", \"role:down\", \"*output.dense*\"], layers: 1, \
          rank_pattern: {{ \"role:query\": 3 }}, alpha_pattern: {{ \"*.1.attention.self.key*\": 5, all-linear: 6 }} }}"
     );
     let outcome = border.succeeds(&[&adapt(&narrowed)]);
@@ -59,7 +59,7 @@ fn exclusions_layers_ranks_and_alphas_by_pattern() {
 fn what_overrides_nothing_is_named() {
     let border = border("bert");
     for (settings, says) in [
-        ("exclude: [\"*pooler*\", \"*pooled*\"]", "`*pooled*` fits none of the targets"),
+        ("exclude: [\"*query*\", \"*pooled*\"]", "`*pooled*` fits none of the targets"),
         ("exclude: [\"role:head\"]", "`role:head` fits none of the targets, `"),
         ("exclude: [all-linear]", "`all-linear` leaves no target"),
         ("layers: 2..4", "`2..4` holds none of the layers that targets are in: those of the targets are 0 to 1"),
@@ -90,15 +90,15 @@ const STANDS_STILL: [&str; 2] = ["train.steps=1", "train.optimizer={adamw: {lr: 
 fn every_beginning_computes_what_the_model_does_and_can_be_gone_on_from() {
     let border = border("bert");
     let plain = border.succeeds(&[&adapt(&format!("{ALL} }}"))]).manifest;
-    // Of few examples the accuracy is the same or it is not.
-    let loss = |manifest: &Manifest| manifest.eval.before.scores.first().expect("a score").value;
+    // What is drawn before the head decides what the head is: these two draw nothing.
+    let mut before = Vec::new();
     for init in ["kaiming", "gaussian", "orthogonal", "pissa", "olora"] {
         let setting = adapt(&format!("{ALL}, init: {init} }}"));
         let outcome = border.succeeds(&[&setting]).manifest;
-        assert!((loss(&outcome) - loss(&plain)).abs() < 1e-5, "{init}: {outcome:?}");
         assert_eq!(outcome.trainable_parameters, plain.trainable_parameters, "{init}");
         let learnt = adapter(&border);
         let of_weight = ["pissa", "olora"].contains(&init);
+        before.extend(outcome.eval.before.get("loss").filter(|_| of_weight));
         assert_eq!(learnt.rank, if of_weight { 4 } else { 2 }, "{init}");
         assert!(learnt.modules.iter().all(|m| (m.scale() - 2.0).abs() < 1e-12), "{init}");
         let first = border.path().join("first");
@@ -112,6 +112,7 @@ fn every_beginning_computes_what_the_model_does_and_can_be_gone_on_from() {
             assert_eq!(adapter(&border), learnt, "{init}, {from}");
         }
     }
+    assert!(before.len() == 2 && (before[0] - before[1]).abs() < 1e-5, "{before:?}");
 }
 
 #[test]
@@ -179,8 +180,8 @@ fn biases_beside_the_branches() {
         "{:?}",
         outcome.manifest.targets
     );
-    let said = self::border("target_attention_packed")
-        .fails(&[&adapt("lora: { targets: [\"role:query\"], rank: 2, bias: lora }")]);
+    let said =
+        self::border("target_einsum").fails(&[&adapt("lora: { targets: [\"role:query\"], rank: 2, bias: lora }")]);
     assert!(said.contains("`lora` asks for the biases of the targets, and none of them has one"), "{said}");
 }
 
