@@ -3,7 +3,7 @@
 use lorac::ir::{DType, Dim, Graph, Tensor, ValueId};
 use lorac::ops::{Array, Random, array, evaluate};
 use lorac::passes::{
-    Delta, DeltaForm, Inserted, Layout, Method, ParamValues, PassError, THETA, dropout, fold_all, rewrite,
+    Delta, DeltaForm, Init, Inserted, Layout, Method, ParamValues, PassError, THETA, dropout, fold_all, rewrite,
 };
 
 /// What a method put into a graph.
@@ -18,14 +18,19 @@ pub struct Adapted {
 /// Arrays by the names of inputs.
 type Feeds = Vec<(String, Array)>;
 
-/// Fails unless every output of `before` has its value in `after`. Inputs that are new hold zeros, so that an adaptation
-/// is none; `theta` holds what the inputs that it replaces held.
+/// Fails unless every output of `before` has its value in `after`. Inputs that are new hold what a method says that they
+/// begin with, or zeros, so that an adaptation is none; `theta` holds what the inputs that it replaces held.
 ///
 /// # Errors
 /// The first output that differs, and what cannot be evaluated.
-pub fn computes_the_same(before: &Graph, after: &Graph) -> Result<(), String> {
+pub fn computes_the_same(before: &Graph, after: &Graph, adapted: Option<&Adapted>) -> Result<(), String> {
     let feeds = random_feeds(before)?;
     let mut later = Feeds::new();
+    let params = adapted.map_or(&[][..], |adapted| &adapted.inserted.params);
+    let begin = |name: &str| match &params.iter().find(|p| p.name == name)?.init {
+        Init::Given(tensor) => array(tensor),
+        _ => None,
+    };
     for &input in after.inputs() {
         let name = after.name_of(input);
         let given = feeds.iter().find(|(n, _)| *n == name).map(|(_, a)| a.clone());
@@ -35,7 +40,9 @@ pub fn computes_the_same(before: &Graph, after: &Graph) -> Result<(), String> {
                 feeds.iter().filter(|(n, _)| after.find(n).is_none()).flat_map(|(_, a)| a.iter().copied()).collect();
             match name == THETA {
                 true => Array::from_shape_vec(dims, gone).map_err(|e| format!("theta: {e}")),
-                false => Ok(weight(before, name.trim_end_matches(".trained")).unwrap_or_else(|| Array::zeros(dims))),
+                false => Ok(begin(&name)
+                    .or_else(|| weight(before, name.trim_end_matches(".trained")))
+                    .unwrap_or_else(|| Array::zeros(dims))),
             }
         };
         later.push((name.clone(), given.map_or_else(fresh, Ok)?));

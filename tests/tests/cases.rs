@@ -42,6 +42,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("dropout", method::<Lora>),
     ("fold_constants", |g, _| none(fold_constants(g, &[]))),
     ("full", method::<Full>),
+    ("ia3", method::<Ia3>),
     ("layer_norm_stats", |g, _| none(expose_layer_norm_stats(g))),
     ("lora", method::<Lora>),
     ("loss", loss),
@@ -49,6 +50,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("optimizer", optimizer),
     ("pack", packing),
     ("reassociate", |g, _| none(reassociate(g))),
+    ("tokens", method::<Tokens>),
     ("unfreeze", unfreezing),
     ("upgrade", |g, _| none(upgrade(g))),
 ];
@@ -233,9 +235,9 @@ fn run(pass: Pass, case: &Golden) -> Result<Outcome, String> {
         broken => return Err(lines(broken)),
     }
     match &held {
-        Held::Outputs => computes_the_same(&before, &graph)?,
+        Held::Outputs => computes_the_same(&before, &graph, None)?,
         Held::Fold(adapted) => {
-            computes_the_same(&before, &graph)?;
+            computes_the_same(&before, &graph, Some(adapted))?;
             computes_the_fold(&before, &graph, adapted)?;
         }
         Held::Rule(wanted, update) => computes_the_update(&before, &graph, wanted, update)?,

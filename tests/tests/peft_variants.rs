@@ -5,11 +5,12 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor, ValueId};
+use lorac::onnx::Model;
 use lorac::ops::{Array, array, tensor};
 use lorac::passes::{
-    Adaptation, Caches, Delta, DeltaForm, Dora, Full, Groups, Init, Lora, LoraInit, Method, MethodChoice, Objective,
-    Param, ParamGroup, Target, Training, TrainingSpec, UpdateSpec, fold_all, group_by_weight, lower, readable,
-    training_step,
+    Adaptation, Caches, Delta, DeltaForm, Dora, Full, Groups, Ia3, Init, Lora, LoraInit, Method, MethodChoice, Objective,
+    Param, ParamGroup, Target, Tokens, Training, TrainingSpec, UpdateSpec, fold_all, for_dialect, group_by_weight,
+    readable, training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;
@@ -91,8 +92,8 @@ fn reproduces(folder: &Path, exporter: &str, engine: &dyn Backend) -> Result<(),
     let deployed = out.path().join("model.onnx");
     lorac::onnx::patch(&model, &edits, None, &deployed).map_err(text)?;
     let deployed = lorac::onnx::load(&deployed).map_err(text)?;
-    computes(&case, engine, &model.graph, "before")?;
-    computes(&case, engine, &deployed.graph, "after")
+    computes(&case, engine, &model, "before")?;
+    computes(&case, engine, &deployed, "after")
 }
 
 /// Where a weight is; nothing where PyTorch's module has no such weight: scaled results of a module without a bias.
@@ -129,8 +130,13 @@ fn methods(case: &Case, graph: &Graph, places: &Places) -> Result<Vec<(MethodCho
                     _ => lora.into(),
                 });
             }
-            Change::Scaled(_) => return Err("lorac has no IA3".into()),
-            Change::Rows { .. } => return Err("lorac has no trainable tokens".into()),
+            Change::Scaled(_) if name.ends_with(".bias") => {}
+            Change::Scaled(l) => {
+                let by_result = l.shape().first() != Some(&1);
+                let (targets, feedforward) = if by_result { (vec![weight], vec![]) } else { (vec![], vec![weight]) };
+                choices.push(Ia3 { targets, feedforward }.into());
+            }
+            Change::Rows { ids, .. } => choices.push(Tokens { targets: vec![weight], ids: ids.clone() }.into()),
         }
     }
     if !whole.is_empty() {
@@ -214,6 +220,8 @@ fn params(
                 }
             }
             (DeltaForm::Replaced { param }, Change::Whole(w)) => put(param, &at.turn(w)),
+            (DeltaForm::Scaled { param, .. }, Change::Scaled(l)) => put(param, l),
+            (DeltaForm::Rows { param, .. }, Change::Rows { rows, .. }) => put(param, rows),
             (form, change) => return Err(format!("`{name}` is {form:?} here and {change:?} in the adapter")),
         }
     }
@@ -311,9 +319,9 @@ fn merges(
 }
 
 /// Holds the model's first output on the held-out batch against PEFT's.
-fn computes(case: &Case, engine: &dyn Backend, graph: &Graph, when: &str) -> Result<(), String> {
-    let mut graph = graph.clone();
-    lower(&mut graph).map_err(text)?;
+fn computes(case: &Case, engine: &dyn Backend, model: &Model, when: &str) -> Result<(), String> {
+    let mut graph = model.graph.clone();
+    for_dialect(&mut graph, &model.functions, &Caches::default(), &engine.dialect()).map_err(text)?;
     let output = graph.name_of(graph.outputs()[0]);
     let mut run = compile_graph(engine, &graph, Vec::new()).map_err(text)?;
     let batch = case.batch("eval");

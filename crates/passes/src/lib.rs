@@ -15,6 +15,7 @@
 //! ```
 
 mod axes_as_attributes;
+mod beside;
 mod buffer;
 mod cache_shape;
 mod cumsum_to_i32;
@@ -66,6 +67,7 @@ mod unfreeze;
 mod upgrade;
 
 pub use axes_as_attributes::axes_as_attributes;
+pub use beside::ReadAs;
 pub use cumsum_to_i32::cumsum_to_i32;
 pub use dead::remove_dead;
 pub use dense::fuse_dense;

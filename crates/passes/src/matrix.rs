@@ -1,5 +1,6 @@
 //! The matrices of a model: weights that multiply activations, those that can be adapted and those that cannot.
 
+use crate::ReadAs;
 use crate::obstacle::Obstacle;
 use lorac_ir::{DType, Graph, Node, NodeId, Use, ValueId};
 use lorac_ops::{Grad, Op, Projection, find};
@@ -19,11 +20,13 @@ pub struct Matrix {
     pub rows: usize,
     /// Length of the results.
     pub cols: usize,
-    /// Every product that reads it.
+    /// Every product, look-up or convolution that reads it.
     pub products: Vec<NodeId>,
     /// Whether it is read otherwise too, as the table of an embedding (tied embeddings) or by its transpose: what is added
     /// to it is added for every reader.
     pub shared: bool,
+    /// How it is read.
+    pub read_as: ReadAs,
 }
 
 /// A matrix, and what keeps it from being adapted, where anything does.
@@ -90,7 +93,9 @@ fn candidate(graph: &Graph, weight: ValueId, name: &str, dims: &[usize], dtype: 
     let products = found.iter().map(|r| r.node).collect();
     let transposed = first.how.transposed;
     let (name, dims) = (name.to_string(), dims.to_vec());
-    Some(Candidate { matrix: Matrix { weight, name, transposed, dims, rows, cols, products, shared }, obstacle })
+    let read_as = ReadAs::Product;
+    let matrix = Matrix { weight, name, transposed, dims, rows, cols, products, shared, read_as };
+    Some(Candidate { matrix, obstacle })
 }
 
 /// A product that reads a weight.

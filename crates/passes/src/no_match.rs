@@ -93,6 +93,16 @@ pub enum NoMatch {
         /// Why it says nothing.
         why: String,
     },
+    /// A number of a token that the table has no row for.
+    #[error("the token {pattern} is not in `{name}`, which has {rows} rows: they are counted from 0")]
+    NoToken {
+        /// The number.
+        pattern: String,
+        /// The table.
+        name: String,
+        /// Its rows.
+        rows: usize,
+    },
 }
 
 impl From<NoMatch> for NoMatches {
@@ -112,6 +122,7 @@ impl NoMatch {
             NoMatch::Tied { .. } => "target::tied",
             NoMatch::NoSlice { .. } => "target::slice",
             NoMatch::Idle { .. } => "target::idle",
+            NoMatch::NoToken { .. } => "target::token",
         }
     }
 
@@ -124,6 +135,7 @@ impl NoMatch {
             | NoMatch::Fused { pattern, .. }
             | NoMatch::Tied { pattern, .. }
             | NoMatch::NoSlice { pattern, .. }
+            | NoMatch::NoToken { pattern, .. }
             | NoMatch::Idle { pattern, .. } => pattern,
         }
     }

@@ -35,6 +35,8 @@ pub enum Obstacle {
     Beside(String),
     /// It is an output of the model.
     Output,
+    /// It is the kernel of a convolution in groups.
+    Grouped,
     /// It is a constant of a function: every call of the function shares it.
     InFunction,
 }
@@ -57,6 +59,7 @@ impl Obstacle {
                 "export the model with plain products, or train the weight by `full`"
             }
             Obstacle::BothWays | Obstacle::Table | Obstacle::Beside(_) => "name the weight to change every use of it",
+            Obstacle::Grouped => "`full` trains it as it is",
             Obstacle::Output => "export the model without this output",
             Obstacle::InFunction => "export the model with its weights outside of functions",
         }
@@ -82,6 +85,7 @@ impl fmt::Display for Obstacle {
             Obstacle::Table => f.write_str("an embedding table as well (tied embeddings)"),
             Obstacle::Beside(op) => write!(f, "read by `{op}` as well"),
             Obstacle::Output => f.write_str("an output of the model"),
+            Obstacle::Grouped => f.write_str("the kernel of a convolution in groups, which is not one matrix"),
             Obstacle::InFunction => f.write_str("a constant inside a function of the model"),
         }
     }

@@ -1,10 +1,11 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
+use crate::beside::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, Beside};
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
 use crate::role::{Matrices, Operand, ROLES};
-use crate::{Matrix, PassError, Role};
+use crate::{Matrix, PassError, ReadAs, Role, beside};
 use globset::GlobBuilder;
 use lorac_config::nearest;
 use lorac_ir::{Graph, ValueId};
@@ -93,8 +94,9 @@ pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Ve
 /// The matrices that the patterns pick, each once, in the model's order.
 ///
 /// A pattern is the name of a weight or of a node that reads it, `role:query` (or `key`, `value`, `output`, `up`, `gate`,
-/// `down`, `head`), `all-linear` (every matrix but heads and those that are read otherwise too), or a glob over names. Of a
-/// matrix that does several things, as query, key and value in one, a role picks its columns; a matrix that another pattern
+/// `down`, `head`), `all-linear` (every matrix but heads and those that are read otherwise too), or a glob over names; what
+/// fits no matrix may fit tables of embeddings and kernels of convolutions, all of which are `all-embeddings` and
+/// `all-convolutions`. Of a matrix that does several things, as query, key and value in one, a role picks its columns; a matrix that another pattern
 /// picks whole has no slices beside.
 ///
 /// # Errors
@@ -104,7 +106,7 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
     // Of every matrix, what is picked of it: all, or the slice of a role.
     let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); known.all.len()];
     let mut fused: Option<BTreeMap<ValueId, Vec<FusedSlice>>> = None;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut beside) = (Vec::new(), Beside::default());
     for pattern in patterns.iter().map(AsRef::as_ref) {
         let found = match matching(graph, &known, pattern) {
             Ok(found) => found,
@@ -113,6 +115,20 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
                 continue;
             }
         };
+        if found.is_empty() {
+            match beside.pick(graph, pattern) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let of_matrices = known.nothing(graph, pattern);
+                    let more = matches!(&of_matrices, NoMatch::Nothing { nearest, .. } if nearest.is_empty());
+                    let more = more && graph.find(pattern).is_none() && !pattern.starts_with("role:") && pattern != ALL;
+                    let beside = more.then(|| beside.nothing(graph, pattern)).flatten();
+                    wrong.push(beside.unwrap_or(of_matrices));
+                }
+                Err(e) => wrong.push(e),
+            }
+            continue;
+        }
         let mut any = false;
         let asked = sliced(pattern).0;
         for i in &found {
@@ -163,6 +179,11 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
             })),
         }
     }
+    let before = targets.len();
+    targets.extend(beside.targets());
+    if targets.len() > before {
+        targets.sort_by_key(|t| t.weight);
+    }
     Ok(targets)
 }
 
@@ -203,7 +224,12 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
     out.retain(|i, _| !taken.contains(i));
     let named = out.into_iter().map(|(i, why)| LeftOut { name: known.all[i].matrix.name.clone(), why });
     let bodies = bodies.into_iter().map(|(name, op)| LeftOut { name, why: format!("in a graph inside `{op}`") });
-    named.chain(bodies).collect()
+    let grouped = patterns.iter().any(|p| p.as_ref() == ALL_CONVOLUTIONS).then(|| beside::candidates(graph));
+    let grouped = grouped.into_iter().flatten().filter_map(|c| {
+        let why = c.obstacle.filter(|_| c.matrix.read_as == ReadAs::Convolution)?.to_string();
+        Some(LeftOut { name: c.matrix.name, why })
+    });
+    named.chain(bodies).chain(grouped).collect()
 }
 
 /// The slices of every matrix that roles share, where the graph tells which columns are whose.
@@ -375,6 +401,12 @@ pub(crate) fn fitting(
     let found: BTreeSet<ValueId> =
         matching(graph, known, pattern)?.into_iter().filter_map(|i| Some(known.all.get(i)?.matrix.weight)).collect();
     let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
+    let is_beside = |t: &Target| match t.matrix.as_ref().map(|m| (m, m.read_as)) {
+        None | Some((_, ReadAs::Product)) => false,
+        Some((_, ReadAs::Lookup)) if pattern == ALL_EMBEDDINGS => true,
+        Some((_, ReadAs::Convolution)) if pattern == ALL_CONVOLUTIONS => true,
+        Some((matrix, _)) => names(graph, matrix).iter().any(|name| name == pattern || glob.is_match(name)),
+    };
     let fits = |t: &Target| match (role, &t.slice) {
         (_, slice) if !slices.is_empty() => {
             found.contains(&t.weight) && slice.as_ref().is_some_and(|s| slices.contains(&s.role))
@@ -384,9 +416,22 @@ pub(crate) fn fitting(
             found.contains(&t.weight) && (!role.is_fused() || t.roles.iter().all(|r| *r == role || !r.is_fused()))
         }
         (None, Some(_)) => found.contains(&t.weight) || t.name() == pattern || glob.is_match(t.name()),
-        (None, None) => found.contains(&t.weight),
+        (None, None) => found.contains(&t.weight) || is_beside(t),
     };
     Ok(targets.iter().enumerate().filter(|(_, t)| fits(t)).map(|(i, _)| i).collect())
+}
+
+/// Positions of the things that have a name which the pattern is, or else fits.
+pub(crate) fn fitting_names(pattern: &str, all: &[Vec<String>]) -> Result<Vec<usize>, NoMatch> {
+    let positions = |fits: &dyn Fn(&String) -> bool| -> Vec<usize> {
+        all.iter().enumerate().filter(|(_, names)| names.iter().any(fits)).map(|(i, _)| i).collect()
+    };
+    let exact = positions(&|name| name == pattern);
+    if !exact.is_empty() || pattern.starts_with("role:") || pattern == ALL {
+        return Ok(exact);
+    }
+    let glob = GlobBuilder::new(pattern).build().map_err(|e| syntax(pattern, &e))?.compile_matcher();
+    Ok(positions(&|name| glob.is_match(name)))
 }
 
 fn syntax(pattern: &str, e: &globset::Error) -> NoMatch {

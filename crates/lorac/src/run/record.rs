@@ -60,7 +60,7 @@ fn target(delta: &Delta) -> TargetRecord {
     let t = &delta.target;
     let rank = match &delta.form {
         DeltaForm::LowRank { rank, .. } => Some(*rank),
-        DeltaForm::Replaced { .. } => None,
+        _ => None,
     };
     TargetRecord {
         name: t.name(),

@@ -18,11 +18,8 @@ pub(super) fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<A
     let mut all = Vec::new();
     let mut misses: Vec<(String, NoMatch)> = Vec::new();
     let methods: Vec<&dyn Method> = loaded.pipeline.adapt.iter().map(|m| &**m).collect();
-    let path = |i: usize, pattern: &str| {
-        let (name, patterns) = (loaded.pipeline.adapt[i].name(), methods[i].patterns());
-        let at = patterns.iter().position(|p| p == pattern).map_or(String::new(), |j| format!(".{j}"));
-        format!("adapt.{i}.{name}.targets{at}")
-    };
+    let path =
+        |i: usize, pattern: &str| format!("adapt.{i}.{}.{}", loaded.pipeline.adapt[i].name(), methods[i].path(pattern));
     let place = |i: usize, miss: &NoMatch| match miss.path() {
         Some(below) => format!("adapt.{i}.{}.{below}", loaded.pipeline.adapt[i].name()),
         None => path(i, miss.pattern()),
@@ -110,7 +107,7 @@ fn alike(one: &NoMatch, other: &NoMatch) -> bool {
 fn matrix(miss: &NoMatch) -> Option<&str> {
     match miss {
         NoMatch::Fused { name, .. } | NoMatch::Tied { name, .. } | NoMatch::NoSlice { name, .. } => Some(name),
-        NoMatch::Nothing { .. } | NoMatch::Unsuitable { .. } | NoMatch::Syntax { .. } | NoMatch::Idle { .. } => None,
+        _ => None,
     }
 }
 

@@ -25,11 +25,11 @@ impl<'e, 'g> Before<'e, 'g> {
         e.forget_constants();
     }
 
-    fn replace(&mut self, old: ValueId, new: ValueId) {
+    pub(super) fn replace(&mut self, old: ValueId, new: ValueId) {
         self.replaced.insert(old, (new, self.written));
     }
 
-    fn now(&self, value: ValueId) -> ValueId {
+    pub(super) fn now(&self, value: ValueId) -> ValueId {
         self.replaced.get(&value).map_or(value, |(new, _)| *new)
     }
 
@@ -148,7 +148,9 @@ pub(super) fn sum_of<'e, 'g>(
         e.set_source(&node.origin.source);
     }
     let w = e.val(m.weight);
-    let sum = terms.iter().fold(w.cast(DType::F32), |w, Term { a, b, scale }| {
+    let sides = if m.transposed { [m.cols, m.rows] } else { [m.rows, m.cols] }.map(|n| n as i64);
+    let flat = if w.rank() == 2 { w } else { w.reshape(&sides) };
+    let sum = terms.iter().fold(flat.cast(DType::F32), |w, Term { a, b, scale }| {
         let scale = ("alpha", (*scale as f32).into());
         match m.transposed {
             true => e.op("Gemm", &[*b, *a, w], std::slice::from_ref(&scale)),
@@ -156,6 +158,7 @@ pub(super) fn sum_of<'e, 'g>(
         }
     });
     let sum = shaped(sum).cast(w.fact().dtype);
+    let sum = if w.rank() == 2 { sum } else { sum.reshape_like(w) };
     e.edit(|p| p.redirect(w.id(), sum.id()));
     before.replace(w.id(), sum.id());
 }

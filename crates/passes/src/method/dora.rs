@@ -25,6 +25,10 @@ impl Method for Dora {
         self.0.patterns()
     }
 
+    fn path(&self, pattern: &str) -> String {
+        self.0.path(pattern)
+    }
+
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
         self.0.select(graph)
     }

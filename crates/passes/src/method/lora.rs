@@ -3,10 +3,8 @@
 use super::branch::bias_of;
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
-use super::{Bias, Delta, Inserted, Method, Use, low_rank, low_rank_scale, target_list};
-use crate::{
-    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select,
-};
+use super::{Bias, Delta, Full, Inserted, Method, Use, beside, low_rank, low_rank_scale, target_list};
+use crate::{FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
@@ -19,7 +17,8 @@ use std::collections::BTreeSet;
 #[serde(deny_unknown_fields)]
 pub struct Lora {
     /// Matrices: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is
-    /// query, key and value in one, or gate and up, a role means its columns, and so does { match: PATTERN, slice: [q, v] }
+    /// query, key and value in one, or gate and up, a role means its columns, and so does { match: PATTERN, slice: [q, v] }. What fits
+    /// no matrix may fit tables of embeddings and kernels of convolutions; all-embeddings and all-convolutions are all of these
     #[serde(deserialize_with = "target_list::read")]
     #[schemars(with = "target_list::TargetList")]
     pub targets: Vec<String>,
@@ -56,6 +55,10 @@ pub struct Lora {
     /// Biases that are trained with the branches, in the place of the model's
     #[serde(default, skip_serializing_if = "is_default")]
     pub bias: BiasChoice,
+    /// Weights that are trained in full beside the branches, by patterns as those of `full`: role:head, *LayerNorm* (PEFT's
+    /// modules_to_save)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train_also: Vec<String>,
 }
 
 /// What A and B are before the first step.
@@ -117,6 +120,7 @@ impl Default for Lora {
             init: LoraInit::default(),
             freeze_a: false,
             bias: BiasChoice::default(),
+            train_also: Vec::new(),
         }
     }
 }
@@ -169,6 +173,21 @@ impl Lora {
         }
     }
 
+    /// The weights that are trained in full beside these targets.
+    fn also(&self, graph: &Graph, targets: &[Target]) -> Result<Vec<Target>, NoMatches> {
+        if self.train_also.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = Full { targets: self.train_also.clone() }.select(graph)?;
+        let branch = |t: &&Target| targets.iter().any(|o| o.weight == t.weight && o.matrix.is_some());
+        if let Some(t) = found.iter().find(branch) {
+            let why = format!("picks `{}`, which has a branch: a weight is adapted once", t.weight_name);
+            return Err(NoMatch::Idle { path: self.path(&t.pattern), pattern: t.pattern.clone(), why }.into());
+        }
+        found.retain(|t| targets.iter().all(|o| o.weight != t.weight));
+        Ok(found)
+    }
+
     /// Puts branches and biases into the graph.
     pub(super) fn insert_with(
         &self,
@@ -177,8 +196,7 @@ impl Lora {
         purpose: Use,
         with_magnitude: bool,
     ) -> Result<Inserted, PassError> {
-        let (matrices, biases): (Vec<Target>, Vec<Target>) =
-            targets.iter().cloned().partition(|t| t.matrix.is_some());
+        let (matrices, biases): (Vec<Target>, Vec<Target>) = targets.iter().cloned().partition(|t| t.matrix.is_some());
         let mut inserted = low_rank::insert(graph, self, &matrices, purpose, with_magnitude)?;
         if !biases.is_empty() {
             let more = Inserted::replaced(graph, &biases)?;
@@ -222,18 +240,29 @@ impl Method for Lora {
         &self.targets
     }
 
+    fn path(&self, pattern: &str) -> String {
+        let place = |key: &str, all: &[String]| Some(format!("{key}.{}", all.iter().position(|p| p == pattern)?));
+        let targets = place("targets", &self.targets);
+        targets.or_else(|| place("train_also", &self.train_also)).unwrap_or("targets".into())
+    }
+
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
         let picked = select(graph, &self.targets)?;
         let narrow = Narrow { exclude: &self.exclude, layers: self.layers.as_ref() };
         let mut targets = narrow.remaining(graph, picked)?;
         let shared = targets.iter().filter(|t| t.matrix.as_ref().is_some_and(|m| m.shared) && self.dropout > 0.0);
         let tied = shared.map(|t| NoMatch::Tied { pattern: t.pattern.clone(), name: t.weight_name.clone() });
-        let mut wrong: Vec<NoMatch> = tied.collect();
+        let kernels = targets.iter().filter(|t| self.dropout > 0.0 && beside::is_kernel(t));
+        let mut wrong: Vec<NoMatch> = tied.chain(kernels.map(beside::no_dropout)).collect();
         let ranks = note_entries(graph, &mut targets, RANKS, self.rank_pattern.patterns());
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
         match self.biases(graph, &targets) {
             Ok(biases) => targets.extend(biases),
+            Err(e) => wrong.extend(e.0),
+        }
+        match self.also(graph, &targets) {
+            Ok(also) => targets.extend(also),
             Err(e) => wrong.extend(e.0),
         }
         if wrong.is_empty() { Ok(targets) } else { Err(NoMatches(wrong)) }
@@ -244,7 +273,7 @@ impl Method for Lora {
     }
 
     fn yields(&self, target: &Target) -> bool {
-        target.matrix.is_none()
+        target.matrix.is_none() && !self.train_also.contains(&target.pattern)
     }
 
     fn param_count(&self, target: &Target) -> usize {

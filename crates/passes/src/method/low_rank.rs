@@ -1,5 +1,6 @@
 //! What LoRA and DoRA share: A and B of every target, what they begin as, where they go.
 
+use super::beside;
 use super::branch::{Before, Term, branch, follow_each_other, sum, widened};
 use super::lora::{Lora, LoraInit};
 use super::magnitude::{self, Magnitude};
@@ -7,7 +8,7 @@ use super::{Delta, DeltaForm, DropoutSite, Inserted, Use};
 use crate::order::{Order, order};
 use crate::rewrite::rewrite;
 use crate::{
-    Factor, FactorPair, FactorSource, FoldError, Group, Init, Matrix, Param, ParamValues, PassError, Target,
+    Factor, FactorPair, FactorSource, FoldError, Group, Init, Matrix, Param, ParamValues, PassError, ReadAs, Target,
     WeightColumns, fold_low_rank, fold_magnitude, group_by_weight,
 };
 use bytes::Bytes;
@@ -70,11 +71,15 @@ fn insert_matrix<'e, 'g>(
 ) -> Result<(), PassError> {
     let Some((first, _)) = slices.first() else { return Ok(()) };
     let matrix = first.matrix()?;
+    let terms = || slices.iter().flat_map(|(target, branch)| branch.terms(e, target)).collect::<Vec<Term>>();
     if slices.iter().any(|(_, branch)| branch.magnitude.is_some()) {
         magnitude::insert_matrix(e, matrix, slices, before);
         return Ok(());
     }
-    let terms = || slices.iter().flat_map(|(target, branch)| branch.terms(e, target)).collect::<Vec<Term>>();
+    if matrix.read_as != ReadAs::Product {
+        beside::branch(e, matrix, &terms(), before);
+        return Ok(());
+    }
     match (order_of(lora, e.graph(), matrix, purpose), slices) {
         (Order::Sum, [(Target { slice: None, .. }, _)]) => sum(e, matrix, &terms(), before),
         (Order::Sum, _) if matrix.shared => sum(e, matrix, &terms(), before),
@@ -170,8 +175,13 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
         .init
         .source(e.graph(), target)
         .map(|source| Arc::new(FactorPair { rank, rows, cols, scale: branch.scale, source }));
+    let read_as = target.matrix.as_ref().map(|m| m.read_as).unwrap_or_default();
+    let looked_up = read_as == ReadAs::Lookup;
     let first = |factor: Factor| match (&pair, lora.init, factor) {
         (Some(pair), ..) => Init::Factor { pair: pair.clone(), factor },
+        // What no token has looked up stays as it is.
+        _ if looked_up && factor == Factor::A => Init::Zeros,
+        _ if looked_up => Init::Normal { sigma: 1.0 },
         (_, _, Factor::B) => Init::Zeros,
         (_, LoraInit::Kaiming, _) => Init::Uniform { bound: 1.0 / (rows as f32).sqrt() },
         (_, LoraInit::Gaussian, _) => Init::Normal { sigma: 1.0 / rank as f32 },
@@ -211,7 +221,8 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
         magnitude: branch.magnitude.as_ref().map(|_| m_name),
     };
     inserted.deltas.push(Delta { target: target.clone(), form });
-    if lora.dropout > 0.0 {
+    // As PEFT has it, nothing is dropped in front of a look-up.
+    if lora.dropout > 0.0 && read_as == ReadAs::Product {
         let weight = target.weight_name.clone();
         inserted.dropout.push(DropoutSite { factor: branch.a.id(), weight, width: rows, probability: lora.dropout });
     }

@@ -4,7 +4,7 @@
 use super::Use;
 use super::branch::{Before, Term, flat, producers_first, sum_of};
 use super::low_rank::Branch;
-use crate::{Init, Matrix, PassError, Target, column_norms};
+use crate::{Init, Matrix, PassError, ReadAs, Target, column_norms};
 use lorac_ir::{DType, Fact, NodeId, Tensor, ValueId};
 use lorac_ops::{Emit, Val};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ pub(super) fn insert_matrix<'e, 'g>(
     }
     let ratios: Vec<(Vec<Term>, Val)> =
         slices.iter().map(|(target, branch)| (branch.terms(e, target), ratio(e, m, target, branch))).collect();
-    if m.shared {
+    if m.shared || m.read_as != ReadAs::Product {
         let terms: Vec<Term> = ratios.iter().flat_map(|(terms, _)| terms.iter().copied()).collect();
         let along = if m.transposed { [-1, 1] } else { [1, -1] };
         sum_of(e, m, &terms, before, |sum| ratios.iter().fold(sum, |sum, (_, ratio)| sum * ratio.reshape(&along)));

@@ -1,12 +1,14 @@
 //! Methods of adapting a model: which weights they change, what they put into the graph, how it folds into the weights'
 //! bytes. One file each.
 
+mod beside;
 mod branch;
 mod by_pattern;
 mod low_rank;
 mod magnitude;
 mod narrow;
 mod replaced;
+mod scaled;
 mod target_list;
 
 pub use by_pattern::ByPattern;
@@ -24,6 +26,8 @@ lorac_config::choices! {
         dora: Dora,
         bias: Bias,
         full: Full,
+        ia3: Ia3,
+        tokens: Tokens,
     }
 }
 
@@ -31,6 +35,12 @@ lorac_config::choices! {
 pub trait Method: std::fmt::Debug {
     /// The patterns that pick its targets.
     fn patterns(&self) -> &[String];
+
+    /// Where one of them stands in the method: `targets.2`.
+    fn path(&self, pattern: &str) -> String {
+        let at = self.patterns().iter().position(|p| p == pattern);
+        at.map_or("targets".into(), |i| format!("targets.{i}"))
+    }
 
     /// The weights that it changes, each once, in the model's order.
     ///
@@ -131,6 +141,22 @@ pub enum DeltaForm {
         /// Name of the param.
         param: String,
     },
+    /// Columns times the values of a param, or rows, which are multiplied with inputs.
+    Scaled {
+        /// Name of the param.
+        param: String,
+        /// Whether rows are scaled.
+        inputs: bool,
+    },
+    /// The rows of a param in the place of some of a table's.
+    Rows {
+        /// Name of the param, `[rows, width]`.
+        param: String,
+        /// Which rows.
+        rows: Vec<usize>,
+        /// The axis of the table that they are counted along.
+        axis: usize,
+    },
 }
 
 impl DeltaForm {
@@ -138,7 +164,7 @@ impl DeltaForm {
     pub fn scale(&self) -> Option<f64> {
         match self {
             DeltaForm::LowRank { rank, alpha, rslora, .. } => Some(low_rank_scale(*rank, *alpha, *rslora)),
-            DeltaForm::Replaced { .. } => None,
+            DeltaForm::Replaced { .. } | DeltaForm::Scaled { .. } | DeltaForm::Rows { .. } => None,
         }
     }
 }

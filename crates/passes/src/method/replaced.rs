@@ -84,7 +84,7 @@ impl Delta {
     pub fn fold_replaced(&self, w0: &Tensor, values: &ParamValues) -> Result<Bytes, FoldError> {
         match &self.form {
             DeltaForm::Replaced { param } => fold_values(&self.target, w0, values.get(param)?),
-            DeltaForm::LowRank { .. } => Err(FoldError::Foreign { name: self.target.name() }),
+            _ => Err(FoldError::Foreign { name: self.target.name() }),
         }
     }
 }

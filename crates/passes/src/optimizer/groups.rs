@@ -187,7 +187,9 @@ impl<'a> Fits<'a> {
             };
             let names = match form {
                 DeltaForm::LowRank { a, b, magnitude, .. } => [a, b].into_iter().chain(magnitude).collect(),
-                DeltaForm::Replaced { param } => vec![param],
+                DeltaForm::Replaced { param } | DeltaForm::Scaled { param, .. } | DeltaForm::Rows { param, .. } => {
+                    vec![param]
+                }
             };
             names.into_iter().for_each(|name| roles.entry(name).or_default().extend(&of_target));
         }
@@ -214,7 +216,7 @@ impl<'a> Fits<'a> {
     fn second_factors(&self) -> Vec<usize> {
         let names = self.deltas.iter().filter_map(|(_, delta)| match &delta.form {
             DeltaForm::LowRank { b, .. } => Some(b.as_str()),
-            DeltaForm::Replaced { .. } => None,
+            _ => None,
         });
         let names: BTreeSet<&str> = names.collect();
         self.slots.iter().filter(|(_, name)| names.contains(name)).map(|(i, _)| *i).collect()

@@ -25,7 +25,8 @@ fn params() -> Vec<Param> {
 fn branch() -> Delta {
     let (dims, products) = (vec![LEN / 2, LEN / 2], Vec::new());
     let (transposed, shared, rows, cols) = (false, false, LEN / 2, LEN / 2);
-    let matrix = Matrix { weight: ValueId(0), name: "w".into(), transposed, dims, rows, cols, products, shared };
+    let (name, read_as) = ("w".into(), Default::default());
+    let matrix = Matrix { weight: ValueId(0), name, transposed, dims, rows, cols, products, shared, read_as };
     let (a, b) = ("w.lora_A".to_string(), "w.lora_B".to_string());
     let form = DeltaForm::LowRank { a, b, rank: 1, alpha: 1.0, rslora: false, start: None, magnitude: None };
     Delta { target: Target::of_matrix(&matrix, BTreeSet::new(), "w"), form }

@@ -1,0 +1,136 @@
+//! Weights that are linear maps otherwise than as products: tables that rows are looked up in, kernels of convolutions.
+
+use crate::buffer::buffers;
+use crate::matrix::Candidate;
+use crate::no_match::NoMatch;
+use crate::obstacle::Obstacle;
+use crate::select::{fitting_names, names};
+use crate::{Matrix, Target};
+use lorac_config::nearest;
+use lorac_ir::{Graph, Node, NodeId, ValueId};
+use lorac_ops::{Grad, find};
+use std::collections::BTreeMap;
+
+/// How a matrix is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadAs {
+    /// Multiplied with activations.
+    #[default]
+    Product,
+    /// Rows of it are looked up: the product with rows that are 1 in one place. The weight is `[entries, width]`.
+    Lookup,
+    /// The kernel of a convolution, a product with every window: rows are `in x kernel` long. The weight is `[out, in, ..]`.
+    Convolution,
+}
+
+/// What picks every table of embeddings.
+pub(crate) const ALL_EMBEDDINGS: &str = "all-embeddings";
+
+/// What picks every kernel.
+pub(crate) const ALL_CONVOLUTIONS: &str = "all-convolutions";
+
+/// Weights that are tables or kernels, and what patterns pick of them. They are looked for when a pattern fits no matrix.
+#[derive(Default)]
+pub(crate) struct Beside<'p> {
+    all: Option<Vec<Candidate>>,
+    picked: BTreeMap<ValueId, (usize, &'p str)>,
+}
+
+impl<'p> Beside<'p> {
+    /// Picks what a pattern fits. Returns whether it fits anything.
+    ///
+    /// # Errors
+    /// A pattern that fits only what cannot be adapted, or that is not valid.
+    pub(crate) fn pick(&mut self, graph: &Graph, pattern: &'p str) -> Result<bool, NoMatch> {
+        let all = self.all.get_or_insert_with(|| candidates(graph));
+        let wanted = |c: &Candidate| match pattern {
+            ALL_EMBEDDINGS => c.matrix.read_as == ReadAs::Lookup,
+            ALL_CONVOLUTIONS => c.matrix.read_as == ReadAs::Convolution,
+            _ => false,
+        };
+        let found: Vec<usize> = match pattern {
+            ALL_EMBEDDINGS | ALL_CONVOLUTIONS => (0..all.len()).filter(|i| wanted(&all[*i])).collect(),
+            _ => {
+                let named: Vec<Vec<String>> = all.iter().map(|c| names(graph, &c.matrix)).collect();
+                fitting_names(pattern, &named)?
+            }
+        };
+        let fit: Vec<usize> = found.iter().copied().filter(|i| all[*i].obstacle.is_none()).collect();
+        if let (true, Some(first)) = (fit.is_empty(), found.first())
+            && let Some(obstacle) = all[*first].obstacle.clone()
+        {
+            let unfit: Vec<&Candidate> = found.iter().map(|i| &all[*i]).collect();
+            return Err(NoMatch::unsuitable(pattern, &unfit, obstacle));
+        }
+        for i in &fit {
+            self.picked.entry(all[*i].matrix.weight).or_insert((*i, pattern));
+        }
+        Ok(!fit.is_empty())
+    }
+
+    /// Why a pattern picks neither a matrix nor one of these, where more is to be said than of matrices.
+    pub(crate) fn nothing(&self, graph: &Graph, pattern: &str) -> Option<NoMatch> {
+        let (what, nearest) = match pattern {
+            ALL_EMBEDDINGS => ("table of embeddings", Vec::new()),
+            ALL_CONVOLUTIONS => ("kernel of a convolution", Vec::new()),
+            _ => {
+                let all = self.all.iter().flatten().flat_map(|c| names(graph, &c.matrix));
+                ("weight matrix, table or kernel", nearest(pattern, all))
+            }
+        };
+        let said = pattern == ALL_EMBEDDINGS || pattern == ALL_CONVOLUTIONS || !nearest.is_empty();
+        let pattern = pattern.to_string();
+        said.then_some(NoMatch::Nothing { what, pattern, nearest, why: String::new() })
+    }
+
+    /// What was picked, in the model's order.
+    pub(crate) fn targets(self) -> impl Iterator<Item = Target> {
+        let all = self.all.unwrap_or_default();
+        self.picked
+            .into_values()
+            .filter_map(move |(i, pattern)| Some(Target::of_matrix(&all.get(i)?.matrix, Default::default(), pattern)))
+    }
+}
+
+/// Every float weight that all its readers look rows up in, and that is no buffer, or that all take for their kernel.
+pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
+    let mut constants = None;
+    let mut found = Vec::new();
+    for (weight, value, t) in graph.weights().filter(|(_, _, t)| t.dims().len() >= 2 && t.dtype().is_float()) {
+        let uses = value.uses();
+        let node = |u: &lorac_ir::Use| graph.node(u.node);
+        let all = |is: &dyn Fn(&Node, usize) -> bool| {
+            !uses.is_empty() && uses.iter().all(|u| node(u).is_some_and(|n| is(n, u.slot)))
+        };
+        let (read_as, transposed, [rows, cols]) = match t.dims() {
+            [rows, cols] if all(&is_lookup) => (ReadAs::Lookup, false, [*rows, *cols]),
+            [out, kernel @ ..] if all(&is_kernel) => (ReadAs::Convolution, true, [kernel.iter().product(), *out]),
+            _ => continue,
+        };
+        let buffers = constants.get_or_insert_with(|| buffers(graph));
+        if graph.is_output(weight) || rows == 0 || cols == 0 || buffers.contains_key(&weight) {
+            continue;
+        }
+        let grouped = uses.iter().filter_map(node).any(|n| n.int("group", 1) > 1);
+        let products: Vec<NodeId> = uses.iter().map(|u| u.node).collect();
+        let (name, dims, shared) = (value.name.to_string(), t.dims().to_vec(), false);
+        let mut obstacle = grouped.then_some(Obstacle::Grouped);
+        // What is inlined has no name of the file's.
+        if name == weight.to_string() {
+            obstacle = Some(Obstacle::InFunction);
+        }
+        let matrix = Matrix { weight, name, transposed, dims, rows, cols, products, shared, read_as };
+        found.push(Candidate { matrix, obstacle });
+    }
+    found
+}
+
+/// Whether a node looks rows up in this operand.
+pub(crate) fn is_lookup(node: &Node, slot: usize) -> bool {
+    &*node.op.name == "Gather" && node.op.domain.is_empty() && slot == 0 && node.int("axis", 0) == 0
+}
+
+fn is_kernel(node: &Node, slot: usize) -> bool {
+    let differentiable = find(&node.op).is_some_and(|op| matches!(op.grad, Grad::Rule { .. }));
+    &*node.op.name == "Conv" && node.op.domain.is_empty() && slot == 1 && differentiable
+}
