@@ -8,7 +8,7 @@ use layers::{LayerModules, layer_modules};
 use lorac_ir::{Graph, Node, NodeId, ValueId};
 use lorac_models::{Classes, ModelKind, Place, base_path, classes_by_paths, classes_of};
 use lorac_onnx::{Model, ModuleScope, module_scopes};
-use lorac_passes::{Matrix, Role, matrices};
+use lorac_passes::{Matrix, ReadAs, Role, matrices};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
@@ -143,6 +143,11 @@ impl<'a> ModulePaths<'a> {
 
     fn raw(&self, matrix: &Matrix) -> Result<Vec<Raw>, String> {
         let unknown = || "neither its name nor the nodes around it say which module it is".to_string();
+        if matrix.read_as != ReadAs::Product {
+            let own = own_path(&matrix.name).map(String::from);
+            let path = own.or_else(|| self.scope_of(*matrix.products.first()?, matrix.read_as));
+            return Ok(vec![Raw { path: path.ok_or_else(unknown)?, conv1d: Some(false) }]);
+        }
         let named_after = |product: &NodeId| Some(is_of_node(&matrix.name, &self.graph.node(*product)?.op.name));
         if matrix.products.first().and_then(named_after).unwrap_or(false) {
             // Whoever wrote the file gave names of its own to nodes, too.
@@ -169,6 +174,17 @@ impl<'a> ModulePaths<'a> {
         };
         let path = beside.or_else(|| self.by_role(matrix.weight)).ok_or_else(unknown)?;
         Ok(vec![Raw { path, conv1d: None }])
+    }
+
+    /// The module of embeddings, or of a convolution, that a node is in.
+    fn scope_of(&self, reader: NodeId, read_as: ReadAs) -> Option<String> {
+        let node = self.graph.node(reader)?;
+        let result = node.outputs.first().map(|v| self.graph.name_of(*v)).unwrap_or_default();
+        let Some(scopes) = self.scopes.get(&result) else { return of_node_name(&node.origin.source) };
+        let inner = scopes.last()?;
+        let class = inner.class.rsplit('.').next().unwrap_or_default();
+        let fits = if read_as == ReadAs::Lookup { class.ends_with("Embedding") } else { class.starts_with("Conv") };
+        fits.then(|| unwrapped(scopes, &inner.path))
     }
 
     /// The linear module that a product is in.

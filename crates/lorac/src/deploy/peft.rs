@@ -3,16 +3,19 @@
 mod card;
 mod contract;
 mod given;
+mod more;
+mod scales;
 
 pub(crate) use given::{Given, given as adapter_params};
 
 use super::{DeployFormat, Trained, Written};
 use crate::error::Error;
-use crate::output::{PeftAdapter, PeftModule, write_peft};
+use crate::module_paths::Module;
+use crate::output::{PeftAdapter, PeftLayer, PeftModule, write_peft};
 use crate::run::Plan;
 use contract::{Adapted, Contract, LowRank, SavedOf};
 use lorac_ir::{Tensor, ValueId};
-use lorac_passes::{BiasChoice, Delta, Dora, Method, MethodChoice, Target, column_norms, fold_all};
+use lorac_passes::{BiasChoice, Delta, Dora, Method, MethodChoice, ReadAs, Target, column_norms, fold_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,6 +87,8 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
         Ok((saved.key.clone(), dims, data))
     });
     let [rank, alpha] = usual(&modules);
+    let names = contract.modules.iter().map(|m| &m.names).chain(contract.scaled.iter().map(|m| &m.names));
+    let names: Vec<&Vec<Module>> = names.collect();
     Ok(PeftAdapter {
         base,
         revision,
@@ -93,8 +98,10 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
         rslora: modules.first().is_some_and(|m| m.rslora),
         bias: bias(trained, contract),
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
-        fan_in_fan_out: contract.modules.iter().any(|adapted| adapted.names.iter().any(|m| m.conv1d)),
+        fan_in_fan_out: names.into_iter().flatten().any(|m| m.conv1d),
         modules,
+        scaled: scales::scaled(contract, &trained.values)?,
+        tokens: scales::tokens(contract, &trained.values)?,
         saved: saved.collect::<Result<_, Error>>()?,
         modules_to_save: contract.modules_to_save(),
     })
@@ -179,7 +186,13 @@ fn module(name: &str, adapted: &Adapted, trained: &Trained) -> Result<PeftModule
     // One branch keeps the alpha that was asked for; of several, the scale of the first stays.
     let times = rank as f64 / first.rank as f64;
     let alpha = first.alpha * if first.rslora { times.sqrt() } else { times };
-    Ok(PeftModule { name: name.to_string(), a, b, rows: m.rows, cols, alpha, rslora: first.rslora, magnitude })
+    let layer = match m.read_as {
+        ReadAs::Product => PeftLayer::Linear,
+        ReadAs::Lookup => PeftLayer::Embedding,
+        ReadAs::Convolution => PeftLayer::Convolution(m.dims.get(1..).unwrap_or_default().to_vec()),
+    };
+    let (name, rows, rslora) = (name.to_string(), m.rows, first.rslora);
+    Ok(PeftModule { name, a, b, rows, cols, alpha, rslora, magnitude, layer })
 }
 
 /// The lengths of a matrix's columns as the model has them, which columns that are not adapted keep.

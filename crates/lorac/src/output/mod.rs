@@ -15,7 +15,10 @@ pub use manifest::{
     TargetRecord, TrainRecord,
 };
 pub(crate) use manifest::{now, peak_memory};
-pub use peft::{NamedValues, PeftAdapter, PeftModule, read_peft, read_safetensors, write_peft, write_safetensors};
+pub use peft::{
+    NamedValues, PeftAdapter, PeftLayer, PeftModule, PeftScale, PeftTokens, read_peft, read_safetensors, write_peft,
+    write_safetensors,
+};
 #[cfg(feature = "report")]
 pub use report::report;
 

@@ -1,5 +1,9 @@
 //! Adapters as PEFT stores them: adapter_config.json and adapter_model.safetensors.
 
+mod kinds;
+
+pub use kinds::{PeftLayer, PeftScale, PeftTokens};
+
 use super::{OutputError, write_atomic};
 use lorac_ir::{DType, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
@@ -31,6 +35,10 @@ pub struct PeftAdapter {
     pub fan_in_fan_out: bool,
     /// The adapted modules.
     pub modules: Vec<PeftModule>,
+    /// Modules that are scaled; PEFT has no branches beside them.
+    pub scaled: Vec<PeftScale>,
+    /// Tables some of whose rows are trained.
+    pub tokens: Vec<PeftTokens>,
     /// Modules trained in full: key, shape, data.
     pub saved: Vec<(String, Vec<usize>, Vec<f32>)>,
     /// The modules that those belong to.
@@ -56,6 +64,8 @@ pub struct PeftModule {
     pub rslora: bool,
     /// The lengths of its columns, of DoRA.
     pub magnitude: Option<Vec<f32>>,
+    /// What layer it is.
+    pub layer: PeftLayer,
 }
 
 impl PeftModule {
@@ -87,12 +97,13 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     std::fs::create_dir_all(folder).map_err(OutputError::io(folder))?;
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for m in &adapter.modules {
-        let rank = m.rank();
-        tensors.push((format!("{PREFIX}{}.lora_A.weight", m.name), vec![rank, m.rows], m.a.clone()));
-        tensors.push((format!("{PREFIX}{}.lora_B.weight", m.name), vec![m.cols, rank], m.b.clone()));
-        let magnitude = m.magnitude.iter();
-        tensors.extend(magnitude.map(|v| (format!("{PREFIX}{}{MAGNITUDE}", m.name), vec![m.cols], v.clone())));
+        let ([a, b, magnitude], name) = (m.layer.dims(m), format!("{PREFIX}{}", m.name));
+        let [a_key, b_key] = m.layer.keys();
+        tensors.push((format!("{name}.{a_key}"), a, m.a.clone()));
+        tensors.push((format!("{name}.{b_key}"), b, m.b.clone()));
+        tensors.extend(m.magnitude.iter().map(|v| (format!("{name}{MAGNITUDE}"), magnitude.clone(), v.clone())));
     }
+    tensors.extend(adapter.more_tensors());
     for (key, dims, data) in &adapter.saved {
         tensors.push((format!("{PREFIX}{key}"), dims.clone(), data.clone()));
     }
@@ -103,21 +114,23 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
     let modules: BTreeSet<&str> = adapter.modules.iter().map(|m| m.name.as_str()).collect();
     let saved = &adapter.modules_to_save;
     let (ranks, alphas) = patterns(adapter);
-    let text = json!({
-        "peft_type": "LORA",
+    let shared = json!({
+        "peft_type": adapter.kind(),
         "task_type": if adapter.task.is_empty() { Value::Null } else { json!(adapter.task) },
         "base_model_name_or_path": adapter.base,
         "revision": adapter.revision,
+        "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
+        "inference_mode": true,
+    });
+    let of_branches = json!({
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
         "target_modules": modules,
-        "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
         "bias": adapter.bias,
         "fan_in_fan_out": adapter.fan_in_fan_out,
         "init_lora_weights": true,
-        "inference_mode": true,
         "use_dora": adapter.modules.iter().any(|m| m.magnitude.is_some()),
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
@@ -125,6 +138,9 @@ pub fn write_peft(folder: &Path, adapter: &PeftAdapter) -> Result<Vec<PathBuf>, 
         "layers_pattern": null,
         "exclude_modules": null,
     });
+    let branches = of_branches.as_object().filter(|_| adapter.kind() == "LORA").cloned().unwrap_or_default();
+    let mut text = shared.as_object().cloned().unwrap_or_default();
+    text.extend(branches.into_iter().chain(adapter.more_config()));
     let mut text = serde_json::to_vec_pretty(&text).map_err(|e| OutputError::content(&config, e))?;
     text.push(b'\n');
     write_atomic(&config, &text)?;
@@ -191,10 +207,15 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
     let path = folder.join("adapter_config.json");
     let text = std::fs::read(&path).map_err(OutputError::io(&path))?;
     let config: Value = serde_json::from_slice(&text).map_err(|e| OutputError::content(&path, e))?;
-    if config["peft_type"] != "LORA" {
-        return Err(OutputError::content(&path, format!("peft_type is {}, expected LORA", config["peft_type"])));
+    let kind = config["peft_type"].as_str().unwrap_or_default();
+    if !["LORA", "IA3", "TRAINABLE_TOKENS"].contains(&kind) {
+        let why = format!("peft_type is {}, expected LORA, IA3 or TRAINABLE_TOKENS", config["peft_type"]);
+        return Err(OutputError::content(&path, why));
     }
-    let number = |key: &str| config[key].as_f64().ok_or_else(|| OutputError::content(&path, format!("no {key}")));
+    let number = |key: &str| match config[key].as_f64() {
+        None if kind != "LORA" => Ok(1.0),
+        number => number.ok_or_else(|| OutputError::content(&path, format!("no {key}"))),
+    };
     let (rank, alpha) = (number("r")? as usize, number("lora_alpha")?);
     let rslora = config["use_rslora"].as_bool().unwrap_or(false);
     let dropout = config["lora_dropout"].as_f64().unwrap_or(0.0);
@@ -204,7 +225,8 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         fits.next().and_then(|(_, v)| v.as_f64())
     };
     let file = folder.join("adapter_model.safetensors");
-    let mut halves: BTreeMap<String, [Option<Entry>; 2]> = BTreeMap::new();
+    let mut halves: BTreeMap<String, (bool, [Option<Entry>; 2])> = BTreeMap::new();
+    let (mut scaled, mut tokens) = (Vec::new(), Vec::new());
     let mut magnitudes: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     let mut saved = Vec::new();
     for (key, dims, data) in read_safetensors(&file)? {
@@ -216,18 +238,42 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
             magnitudes.insert(module.into(), entry.1);
             continue;
         }
-        match (name.strip_suffix(".lora_A.weight"), name.strip_suffix(".lora_B.weight")) {
-            (Some(module), _) => halves.entry(module.into()).or_default()[0] = Some(entry),
-            (_, Some(module)) => halves.entry(module.into()).or_default()[1] = Some(entry),
-            _ => saved.push((name.to_string(), entry.0, entry.1)),
+        let half = |end: &str, table: bool, at: usize| Some((name.strip_suffix(end)?.to_string(), table, at));
+        let half = half(".lora_A.weight", false, 0)
+            .or_else(|| half(".lora_B.weight", false, 1))
+            .or_else(|| half(".lora_embedding_A", true, 0))
+            .or_else(|| half(".lora_embedding_B", true, 1));
+        if let Some((module, table, at)) = half {
+            let whole = halves.entry(module).or_default();
+            whole.0 = table;
+            whole.1[at] = Some(entry);
+        } else if let Some(module) = name.strip_suffix(".ia3_l") {
+            let inputs = entry.0.first() == Some(&1) && entry.0.get(1) != Some(&1);
+            scaled.push(PeftScale { name: module.into(), values: entry.1, inputs });
+        } else if let Some(module) = name.strip_suffix(".trainable_tokens_delta") {
+            let name = module.strip_suffix(".token_adapter").unwrap_or(module).to_string();
+            let wrong = || OutputError::content(&file, format!("`{name}`: the configuration lists other tokens"));
+            let ids = kinds::token_ids(&config, &name).filter(|ids| entry.0.first() == Some(&ids.len()));
+            let (ids, width) = (ids.ok_or_else(wrong)?, entry.0.get(1).copied().unwrap_or(1));
+            tokens.push(PeftTokens { name, ids, width, values: entry.1 });
+        } else {
+            saved.push((name.to_string(), entry.0, entry.1));
         }
     }
     saved.sort_by(|a, b| a.0.cmp(&b.0));
     let mut modules = Vec::new();
-    for (name, [a, b]) in halves {
+    for (name, (is_table, [a, b])) in halves {
         let wrong = |why: &str| OutputError::content(&file, format!("`{name}`: {why}"));
         let (Some((da, a)), Some((db, b))) = (a, b) else { return Err(wrong("A or B is missing")) };
-        let ([r, rows], [cols, r2]) = (da.as_slice(), db.as_slice()) else { return Err(wrong("A and B are matrices")) };
+        let layer = match (is_table, da.as_slice()) {
+            (true, _) => PeftLayer::Embedding,
+            (false, [_, row @ ..]) if row.len() > 1 => PeftLayer::Convolution(row.to_vec()),
+            _ => PeftLayer::Linear,
+        };
+        let ([r, row @ ..], [cols, r2, ..]) = (da.as_slice(), db.as_slice()) else {
+            return Err(wrong("A and B are matrices"));
+        };
+        let rows = &row.iter().product::<usize>();
         if r != r2 || pattern("rank_pattern", &name).unwrap_or(rank as f64) as usize != *r {
             return Err(wrong("A, B and the configuration disagree about the rank"));
         }
@@ -236,7 +282,8 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         if magnitude.as_ref().is_some_and(|m| m.len() != *cols) {
             return Err(wrong("it has another number of magnitudes than of results"));
         }
-        modules.push(PeftModule { name: name.clone(), a, b, rows: *rows, cols: *cols, alpha, rslora, magnitude });
+        let (rows, cols) = (*rows, *cols);
+        modules.push(PeftModule { name: name.clone(), a, b, rows, cols, alpha, rslora, magnitude, layer });
     }
     if let Some(name) = magnitudes.keys().next() {
         return Err(OutputError::content(&file, format!("`{name}`: magnitudes without A and B")));
@@ -259,6 +306,8 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         dropout,
         fan_in_fan_out,
         modules,
+        scaled,
+        tokens,
         saved,
         modules_to_save,
     })
@@ -290,7 +339,7 @@ mod tests {
     fn damage_is_named() {
         let folder = tempfile::tempdir().expect("temp");
         assert!(read_peft(folder.path()).expect_err("empty").to_string().contains("adapter_config.json"));
-        std::fs::write(folder.path().join("adapter_config.json"), r#"{"peft_type":"IA3"}"#).expect("writes");
+        std::fs::write(folder.path().join("adapter_config.json"), r#"{"peft_type":"VERA"}"#).expect("writes");
         assert!(read_peft(folder.path()).expect_err("other").to_string().contains("expected LORA"));
     }
 }

@@ -1,12 +1,13 @@
 //! What an adapter promises: the class that it is loaded into, and the modules of that class that it changes.
 
+use super::more::{More, no_norm_inside, table, whole};
 use crate::base;
 use crate::module_paths::{Module, ModulePaths, own_path_of};
 use crate::run::Plan;
 use crate::source::{HubKind, Source};
 use crate::task::{Class, HeadKind, is_logits};
 use lorac_ir::ValueId;
-use lorac_passes::{Delta, DeltaForm, Group, Matrix, Param, group_by_weight, hidden_states, matrices};
+use lorac_passes::{Delta, DeltaForm, Group, Matrix, Param, Target, group_by_weight, hidden_states, matrices};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,7 +21,11 @@ pub(super) struct Contract<'a> {
     pub(super) known: bool,
     /// The modules that each matrix is the weight of, and its branches. Slices of one matrix are together.
     pub(super) modules: Vec<Adapted<'a>>,
-    /// What of the head the adapter holds; nothing where the head is a file beside.
+    /// The modules that are scaled (IA3).
+    pub(super) scaled: Vec<Named<&'a Delta>>,
+    /// Tables some of whose rows are trained: each with its module.
+    pub(super) tokens: Vec<(String, &'a Delta)>,
+    /// What of the head the adapter holds, and other modules that are trained in full; nothing where the head is a file beside.
     pub(super) saved: Vec<Saved<'a>>,
     /// Biases that are trained with the branches.
     pub(super) biases: Vec<Saved<'a>>,
@@ -51,6 +56,16 @@ pub(super) struct Adapted<'a> {
     pub(super) apart: bool,
 }
 
+/// What becomes of a matrix, or of a slice of one that is a module of its own.
+pub(super) struct Named<T> {
+    /// The modules whose weight it is.
+    pub(super) names: Vec<Module>,
+    /// What becomes of it, or of its slices.
+    pub(super) items: Vec<T>,
+    /// Whether it is a slice that is a module of its own.
+    pub(super) apart: bool,
+}
+
 /// A low-rank delta.
 #[derive(Clone, Copy)]
 pub(super) struct LowRank<'a> {
@@ -77,7 +92,7 @@ impl<'a> LowRank<'a> {
                 start: start.as_ref(),
                 magnitude: magnitude.as_deref(),
             }),
-            DeltaForm::Replaced { .. } => None,
+            _ => None,
         }
     }
 
@@ -107,8 +122,8 @@ impl<'a> Contract<'a> {
             _ => plan.task.class(),
         };
         let paths = ModulePaths::new(&plan.model, &plan.readable, plan.kind.clone());
-        let saved = saved(plan, &paths, class)?;
-        let (mut branches, mut biases) = (Vec::new(), Vec::new());
+        let mut saved = saved(plan, &paths, class)?;
+        let (mut branches, mut biases, mut more) = (Vec::new(), Vec::new(), More::default());
         for (i, delta) in &plan.training.deltas {
             if saved.iter().any(|s| matches!(s.of, SavedOf::Weight { weight, .. } if weight == delta.target.weight)) {
                 continue;
@@ -117,59 +132,40 @@ impl<'a> Contract<'a> {
                 biases.push(delta.target.weight);
                 continue;
             }
-            let other = || format!("PEFT's format holds LoRA, and `{}` is trained otherwise", delta.target.name());
-            branches.push(LowRank::of(delta).ok_or_else(other)?);
+            let Some(branch) = LowRank::of(delta) else {
+                more.add(delta);
+                continue;
+            };
+            branches.push(branch);
             if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
                 return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
             }
         }
-        if branches.is_empty() {
-            return Err("PEFT's format holds LoRA, and nothing but the head is trained".into());
-        }
-        let groups = group_by_weight(&branches, |b| &b.delta.target);
-        let mut unnamed: Vec<(&str, String)> = Vec::new();
-        let mut modules = Vec::new();
-        for group in groups {
-            let target = &group[0].delta.target;
-            let name = target.weight_name.as_str();
-            let matrix = target.matrix().map_err(|e| e.to_string())?;
-            let given = plan.deploy.peft.names.get(name);
-            let found = match given {
-                Some(path) => Ok(vec![Module { conv1d: paths.is_conv1d(path, matrix), path: path.clone() }]),
-                None => paths.of(matrix, class),
-            };
-            match found {
-                Ok(names) => {
-                    modules.push(Adapted { names, branches: group.into_iter().copied().collect(), apart: false });
+        more.check(&branches)?;
+        let (modules, scaled) = (branches, more.scaled);
+        let modules = named(plan, &paths, class, &modules, |b| &b.delta.target)?;
+        let scaled = named(plan, &paths, class, &scaled, |d| &d.target)?;
+        modules.iter().try_for_each(|named| no_norm_inside(plan, &named.items[0].delta.target))?;
+        let adapted = |Named { names, items, apart }: Named<LowRank<'a>>| Adapted { names, branches: items, apart };
+        let modules: Vec<Adapted> = modules.into_iter().map(adapted).collect();
+        for delta in more.whole {
+            for one in whole(plan, &paths, delta, class)? {
+                let module = one.key.rsplit_once('.').map_or("", |(module, _)| module);
+                if modules.iter().any(|m| m.names.iter().any(|n| n.path == module)) {
+                    let name = &delta.target.weight_name;
+                    return Err(format!("PEFT has no module with a branch and `{name}` trained in full"));
                 }
-                Err(why) => match slices(&paths, matrix, &group, class) {
-                    Some(slices) => modules.extend(slices),
-                    None => unnamed.push((name, why)),
-                },
+                if saved.iter().all(|s| s.key != one.key) {
+                    saved.push(one);
+                }
             }
         }
-        let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for adapted in &modules {
-            for module in &adapted.names {
-                owners.entry(&module.path).or_default().push(&adapted.branches[0].delta.target.weight_name);
-            }
-        }
-        for (path, weights) in owners.into_iter().filter(|(_, weights)| weights.len() > 1) {
-            unnamed.extend(weights.iter().map(|w| (*w, format!("`{path}` is the module of {}", quoted(&weights)))));
-        }
-        if let Some((first, why)) = unnamed.first() {
-            let names: Vec<&str> = unnamed.iter().map(|(name, _)| *name).collect();
-            return Err(format!(
-                "the PyTorch modules of {} are not known (of `{first}`: {why}); name them under deploy.peft.names: {{ \
-                 {first:?}: MODULE.OF.{} }}",
-                quoted(&names),
-                class.auto()
-            ));
-        }
+        let tokens = more.rows.into_iter().map(|delta| Ok((table(plan, &paths, delta, class)?, delta)));
+        let tokens = tokens.collect::<Result<Vec<_>, String>>()?;
         let input = input.map(|input| plan.readable.name_of(input));
         let biases = biases.into_iter().map(|bias| bias_module(&paths, &modules, plan, bias, class));
         let biases = biases.collect::<Result<Vec<_>, String>>()?;
-        Ok(Contract { class, input, known: paths.classes().is_some(), modules, saved, biases })
+        Ok(Contract { class, input, known: paths.classes().is_some(), modules, scaled, tokens, saved, biases })
     }
 
     /// PEFT's name for the task.
@@ -228,7 +224,8 @@ fn bias_module<'a>(
     let own = own_path_of(&name, "bias").map(|path| paths.path_in(path, class));
     let path = own.unwrap_or_else(|| {
         let behind = matrices(&plan.readable).into_iter().find(|m| paths.bias_of(m) == Some(bias));
-        let modules = behind.ok_or_else(|| "its name is not that of a module".to_string()).and_then(|m| paths.of(&m, class));
+        let modules =
+            behind.ok_or_else(|| "its name is not that of a module".to_string()).and_then(|m| paths.of(&m, class));
         modules.and_then(|modules| match &modules[..] {
             [one] => Ok(one.path.clone()),
             _ => Err("it is that of several modules".into()),
@@ -239,12 +236,73 @@ fn bias_module<'a>(
     Ok(Saved { key: format!("{path}.{inner}bias"), of: SavedOf::Weight { weight: bias, turned: false } })
 }
 
+/// The modules whose weights become something else.
+///
+/// # Errors
+/// Weights of which no module is known, and modules of several.
+fn named<T: Copy>(
+    plan: &Plan,
+    paths: &ModulePaths,
+    class: Class,
+    items: &[T],
+    target_of: impl Fn(&T) -> &Target,
+) -> Result<Vec<Named<T>>, String> {
+    let groups = group_by_weight(items, &target_of);
+    let mut unnamed: Vec<(String, String)> = Vec::new();
+    let mut modules: Vec<Named<T>> = Vec::new();
+    for group in groups {
+        let target = target_of(group[0]);
+        let name = target.weight_name.as_str();
+        let matrix = target.matrix().map_err(|e| e.to_string())?;
+        let given = plan.deploy.peft.names.get(name);
+        let found = match given {
+            Some(path) => Ok(vec![Module { conv1d: paths.is_conv1d(path, matrix), path: path.clone() }]),
+            None => paths.of(matrix, class),
+        };
+        match found {
+            Ok(names) => {
+                modules.push(Named { names, items: group.into_iter().copied().collect(), apart: false });
+            }
+            Err(why) => match slices(paths, matrix, &group, class, &target_of) {
+                Some(slices) => modules.extend(slices),
+                None => unnamed.push((name.to_string(), why)),
+            },
+        }
+    }
+    let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for adapted in &modules {
+        for module in &adapted.names {
+            owners.entry(&module.path).or_default().push(&target_of(&adapted.items[0]).weight_name);
+        }
+    }
+    for (path, weights) in owners.into_iter().filter(|(_, weights)| weights.len() > 1) {
+        let why = format!("`{path}` is the module of {}", quoted(&weights));
+        unnamed.extend(weights.iter().map(|w| (w.to_string(), why.clone())));
+    }
+    if let Some((first, why)) = unnamed.first() {
+        let names: Vec<&str> = unnamed.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(format!(
+            "the PyTorch modules of {} are not known (of `{first}`: {why}); name them under deploy.peft.names: {{ \
+             {first:?}: MODULE.OF.{} }}",
+            quoted(&names),
+            class.auto()
+        ));
+    }
+    Ok(modules)
+}
+
 /// The slices of a matrix that is several modules of the class.
-fn slices<'a>(paths: &ModulePaths, matrix: &Matrix, group: &[&LowRank<'a>], class: Class) -> Option<Vec<Adapted<'a>>> {
-    let slice = |branch: &&LowRank<'a>| {
-        let role = branch.delta.target.slice.as_ref()?.role;
+fn slices<T: Copy>(
+    paths: &ModulePaths,
+    matrix: &Matrix,
+    group: &[&T],
+    class: Class,
+    target_of: &impl Fn(&T) -> &Target,
+) -> Option<Vec<Named<T>>> {
+    let slice = |item: &&T| {
+        let role = target_of(*item).slice.as_ref()?.role;
         let names = vec![paths.of_slice(matrix, role, class)?];
-        Some(Adapted { names, branches: vec![**branch], apart: true })
+        Some(Named { names, items: vec![**item], apart: true })
     };
     group.iter().map(slice).collect()
 }

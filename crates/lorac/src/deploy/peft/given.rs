@@ -1,7 +1,7 @@
 //! An adapter that is there already, by the params of a training: the way back from what is written.
 
-use super::card;
 use super::contract::{Adapted, Contract, LowRank, SavedOf};
+use super::{card, scales};
 use crate::output::{PeftAdapter, PeftModule, read_peft};
 use crate::run::Plan;
 use lorac_config::nearest;
@@ -31,8 +31,11 @@ pub(crate) fn given(plan: &Plan, folder: &Path) -> Result<Given, String> {
         used.extend(adapted.names.iter().map(|n| n.path.clone()));
         branches(adapted, module, &mut given)?;
     }
+    scales::given(&contract, &adapter, &mut given, &mut used)?;
     heads(plan, &contract, &adapter, folder, &mut given, &mut used)?;
-    let all = adapter.modules.iter().map(|m| &m.name).chain(adapter.saved.iter().map(|(key, ..)| key));
+    let modules = adapter.modules.iter().map(|m| &m.name).chain(adapter.scaled.iter().map(|s| &s.name));
+    let modules = modules.chain(adapter.tokens.iter().map(|t| &t.name));
+    let all = modules.chain(adapter.saved.iter().map(|(key, ..)| key));
     match all.into_iter().find(|name| !used.contains(*name)) {
         Some(other) => Err(format!("it has `{other}`, which is not trained here")),
         None => Ok(given),
@@ -88,7 +91,9 @@ fn branches(adapted: &Adapted, module: &PeftModule, given: &mut Given) -> Result
                 let own: Vec<f32> = columns.iter().filter_map(|column| all.get(*column).copied()).collect();
                 given.insert(param.to_string(), (vec![own.len()], own));
             }
-            (Some(_), Some(all)) => return Err(format!("`{name}` has {} magnitudes there, and {cols} here", all.len())),
+            (Some(_), Some(all)) => {
+                return Err(format!("`{name}` has {} magnitudes there, and {cols} here", all.len()));
+            }
             (Some(_), None) => return Err(format!("`{name}` has no magnitudes there: it is not an adapter of DoRA")),
             (None, Some(_)) => return Err(format!("`{name}` has magnitudes there: `dora` trains such an adapter")),
         }
@@ -122,7 +127,7 @@ fn heads(
                         let (dims, data) = if turned { transposed(dims, data) } else { (dims.clone(), data.clone()) };
                         given.insert(param.clone(), (dims, data));
                     }
-                    Some(DeltaForm::LowRank { .. }) => {
+                    Some(_) => {
                         return Err(format!(
                             "`{key}` is there as it is deployed, and not as the branch that is trained"
                         ));

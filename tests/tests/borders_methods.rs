@@ -1,0 +1,115 @@
+//! Methods beside LoRA in pipelines: they train, fold into the bytes, and are written as PEFT has them.
+
+use lorac::output::{PeftAdapter, PeftLayer, read_peft};
+use lorac_tests::border::{Border, border};
+use serde_json::Value;
+use std::fs;
+
+const IA3: &str = "adapt=[{ia3: {}}]";
+const TOKENS: &str = "adapt=[{tokens: {ids: [5, 7]}}]";
+const TOKENS_AND_LORA: &str = "adapt=[{lora: {targets: [role:query], rank: 2}}, {tokens: {ids: [5, 7]}}]";
+const EMBEDDINGS: &str = "adapt=[{lora: {targets: [role:query, \"*word_embeddings*\"], rank: 2}}]";
+const NORMS: &str = "adapt=[{lora: {targets: [role:query], rank: 2}}, {full: {targets: [\"*LayerNorm*\"]}}]";
+
+/// The adapter of the last run, and its configuration.
+fn adapter(border: &Border) -> (PeftAdapter, Value) {
+    let folder = border.out().join("adapter");
+    let config = fs::read(folder.join("adapter_config.json")).expect("a configuration");
+    (read_peft(&folder).expect("an adapter"), serde_json::from_slice(&config).expect("JSON"))
+}
+
+/// What was learnt is written and read back: one more step that changes nothing ends with the same adapter.
+#[test]
+fn methods_train_and_their_adapters_are_read_back() {
+    for adapt in [IA3, TOKENS, TOKENS_AND_LORA, EMBEDDINGS, NORMS] {
+        let border = border("bert");
+        border.succeeds(&[adapt, "deploy.formats=[onnx, peft]"]);
+        let (learnt, _) = adapter(&border);
+        fs::rename(border.out(), border.path().join("first")).expect("renames");
+        let still = "train.optimizer={adamw: {lr: 1e-30, weight_decay: 0}}";
+        let from = "train.init_from=first/adapter";
+        border.succeeds(&[adapt, "deploy.formats=[onnx, peft]", "train.steps=1", still, from]);
+        assert_eq!(adapter(&border).0, learnt, "{adapt}");
+    }
+}
+
+#[test]
+fn scales_are_an_adapter_of_ia3() {
+    let border = border("bert");
+    let outcome = border.succeeds(&[IA3, "deploy.formats=[onnx, peft]"]);
+    let (adapter, config) = adapter(&border);
+    assert_eq!(config["peft_type"], "IA3");
+    let ends = |end: &str| adapter.scaled.iter().filter(|s| s.name.ends_with(end)).collect::<Vec<_>>();
+    let [keys, values, down] = ["self.key", "self.value", "output.dense"].map(ends);
+    assert!(!keys.is_empty() && keys.len() == values.len() && keys.len() == down.len(), "{config}");
+    assert!(keys.iter().all(|s| !s.inputs) && down.iter().all(|s| s.inputs));
+    assert_eq!(config["feedforward_modules"].as_array().map(Vec::len), Some(down.len()));
+    assert!(keys.iter().any(|s| s.values.iter().any(|x| *x != 1.0)));
+    // Weights and their biases.
+    assert!(outcome.manifest.targets.iter().any(|t| t.name.ends_with("key.bias")));
+}
+
+#[test]
+fn rows_of_tokens_are_an_adapter_of_their_own_or_stand_beside_branches() {
+    let border = border("bert");
+    border.succeeds(&[TOKENS, "deploy.formats=[onnx, peft]"]);
+    let (alone, config) = adapter(&border);
+    assert_eq!(config["peft_type"], "TRAINABLE_TOKENS");
+    assert_eq!(config["token_indices"], Value::from(vec![5, 7]));
+    assert!(alone.tokens[0].name.ends_with("word_embeddings"), "{:?}", alone.tokens);
+    border.succeeds(&[TOKENS_AND_LORA, "deploy.formats=[onnx, peft]"]);
+    let (beside, config) = adapter(&border);
+    assert_eq!(config["peft_type"], "LORA");
+    assert_eq!(config["trainable_token_indices"][&beside.tokens[0].name], Value::from(vec![5, 7]));
+}
+
+#[test]
+fn a_table_has_the_factors_of_an_embedding() {
+    let border = border("bert");
+    border.succeeds(&[EMBEDDINGS, "deploy.formats=[onnx, peft]"]);
+    let (adapter, _) = adapter(&border);
+    let tables: Vec<_> = adapter.modules.iter().filter(|m| m.layer == PeftLayer::Embedding).collect();
+    assert_eq!(tables.len(), 1);
+    assert!(tables[0].name.ends_with("word_embeddings") && tables[0].rows > tables[0].cols, "{}", tables[0].name);
+}
+
+#[test]
+fn norms_that_are_trained_are_modules_to_save() {
+    let border = border("bert");
+    border.succeeds(&[NORMS, "deploy.formats=[onnx, peft]"]);
+    let (adapter, _) = adapter(&border);
+    let norms = adapter.modules_to_save.iter().filter(|m| m.ends_with("LayerNorm")).count();
+    assert!(norms >= 3, "{:?}", adapter.modules_to_save);
+    assert_eq!(adapter.saved.iter().filter(|(key, ..)| key.contains("LayerNorm")).count(), 2 * norms);
+}
+
+#[test]
+fn what_no_method_can_do_is_refused_before_the_training() {
+    let border = border("bert");
+    for (adapt, said) in [
+        ("adapt=[{tokens: {ids: [999999]}}]", "the token 999999 is not in"),
+        ("adapt=[{tokens: {ids: [5, 5]}}]", "the token 5 stands here twice"),
+        ("adapt=[{tokens: {}}]", "no tokens"),
+        ("adapt=[{ia3: {feedforward: [\"role:dwon\"]}}]", "did you mean `role:down`"),
+        ("adapt=[{ia3: {}}, {bias: {}}]", "picked twice"),
+        ("adapt=[{lora: {targets: [all-convolutions]}}]", "matches no kernel of a convolution"),
+    ] {
+        let error = border.fails(&[adapt]);
+        assert!(error.contains(said), "{adapt}: {error}");
+    }
+}
+
+#[test]
+fn what_is_trained_beside_branches_is_so_in_full() {
+    let border = border("bert");
+    let adapt = "adapt=[{lora: {targets: [role:query], rank: 2, train_also: [\"*LayerNorm*\"]}}]";
+    let outcome = border.succeeds(&[adapt, "deploy.formats=[onnx, peft]"]);
+    assert!(outcome.manifest.targets.iter().any(|t| t.name.ends_with("LayerNorm.weight") && t.rank.is_none()));
+    let (adapter, _) = adapter(&border);
+    assert!(adapter.modules_to_save.iter().any(|m| m.ends_with("LayerNorm")), "{:?}", adapter.modules_to_save);
+    for (also, said) in [("role:query", "has a branch"), ("*LayerNrom*", "matches no weight")] {
+        let adapt = format!("adapt=[{{lora: {{targets: [role:query], rank: 2, train_also: [\"{also}\"]}}}}]");
+        let error = border.fails(&[&adapt]);
+        assert!(error.contains(said), "{also}: {error}");
+    }
+}
