@@ -8,9 +8,9 @@ use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::onnx::Model;
 use lorac::ops::{Array, array, tensor};
 use lorac::passes::{
-    Adaptation, Caches, Delta, DeltaForm, Dora, Full, Groups, Ia3, Init, Lora, LoraInit, Method, MethodChoice, Objective,
-    Param, ParamGroup, Target, Tokens, Training, TrainingSpec, UpdateSpec, fold_all, for_dialect, group_by_weight,
-    readable, training_step,
+    Adaptation, Caches, Delta, DeltaForm, Dora, Full, Groups, Ia3, Init, Lora, LoraInit, Method, MethodChoice,
+    Objective, Param, ParamGroup, Target, Tokens, Training, TrainingSpec, UpdateSpec, fold_all, for_dialect,
+    group_by_weight, readable, training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;

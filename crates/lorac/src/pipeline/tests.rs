@@ -255,7 +255,7 @@ fn all_findings_of_a_file_are_shown_in_its_order() {
             "3:1: error[pipeline::syntax]: the key `model` stands here a second time",
             "7:29: error[pipeline::value]: `take`: expected a whole number that is not negative, found `x`",
             "7:32: error[pipeline::unknown_key]: unknown key `tex` (nearest: text)",
-            "8:31: error[pipeline::value]: `targets`: expected a word, found a list",
+            "8:31: error[pipeline::value]: a target is a pattern, or { match: PATTERN, slice: [q, v] }, and not a list",
             "8:43: error[pipeline::range]: `rank` is 0: expected at least 1 and at most 100000",
             "8:46: error[pipeline::unknown_key]: unknown key `alhpa` (nearest: alpha)",
             "9:17: error[pipeline::range]: `batch` is 0: expected at least 1 and at most 100000",

@@ -65,6 +65,9 @@ impl<'de> Deserialize<'de> for One {
             fn visit_f64<E: Error>(self, name: f64) -> Result<One, E> {
                 Ok(One(name.to_string()))
             }
+            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<One, A::Error> {
+                Err(A::Error::custom("a target is a pattern, or { match: PATTERN, slice: [q, v] }, and not a list"))
+            }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<One, A::Error> {
                 let Slices { pattern, slice } = Slices::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
                 slice_pattern(&pattern, &slice.0).map(One).map_err(A::Error::custom)
