@@ -113,7 +113,8 @@ impl Pipeline {
     /// Reports a part that is to have its share of classes, of examples that have none.
     fn check_strata(&self, problems: &mut Problems) {
         let stratified = self.data.eval.as_ref().and_then(HeldOut::part).is_some_and(|part| part.stratify);
-        if stratified && matches!(self.task.prediction(), Prediction::Values | Prediction::Tokens) {
+        let kind = self.task.prediction();
+        if stratified && !matches!(kind, Prediction::Classes | Prediction::Labels | Prediction::Tags) {
             let task = self.task.name();
             let message =
                 format!("`stratify` gives every class its share, and the examples of `{task}` have no classes");
