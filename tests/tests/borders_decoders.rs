@@ -83,7 +83,7 @@ fn a_decoder_that_classifies_is_trained_on_its_own_head() {
             "name: d\nmodel: .\ntask: classify\nadapt:\n  - lora: {{ targets: [\"role:query\", \"role:value\"], rank: 4, alpha: 8 }}\n  \
              - full: {{ targets: [\"*score*\"] }}\n\
              data: {{ train: {{ csv: train.csv, text: text, label: label }}, eval: {{ csv: eval.csv, text: text, label: label }}, max_length: 16 }}\n\
-             train: {{ steps: 30, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\n"
+             train: {{ steps: 90, batch: 8, optimizer: {{ adamw: {{ lr: 0.02 }} }} }}\nruntime: {{ source: \"{ONNXRUNTIME}\" }}\n"
         );
         let loaded = Loaded::parse(&text, &folder.path().join("p.yaml"), &[]).unwrap_or_else(|e| panic!("{e}"));
         let out = folder.path().join("out");

@@ -30,7 +30,7 @@ fn pairs() -> TempDir {
             let words: Vec<&str> = text.split_whitespace().collect();
             let (a, b) = words.split_at(words.len() / 2);
             let [a, b] = [a, b].map(|words| words.join(" "));
-            format!("{a},{b} {a},w{},{}\n", i % 50, (i % 5) as f64 / 4.0)
+            format!("{a},{b} {a},w{},{}\n", i % 50, (i % 5) as f64 / 40.0)
         });
         let rows: String = rows.collect();
         fs::write(folder.path().join(format!("{table}.pairs.csv")), format!("a,b,c,score\n{rows}")).expect("writes");

@@ -80,7 +80,7 @@ fn what_overrides_nothing_is_named() {
     fs::write(&file, text).expect("writes");
     let Err(lorac::error::Error::Pipeline(error)) = border.run(&[]) else { panic!("it has no such target") };
     let issue = &error.issues[0];
-    assert_eq!((issue.code, issue.line), ("target::idle", 26), "{error}");
+    assert_eq!((issue.code, issue.line), ("target::idle", 25), "{error}");
 }
 
 /// One step that changes nothing.

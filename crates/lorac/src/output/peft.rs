@@ -261,6 +261,8 @@ pub fn read_peft(folder: &Path) -> Result<PeftAdapter, OutputError> {
         }
     }
     saved.sort_by(|a, b| a.0.cmp(&b.0));
+    scaled.sort_by(|a, b| a.name.cmp(&b.name));
+    tokens.sort_by(|a, b| a.name.cmp(&b.name));
     let mut modules = Vec::new();
     for (name, (is_table, [a, b])) in halves {
         let wrong = |why: &str| OutputError::content(&file, format!("`{name}`: {why}"));
