@@ -91,7 +91,7 @@ fn columns_that_hold_no_classes_are_refused() {
 
     let many: String = (0..1001).map(|i| format!("w{i},{i}.5\n")).collect();
     write(&case, "train.csv", &format!("text,label\n{many}"));
-    let many = case.run(&["task=classify"]).err().expect("too many");
+    let many = case.run(&["task=classify"]).expect_err("too many");
     assert_eq!(many.code(), "data::many_labels");
     assert!(many.to_string().contains("train.csv: `label` has more than 1000 different values"), "{many}");
 }

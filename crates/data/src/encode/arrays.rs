@@ -161,11 +161,18 @@ mod tests {
     fn cells_are_arrays_numbers_or_several_numbers() {
         let list = |text: &str| Cell::Other { kind: "an array", text: text.into() };
         let text = |text: &str| Cell::Text(text.into());
-        assert_eq!(of(&["a"], vec![list("[[1,2],[3,4.5]]")]), Ok(Tensor::from_slice(&[2, 2], &[1f32, 2., 3., 4.5]).unwrap()));
+        assert_eq!(
+            of(&["a"], vec![list("[[1,2],[3,4.5]]")]),
+            Ok(Tensor::from_slice(&[2, 2], &[1f32, 2., 3., 4.5]).unwrap())
+        );
         assert_eq!(of(&["a"], vec![Cell::Integer("7".into())]), Ok(Tensor::scalar(7i64)));
         assert_eq!(of(&["a"], vec![Cell::Array(Tensor::vector(&[1u8]))]), Ok(Tensor::vector(&[1u8])));
         assert_eq!(of(&["c", "a"], vec![text("1"), text("2"), text("3.5")]), Ok(Tensor::vector(&[3.5f32, 1.0])));
-        for (wrong, says) in [("[[1],[2,3]]", "not of one length"), ("[1,[2]]", "not of one length"), ("[\"a\"]", "\"a\" is not a number")] {
+        for (wrong, says) in [
+            ("[[1],[2,3]]", "not of one length"),
+            ("[1,[2]]", "not of one length"),
+            ("[\"a\"]", "\"a\" is not a number"),
+        ] {
             let error = of(&["a"], vec![list(wrong)]).unwrap_err();
             assert!(error.contains("f: row 3") && error.contains("`a`") && error.contains(says), "{error}");
         }

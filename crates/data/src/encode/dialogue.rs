@@ -53,7 +53,16 @@ impl Dialogue {
     #[must_use]
     pub fn of(form: Form) -> Dialogue {
         let (loss_on, style) = (LossOn::default(), MessageStyle::default());
-        Dialogue { form, chat_template: None, loss_on, append_eos: None, as_chat: false, tools: None, system: None, style }
+        Dialogue {
+            form,
+            chat_template: None,
+            loss_on,
+            append_eos: None,
+            as_chat: false,
+            tools: None,
+            system: None,
+            style,
+        }
     }
 }
 
@@ -202,13 +211,19 @@ impl Dialogue {
             if more {
                 messages.insert(0, turn("system", system));
             }
-            Said::Chat { talk: Conversation { messages, tools: tools.clone() }, from: from.map(|at| at + usize::from(more)) }
+            Said::Chat {
+                talk: Conversation { messages, tools: tools.clone() },
+                from: from.map(|at| at + usize::from(more)),
+            }
         };
         let plain = |prompt: String, completion: String| match self.as_chat {
             true => Ok(chat(vec![turn("user", &prompt), turn("assistant", &completion)], Some(1))),
             false if tools.is_some() || !system.is_empty() => {
                 let what = if system.is_empty() { "tools are" } else { "what a system says is" };
-                Err(conversation(row, format!("{what} for conversations, and this is a prompt: as_chat: true makes turns of it")))
+                Err(conversation(
+                    row,
+                    format!("{what} for conversations, and this is a prompt: as_chat: true makes turns of it"),
+                ))
             }
             false => Ok(Said::Plain { prompt, completion }),
         };
@@ -372,7 +387,11 @@ mod tests {
     fn tokenizer(max_length: usize) -> Tokenizer {
         let tokens = BTreeMap::from([("eos_token".to_owned(), "h".to_owned())]);
         let template = "{% for m in messages %}{{ 'a' if m.role == 'user' else 'b' }}{{ m.content }}c{% endfor %}{% if add_generation_prompt %}b{% endif %}";
-        letters().longer(max_length).with_chat(ChatSettings { template: Some(template.into()), tokens, ..ChatSettings::default() })
+        letters().longer(max_length).with_chat(ChatSettings {
+            template: Some(template.into()),
+            tokens,
+            ..ChatSettings::default()
+        })
     }
 
     fn row(fields: Value) -> Row {
@@ -442,17 +461,16 @@ mod tests {
     fn tools_and_what_the_system_says_are_given_to_the_template() {
         let template = "{% for t in tools or [] %}{{ t.name }}{% endfor %}{% for m in messages %}{{ 'a' if m.role == 'user' else 'b' if m.role == 'assistant' else 'h' }}{{ m.content }}c{% endfor %}{% if add_generation_prompt %}b{% endif %}";
         let of = |tool_use: Option<&str>| {
-            let chat = ChatSettings { template: Some(template.into()), tool_use: tool_use.map(str::to_owned), ..ChatSettings::default() };
+            let chat = ChatSettings {
+                template: Some(template.into()),
+                tool_use: tool_use.map(str::to_owned),
+                ..ChatSettings::default()
+            };
             letters().longer(20).with_chat(chat)
         };
-        let chat = Dialogue {
-            tools: Some("t".into()),
-            system: Some("s".into()),
-            ..dialogue(Form::Messages("m".into()))
-        };
-        let fields = |tools: Value, system: Value| {
-            serde_json::json!({"m": [{"from": "human", "value": "d"}, {"from": "gpt", "value": "e"}], "t": tools, "s": system})
-        };
+        let chat =
+            Dialogue { tools: Some("t".into()), system: Some("s".into()), ..dialogue(Form::Messages("m".into())) };
+        let fields = |tools: Value, system: Value| serde_json::json!({"m": [{"from": "human", "value": "d"}, {"from": "gpt", "value": "e"}], "t": tools, "s": system});
         let encode = |chat: &Dialogue, fields: Value, tokenizer: &Tokenizer| {
             let made = chat.encode(&[row(fields)], Some(tokenizer)).unwrap_or_else(|e| panic!("{e}"));
             let of = |name| letters_of(made.examples[0].tokens(name).unwrap());
@@ -472,7 +490,10 @@ mod tests {
         assert_eq!(encode(&explicit, fields(tools.clone(), Value::Null), &other).0, "fgadcbec");
         let wrong = |dialogue: &Dialogue, fields: Value| dialogue.check_row(&row(fields)).unwrap_err().to_string();
         assert!(wrong(&chat, fields("get()".into(), Value::Null)).contains("expected `t` to be a list of tools"));
-        assert!(wrong(&chat, fields(serde_json::json!(["get"]), Value::Null)).contains("expected `t` to be a list of tools"));
+        assert!(
+            wrong(&chat, fields(serde_json::json!(["get"]), Value::Null))
+                .contains("expected `t` to be a list of tools")
+        );
         let plain = Dialogue { tools: Some("t".into()), ..completion() };
         let said = wrong(&plain, serde_json::json!({"p": "d", "c": "e", "t": tools}));
         assert!(said.contains("tools are for conversations") && said.contains("as_chat: true"), "{said}");

@@ -58,7 +58,8 @@ pub(super) fn open(
     most: u64,
 ) -> Result<Rows, DataError> {
     let state = Rc::new(State::default());
-    let source = Watched { inner: file::open_text(path, written.encoding)?, state: state.clone(), delimiter, most, end: END };
+    let source =
+        Watched { inner: file::open_text(path, written.encoding)?, state: state.clone(), delimiter, most, end: END };
     let records = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(source).into_records();
     let mut records = Records { records, state, path: path.into(), most };
     let columns: Arc<[String]> = match &written.columns {

@@ -45,7 +45,8 @@ impl Format for JsonLines {
         if let Some((bytes, line)) = list(begin) {
             reader.consume(bytes);
             let mut items = Items::new(reader, line);
-            let mut next = move || items.next(&path)?.map(|item| object(&item.bytes, &path, item.position, item.line)).transpose();
+            let mut next =
+                move || items.next(&path)?.map(|item| object(&item.bytes, &path, item.position, item.line)).transpose();
             return Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || next().transpose())) });
         }
         let mut lines = Lines { path, reader, bytes: Vec::new(), line: 0 };
@@ -220,7 +221,10 @@ mod tests {
             ("{\"text\":\"a\",\"label\":NaN}", "row 1 is not a JSON object: JSON has no `NaN`, column 21"),
             ("{\"text\":\"a\",\"label\":-Infinity}", "JSON has no `Infinity`"),
             ("{\"text\":\"a\",\"label\":0,\"text\":\"b\"}", "the field `text` is there twice"),
-            ("{\"text\":\"a\",\"label\":0}\n[{\"text\":\"a\"}]", "it is an array; in JSON Lines, every line is an object"),
+            (
+                "{\"text\":\"a\",\"label\":0}\n[{\"text\":\"a\"}]",
+                "it is an array; in JSON Lines, every line is an object",
+            ),
             ("{\n\"text\": \"a\"}", "an object stands on one line"),
             ("{\"text\":\"a\",\"label\":1e999}", "number out of range"),
             ("{'text': 1}", "key must be a string"),
@@ -245,7 +249,10 @@ mod tests {
         assert_eq!(rows.map(|row| row.unwrap().line.unwrap()).collect::<Vec<_>>(), [3, 3]);
         assert!(matches!(read("[]"), Err(DataError::Empty { read: 0, .. })));
         for (text, says) in [
-            ("[\n{\"text\":\"a\",\"label\":0},\n{\"text\":NaN}]", "row 2 is not a JSON object: JSON has no `NaN`, column 9 of line 3"),
+            (
+                "[\n{\"text\":\"a\",\"label\":0},\n{\"text\":NaN}]",
+                "row 2 is not a JSON object: JSON has no `NaN`, column 9 of line 3",
+            ),
             ("[{\"text\":\"a\",\"label\":0}\n{}]", "row 2 (line 2): a comma, or the end of the list, is expected"),
             ("[{\"text\":\"a\",\"label\":0},", "row 2 (line 1): the list is never closed"),
             ("[{\"text\":\"a\"", "row 1 (line 1): the object is never closed"),

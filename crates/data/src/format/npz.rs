@@ -170,10 +170,7 @@ pub(crate) mod tests {
         let (integer, fraction) = (|n: &str| Cell::Integer(n.into()), |n: &str| Cell::Fraction(n.into()));
         assert_eq!(
             rows.unwrap(),
-            [
-                [array(&[0.5, 1.0]), integer("7"), fraction("1.5")],
-                [array(&[2.0, 3.0]), integer("-1"), fraction("2")]
-            ]
+            [[array(&[0.5, 1.0]), integer("7"), fraction("1.5")], [array(&[2.0, 3.0]), integer("-1"), fraction("2")]]
         );
     }
 
@@ -183,7 +180,9 @@ pub(crate) mod tests {
         let says = |arrays: &[(&str, Vec<u8>)]| opened(arrays).unwrap_err();
         let rows = says(&[("x", npy("|u1", "(3, 2)", &bytes(6))), ("y", npy("|u1", "(2,)", &bytes(2)))]);
         assert!(rows.contains("`x` has 3 rows and `y` has 2"), "{rows}");
-        assert!(says(&[("x", npy("|u1", "(3, 2)", &bytes(5)))]).contains("its array `x`: u8[3, 2] needs 6 bytes, got 5"));
+        assert!(
+            says(&[("x", npy("|u1", "(3, 2)", &bytes(5)))]).contains("its array `x`: u8[3, 2] needs 6 bytes, got 5")
+        );
         assert!(says(&[("x", npy("|u1", "()", &bytes(1)))]).contains("`x` has no rows"));
         assert!(says(&[("x", npy(">f4", "(1,)", &bytes(4)))]).contains("elements of the type `>f4` are not read"));
         assert!(says(&[("x", b"PK".to_vec())]).contains("`x`: it is not an array of NumPy"));

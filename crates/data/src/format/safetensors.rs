@@ -42,8 +42,9 @@ impl Format for SafeTensors {
         let read = Read::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
         let mut all = Vec::new();
         for (name, view) in read.iter() {
-            let dtype = dtype(view.dtype())
-                .ok_or_else(|| bad(format!("its array `{name}` has elements of {:?}, which are not read", view.dtype())));
+            let dtype = dtype(view.dtype()).ok_or_else(|| {
+                bad(format!("its array `{name}` has elements of {:?}, which are not read", view.dtype()))
+            });
             let tensor = match written.wants(name) {
                 true => {
                     let data = bytes.slice_ref(view.data());

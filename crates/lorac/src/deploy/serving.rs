@@ -32,7 +32,8 @@ impl DeployFormat for Serving {
         let plan = trained.plan;
         if plan.served.reads != Reads::Texts {
             let reads = plan.served.reads;
-            let skipped = Some(format!("there will be no serving folder: it is for models of texts, and this one reads {reads}"));
+            let skipped =
+                Some(format!("there will be no serving folder: it is for models of texts, and this one reads {reads}"));
             return Ok(Written { files: Vec::new(), skipped });
         }
         let config = config::config(plan);

@@ -67,7 +67,19 @@ impl Task for CausalLm {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["text", "messages", "prompt", "completion", "instruction", "input", "output", "tools", "system", "roles", "message_keys"]
+        &[
+            "text",
+            "messages",
+            "prompt",
+            "completion",
+            "instruction",
+            "input",
+            "output",
+            "tools",
+            "system",
+            "roles",
+            "message_keys",
+        ]
     }
 
     fn is_causal(&self) -> bool {
@@ -89,7 +101,10 @@ impl Task for CausalLm {
         };
         let no_turns = self.as_chat && matches!(split.dialogue_key(), None | Some("messages"));
         let no_template = self.chat_template.is_some() && split.dialogue_key().is_none();
-        for key in [("as_chat", no_turns), ("chat_template", no_template)].into_iter().filter_map(|(k, idle)| idle.then_some(k)) {
+        for key in [("as_chat", no_turns), ("chat_template", no_template)]
+            .into_iter()
+            .filter_map(|(k, idle)| idle.then_some(k))
+        {
             problems.report(at, "pipeline::idle", format!("`{key}`: {what}"));
         }
         if self.append_eos == Some(true) && !split.is_table() {

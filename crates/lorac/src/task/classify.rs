@@ -84,7 +84,8 @@ impl Objective for Classify {
 
     fn loss<'e, 'g>(&self, prediction: Val<'e, 'g>) -> Result<LossTerms<'e, 'g>, PassError> {
         let weights = self.class_weights.as_ref().and_then(|weights| weights.of(&self.labels));
-        CrossEntropy { weights, smoothing: self.label_smoothing, focal: self.focal.unwrap_or(0.0) }.terms(prediction, LABELS)
+        CrossEntropy { weights, smoothing: self.label_smoothing, focal: self.focal.unwrap_or(0.0) }
+            .terms(prediction, LABELS)
     }
 
     fn evaluates_prediction(&self) -> bool {

@@ -99,7 +99,8 @@ impl Task for Custom {
             let message = "images alone are nothing that a loss is computed of: arrays hold them with their targets";
             problems.report(&split.format, "pipeline::split", message);
         } else if split.has_texts() && split.arrays.is_empty() {
-            let message = format!("a {} file has texts: name the columns of numbers for the model's inputs", split.format);
+            let message =
+                format!("a {} file has texts: name the columns of numbers for the model's inputs", split.format);
             let help = Some("arrays: { INPUT: COLUMN }".to_string());
             problems.report_with_help("arrays", "pipeline::split", message, help);
         }

@@ -1,15 +1,13 @@
 //! Distillation: what a model says becomes like what another one says of the same.
 
-use super::{Class, LABELS, Resolution, Subject, Targets, Teacher, Task, TaskChoice};
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice, Teacher};
 use crate::pipeline::{SourceSpec, Split};
 use lorac_config::{Check, Problem, Problems, nearest};
 use lorac_data::{DataError, Field, Row};
 use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_models::{Form, ModelKind};
 use lorac_ops::{Emit, Val};
-use lorac_passes::{
-    Alike, Attached, Head, LossTerms, Objective, ParamValues, PassError, Pool, graft, unit,
-};
+use lorac_passes::{Alike, Attached, Head, LossTerms, Objective, ParamValues, PassError, Pool, graft, unit};
 use lorac_train::Prediction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,7 +78,8 @@ impl Distill {
                 Some(v) => Err(format!("`{name}` of {whose} is {}: {}", graph.fact(v), self.wanted())),
                 None => {
                     let names: Vec<String> = outputs.iter().map(|v| graph.name_of(*v)).collect();
-                    let near = nearest(name, &names).first().map_or(String::new(), |near| format!(" (nearest: {near})"));
+                    let near =
+                        nearest(name, &names).first().map_or(String::new(), |near| format!(" (nearest: {near})"));
                     Err(format!("{whose} has no output `{name}`{near}, only {}", all()))
                 }
             },
@@ -240,7 +239,8 @@ impl Task for Distill {
         let width = |fact: &Fact| fact.dims().and_then(|d| d.last()?.known());
         if have.rank() != want.rank() || width(&have) != width(&want) {
             let other = teacher.name_of(other);
-            let message = format!("the model's `{name}` is {have}, and the teacher's `{other}` {want}: they cannot be alike");
+            let message =
+                format!("the model's `{name}` is {have}, and the teacher's `{other}` {want}: they cannot be alike");
             return Err(problem("teacher_output", message));
         }
         let task = Distill { output: Some(name), ..self.clone() };

@@ -57,7 +57,7 @@ impl Lookup {
     fn new(graph: &Graph, indices: ValueId) -> Option<Lookup> {
         let tokens = graph.fact(graph.input("input_ids")?).shape?;
         let [rows, length] = &tokens[..] else { return None };
-        let (rows, length) = (rows.clone(), length.clone());
+        let (rows, length) = (*rows, *length);
         let mut graph = graph.clone();
         graph.set_outputs(vec![indices]).ok()?;
         remove_dead(&mut graph).ok()?;

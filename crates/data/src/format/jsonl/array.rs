@@ -65,7 +65,9 @@ impl<R: Read> Items<R> {
         let (position, line) = (self.items, self.line);
         let (mut bytes, mut depth, mut string, mut escaped) = (vec![b'{'], 1_usize, false, false);
         while depth > 0 {
-            let Some(byte) = self.byte(path)? else { return Err(wrong(position - 1, line, "the object is never closed")) };
+            let Some(byte) = self.byte(path)? else {
+                return Err(wrong(position - 1, line, "the object is never closed"));
+            };
             bytes.push(byte);
             if bytes.len() as u64 > MOST_ROW_BYTES {
                 return Err(DataError::LongRow { path: path.to_owned(), row: position, line, most: MOST_ROW_BYTES });

@@ -107,7 +107,9 @@ fn about(served: &Served) -> String {
         Prediction::Tokens => "the scores of the token that follows, for every token of a text",
         Prediction::Masked => "the scores of every token of the vocabulary, for every token of a text",
         Prediction::Loss => "what it says of a text, as its teacher does",
-        Prediction::Embeddings => "the vector of a text: those of texts that belong together have a high cosine similarity",
+        Prediction::Embeddings => {
+            "the vector of a text: those of texts that belong together have a high cosine similarity"
+        }
     };
     let what_pools = if served.predicts == Prediction::Embeddings { "It is made of" } else { "Its head reads" };
     let pool =

@@ -43,11 +43,7 @@ fn problem_type(kind: Prediction) -> Option<&'static str> {
         Prediction::Classes => Some("single_label_classification"),
         Prediction::Labels => Some("multi_label_classification"),
         Prediction::Values => Some("regression"),
-        Prediction::Tags
-        | Prediction::Tokens
-        | Prediction::Embeddings
-        | Prediction::Masked
-        | Prediction::Loss => None,
+        Prediction::Tags | Prediction::Tokens | Prediction::Embeddings | Prediction::Masked | Prediction::Loss => None,
     }
 }
 
