@@ -108,7 +108,8 @@ impl<R: BufRead> Lines<R> {
                 return Err(DataError::LongRow { path, row, line: row as u64, most: MOST_ROW_BYTES });
             }
             let bytes = self.bytes.strip_prefix(MARK).filter(|_| row == 1).unwrap_or(&self.bytes);
-            if !bytes.trim_ascii().is_empty() {
+            let bytes = bytes.trim_ascii_end();
+            if !bytes.is_empty() {
                 return object(bytes, path, row, row as u64).map(Some);
             }
         }
