@@ -435,13 +435,21 @@ fn columns_with_types_train_a_model() {
 }
 
 #[test]
-fn the_example_of_the_documentation_is_a_pipeline() {
+fn the_examples_of_the_documentation_are_pipelines() {
     let page = include_str!("../../docs/data.md");
-    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let head =
-        "name: n\nmodel: m.onnx\ntask: { classify: { labels: [negative, positive] } }\nadapt: { lora: all-linear }\n";
-    let loaded = Loaded::parse(&format!("{head}{example}"), "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{e}"));
-    let data = &loaded.pipeline.data;
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<&str> = blocks.flat_map(|block| block.split("---\n")).collect();
+    let load = |example: &str| {
+        let task = match example.contains("task:") {
+            true => "",
+            false => "task: { classify: { labels: [negative, positive] } }\n",
+        };
+        let text = format!("name: n\nmodel: m.onnx\n{task}adapt: {{ lora: all-linear }}\n{example}");
+        Loaded::parse(&text, "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{example}: {e}"))
+    };
+    assert!(examples.len() > 4 && examples.iter().all(|example| load(example).pipeline.name == "n"));
+    let weighted = examples.iter().find(|example| example.contains("weight: 2")).expect("an example");
+    let data = load(weighted).pipeline.data;
     assert_eq!((data.train.len(), data.train[0].drawn(), data.train[1].format.as_str()), (2, 2.0, "jsonl"));
     assert!(data.eval.as_ref().and_then(|held| held.part()).is_some_and(|part| part.stratify));
 }

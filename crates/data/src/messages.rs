@@ -40,7 +40,7 @@ const CALL: &str = "function_call";
 pub struct MessageStyle {
     /// The keys of a message
     pub keys: MessageKeys,
-    /// What other names the file has for a role: { assistant: [bot], user: [customer, agent] }
+    /// What other names the file has for a role: { assistant: [bot, model], user: [customer, agent] }
     pub roles: BTreeMap<String, Vec<String>>,
 }
 

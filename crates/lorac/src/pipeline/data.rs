@@ -160,7 +160,7 @@ pub struct SplitOptions {
     pub tools: Option<String>,
     /// Column of what the system says before a conversation that does not begin with it
     pub system: Option<String>,
-    /// What other names the file has for the roles of messages: { assistant: [bot], user: [customer, agent] }
+    /// What other names the file has for the roles of messages: { assistant: [bot, model], user: [customer, agent] }
     pub roles: BTreeMap<String, Vec<String>>,
     /// What other keys messages have than role and content: { role: speaker, content: text }
     pub message_keys: MessageKeys,
