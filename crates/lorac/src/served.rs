@@ -254,7 +254,7 @@ pub enum ServedError {
         /// What it reads.
         reads: Reads,
     },
-    /// What the model has learnt is no answer to a text.
+    /// What the model has learnt does not answer a text.
     #[error(
         "`{model}` does the task `{task}`, which answers no text by itself: `lorac eval` scores it on the data of a pipeline"
     )]

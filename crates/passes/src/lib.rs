@@ -15,7 +15,6 @@
 //! ```
 
 mod axes_as_attributes;
-mod beside;
 mod buffer;
 mod cache_shape;
 mod cumsum_to_i32;
@@ -61,13 +60,13 @@ mod sequence;
 mod share_shapes;
 mod static_lists;
 mod straight_through;
+mod tables_and_kernels;
 mod trail;
 mod trained;
 mod unfreeze;
 mod upgrade;
 
 pub use axes_as_attributes::axes_as_attributes;
-pub use beside::ReadAs;
 pub use cumsum_to_i32::cumsum_to_i32;
 pub use dead::remove_dead;
 pub use dense::fuse_dense;
@@ -114,6 +113,7 @@ pub use sequence::{
     training_step,
 };
 pub use static_lists::resolve_lists;
+pub use tables_and_kernels::ReadAs;
 pub use trained::trained;
 pub use unfreeze::unfreeze;
 pub use upgrade::{OPSET, upgrade};

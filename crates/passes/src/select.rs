@@ -1,11 +1,11 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
-use crate::beside::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, Beside};
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
 use crate::role::{Matrices, Operand, ROLES};
-use crate::{Matrix, PassError, ReadAs, Role, beside};
+use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, TablesAndKernels};
+use crate::{Matrix, PassError, ReadAs, Role, tables_and_kernels};
 use globset::GlobBuilder;
 use lorac_config::nearest;
 use lorac_ir::{Graph, ValueId};
@@ -106,7 +106,7 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
     // Of every matrix, what is picked of it: all, or the slice of a role.
     let mut picked: Vec<BTreeMap<Option<Role>, &str>> = vec![BTreeMap::new(); known.all.len()];
     let mut fused: Option<BTreeMap<ValueId, Vec<FusedSlice>>> = None;
-    let (mut wrong, mut beside) = (Vec::new(), Beside::default());
+    let (mut wrong, mut beside) = (Vec::new(), TablesAndKernels::default());
     for pattern in patterns.iter().map(AsRef::as_ref) {
         let found = match matching(graph, &known, pattern) {
             Ok(found) => found,
@@ -224,7 +224,8 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
     out.retain(|i, _| !taken.contains(i));
     let named = out.into_iter().map(|(i, why)| LeftOut { name: known.all[i].matrix.name.clone(), why });
     let bodies = bodies.into_iter().map(|(name, op)| LeftOut { name, why: format!("in a graph inside `{op}`") });
-    let grouped = patterns.iter().any(|p| p.as_ref() == ALL_CONVOLUTIONS).then(|| beside::candidates(graph));
+    let grouped =
+        patterns.iter().any(|p| p.as_ref() == ALL_CONVOLUTIONS).then(|| tables_and_kernels::candidates(graph));
     let grouped = grouped.into_iter().flatten().filter_map(|c| {
         let why = c.obstacle.filter(|_| c.matrix.read_as == ReadAs::Convolution)?.to_string();
         Some(LeftOut { name: c.matrix.name, why })

@@ -83,7 +83,7 @@ pub trait Encode {
         true
     }
 
-    /// Names of the fields that it makes of what is no text.
+    /// Names of the fields that it makes of what is not text.
     fn fields(&self) -> Vec<&str> {
         Vec::new()
     }

@@ -491,7 +491,7 @@ mod tests {
             let of = [0, 10, 29, 30].map(|i| count(&eval, &Field::Reals(has(i))));
             assert_eq!((of, train.len()), ([2, 4, 0, 2], 32));
         }
-        // Words of a sentence have their labels as often as they like, and what does not count is no label.
+        // Words of a sentence have their labels as often as they like, and what does not count is not a label.
         let tags = |i: usize| match i {
             0..10 => vec![IGNORE, 0, 1, 2, IGNORE],
             10..20 => vec![IGNORE, 1, 1, 2, 0, 0, IGNORE],

@@ -1,10 +1,11 @@
 //! Causal language modelling: the next token, by the logits that the model has already.
 
 use super::{Class, LABELS, Targets, Task, TaskChoice};
+use super::unlabelled::Unlabelled;
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::encode::{Dialogue, Form, LossOn, Text};
-use lorac_data::{DataError, Field, IGNORE, Inputs, Row};
+use lorac_data::{DataError, Inputs};
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms};
@@ -127,7 +128,7 @@ impl Task for CausalLm {
     }
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
-        Ok(Box::new(NextTokens))
+        Ok(Box::new(Unlabelled::Tokens))
     }
 
     fn appendix(&self, _: &Graph, _: &Graph, _: &ParamValues) -> Result<Option<Graph>, PassError> {
@@ -140,22 +141,5 @@ impl Task for CausalLm {
 
     fn class(&self) -> Class {
         Class::CausalLm
-    }
-}
-
-/// Every token is its own label: the graph compares it with the logits of the token before.
-struct NextTokens;
-
-impl Targets for NextTokens {
-    fn columns(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn of_row(&self, _: &Row) -> Result<Option<Field>, DataError> {
-        Ok(None)
-    }
-
-    fn of_tokens(&self, ids: &[i64]) -> Field {
-        Field::Tokens { ids: ids.to_vec(), pad: IGNORE }
     }
 }

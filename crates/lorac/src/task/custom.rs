@@ -1,10 +1,11 @@
 //! Whatever has a loss of its own: a scalar output of the user's model, which takes arrays.
 
 use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice};
+use super::unlabelled::Unlabelled;
 use crate::pipeline::{SliceChoice, Split, Train};
 use lorac_config::{Check, Problem, Problems, nearest};
 use lorac_data::encode::Arrays;
-use lorac_data::{DataError, Field, Inputs, Row};
+use lorac_data::{DataError, Inputs};
 use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError};
@@ -140,7 +141,7 @@ impl Task for Custom {
     }
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
-        Ok(Box::new(Ones))
+        Ok(Box::new(Unlabelled::Examples))
     }
 
     fn appendix(&self, _: &Graph, _: &Graph, _: &ParamValues) -> Result<Option<Graph>, PassError> {
@@ -166,23 +167,6 @@ impl Task for Custom {
 
     fn class(&self) -> Class {
         Class::Base
-    }
-}
-
-/// Every example counts.
-struct Ones;
-
-impl Targets for Ones {
-    fn columns(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn of_row(&self, _: &Row) -> Result<Option<Field>, DataError> {
-        Ok(Some(Field::Real(1.0)))
-    }
-
-    fn of_tokens(&self, _: &[i64]) -> Field {
-        Field::Real(1.0)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Distillation: what a model says becomes like what another one says of the same.
 
 use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice, Teacher};
+use super::unlabelled::Unlabelled;
 use crate::pipeline::{SourceSpec, Split};
 use lorac_config::{Check, Problem, Problems, nearest};
-use lorac_data::{DataError, Field, Row};
+use lorac_data::{DataError};
 use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_models::{Form, ModelKind};
 use lorac_ops::{Emit, Val};
@@ -75,7 +76,7 @@ impl Distill {
         match name {
             Some(name) => match named(name) {
                 Some(v) if fits(&v) => Ok(v),
-                Some(v) => Err(format!("`{name}` of {whose} is {}: {}", graph.fact(v), self.wanted())),
+                Some(v) => Err(format!("`{name}` of {whose} is {}: {}", graph.fact(v), self.expected())),
                 None => {
                     let names: Vec<String> = outputs.iter().map(|v| graph.name_of(*v)).collect();
                     let near =
@@ -86,12 +87,12 @@ impl Distill {
             None => {
                 let usual = named("logits").filter(|v| self.on == What::Logits && fits(v));
                 let found = usual.or_else(|| outputs.iter().copied().find(fits));
-                found.ok_or_else(|| format!("{}, and no output of {whose} is: it has {}", self.wanted(), all()))
+                found.ok_or_else(|| format!("{}, and no output of {whose} is: it has {}", self.expected(), all()))
             }
         }
     }
 
-    fn wanted(&self) -> &'static str {
+    fn expected(&self) -> &'static str {
         match self.on {
             What::Logits => "logits are floats [batch, classes] or [batch, tokens, classes]",
             What::Hidden | What::Embedding => "hidden states are floats [batch, tokens, width]",
@@ -144,13 +145,13 @@ impl Objective for Distill {
         let rows = e.input(LABELS, Fact::new(DType::F32, [Dim::named("rows")]));
         let real = rows.unary("IsNaN").unary("Not");
         let name = e.name_of(prediction.id());
-        let wanted = self.teacher_value(&name).map_err(PassError::Unsuitable)?;
+        let output = self.teacher_value(&name).map_err(PassError::Unsuitable)?;
         let graph = self.graph.graph().ok_or_else(|| PassError::Unsuitable("the teacher is not read yet".into()))?;
-        let wanted = graph.name_of(wanted);
+        let output = graph.name_of(output);
         let outputs = graft(e, graph)?;
-        let teacher = outputs.into_iter().find(|(name, _)| *name == wanted);
+        let teacher = outputs.into_iter().find(|(name, _)| *name == output);
         let (_, teacher) =
-            teacher.ok_or_else(|| PassError::Unsuitable(format!("the teacher has no output `{wanted}`")))?;
+            teacher.ok_or_else(|| PassError::Unsuitable(format!("the teacher has no output `{output}`")))?;
         let mask = e.graph().input("attention_mask");
         let tokens = || {
             let new_axis = real.binary("Unsqueeze", e.ints(&[-1]));
@@ -221,7 +222,7 @@ impl Task for Distill {
     fn check_split(&self, _: &Split, _: &mut Problems) {}
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
-        Ok(Box::new(Ones))
+        Ok(Box::new(Unlabelled::Examples))
     }
 
     fn appendix(&self, _: &Graph, _: &Graph, _: &ParamValues) -> Result<Option<Graph>, PassError> {
@@ -265,22 +266,5 @@ impl Task for Distill {
 
     fn class(&self) -> Class {
         if self.on == What::Logits { Class::SequenceClassification } else { Class::Base }
-    }
-}
-
-/// Every example counts, but for rows that fill a batch.
-struct Ones;
-
-impl Targets for Ones {
-    fn columns(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn of_row(&self, _: &Row) -> Result<Option<Field>, DataError> {
-        Ok(Some(Field::Real(1.0)))
-    }
-
-    fn of_tokens(&self, _: &[i64]) -> Field {
-        Field::Real(1.0)
     }
 }

@@ -1,9 +1,10 @@
 //! Masked language modelling: tokens that are hidden, by the logits that the model has already.
 
 use super::{Class, LABELS, Targets, Task, TaskChoice};
+use super::unlabelled::Unlabelled;
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
-use lorac_data::{DataError, Field, IGNORE, Row};
+use lorac_data::{DataError};
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, cross_entropy_terms, language_logits};
@@ -69,7 +70,7 @@ impl Task for MaskedLm {
     fn check_split(&self, _: &Split, _: &mut Problems) {}
 
     fn targets<'a>(&'a self, _: &'a Split) -> Result<Box<dyn Targets + 'a>, DataError> {
-        Ok(Box::new(Hidden))
+        Ok(Box::new(Unlabelled::Tokens))
     }
 
     fn appendix(&self, _: &Graph, _: &Graph, _: &ParamValues) -> Result<Option<Graph>, PassError> {
@@ -82,22 +83,5 @@ impl Task for MaskedLm {
 
     fn class(&self) -> Class {
         Class::MaskedLm
-    }
-}
-
-/// The tokens themselves, until a batch hides some.
-struct Hidden;
-
-impl Targets for Hidden {
-    fn columns(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn of_row(&self, _: &Row) -> Result<Option<Field>, DataError> {
-        Ok(None)
-    }
-
-    fn of_tokens(&self, ids: &[i64]) -> Field {
-        Field::Tokens { ids: ids.to_vec(), pad: IGNORE }
     }
 }

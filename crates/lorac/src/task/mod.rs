@@ -4,6 +4,7 @@ mod existing;
 mod head;
 mod naming;
 mod teacher;
+mod unlabelled;
 mod weights;
 
 pub(crate) use head::{LOGITS, is_logits};

@@ -3,7 +3,7 @@
 use super::branch::bias_of;
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
-use super::{Bias, Delta, Full, Inserted, Method, Use, beside, low_rank, low_rank_scale, target_list};
+use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, tables_and_kernels, target_list};
 use crate::{FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -252,8 +252,8 @@ impl Method for Lora {
         let mut targets = narrow.remaining(graph, picked)?;
         let shared = targets.iter().filter(|t| t.matrix.as_ref().is_some_and(|m| m.shared) && self.dropout > 0.0);
         let tied = shared.map(|t| NoMatch::Tied { pattern: t.pattern.clone(), name: t.weight_name.clone() });
-        let kernels = targets.iter().filter(|t| self.dropout > 0.0 && beside::is_kernel(t));
-        let mut wrong: Vec<NoMatch> = tied.chain(kernels.map(beside::no_dropout)).collect();
+        let kernels = targets.iter().filter(|t| self.dropout > 0.0 && tables_and_kernels::is_kernel(t));
+        let mut wrong: Vec<NoMatch> = tied.chain(kernels.map(tables_and_kernels::no_dropout)).collect();
         let ranks = note_entries(graph, &mut targets, RANKS, self.rank_pattern.patterns());
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));

@@ -1,9 +1,9 @@
 //! What LoRA and DoRA share: A and B of every target, what they begin as, where they go.
 
-use super::beside;
 use super::branch::{Before, Term, branch, follow_each_other, sum, widened};
 use super::lora::{Lora, LoraInit};
 use super::magnitude::{self, Magnitude};
+use super::tables_and_kernels;
 use super::{Delta, DeltaForm, DropoutSite, Inserted, Use};
 use crate::order::{Order, order};
 use crate::rewrite::rewrite;
@@ -77,7 +77,7 @@ fn insert_matrix<'e, 'g>(
         return Ok(());
     }
     if matrix.read_as != ReadAs::Product {
-        beside::branch(e, matrix, &terms(), before);
+        tables_and_kernels::branch(e, matrix, &terms(), before);
         return Ok(());
     }
     match (order_of(lora, e.graph(), matrix, purpose), slices) {

@@ -1,7 +1,6 @@
 //! Methods of adapting a model: which weights they change, what they put into the graph, how it folds into the weights'
 //! bytes. One file each.
 
-mod beside;
 mod branch;
 mod by_pattern;
 mod low_rank;
@@ -9,6 +8,7 @@ mod magnitude;
 mod narrow;
 mod replaced;
 mod scaled;
+mod tables_and_kernels;
 mod target_list;
 
 pub use by_pattern::ByPattern;

@@ -35,7 +35,7 @@ impl Narrow<'_> {
                 Err(miss) => wrong.push(miss),
             }
         }
-        if let Some(wanted) = self.layers {
+        if let Some(asked) = self.layers {
             let of = layers(graph, &known);
             let all: BTreeSet<usize> = targets.iter().filter_map(|t| of.get(&t.weight)).copied().collect();
             let has = match (all.first(), all.last()) {
@@ -46,8 +46,8 @@ impl Narrow<'_> {
                 let why = format!("holds none of the layers that targets are in: {has}");
                 NoMatch::Idle { path: "layers".into(), pattern, why }
             };
-            wrong.extend(wanted.empty_among(&all).into_iter().map(idle));
-            let outside = |t: &Target| !of.get(&t.weight).is_some_and(|layer| wanted.contains(*layer));
+            wrong.extend(asked.empty_among(&all).into_iter().map(idle));
+            let outside = |t: &Target| !of.get(&t.weight).is_some_and(|layer| asked.contains(*layer));
             out.extend(targets.iter().enumerate().filter(|(_, t)| outside(t)).map(|(i, _)| i));
         }
         if !wrong.is_empty() {

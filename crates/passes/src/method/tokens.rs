@@ -1,7 +1,7 @@
 //! Trainable tokens: some rows of an embedding table are trained, the others stay.
 
 use super::{Delta, DeltaForm, Inserted, Method, Use};
-use crate::beside;
+use crate::tables_and_kernels;
 use crate::rewrite::{replace_value, rewrite};
 use crate::role::Matrices;
 use crate::select::pick;
@@ -188,7 +188,7 @@ fn tables(graph: &Graph) -> Vec<(ValueId, usize)> {
 }
 
 fn is_lookup(graph: &Graph, u: &Read) -> bool {
-    graph.node(u.node).is_some_and(|n| beside::is_lookup(n, u.slot))
+    graph.node(u.node).is_some_and(|n| tables_and_kernels::is_lookup(n, u.slot))
 }
 
 /// The look-ups of a table that is read by nothing else.

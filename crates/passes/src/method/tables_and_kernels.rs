@@ -30,7 +30,7 @@ pub(super) fn is_kernel(target: &Target) -> bool {
     target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Convolution)
 }
 
-/// Why a kernel is no target where dropout is asked for.
+/// Why a kernel is not a target where dropout is asked for.
 pub(super) fn no_dropout(target: &Target) -> NoMatch {
     NoMatch::Unsuitable {
         pattern: target.pattern.clone(),

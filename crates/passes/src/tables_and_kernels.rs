@@ -31,25 +31,25 @@ pub(crate) const ALL_CONVOLUTIONS: &str = "all-convolutions";
 
 /// Weights that are tables or kernels, and what patterns pick of them. They are looked for when a pattern fits no matrix.
 #[derive(Default)]
-pub(crate) struct Beside<'p> {
+pub(crate) struct TablesAndKernels<'p> {
     all: Option<Vec<Candidate>>,
     picked: BTreeMap<ValueId, (usize, &'p str)>,
 }
 
-impl<'p> Beside<'p> {
+impl<'p> TablesAndKernels<'p> {
     /// Picks what a pattern fits. Returns whether it fits anything.
     ///
     /// # Errors
     /// A pattern that fits only what cannot be adapted, or that is not valid.
     pub(crate) fn pick(&mut self, graph: &Graph, pattern: &'p str) -> Result<bool, NoMatch> {
         let all = self.all.get_or_insert_with(|| candidates(graph));
-        let wanted = |c: &Candidate| match pattern {
+        let fits = |c: &Candidate| match pattern {
             ALL_EMBEDDINGS => c.matrix.read_as == ReadAs::Lookup,
             ALL_CONVOLUTIONS => c.matrix.read_as == ReadAs::Convolution,
             _ => false,
         };
         let found: Vec<usize> = match pattern {
-            ALL_EMBEDDINGS | ALL_CONVOLUTIONS => (0..all.len()).filter(|i| wanted(&all[*i])).collect(),
+            ALL_EMBEDDINGS | ALL_CONVOLUTIONS => (0..all.len()).filter(|i| fits(&all[*i])).collect(),
             _ => {
                 let named: Vec<Vec<String>> = all.iter().map(|c| names(graph, &c.matrix)).collect();
                 fitting_names(pattern, &named)?
@@ -92,7 +92,7 @@ impl<'p> Beside<'p> {
     }
 }
 
-/// Every float weight that all its readers look rows up in, and that is no buffer, or that all take for their kernel.
+/// Every float weight that all its readers look rows up in, and that is not a buffer, or that all take for their kernel.
 pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
     let mut constants = None;
     let mut found = Vec::new();
