@@ -74,7 +74,9 @@ def difference(job):
         warnings.simplefilter("always")
         ours = torch_logits(job, config, ids, mask)
     words = ["adapter"] if job["mixed"] else ["adapter", "fan_in"]
+    # With biases PEFT warns that the model without its adapter is another: `plain` is looked at for a difference alone.
     said = [str(w.message) for w in caught if any(word in str(w.message) for word in words)]
+    said = [message for message in said if "disabling adapter layers with bias" not in message]
     assert not said, said
     if ours.dim() == 3:
         ours, deployed = ours[mask.bool()], deployed[mask.bool()]

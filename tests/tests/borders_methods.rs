@@ -2,6 +2,7 @@
 
 use lorac::output::{PeftAdapter, PeftLayer, read_peft};
 use lorac_tests::border::{Border, border};
+use lorac_tests::data;
 use serde_json::Value;
 use std::fs;
 
@@ -47,6 +48,22 @@ fn scales_are_an_adapter_of_ia3() {
     assert!(keys.iter().any(|s| s.values.iter().any(|x| *x != 1.0)));
     // Weights and their biases.
     assert!(outcome.manifest.targets.iter().any(|t| t.name.ends_with("key.bias")));
+}
+
+/// Key and value of GPT-2 are columns of one matrix and of its bias: the query's stay to the byte.
+#[test]
+fn scales_of_a_fused_matrix_reach_its_columns_and_their_bias_alone() {
+    let border = border("bert");
+    let folder = border.path().join("gpt2");
+    fs::create_dir(&folder).expect("a folder");
+    for entry in fs::read_dir(data("peft_artifacts/gpt2")).expect("a model").flatten() {
+        fs::copy(entry.path(), folder.join(entry.file_name())).expect("copies");
+    }
+    let settings =
+        ["model.source=gpt2", "tokenizer={source: tokenizer.json}", "task={classify: {labels: [negative, positive]}}"];
+    let manifest = border.succeeds(&[&settings[..], &[IA3]].concat()).manifest;
+    assert!(manifest.targets.iter().any(|t| t.name.contains("c_attn.bias")), "{:?}", manifest.targets);
+    assert_eq!(manifest.verify.changed_bytes_outside_targets, 0);
 }
 
 #[test]

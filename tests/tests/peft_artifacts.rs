@@ -34,6 +34,10 @@ const RSLORA: &str = "[{ lora: { targets: [\"role:query\", \"role:up\"], rank: 4
 /// Ranks and alphas by pattern, in one layer.
 const PATTERNS: &str = "[{ lora: { targets: [all-linear], exclude: [\"role:up\"], layers: 1, rank: 2, alpha: 4, \
                         rank_pattern: { \"role:query\": 3 }, alpha_pattern: { \"role:down\": 5 } } }]";
+/// As these, of a matrix that is query, key and value in one, which all-linear takes as a whole.
+const PATTERNS_OF_GPT2: &str = "[{ lora: { targets: [\"role:query\", \"role:output\", \"role:down\"], \
+                                exclude: [\"role:output\"], layers: 1, rank: 2, alpha: 4, \
+                                rank_pattern: { \"role:query\": 3 }, alpha_pattern: { \"role:down\": 5 } } }]";
 /// Beginnings that are a part of the weight.
 const PISSA: &str = "[{ lora: { targets: [\"role:query\", \"role:down\"], rank: 2, alpha: 6, init: pissa } }]";
 const OLORA: &str =
@@ -120,7 +124,8 @@ fn jobs() -> Vec<Job<'static>> {
     jobs.push(("gpt2-bare".into(), "gpt2-bare", CLASSIFY_OWN, QUERY_VALUE));
     for name in ["bert", "gpt2", "llama"] {
         let [torchscript, dynamo] = exported(name, "base");
-        jobs.push((name.to_string(), name, CLASSIFY_OWN, PATTERNS));
+        let patterns = if name == "gpt2" { PATTERNS_OF_GPT2 } else { PATTERNS };
+        jobs.push((name.to_string(), name, CLASSIFY_OWN, patterns));
         jobs.push((torchscript.clone(), name, CLASSIFY_OWN, PISSA));
         jobs.push((name.to_string(), name, CLASSIFY_OWN, OLORA));
         jobs.push((dynamo, name, CLASSIFY_OWN, DORA));

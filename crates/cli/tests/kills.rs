@@ -114,7 +114,7 @@ fn kill(child: &mut Child, writes: impl Fn() -> bool, at: Instants) -> Option<()
     };
     let now = Instant::now();
     while now.elapsed() < wait {
-        std::thread::sleep((wait - now.elapsed()).min(Duration::from_millis(1)));
+        std::thread::sleep(wait.saturating_sub(now.elapsed()).min(Duration::from_millis(1)));
     }
     let ended = child.try_wait().expect("waits").is_some();
     _ = child.kill();

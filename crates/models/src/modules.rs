@@ -42,9 +42,18 @@ pub enum ClassHead {
 }
 
 const ENCODER: &[&str] = &["encoder.layer.#", "embeddings", "pooler.dense"];
-const LAYERS: &[&str] = &["layers.#", "embed_tokens"];
-const BLOCKS: &[&str] = &["h.#", "wte", "wpe"];
-const PAIR: &[&str] = &["encoder.layers.#", "decoder.layers.#"];
+const LAYERS: &[&str] = &["layers.#", "embed_tokens", "embed_in", "norm", "final_layernorm", "final_layer_norm"];
+const BLOCKS: &[&str] = &["h.#", "wte", "wpe", "ln_f", "word_embeddings", "word_embeddings_layernorm"];
+const PAIR: &[&str] = &[
+    "encoder.layers.#",
+    "decoder.layers.#",
+    "encoder.layernorm_embedding",
+    "decoder.layernorm_embedding",
+    "encoder.layer_norm",
+    "decoder.layer_norm",
+    "shared",
+];
+const OF_VIT: &[&str] = &["encoder.layer.#", "embeddings", "layernorm", "pooler.dense"];
 
 const fn classes(
     model_types: &'static [&'static str],
@@ -84,16 +93,21 @@ const ALL: &[Classes] = &[
     classes(&["cohere", "granite", "modernbert", "olmo", "olmo2", "starcoder2"], "model", LAYERS, None),
     classes(&["bloom", "codegen", "falcon", "gpt_bigcode", "gpt_neo", "gptj"], "transformer", BLOCKS, None),
     classes(&["gpt_neox"], "gpt_neox", LAYERS, None),
-    classes(&["opt"], "model", &["decoder.layers.#"], None),
+    classes(&["opt"], "model", &["decoder.layers.#", "decoder.embed_tokens", "decoder.final_layer_norm"], None),
     classes(&["bart", "marian", "mbart", "m2m_100", "pegasus"], "model", PAIR, None),
-    classes(&["t5", "mt5"], "", &["encoder.block.#", "decoder.block.#"], None),
+    classes(
+        &["t5", "mt5"],
+        "",
+        &["encoder.block.#", "decoder.block.#", "encoder.final_layer_norm", "decoder.final_layer_norm", "shared"],
+        None,
+    ),
     classes(&["albert"], "albert", &["encoder.albert_layer_groups.#", "embeddings", "pooler"], None),
     classes(&["big_bird"], "bert", ENCODER, None),
     classes(&["deberta", "deberta-v2"], "deberta", ENCODER, None),
     classes(&["electra"], "electra", ENCODER, None),
     classes(&["longformer"], "longformer", ENCODER, None),
     classes(&["mpnet"], "mpnet", ENCODER, None),
-    classes(&["vit"], "vit", ENCODER, None),
+    classes(&["vit"], "vit", OF_VIT, None),
 ];
 
 const BERT_LAYER: &[(&str, &str)] = &[
@@ -229,6 +243,8 @@ mod tests {
         });
         assert_eq!(place("gpt2", "transformer.h.0.attn.c_attn"), base("h.0.attn.c_attn"));
         assert_eq!(place("llama", "m.model.layers.3.mlp.up_proj"), base("layers.3.mlp.up_proj"));
+        assert_eq!(place("llama", "m.model.norm"), base("norm"));
+        assert_eq!(place("gpt2", "transformer.ln_f"), base("ln_f"));
         assert_eq!(place("llama", "m.lm_head"), Some(Place::Head("lm_head".into())));
         assert_eq!(place("llama", "vision.blocks.0.fc"), None);
     }

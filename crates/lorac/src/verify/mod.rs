@@ -138,13 +138,18 @@ impl Check<'_> {
     fn changed_beside_slices(&self) -> u64 {
         let slices: Vec<&&Target> = self.targets.iter().filter(|t| t.slice.is_some()).collect();
         let changed = |slices: Vec<&&&Target>| {
-            let Some(matrix) = &slices[0].matrix else { return u64::MAX };
-            let (before, after) = (self.base.graph.weight(matrix.weight), self.deployed.location(&matrix.name));
+            let target = slices[0];
+            // The bias of a fused matrix is one row.
+            let (rows, cols, transposed) = target.matrix.as_ref().map_or_else(
+                || (1, target.dims.iter().product(), false),
+                |matrix| (matrix.rows, matrix.cols, matrix.transposed),
+            );
+            let (before, after) = (self.base.graph.weight(target.weight), self.deployed.location(&target.weight_name));
             let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
             let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
-            let mut may = vec![false; matrix.cols];
+            let mut may = vec![false; cols];
             slices.iter().flat_map(|t| &t.slice).flat_map(|s| &s.columns).for_each(|column| may[*column] = true);
-            let column = |i: usize| if matrix.transposed { i / matrix.rows } else { i % matrix.cols };
+            let column = |i: usize| if transposed { i / rows } else { i % cols };
             let size = before.dtype().size().max(1);
             let elements = before.bytes().chunks(size).zip(after.bytes().chunks(size)).enumerate();
             let beside = elements.filter(|(i, _)| !may[column(*i)]);
