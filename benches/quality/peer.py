@@ -1,10 +1,10 @@
 """What a pipeline of this folder asks for, done by PEFT on PyTorch: the same rows, weights, targets, rates and steps.
 
     pip install torch transformers peft gguf scikit-learn scipy seqeval pyyaml
-    cd WORK && python .../benches/quality/peer.py PIPELINE SEED RESULT [--no-dropout]
+    cd WORK && python .../benches/quality/peer.py PIPELINE SEED RESULT [--no-dropout] [--random-order]
 
 WORK is what data.py has written. The encoder's own dropout is on while it learns, as users of PEFT have it; a model that
-lorac trains has none, and neither has this one with --no-dropout.
+lorac trains has none, and neither has this one with --no-dropout. With --random-order rows of any length share a batch.
 """
 
 import json
@@ -173,16 +173,18 @@ def span_f1(names, rows, true, predicted):
     return float(seqeval.metrics.f1_score(cut(true), cut(predicted)))
 
 
-def epoch(rows, size, order):
-    """Batches of rows of similar length, in random order."""
+def epoch(rows, size, order, by_length):
+    """Batches of rows, of similar length if asked, in random order."""
     shuffled = order.sample(range(len(rows)), len(rows))
+    if not by_length:
+        return [[rows[i] for i in shuffled[at : at + size]] for at in range(0, len(rows), size)]
     windows = [shuffled[i : i + WINDOW * size] for i in range(0, len(rows), WINDOW * size)]
     by_length = [i for w in windows for i in sorted(w, key=lambda i: len(rows[i][0]["input_ids"]))]
     batches = [by_length[i : i + size] for i in range(0, len(rows), size)]
     return [[rows[i] for i in b] for b in order.sample(batches, len(batches))]
 
 
-def main(pipeline, seed, result, dropout):
+def main(pipeline, seed, result, dropout, by_length):
     asked = yaml.safe_load(Path(pipeline).read_text())
     [(kind, task)], [adapt], train = asked["task"].items(), asked["adapt"], asked["train"]
     torch.manual_seed(seed)
@@ -205,7 +207,7 @@ def main(pipeline, seed, result, dropout):
     model.train()
     start = time.perf_counter(), time.process_time()
     for _ in range(train["epochs"]):
-        for rows in epoch(learnt, train["batch"], order):
+        for rows in epoch(learnt, train["batch"], order, by_length):
             optimizer.zero_grad()
             loss_of(kind, *outputs_and_targets(kind, model, *batch(rows, pad))).backward()
             torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -226,4 +228,4 @@ def main(pipeline, seed, result, dropout):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], "--no-dropout" not in sys.argv)
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], "--no-dropout" not in sys.argv, "--random-order" not in sys.argv)
