@@ -1,7 +1,7 @@
 //! Causal language modelling: the next token, by the logits that the model has already.
 
-use super::{Class, LABELS, Targets, Task, TaskChoice};
 use super::unlabelled::Unlabelled;
+use super::{Class, LABELS, Targets, Task, TaskChoice};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
 use lorac_data::encode::{Dialogue, Form, LossOn, Text};

@@ -1,7 +1,7 @@
 //! Whatever has a loss of its own: a scalar output of the user's model, which takes arrays.
 
-use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice};
 use super::unlabelled::Unlabelled;
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice};
 use crate::pipeline::{SliceChoice, Split, Train};
 use lorac_config::{Check, Problem, Problems, nearest};
 use lorac_data::encode::Arrays;

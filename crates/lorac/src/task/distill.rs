@@ -1,10 +1,10 @@
 //! Distillation: what a model says becomes like what another one says of the same.
 
-use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice, Teacher};
 use super::unlabelled::Unlabelled;
+use super::{Class, LABELS, Resolution, Subject, Targets, Task, TaskChoice, Teacher};
 use crate::pipeline::{SourceSpec, Split};
 use lorac_config::{Check, Problem, Problems, nearest};
-use lorac_data::{DataError};
+use lorac_data::DataError;
 use lorac_ir::{DType, Dim, Fact, Graph, ValueId};
 use lorac_models::{Form, ModelKind};
 use lorac_ops::{Emit, Val};

@@ -1,10 +1,10 @@
 //! Masked language modelling: tokens that are hidden, by the logits that the model has already.
 
-use super::{Class, LABELS, Targets, Task, TaskChoice};
 use super::unlabelled::Unlabelled;
+use super::{Class, LABELS, Targets, Task, TaskChoice};
 use crate::pipeline::Split;
 use lorac_config::{Check, Problems};
-use lorac_data::{DataError};
+use lorac_data::DataError;
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, cross_entropy_terms, language_logits};

@@ -1,10 +1,10 @@
 //! Trainable tokens: some rows of an embedding table are trained, the others stay.
 
 use super::{Delta, DeltaForm, Inserted, Method, Use};
-use crate::tables_and_kernels;
 use crate::rewrite::{replace_value, rewrite};
 use crate::role::Matrices;
 use crate::select::pick;
+use crate::tables_and_kernels;
 use crate::{FoldError, Group, Init, NoMatch, NoMatches, Param, ParamValues, PassError, Role, Target, roles};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
