@@ -1,18 +1,22 @@
 //! Tasks that read pairs of texts, arrays and images.
 
 use lorac::data::Resample;
+use lorac::error::Class;
 use lorac::evaluate::evaluate;
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
 use lorac::predict::{Options, Predictor, Says};
-use lorac::progress::Silent;
-use lorac::run::{RunOptions, run};
+use lorac::progress::{Progress, Silent};
+use lorac::run::{ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
+use lorac::train::Checkpoint;
 use lorac_tests::border::border;
 use lorac_tests::{ONNXRUNTIME, data};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use std::fs;
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// A tiny BERT without a head, and pairs of the halves of texts.
@@ -104,6 +108,20 @@ fn hard_negatives_and_scores_are_learnt_too() {
     }
 }
 
+/// Where the negative of a pair is its own second text, every text has twice as many to be told from, which are the same:
+/// the loss is ln 2 more, from the first step to the last evaluation.
+#[test]
+fn a_text_is_told_from_its_hard_negatives() {
+    let losses = |split: &str| {
+        let folder = pairs();
+        let manifest = started(folder.path(), &text("embed: {}", split, "")).unwrap_or_else(|e| panic!("{split}: {e}"));
+        let of = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+        [manifest.train.loss_first, of(&manifest.eval.before), of(&manifest.eval.after)]
+    };
+    let (alone, same) = (losses("text: a, text_pair: b"), losses("text: a, text_pair: b, negatives: b"));
+    assert!(alone.iter().zip(same).all(|(a, s)| (s - a - 2.0f64.ln()).abs() < 1e-4), "{alone:?} {same:?}");
+}
+
 #[test]
 fn what_pairs_cannot_be_learnt_by_is_refused_with_its_place() {
     let folder = pairs();
@@ -159,12 +177,21 @@ fn arrays_of_other_names_are_told_and_what_does_not_fit_is_named() {
         (&["task.custom.loss=y"], "a loss is one float number"),
         (&["task.custom.inputs={z: x}"], "the model has no input `z`"),
         (&["data.train.npz=other.npz", "data.eval=null"], "no column `labels`"),
-        (&["task.custom.inputs={x: labels, labels: x}"], "for the input `"),
+        (
+            &["task.custom.inputs={x: labels, labels: x}"],
+            "data.train: example 1 has f32[] for the input `x`, which takes f32[batch,4]",
+        ),
         (&["train.slice=4"], "`slice`: the model computes its loss of a whole batch"),
         (&["data.train.text=x"], "the model is fed arrays and images"),
-        (&["data.train={csv: train.csv}"], "arrays"),
+        (
+            &["data.train={csv: train.csv}"],
+            "error[pipeline::split]: a csv file has texts: name the columns of numbers for the model's inputs",
+        ),
         (&["task={causal_lm: {}}"], "the task `causal_lm` reads texts, and no arrays or images"),
-        (&["task={classify: [a, b]}"], "arrays"),
+        (
+            &["task={classify: [a, b]}"],
+            "error[pipeline::split]: a npz file has arrays: name those for the model's inputs",
+        ),
     ] {
         let found = border("custom").fails(settings);
         assert!(found.contains(says), "{settings:?}: {found}");
@@ -191,9 +218,10 @@ fn images_in_folders_are_learnt_by_the_model_s_head_and_by_new_ones() {
         ],
     ] {
         let images = border("images");
-        let manifest = images.succeeds(settings).manifest;
+        let manifest = images.succeeds(&[settings, &["train.steps=30"]].concat()).manifest;
         let loss = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
         assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{settings:?}: {:?}", manifest.eval);
+        assert_eq!(manifest.eval.after.get("accuracy"), Some(1.0), "{settings:?}: {:?}", manifest.eval);
         let names: Vec<(&str, usize)> =
             manifest.data.train.labels.iter().map(|l| (l.name.as_str(), l.examples)).collect();
         assert_eq!(names, [("across", 10), ("down", 10)]);
@@ -225,6 +253,74 @@ fn images_that_do_not_decode_and_sizes_that_do_not_fit_are_named() {
         let found = border("images").fails(settings);
         assert!(found.to_lowercase().contains(&says.to_lowercase()), "{settings:?}: {found}");
     }
+}
+
+/// Stripes across and down by turns, as arrays of a safetensors file: `pixels`, `class` (0 and 1), `across` and `down` (a
+/// label each), `score` (-0.5 and 1.5).
+fn arrays_of(folder: &Path, count: usize, faint: f32) -> PathBuf {
+    let (mut pixels, mut class, mut across, mut score) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for i in 0..count {
+        let is_down = i % 2;
+        for at in 0..3 * 16 * 16 {
+            let stripe = [at / 16 % 16, at % 16][is_down] / (2 + i / 2 % 3) % 2;
+            pixels.extend(((stripe as f32 * 2.0 - 1.0) * (1.0 - faint - i as f32 / 100.0)).to_le_bytes());
+        }
+        class.extend((is_down as i64).to_le_bytes());
+        across.extend((1 - is_down as i64).to_le_bytes());
+        score.extend((is_down as f32 * 2.0 - 0.5).to_le_bytes());
+    }
+    let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).expect("a tensor");
+    let all = [
+        ("pixels", view(Dtype::F32, &[count, 3, 16, 16], &pixels)),
+        ("class", view(Dtype::I64, &[count], &class)),
+        ("across", view(Dtype::I64, &[count], &across)),
+        ("down", view(Dtype::I64, &[count], &class)),
+        ("score", view(Dtype::F32, &[count], &score)),
+    ];
+    let file = folder.join(format!("{count}.safetensors"));
+    safetensors::serialize_to_file(all, None, &file).expect("writes");
+    file
+}
+
+#[test]
+fn arrays_are_classified_labelled_and_measured() {
+    for (task, label, metric, reached) in [
+        ("classify: { labels: [across, down]", "class, label_map: { \"0\": across, \"1\": down }", "accuracy", 1.0),
+        ("multi_label: { labels: [across, down]", "[across, down]", "f1_micro", 1.0),
+        ("regress: {", "score", "r2", 0.9),
+    ] {
+        let images = border("images");
+        let of = |count: usize, faint: f32| {
+            let file = arrays_of(images.path(), count, faint);
+            format!("{{ safetensors: {}, arrays: {{ pixel_values: pixels }}, label: {label} }}", file.display())
+        };
+        let settings = [
+            format!("task={{ {task}, head: linear }} }}").replace("{,", "{"),
+            format!("data.train={}", of(40, 0.0)),
+            format!("data.eval={}", of(12, 0.005)),
+            "train.steps=60".into(),
+        ];
+        let manifest = images.succeeds(&settings.each_ref().map(String::as_str)).manifest;
+        let held_out = manifest.data.eval.as_ref().map(|card| card.examples);
+        assert_eq!((manifest.data.train.examples, held_out), (40, Some(12)), "{task}");
+        let score = |scores: &lorac::train::Scores| scores.get(metric).unwrap_or(f64::NAN);
+        let (before, after) = (score(&manifest.eval.before), score(&manifest.eval.after));
+        assert!(before < 0.8 && after >= reached, "{task}: {:?}", manifest.eval);
+    }
+}
+
+#[test]
+fn images_are_measured_by_the_names_of_their_folders() {
+    let images = border("images");
+    for split in ["train", "eval"] {
+        for (name, number) in [("across", "0.5"), ("down", "1.5")] {
+            let folder = images.path().join(split);
+            fs::rename(folder.join(name), folder.join(number)).expect("renames");
+        }
+    }
+    let eval = images.succeeds(&["task={ regress: { head: linear } }", "train.steps=60"]).manifest.eval;
+    let r2 = |scores: &lorac::train::Scores| scores.get("r2").unwrap_or(f64::NAN);
+    assert!(r2(&eval.before) < 0.5 && r2(&eval.after) > 0.8, "{eval:?}");
 }
 
 /// The pipeline of a task over the texts of tests/data/borders/common.
@@ -285,11 +381,37 @@ fn a_model_learns_what_its_teacher_says() {
     let unknown = wrong("distill: { teacher: teacher.onnx, teacher_output: logit }");
     assert!(unknown.contains("the teacher has no output `logit` (nearest: logits)"), "{unknown}");
     let fed = wrong("distill: { teacher: custom.onnx, on: logits }");
-    assert!(fed.contains("teacher"), "{fed}");
+    let alike = "error[pipeline::head]: the model's `logits` is f32[batch,3], and the teacher's `y` f32[batch,2]";
+    assert!(fed.contains(alike), "{fed}");
     let none = wrong("distill: { teacher: masked.onnx, on: hidden }");
-    assert!(none.contains("the teacher"), "{none}");
+    let hidden = "`last_hidden_state` is f32[batch,sequence,8], and the teacher's `logits` f32[batch,sequence,40]";
+    assert!(none.contains(hidden), "{none}");
     let idle = wrong("distill: { teacher: teacher.onnx, on: hidden, temperature: 2 }");
     assert!(idle.contains("`temperature` is for `on: logits`"), "{idle}");
+}
+
+/// Stops a training behind a step.
+#[derive(Debug)]
+struct Until {
+    step: u64,
+    training: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Progress for Until {
+    fn line(&self, _: &str) {}
+
+    fn begin(&self, what: &str, _len: u64) {
+        self.training.store(what == "training", Ordering::Relaxed);
+    }
+
+    fn at(&self, position: u64, _message: &str) {
+        if self.training.load(Ordering::Relaxed) && position == self.step {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self) {}
 }
 
 #[test]
@@ -299,13 +421,32 @@ fn hidden_tokens_are_told_and_a_resumed_training_hides_the_same() {
     let whole = started(folder.path(), &pipeline).expect("runs");
     let of = |scores: &lorac::train::Scores| scores.get("perplexity").unwrap_or(f64::NAN);
     assert!(of(&whole.eval.after) < of(&whole.eval.before), "{:?}", whole.eval);
-    let again = started(folder.path(), &pipeline).expect("runs");
-    assert_eq!((whole.train.loss_first, whole.train.loss_last), (again.train.loss_first, again.train.loss_last));
+    let out = folder.path().join("out");
+    // The checkpoint says how long the steps took, too.
+    let learnt = || {
+        let params = Checkpoint::load(&out.join("checkpoints/trained.safetensors")).expect("a checkpoint").tensors;
+        (fs::read(out.join("model.onnx")).expect("a model"), params)
+    };
+    let of_whole = learnt();
+    fs::remove_dir_all(&out).expect("removes");
+    // Eight steps are an epoch: behind the eleventh the second one is under way.
+    assert_eq!(whole.data.train.examples, 120);
+    let loaded = Loaded::parse(&pipeline, &folder.path().join("p.yaml"), &[]).expect("a pipeline");
+    let resolver = Resolver::new(None, folder.path()).expect("a cache");
+    let stop = Until { step: 11, training: AtomicBool::new(false), stop: AtomicBool::new(false) };
+    let options = RunOptions { out: out.clone(), command: "test".into(), progress: &stop, emit: None };
+    let stopped = run(&loaded, &resolver, &options, &stop.stop).expect_err("stopped");
+    assert_eq!(stopped.class(), Class::Interrupted, "{stopped}");
+    let options = RunOptions { progress: &Silent, ..options };
+    let resumed = resume(&loaded, &resolver, &options, &ResumeFrom::Newest, &AtomicBool::new(false));
+    let resumed = resumed.unwrap_or_else(|e| panic!("{e}")).manifest;
+    assert!(resumed.notes.iter().any(|note| note.contains("continued behind step 11")), "{:?}", resumed.notes);
+    assert!(learnt() == of_whole, "a training that was resumed ends with other bytes");
+    assert_eq!((resumed.train.loss_first, resumed.train.loss_last), (whole.train.loss_first, whole.train.loss_last));
+    assert_eq!(resumed.eval, whole.eval);
     let out = folder.path().join("out").display().to_string();
     let refused = Predictor::open(&out, &Options::default()).map(|_| ()).expect_err("no answer").to_string();
     assert!(refused.contains("does the task `masked_lm`, which answers no text by itself"), "{refused}");
-    let loaded = Loaded::parse(&pipeline, &folder.path().join("p.yaml"), &[]).expect("a pipeline");
-    let resolver = Resolver::new(None, folder.path()).expect("a cache");
     let model = folder.path().join("out/model.onnx").display().to_string();
     let scored = evaluate(&model, &loaded, &resolver, &resolver, &Silent, &AtomicBool::new(false)).expect("scores");
     assert!((of(&scored.scores) - of(&whole.eval.after)).abs() < 1e-4, "{:?}", scored.scores);

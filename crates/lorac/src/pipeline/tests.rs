@@ -30,16 +30,27 @@ fn value_of(text: &str, pair: &str) -> String {
 
 #[test]
 fn shipped_pipelines_load() {
-    for (file, task) in [
-        ("quickstart.yaml", "classify"),
-        ("exported-onnx.yaml", "classify"),
-        ("pairs.yaml", "classify"),
-        ("multi-label.yaml", "multi_label"),
-        ("regress.yaml", "regress"),
+    let tasks = std::collections::BTreeMap::from([
         ("causal-lm.yaml", "causal_lm"),
-    ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(file);
-        let loaded = Loaded::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+        ("completion.yaml", "causal_lm"),
+        ("distill.yaml", "distill"),
+        ("embed.yaml", "embed"),
+        ("exported-onnx.yaml", "classify"),
+        ("multi-label.yaml", "multi_label"),
+        ("pairs.yaml", "classify"),
+        ("quickstart.yaml", "classify"),
+        ("regress.yaml", "regress"),
+        ("tag.yaml", "tag"),
+    ]);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+    let mut files: Vec<String> = std::fs::read_dir(&folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("lists").file_name().into_string().expect("a name"))
+        .collect();
+    files.sort();
+    assert_eq!(files, tasks.keys().copied().collect::<Vec<_>>());
+    for (file, task) in tasks {
+        let loaded = Loaded::load(&folder.join(file), &[]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(loaded.pipeline.task.name(), task, "{file}");
         assert_eq!(loaded.sha256.len(), 64);
     }
