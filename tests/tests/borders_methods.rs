@@ -105,7 +105,7 @@ fn what_no_method_can_do_is_refused_before_the_training() {
     let border = border("bert");
     for (adapt, said) in [
         ("adapt=[{tokens: {ids: [999999]}}]", "the token 999999 is not in"),
-        ("adapt=[{tokens: {ids: [5, 5]}}]", "the token 5 stands here twice"),
+        ("adapt=[{tokens: {ids: [5, 5]}}]", "duplicate token 5"),
         ("adapt=[{tokens: {}}]", "no tokens"),
         ("adapt=[{ia3: {feedforward: [\"role:dwon\"]}}]", "did you mean `role:down`"),
         ("adapt=[{ia3: {}}, {bias: {}}]", "picked twice"),

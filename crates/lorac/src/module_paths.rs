@@ -5,10 +5,10 @@ mod layers;
 
 use crate::task::Class;
 use layers::{LayerModules, layer_modules};
-use lorac_ir::{Graph, Node, NodeId, ValueId};
+use lorac_ir::{Graph, NodeId, ValueId};
 use lorac_models::{Classes, ModelKind, Place, base_path, classes_by_paths, classes_of};
 use lorac_onnx::{Model, ModuleScope, module_scopes};
-use lorac_passes::{Matrix, ReadAs, Role, matrices};
+use lorac_passes::{Matrix, ReadAs, Role, matrices, product_bias};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
@@ -206,30 +206,14 @@ impl<'a> ModulePaths<'a> {
     /// The bias that is added to the only product of a matrix.
     pub fn bias_of(&self, matrix: &Matrix) -> Option<ValueId> {
         let [product] = matrix.products[..] else { return None };
-        self.bias(product).filter(|bias| self.graph.weight(*bias).is_some_and(|t| t.dims().len() == 1))
-    }
-
-    /// What is added to a product.
-    fn bias(&self, product: NodeId) -> Option<ValueId> {
-        let node = self.graph.node(product)?;
-        let own = node.input(2).filter(|_| &*node.op.name == "Gemm");
-        own.or_else(|| self.added(node))
+        product_bias(self.graph, product)
     }
 
     /// The module of the bias that is added to a product and to nothing else.
     fn bias_beside(&self, product: NodeId) -> Option<String> {
-        let bias = self.bias(product)?;
-        let value = self.graph.value(bias)?;
-        let is_bias = self.graph.weight(bias)?.dims().len() == 1 && value.uses().len() == 1;
-        value.name.strip_suffix(".bias").filter(|path| is_bias && is_path(path)).map(str::to_string)
-    }
-
-    /// The weight in the sum that is all that becomes of a product.
-    fn added(&self, product: &Node) -> Option<ValueId> {
-        let y = *product.outputs.first()?;
-        let [only] = self.graph.value(y)?.uses() else { return None };
-        let sum = self.graph.node(only.node).filter(|n| &*n.op.name == "Add")?;
-        sum.inputs.iter().flatten().copied().find(|v| self.graph.weight(*v).is_some())
+        let value = self.graph.value(product_bias(self.graph, product)?)?;
+        let own = value.uses().len() == 1;
+        value.name.strip_suffix(".bias").filter(|path| own && is_path(path)).map(str::to_string)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The layers of a model: which one a matrix is in, and a choice of them.
 
-use crate::Matrix;
+use crate::product_bias::product_bias;
 use crate::role::{Matrices, Role};
 use crate::select::names;
+use crate::{Matrix, tables_and_kernels};
 use lorac_ir::{Graph, NodeId, ValueId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, SeqAccess, Visitor};
@@ -126,7 +127,7 @@ impl JsonSchema for Layers {
     }
 }
 
-/// The number of the layer that each matrix is in. Names say it, of the weight, of what reads it and of its bias
+/// The number of the layer that each matrix, table or kernel is in. Names say it, of the weight, of what reads it and of its bias
 /// (`encoder.layer.3.output`); where they do not, of matrices of one role as many as there are attentions or feed-forward
 /// blocks are in the layers one after the other, in the order in which they are read.
 pub(crate) fn layers(graph: &Graph, known: &Matrices) -> BTreeMap<ValueId, usize> {
@@ -142,7 +143,9 @@ fn named_layers(graph: &Graph, known: &Matrices) -> BTreeMap<ValueId, usize> {
         let names = names(graph, m).into_iter().chain(bias_names(graph, m));
         names.filter_map(|name| numbered(&name)).next().map(|at| (m.weight, at))
     };
-    let found: Vec<(ValueId, (String, usize))> = known.all.iter().filter_map(|c| numbered(&c.matrix)).collect();
+    let beside = tables_and_kernels::candidates(graph);
+    let all = known.all.iter().chain(&beside);
+    let found: Vec<(ValueId, (String, usize))> = all.filter_map(|c| numbered(&c.matrix)).collect();
     let mut stacks: HashMap<&str, (usize, BTreeSet<usize>)> = HashMap::new();
     for (_, (stack, layer)) in &found {
         let (matrices, numbers) = stacks.entry(stack).or_default();
@@ -168,17 +171,7 @@ fn numbered(name: &str) -> Option<(String, usize)> {
 
 /// Names of what is added to the products of a matrix.
 fn bias_names(graph: &Graph, matrix: &Matrix) -> Vec<String> {
-    let added = |product: &NodeId| {
-        let node = graph.node(*product)?;
-        let next = graph.value(*node.outputs.first()?)?.uses();
-        let sum = match next {
-            [only] => graph.node(only.node).filter(|n| &*n.op.name == "Add"),
-            _ => None,
-        };
-        let operands = node.inputs.iter().skip(2).chain(sum.into_iter().flat_map(|n| &n.inputs));
-        operands.flatten().find(|v| graph.weight(**v).is_some_and(|t| t.dims().len() == 1)).map(|v| graph.name_of(*v))
-    };
-    matrix.products.iter().filter_map(added).collect()
+    matrix.products.iter().filter_map(|p| product_bias(graph, *p)).map(|bias| graph.name_of(bias)).collect()
 }
 
 fn counted_layers(graph: &Graph, known: &Matrices) -> BTreeMap<ValueId, usize> {
@@ -235,5 +228,22 @@ mod tests {
         let graph = lorac_ir::parse(&text).expect("parses");
         let found = layers(&graph, &Matrices::of(&graph));
         assert_eq!(found.values().copied().collect::<Vec<_>>(), [3, 3, 4, 4]);
+    }
+
+    #[test]
+    fn kernels_and_tables_are_in_layers_too() {
+        let text = "graph g(%x: f32[N,2,4], %ids: i64[N,1]) -> %y, %u {
+            %a = weight \"stages.0.one.weight\" f32[2,2,1] = [1, 2, 3, 4]
+            %b = weight \"stages.0.two.weight\" f32[2,2,1] = [1, 2, 3, 4]
+            %c = weight \"stages.1.one.weight\" f32[2,2,1] = [1, 2, 3, 4]
+            %t = weight \"stages.1.table.weight\" f32[2,2] = [1, 2, 3, 4]
+            %p = Conv(%x, %a) : f32[N,2,4]
+            %q = Conv(%p, %b) : f32[N,2,4]
+            %y = Conv(%q, %c) : f32[N,2,4]
+            %u = Gather(%t, %ids) : f32[N,1,2]
+        }";
+        let graph = lorac_ir::parse(text).expect("parses");
+        let found = layers(&graph, &Matrices::of(&graph));
+        assert_eq!(found.values().copied().collect::<Vec<_>>(), [0, 0, 1, 1]);
     }
 }

@@ -51,6 +51,7 @@ mod order;
 mod pack;
 mod param;
 mod prepare;
+mod product_bias;
 mod readable;
 mod reassociate;
 mod rewrite;
@@ -103,6 +104,7 @@ pub use param::{
     Factor, FactorPair, FactorSource, Group, Init, Layout, LayoutError, Param, ParamValues, Slot, WeightColumns,
 };
 pub use prepare::prepare;
+pub use product_bias::product_bias;
 pub use readable::{inlined, readable};
 pub use reassociate::reassociate;
 pub use rewrite::rewrite;

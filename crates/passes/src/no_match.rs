@@ -1,5 +1,6 @@
 //! Why a pattern picks nothing.
 
+use crate::ReadAs;
 use crate::matrix::{Candidate, inside};
 use crate::obstacle::Obstacle;
 use crate::role::{Matrices, ROLES};
@@ -93,6 +94,28 @@ pub enum NoMatch {
         /// Why it says nothing.
         why: String,
     },
+    /// A rank that is larger than the smaller side of a target.
+    #[error(
+        "rank {rank} of `{name}`, a {rows} x {cols} {}: the rank lies between 1 and the smaller side{}",
+        kind_text(.read_as),
+        small_table_text(.read_as)
+    )]
+    Rank {
+        /// The key below the method's that gives it: `rank_pattern.*query*`.
+        path: String,
+        /// The end of this key.
+        pattern: String,
+        /// The rank.
+        rank: usize,
+        /// The target.
+        name: String,
+        /// Length of what it multiplies.
+        rows: usize,
+        /// Length of its results.
+        cols: usize,
+        /// What it is.
+        read_as: ReadAs,
+    },
     /// A number of a token that the table has no row for.
     #[error("the token {pattern} is not in `{name}`, which has {rows} rows: they are counted from 0")]
     NoToken {
@@ -122,6 +145,7 @@ impl NoMatch {
             NoMatch::Tied { .. } => "target::tied",
             NoMatch::NoSlice { .. } => "target::slice",
             NoMatch::Idle { .. } => "target::idle",
+            NoMatch::Rank { .. } => "target::rank",
             NoMatch::NoToken { .. } => "target::token",
         }
     }
@@ -135,6 +159,7 @@ impl NoMatch {
             | NoMatch::Fused { pattern, .. }
             | NoMatch::Tied { pattern, .. }
             | NoMatch::NoSlice { pattern, .. }
+            | NoMatch::Rank { pattern, .. }
             | NoMatch::NoToken { pattern, .. }
             | NoMatch::Idle { pattern, .. } => pattern,
         }
@@ -143,9 +168,24 @@ impl NoMatch {
     /// The key at fault below the method's, where it is not one of its targets.
     pub fn path(&self) -> Option<&str> {
         match self {
-            NoMatch::Idle { path, .. } => Some(path),
+            NoMatch::Idle { path, .. } | NoMatch::Rank { path, .. } => Some(path),
             _ => None,
         }
+    }
+}
+
+fn kind_text(read_as: &ReadAs) -> &'static str {
+    match read_as {
+        ReadAs::Product => "matrix",
+        ReadAs::Lookup => "table",
+        ReadAs::Convolution => "kernel",
+    }
+}
+
+fn small_table_text(read_as: &ReadAs) -> &'static str {
+    match read_as {
+        ReadAs::Lookup => "; give the table a rank of its own in `rank_pattern`, or leave it out by `exclude`",
+        ReadAs::Product | ReadAs::Convolution => "",
     }
 }
 

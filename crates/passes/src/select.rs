@@ -5,7 +5,7 @@ use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
 use crate::role::{Matrices, Operand, ROLES};
 use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, TablesAndKernels};
-use crate::{Matrix, PassError, ReadAs, Role, tables_and_kernels};
+use crate::{Matrix, PassError, ReadAs, Role};
 use globset::GlobBuilder;
 use lorac_config::nearest;
 use lorac_ir::{Graph, ValueId};
@@ -197,15 +197,19 @@ pub struct LeftOut {
 }
 
 /// What roles, globs and `all-linear` pass over though they fit it, and why: heads, matrices that are read otherwise too,
-/// quantized ones.
+/// quantized ones; and, of patterns that fit no matrix, kernels of convolutions in groups.
 pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
     let known = Matrices::of(graph);
     let (mut out, mut taken) = (BTreeMap::new(), BTreeSet::new());
-    let mut bodies = Vec::new();
+    let (mut bodies, mut beside) = (Vec::new(), TablesAndKernels::default());
+    let mut unfit = BTreeMap::new();
     for pattern in patterns.iter().map(AsRef::as_ref) {
         let found: BTreeSet<usize> = matching(graph, &known, pattern).unwrap_or_default().into_iter().collect();
         if pattern == ALL {
             bodies = inside(graph);
+        }
+        if found.is_empty() {
+            unfit.extend(beside.left_out(graph, pattern));
         }
         for (i, Candidate { matrix, obstacle }) in known.all.iter().enumerate() {
             if let (true, Some(why)) = (found.contains(&i), obstacle) {
@@ -224,13 +228,8 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
     out.retain(|i, _| !taken.contains(i));
     let named = out.into_iter().map(|(i, why)| LeftOut { name: known.all[i].matrix.name.clone(), why });
     let bodies = bodies.into_iter().map(|(name, op)| LeftOut { name, why: format!("in a graph inside `{op}`") });
-    let grouped =
-        patterns.iter().any(|p| p.as_ref() == ALL_CONVOLUTIONS).then(|| tables_and_kernels::candidates(graph));
-    let grouped = grouped.into_iter().flatten().filter_map(|c| {
-        let why = c.obstacle.filter(|_| c.matrix.read_as == ReadAs::Convolution)?.to_string();
-        Some(LeftOut { name: c.matrix.name, why })
-    });
-    named.chain(bodies).chain(grouped).collect()
+    let unfit = unfit.into_iter().map(|(name, why)| LeftOut { name, why });
+    named.chain(bodies).chain(unfit).collect()
 }
 
 /// The slices of every matrix that roles share, where the graph tells which columns are whose.
@@ -485,6 +484,27 @@ mod tests {
         assert!(written(&["z"]).is_err_and(|e| e.starts_with("`z` is not a slice")) && written(&[]).is_err());
         assert_eq!(sliced("query, value of *c_attn*"), (vec![Role::Query, Role::Value], "*c_attn*"));
         assert_eq!(sliced("part of it"), (Vec::new(), "part of it"));
+    }
+
+    #[test]
+    fn kernels_in_groups_are_left_out_beside_plain_ones_whatever_picks_these() {
+        let graph = lorac_ir::parse(
+            "graph g(%x: f32[N,2,4]) -> %y {
+                %a = weight \"stem.one.weight\" f32[2,2,1] = [1, 2, 3, 4]
+                %b = weight \"stem.two.weight\" f32[2,1,1] = [1, 2]
+                %h = Conv(%x, %a) : f32[N,2,4]
+                %y = Conv(%h, %b, group=2) : f32[N,2,4]
+            }",
+        )
+        .expect("parses");
+        for pattern in ["stem.*", "all-convolutions"] {
+            assert_eq!(patterns_of(&graph, &[pattern]), ["stem.one.weight"], "{pattern}");
+            let out = left_out(&graph, &[pattern]);
+            let names: Vec<&str> = out.iter().map(|o| o.name.as_str()).collect();
+            assert_eq!(names, ["stem.two.weight"], "{pattern}");
+            assert!(out[0].why.contains("in groups"), "{out:?}");
+        }
+        assert_eq!(left_out(&graph, &["stem.one*"]), []);
     }
 
     #[test]

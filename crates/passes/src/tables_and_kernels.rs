@@ -43,18 +43,7 @@ impl<'p> TablesAndKernels<'p> {
     /// A pattern that fits only what cannot be adapted, or that is not valid.
     pub(crate) fn pick(&mut self, graph: &Graph, pattern: &'p str) -> Result<bool, NoMatch> {
         let all = self.all.get_or_insert_with(|| candidates(graph));
-        let fits = |c: &Candidate| match pattern {
-            ALL_EMBEDDINGS => c.matrix.read_as == ReadAs::Lookup,
-            ALL_CONVOLUTIONS => c.matrix.read_as == ReadAs::Convolution,
-            _ => false,
-        };
-        let found: Vec<usize> = match pattern {
-            ALL_EMBEDDINGS | ALL_CONVOLUTIONS => (0..all.len()).filter(|i| fits(&all[*i])).collect(),
-            _ => {
-                let named: Vec<Vec<String>> = all.iter().map(|c| names(graph, &c.matrix)).collect();
-                fitting_names(pattern, &named)?
-            }
-        };
+        let found = fitting(graph, all, pattern)?;
         let fit: Vec<usize> = found.iter().copied().filter(|i| all[*i].obstacle.is_none()).collect();
         if let (true, Some(first)) = (fit.is_empty(), found.first())
             && let Some(obstacle) = all[*first].obstacle.clone()
@@ -66,6 +55,14 @@ impl<'p> TablesAndKernels<'p> {
             self.picked.entry(all[*i].matrix.weight).or_insert((*i, pattern));
         }
         Ok(!fit.is_empty())
+    }
+
+    /// What a pattern that fits no matrix passes over though it fits it: name and why.
+    pub(crate) fn left_out(&mut self, graph: &Graph, pattern: &str) -> Vec<(String, String)> {
+        let all = self.all.get_or_insert_with(|| candidates(graph));
+        let found = fitting(graph, all, pattern).unwrap_or_default();
+        let unfit = |i: usize| Some((all[i].matrix.name.clone(), all[i].obstacle.as_ref()?.to_string()));
+        found.into_iter().filter_map(unfit).collect()
     }
 
     /// Why a pattern picks neither a matrix nor one of these, where more is to be said than of matrices.
@@ -90,6 +87,19 @@ impl<'p> TablesAndKernels<'p> {
             .into_values()
             .filter_map(move |(i, pattern)| Some(Target::of_matrix(&all.get(i)?.matrix, Default::default(), pattern)))
     }
+}
+
+/// Positions of those that a pattern fits, of those that cannot be adapted too.
+fn fitting(graph: &Graph, all: &[Candidate], pattern: &str) -> Result<Vec<usize>, NoMatch> {
+    let read_as = match pattern {
+        ALL_EMBEDDINGS => ReadAs::Lookup,
+        ALL_CONVOLUTIONS => ReadAs::Convolution,
+        _ => {
+            let named: Vec<Vec<String>> = all.iter().map(|c| names(graph, &c.matrix)).collect();
+            return fitting_names(pattern, &named);
+        }
+    };
+    Ok(all.iter().enumerate().filter(|(_, c)| c.matrix.read_as == read_as).map(|(i, _)| i).collect())
 }
 
 /// Every float weight that all its readers look rows up in, and that is not a buffer, or that all take for their kernel.

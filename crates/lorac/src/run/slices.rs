@@ -101,7 +101,7 @@ impl StepShape {
 pub(super) fn update_is_cheap(graph: &Graph, adaptations: &[Adaptation]) -> bool {
     let weights = graph.values().filter_map(|(id, _)| graph.weight(id));
     let all: usize = weights.map(lorac_ir::Tensor::len).sum();
-    let of = |a: &Adaptation| a.targets.iter().map(|target| a.method.param_count(target)).sum::<usize>();
+    let of = |a: &Adaptation| a.method.param_count(graph, &a.targets);
     adaptations.iter().map(of).sum::<usize>().saturating_mul(WEIGHTS_PER_PARAM) <= all
 }
 

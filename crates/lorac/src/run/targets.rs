@@ -99,6 +99,7 @@ fn alike(one: &NoMatch, other: &NoMatch) -> bool {
         (NoMatch::Tied { .. }, NoMatch::Tied { .. }) => {
             matrix(one) == matrix(other) || one.pattern() == other.pattern()
         }
+        (NoMatch::Rank { .. }, NoMatch::Rank { .. }) => one.path() == other.path(),
         _ => one == other,
     }
 }
@@ -106,7 +107,10 @@ fn alike(one: &NoMatch, other: &NoMatch) -> bool {
 /// The one matrix that a miss is about.
 fn matrix(miss: &NoMatch) -> Option<&str> {
     match miss {
-        NoMatch::Fused { name, .. } | NoMatch::Tied { name, .. } | NoMatch::NoSlice { name, .. } => Some(name),
+        NoMatch::Fused { name, .. }
+        | NoMatch::Tied { name, .. }
+        | NoMatch::NoSlice { name, .. }
+        | NoMatch::Rank { name, .. } => Some(name),
         _ => None,
     }
 }
@@ -201,8 +205,11 @@ mod tests {
             }",
         )
         .expect("parses");
-        let lora =
-            |targets: &[&str]| Lora { targets: targets.iter().map(|t| t.to_string()).collect(), ..Lora::default() };
+        let lora = |targets: &[&str]| Lora {
+            targets: targets.iter().map(|t| t.to_string()).collect(),
+            rank: 2,
+            ..Lora::default()
+        };
         let (all, head) = (lora(&["all-linear"]), lora(&["wte"]));
         let of = |method| Adaptation { method, targets: Method::select(method, &graph).expect("targets") };
         let said = passed_over(&[of(&all), of(&all)], &graph);

@@ -1,5 +1,6 @@
 //! How a low-rank branch is written beside the products of a matrix, or into the matrix.
 
+use crate::product_bias::added_bias;
 use crate::rewrite::replace_value;
 use crate::{Matrix, Target};
 use lorac_ir::{DType, Graph, NodeId, ValueId, topological_order};
@@ -173,28 +174,8 @@ pub(super) fn follow_each_other(graph: &Graph, targets: &[Target]) -> bool {
 /// The product, or its sum with a bias where that is all that becomes of it: there the branch leaves the pair whole,
 /// so that a runtime that fuses it computes the same bits as before.
 fn after_bias(graph: &Graph, product: NodeId) -> ValueId {
-    let y = graph.node(product).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX));
-    let Some([only]) = graph.value(y).map(|v| v.uses()) else { return y };
-    match graph.node(only.node) {
-        Some(n) if &*n.op.name == "Add" && !graph.is_output(y) => {
-            let bias = n.inputs.iter().flatten().any(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1));
-            n.outputs.first().copied().filter(|_| bias).unwrap_or(y)
-        }
-        _ => y,
-    }
-}
-
-/// The bias that a product adds itself, or that is all that is added to it.
-pub(super) fn bias_of(graph: &Graph, product: NodeId) -> Option<ValueId> {
-    let node = graph.node(product)?;
-    let vector = |v: &ValueId| graph.weight(*v).is_some_and(|t| t.dims().len() == 1 && t.dtype().is_float());
-    let own = || node.input(2).filter(|v| &*node.op.name == "Gemm" && vector(v));
-    let after = after_bias(graph, product);
-    let added = || {
-        let (id, sum) = graph.producer(after)?;
-        sum.inputs.iter().flatten().copied().find(|v| id != product && vector(v))
-    };
-    own().or_else(added)
+    let node = added_bias(graph, product).map_or(product, |(_, sum)| sum);
+    graph.node(node).and_then(|n| n.outputs.first().copied()).unwrap_or(ValueId(u32::MAX))
 }
 
 /// B with rows of zeros where the matrix has columns that are not the slice's.

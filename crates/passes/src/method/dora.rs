@@ -41,8 +41,8 @@ impl Method for Dora {
         self.0.yields(target)
     }
 
-    fn param_count(&self, target: &Target) -> usize {
-        self.0.param_count(target) + target.cols()
+    fn param_count(&self, graph: &Graph, targets: &[Target]) -> usize {
+        self.0.param_count(graph, targets) + targets.iter().map(Target::cols).sum::<usize>()
     }
 
     fn dropout(&self) -> f64 {

@@ -113,13 +113,14 @@ impl Method for Ia3 {
         left_out(graph, &self.targets).into_iter().chain(left_out(graph, &self.feedforward)).collect()
     }
 
-    fn param_count(&self, target: &Target) -> usize {
-        match &target.matrix {
+    fn param_count(&self, _: &Graph, targets: &[Target]) -> usize {
+        let of = |target: &Target| match &target.matrix {
             // A bias is scaled by what its matrix is.
             None => 0,
             Some(matrix) if self.scales_inputs(target) => matrix.rows,
             Some(_) => target.cols(),
-        }
+        };
+        targets.iter().map(of).sum()
     }
 
     /// Multiplies what products compute, behind their biases, or what they are fed.

@@ -1,10 +1,11 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
-use super::branch::bias_of;
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
 use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, tables_and_kernels, target_list};
-use crate::{FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, Target, left_out, select};
+use crate::{
+    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias, select,
+};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
@@ -49,7 +50,8 @@ pub struct Lora {
     /// What A and B are before the first step
     #[serde(default, skip_serializing_if = "is_default")]
     pub init: LoraInit,
-    /// Train B alone, its gradient projected onto what A can reach (LoRA-FA, Zhang et al. 2023)
+    /// Train B alone, its gradient projected onto what A can reach (LoRA-FA, Zhang et al. 2023); of tables of embeddings A, which
+    /// begins with zeros, is trained as well
     #[serde(default, skip_serializing_if = "is_default")]
     pub freeze_a: bool,
     /// Biases that are trained with the branches, in the place of the model's
@@ -150,6 +152,25 @@ impl Lora {
         low_rank_scale(self.rank_of(target), self.alpha_of(target), self.rslora)
     }
 
+    /// Whether A of a target stays as it begins. That of a table begins with zeros: with it the branch would learn nothing.
+    pub(super) fn freezes_a(&self, target: &Target) -> bool {
+        self.freeze_a && target.matrix.as_ref().is_some_and(|m| m.read_as != ReadAs::Lookup)
+    }
+
+    /// The targets whose rank is beyond them.
+    fn beyond(&self, targets: &[Target]) -> Vec<NoMatch> {
+        let unfit = |target: &Target| {
+            let (matrix, rank) = (target.matrix.as_ref()?, self.rank_of(target));
+            let (rows, cols) = (matrix.rows, target.cols());
+            let entry = target.entries.get(RANKS).and_then(|at| self.rank_pattern.patterns().nth(*at));
+            let path = entry.map_or("rank".to_string(), |pattern| format!("{RANKS}.{pattern}"));
+            let pattern = entry.unwrap_or("rank").to_string();
+            let (name, read_as) = (target.name(), matrix.read_as);
+            (rank > rows.min(cols)).then_some(NoMatch::Rank { path, pattern, rank, name, rows, cols, read_as })
+        };
+        targets.iter().filter_map(unfit).collect()
+    }
+
     /// The biases that are trained beside these targets.
     fn biases(&self, graph: &Graph, targets: &[Target]) -> Result<Vec<Target>, NoMatches> {
         let idle = |why: &str| {
@@ -163,7 +184,7 @@ impl Lora {
             }
             BiasChoice::Lora => {
                 let products = targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);
-                let found: BTreeSet<ValueId> = products.filter_map(|p| bias_of(graph, *p)).collect();
+                let found: BTreeSet<ValueId> = products.filter_map(|p| product_bias(graph, *p)).collect();
                 if found.is_empty() {
                     return Err(idle("asks for the biases of the targets, and none of them has one"));
                 }
@@ -257,6 +278,7 @@ impl Method for Lora {
         let ranks = note_entries(graph, &mut targets, RANKS, self.rank_pattern.patterns());
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
+        wrong.extend(self.beyond(&targets));
         match self.biases(graph, &targets) {
             Ok(biases) => targets.extend(biases),
             Err(e) => wrong.extend(e.0),
@@ -276,12 +298,13 @@ impl Method for Lora {
         target.matrix.is_none() && !self.train_also.contains(&target.pattern)
     }
 
-    fn param_count(&self, target: &Target) -> usize {
-        match target.matrix {
+    fn param_count(&self, _: &Graph, targets: &[Target]) -> usize {
+        let of = |target: &Target| match target.matrix {
             None => target.dims.iter().product(),
-            Some(_) if self.freeze_a => self.rank_of(target) * target.cols(),
+            Some(_) if self.freezes_a(target) => self.rank_of(target) * target.cols(),
             Some(_) => self.rank_of(target) * (target.rows() + target.cols()),
-        }
+        };
+        targets.iter().map(of).sum()
     }
 
     fn dropout(&self) -> f64 {
@@ -301,7 +324,7 @@ impl Method for Lora {
 mod tests {
     use super::super::branch::follow_each_other;
     use super::*;
-    use crate::group_by_weight;
+    use crate::{Param, group_by_weight};
     use lorac_ir::{parse, print};
     use std::fmt::Write;
 
@@ -352,6 +375,49 @@ mod tests {
                 assert_eq!(inserted.params, params, "{body}");
             }
         }
+    }
+
+    /// A of a table begins with zeros: were it fixed, nothing would be learnt.
+    #[test]
+    fn a_of_a_table_is_never_frozen() {
+        let text = "graph g(%ids: i64[N]) -> %y {
+            %t = weight \"table\" f32[4,2] = [1, 2, 3, 4, 5, 6, 7, 8]
+            %w = weight \"w\" f32[2,3] = [1, 2, 3, 4, 5, 6]
+            %x = Gather(%t, %ids) : f32[N,2]
+            %y = MatMul(%x, %w) : f32[N,3]
+        }";
+        let mut graph = parse(text).expect("parses");
+        let lora = Lora { targets: vec!["table".into(), "w".into()], freeze_a: true, ..all() };
+        let targets = lora.select(&graph).expect("selects");
+        let count = lora.param_count(&graph, &targets);
+        let inserted = lora.insert(&mut graph, &targets, Use::Verify).expect("fits");
+        let trained: Vec<&Param> = inserted.params.iter().filter(|p| p.is_trained()).collect();
+        let names: Vec<&str> = trained.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["table.lora_A", "table.lora_B", "w.lora_B"]);
+        assert_eq!(count, trained.iter().map(|p| p.len()).sum::<usize>());
+        assert_eq!(inserted.projected.iter().map(|(b, _)| b.as_str()).collect::<Vec<_>>(), ["w.lora_B"]);
+    }
+
+    #[test]
+    fn a_rank_beyond_its_target_is_named_with_its_key() {
+        let text = "graph g(%ids: i64[N], %kinds: i64[N]) -> %y {
+            %t = weight \"words\" f32[4,3] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+            %k = weight \"types\" f32[2,3] = [1, 2, 3, 4, 5, 6]
+            %a = Gather(%t, %ids) : f32[N,3]
+            %b = Gather(%k, %kinds) : f32[N,3]
+            %y = Add(%a, %b) : f32[N,3]
+        }";
+        let graph = parse(text).expect("parses");
+        let tables = |rank, patterns: &[(&str, usize)]| {
+            let rank_pattern = ByPattern(patterns.iter().map(|(p, r)| (p.to_string(), *r)).collect());
+            let found = Lora { targets: vec!["all-embeddings".into()], rank, rank_pattern, ..all() }.select(&graph);
+            found.map(|_| ()).map_err(|e| (e.0[0].path().map(str::to_string), e.to_string()))
+        };
+        let (path, said) = tables(3, &[]).expect_err("the second has two rows");
+        assert_eq!(path.as_deref(), Some("rank"));
+        assert!(said.starts_with("rank 3 of `types`, a 2 x 3 table: ") && said.contains("`rank_pattern`"), "{said}");
+        assert!(tables(3, &[("types", 2)]).is_ok());
+        assert_eq!(tables(2, &[("words", 4)]).expect_err("three columns").0.as_deref(), Some("rank_pattern.words"));
     }
 
     /// As many rewritings as matrices would not end.

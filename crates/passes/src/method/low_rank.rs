@@ -156,7 +156,7 @@ fn inputs<'e, 'g>(
     let input = |name: &str, dims: [usize; 2]| e.input(name, Fact::new(DType::F32, dims));
     let (a, b) = (input(&a, [rank, rows]), input(&b, [cols, rank]));
     let start = lora.init.is_of_weight().then(|| [input(&a0, [rank, rows]), input(&b0, [cols, rank])]);
-    let projection = lora.freeze_a.then(|| input(&inverse, [rank, rank]));
+    let projection = lora.freezes_a(target).then(|| input(&inverse, [rank, rank]));
     let magnitude = match with_magnitude {
         true => Some(Magnitude::new(e, target, &m, [a, b], purpose)?),
         false => None,
@@ -187,8 +187,9 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
         (_, LoraInit::Gaussian, _) => Init::Normal { sigma: 1.0 / rank as f32 },
         _ => Init::Normal { sigma: 1.0 / (rows as f32).sqrt() },
     };
-    let of_a = if lora.freeze_a { Group::Fixed } else { Group::Adapter };
-    param(branch.a, &a_name, vec![rank, rows], first(Factor::A), of_a, !lora.freeze_a);
+    let is_frozen = lora.freezes_a(target);
+    let of_a = if is_frozen { Group::Fixed } else { Group::Adapter };
+    param(branch.a, &a_name, vec![rank, rows], first(Factor::A), of_a, !is_frozen);
     param(branch.b, &b_name, vec![cols, rank], first(Factor::B), Group::Adapter, true);
     if let Some([a0, b0]) = branch.start {
         param(a0, &a0_name, vec![rank, rows], first(Factor::A), Group::Fixed, false);

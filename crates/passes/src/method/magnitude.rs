@@ -4,6 +4,7 @@
 use super::Use;
 use super::branch::{Before, Term, flat, producers_first, sum_of};
 use super::low_rank::Branch;
+use crate::product_bias::inner_bias;
 use crate::{Init, Matrix, PassError, ReadAs, Target, column_norms};
 use lorac_ir::{DType, Fact, NodeId, Tensor, ValueId};
 use lorac_ops::{Emit, Val};
@@ -98,7 +99,7 @@ pub(super) fn insert_matrix<'e, 'g>(
 /// What a product adds itself, which no magnitude scales: `[out]`, in f32.
 fn own_bias<'e, 'g>(e: &'e Emit<'g>, product: NodeId) -> Option<Val<'e, 'g>> {
     let node = e.graph().node(product)?;
-    let bias = e.val(node.input(2).filter(|_| &*node.op.name == "Gemm")?).cast(DType::F32);
+    let bias = e.val(inner_bias(node)?).cast(DType::F32);
     Some(match node.float("beta", 1.0) {
         1.0 => bias,
         beta => bias * f64::from(beta),

@@ -53,9 +53,9 @@ pub trait Method: std::fmt::Debug {
         Vec::new()
     }
 
-    /// How many parameters are trained for a target: its elements, unless others are.
-    fn param_count(&self, target: &Target) -> usize {
-        target.dims.iter().product()
+    /// How many parameters are trained for targets in this graph: their elements, unless others are.
+    fn param_count(&self, _: &Graph, targets: &[Target]) -> usize {
+        targets.iter().map(|target| target.dims.iter().product::<usize>()).sum()
     }
 
     /// Whether a target is left to another adaptation that changes its weight, too.

@@ -1,12 +1,13 @@
 //! Matrices whose results, or inputs, are multiplied by vectors: how that is written and what it makes of the bytes.
 
-use super::branch::follow_each_other;
+use super::branch::{follow_each_other, producers_first};
+use crate::product_bias::{added_bias, inner_bias};
 use crate::rewrite::{replace_value, rewrite};
 use crate::{FoldError, Matrix, PassError, Target, group_by_weight};
 use bytes::Bytes;
-use lorac_ir::{Attr, DType, Fact, Graph, Node, NodeId, Tensor, ValueId};
-use lorac_ops::{Emit, Val, find};
-use std::collections::BTreeSet;
+use lorac_ir::{Attr, DType, Fact, Graph, NodeId, Tensor, ValueId};
+use lorac_ops::{Emit, Val};
+use std::collections::{BTreeSet, HashMap};
 
 /// A vector that scales.
 pub(super) struct Scales<'a> {
@@ -48,23 +49,12 @@ pub(super) fn bias_of(graph: &Graph, matrix: &Matrix) -> Bias {
     }
 }
 
-/// What a product takes for its bias.
-fn inner_bias(node: &Node) -> Option<ValueId> {
-    let traits = find(&node.op).map(|op| op.traits).unwrap_or_default();
-    traits.bias.iter().find_map(|slot| node.input(*slot))
-}
-
-/// The vector that is added to what a product computes and to nothing else, and the node that adds it.
+/// The bias that a product takes itself or that is all that is added to it, and the node that adds it.
 fn adder(graph: &Graph, product: NodeId) -> Option<(ValueId, NodeId)> {
-    let node = graph.node(product)?;
-    if let Some(bias) = inner_bias(node) {
-        return Some((bias, product));
+    match inner_bias(graph.node(product)?) {
+        Some(bias) => Some((bias, product)),
+        None => added_bias(graph, product),
     }
-    let y = *node.outputs.first()?;
-    let [only] = graph.value(y)?.uses() else { return None };
-    let sum = graph.node(only.node).filter(|n| &*n.op.name == "Add" && !graph.is_output(y))?;
-    let bias = sum.inputs.iter().flatten().copied().find(|v| graph.weight(*v).is_some_and(|t| t.dims().len() == 1))?;
-    Some((bias, only.node))
 }
 
 fn is_vector(graph: &Graph, bias: ValueId, width: usize) -> bool {
@@ -143,17 +133,21 @@ fn scale_results(e: &Emit, matrix: &Matrix, group: &[&(&Scales, ValueId)]) {
 
 /// `y = (l x) W + b`, with products of their own.
 fn scale_inputs(e: &Emit, matrix: &Matrix, l: Val) {
-    for product in &matrix.products {
-        let Some(node) = e.graph().node(*product) else { continue };
+    // Where a matrix is applied to its own result, the product reads what the one before it computes now.
+    let mut now: HashMap<ValueId, ValueId> = HashMap::new();
+    for product in producers_first(e.graph(), &matrix.products) {
+        let Some(node) = e.graph().node(product) else { continue };
         let (Some(x), Some(y)) = (node.input(0), node.outputs.first()) else { continue };
         e.set_source(&node.origin.source);
-        let operands = node.inputs.iter().map(|v| v.map_or_else(|| e.absent(), |v| e.val(v)));
+        let read = |v: ValueId| e.val(now.get(&v).copied().unwrap_or(v));
+        let operands = node.inputs.iter().map(|v| v.map_or_else(|| e.absent(), read));
         let mut operands: Vec<Val> = operands.collect();
-        operands[0] = times(e, matrix, e.val(x), l, matrix.rows);
+        operands[0] = times(e, matrix, read(x), l, matrix.rows);
         let attrs: Vec<(&str, Attr)> = node.attrs.iter().map(|(k, v)| (&**k, v.clone())).collect();
         let again = e.op(&node.op.to_string(), &operands, &attrs);
-        replace_value(e, *y, again);
-        e.edit(|p| p.remove(*product));
+        let new = replace_value(e, *y, again);
+        now.insert(*y, new);
+        e.edit(|p| p.remove(product));
     }
 }
 

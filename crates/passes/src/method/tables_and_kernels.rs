@@ -1,6 +1,6 @@
 //! How a low-rank branch is written beside look-ups and convolutions.
 
-use super::branch::{Before, Term};
+use super::branch::{Before, Term, producers_first};
 use crate::rewrite::replace_value;
 use crate::{Matrix, NoMatch, ReadAs, Target};
 use lorac_ir::{Attr, DType, Node};
@@ -9,8 +9,8 @@ use lorac_ops::{Emit, Val};
 /// `y += s B A x` behind every reader of the weight, for every A and B: A is looked up in, or the kernel of a convolution
 /// whose results B, of kernel 1, mixes.
 pub(super) fn branch<'e, 'g>(e: &'e Emit<'g>, m: &Matrix, terms: &[Term<'e, 'g>], before: &mut Before<'e, 'g>) {
-    for reader in &m.products {
-        let Some(node) = e.graph().node(*reader) else { continue };
+    for reader in producers_first(e.graph(), &m.products) {
+        let Some(node) = e.graph().node(reader) else { continue };
         let Some(y) = node.outputs.first().map(|y| e.val(*y)) else { continue };
         e.set_source(&node.origin.source);
         let dtype = y.fact().dtype;

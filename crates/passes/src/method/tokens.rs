@@ -29,9 +29,7 @@ impl Check for Tokens {
     fn check(&self, problems: &mut Problems) {
         let mut seen = BTreeSet::new();
         for (i, id) in self.ids.iter().enumerate().filter(|(_, id)| !seen.insert(**id)) {
-            problems.within("ids", |p| {
-                p.report(&i.to_string(), "pipeline::targets", format!("the token {id} stands here twice"))
-            });
+            problems.within("ids", |p| p.report(&i.to_string(), "pipeline::targets", format!("duplicate token {id}")));
         }
         if self.ids.is_empty() {
             problems.report("ids", "pipeline::targets", "no tokens: `ids` lists the numbers of those that are trained");
@@ -74,9 +72,19 @@ impl Method for Tokens {
         if wrong.is_empty() { Ok(targets) } else { Err(NoMatches(wrong)) }
     }
 
-    fn param_count(&self, target: &Target) -> usize {
-        // Of the two sides of a table the vocabulary is the longer one.
-        self.ids.len() * target.dims.iter().copied().min().unwrap_or_default()
+    fn param_count(&self, graph: &Graph, targets: &[Target]) -> usize {
+        let all = tables(graph);
+        let mut counted: Vec<(&Tensor, usize)> = Vec::new();
+        for target in targets {
+            let axis = all.iter().find(|(w, _)| *w == target.weight).map(|(_, axis)| *axis);
+            let Some(table) = graph.weight(target.weight).zip(axis) else { continue };
+            // Copies of one table have one param.
+            if !counted.iter().any(|other| is_same_table(*other, table)) {
+                counted.push(table);
+            }
+        }
+        let widths = counted.iter().filter_map(|(table, axis)| table.dims().get(1 - axis));
+        self.ids.len() * widths.sum::<usize>()
     }
 
     /// Puts the trained rows in the place of the table's: behind every look-up, or, where the table is read otherwise too,
@@ -286,4 +294,36 @@ fn fold(target: &Target, w0: &Tensor, values: &[f32], ids: &[usize], axis: usize
         bytes[to * size..(to + 1) * size].copy_from_slice(&new.bytes()[from * size..(from + 1) * size]);
     }
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More tokens than the table is wide, and fewer; a head that is tied to it has the same rows.
+    #[test]
+    fn rows_count_once_and_with_their_width() {
+        let graph = |vocabulary: usize, width: usize| {
+            let numbers = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+            let (v, w, all) = (vocabulary, width, numbers(vocabulary * width));
+            let text = format!(
+                "graph g(%input_ids: i64[N]) -> %y {{
+                    %t = weight \"table\" f32[{v},{w}] = [{all}]
+                    %h = weight \"head\" f32[{v},{w}] = [{all}]
+                    %x = Gather(%t, %input_ids) : f32[N,{w}]
+                    %y = Gemm(%x, %h, transB=1) : f32[N,{v}]
+                }}"
+            );
+            lorac_ir::parse(&text).expect("parses")
+        };
+        let tokens = Tokens { ids: vec![0, 2], ..Tokens::default() };
+        for (vocabulary, width) in [(5, 3), (3, 5)] {
+            let mut graph = graph(vocabulary, width);
+            let targets = tokens.select(&graph).expect("selects");
+            let count = tokens.param_count(&graph, &targets);
+            let inserted = tokens.insert(&mut graph, &targets, Use::Verify).expect("fits");
+            assert_eq!((count, inserted.deltas.len()), (2 * width, 2), "{vocabulary} x {width}");
+            assert_eq!(count, inserted.params.iter().map(Param::len).sum::<usize>());
+        }
+    }
 }
