@@ -1,6 +1,7 @@
 //! What is trained, and where it lies in theta.
 
 use lorac_ir::{Tensor, ValueId};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A tensor that is trained: an input of the graph.
@@ -63,12 +64,14 @@ pub enum Init {
         /// Which.
         factor: Factor,
     },
-    /// `(A A^T + 1e-8 I)^-1 / s^2`, of another param A.
+    /// `(A A^T + 1e-8 I)^-1 / s^2`, of another param A. The gradient of B is multiplied by it (LoRA-FA).
     InverseGram {
         /// Name of A.
         of: String,
         /// s.
         scale: f64,
+        /// Name of B, `[out, r]`.
+        projects: String,
     },
 }
 
@@ -142,6 +145,8 @@ pub struct Slot {
     pub start: usize,
     /// Whether weight decay applies to it.
     pub decay: bool,
+    /// The slot, `[r, r]`, that its gradient is multiplied by when it is clipped, by its position.
+    pub projected_by: Option<usize>,
 }
 
 impl Slot {
@@ -191,8 +196,14 @@ impl Layout {
     /// Params one after the other, in their order.
     pub fn of(params: &[Param]) -> Layout {
         let mut start = 0;
+        let projections = params.iter().enumerate().filter_map(|(at, p)| match &p.init {
+            Init::InverseGram { projects, .. } => Some((projects.as_str(), at)),
+            _ => None,
+        });
+        let projections: HashMap<&str, usize> = projections.collect();
         let slots = params.iter().map(|p| {
-            let slot = Slot { name: p.name.clone(), dims: p.dims.clone(), start, decay: p.decay };
+            let projected_by = projections.get(p.name.as_str()).copied();
+            let slot = Slot { name: p.name.clone(), dims: p.dims.clone(), start, decay: p.decay, projected_by };
             start += slot.len();
             slot
         });

@@ -256,8 +256,6 @@ struct Build<'a> {
     sites: Vec<DropoutSite>,
     /// Inputs with the values of params, by their names, through which no gradient goes.
     detached: Vec<(ValueId, String)>,
-    /// Params whose gradients are multiplied by an input.
-    projected: Vec<(String, ValueId)>,
     /// Name of the prediction.
     prediction: String,
     layout: Option<Layout>,
@@ -282,7 +280,6 @@ impl<'a> Build<'a> {
             deltas: Vec::new(),
             sites: Vec::new(),
             detached: Vec::new(),
-            projected: Vec::new(),
             prediction: String::new(),
             layout: None,
             loss: None,
@@ -320,7 +317,6 @@ impl<'a> Build<'a> {
             self.deltas.extend(inserted.deltas.into_iter().map(|d| (i, d)));
             self.sites.extend(inserted.dropout);
             self.detached.extend(inserted.detached);
-            self.projected.extend(inserted.projected);
         }
         Ok(())
     }
@@ -403,19 +399,17 @@ impl<'a> Build<'a> {
 
     /// The gradients of all params, in their order: of those that stay as they are, zeros.
     fn gradients_of_all(&mut self) -> Result<Vec<ValueId>, PassError> {
-        if self.params.iter().all(Param::is_trained) && self.projected.is_empty() {
+        if self.params.iter().all(Param::is_trained) {
             return Ok(std::mem::take(&mut self.grads));
         }
-        let (params, projected, mut grads) = (&self.params, &self.projected, self.grads.iter().copied());
-        rewrite(&mut self.graph, "projected", |e| {
+        let (params, mut grads) = (&self.params, self.grads.iter().copied());
+        rewrite(&mut self.graph, "fixed", |e| {
             let grad = |param: &Param| {
-                if !param.is_trained() {
-                    let zeros = Tensor::from_slice(&param.dims, &vec![0.0f32; param.len()]);
-                    return Some(zeros.map_or(e.absent(), |zeros| e.weight("", zeros)).id());
+                if param.is_trained() {
+                    return grads.next();
                 }
-                let grad = grads.next()?;
-                let by = projected.iter().find(|(name, _)| *name == param.name);
-                Some(by.map_or(grad, |(_, by)| e.op("Gemm", &[e.val(grad), e.val(*by)], &[]).id()))
+                let zeros = Tensor::from_slice(&param.dims, &vec![0.0f32; param.len()]);
+                Some(zeros.map_or(e.absent(), |zeros| e.weight("", zeros)).id())
             };
             Ok(params.iter().filter_map(grad).collect())
         })

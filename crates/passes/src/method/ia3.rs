@@ -142,8 +142,7 @@ impl Method for Ia3 {
                 inserted.deltas.push(Delta { target: bias.clone(), form });
             }
             let ones = Tensor::vector(&vec![1.0f32; width]);
-            // Decay would draw a scale towards 0, which is not where it begins.
-            let (init, group, decay) = (Init::Given(ones), Group::Adapter, false);
+            let (init, group, decay) = (Init::Given(ones), Group::Adapter, true);
             inserted.params.push(Param { value: lorac_ir::ValueId(0), name, dims: vec![width], init, group, decay });
         }
         let inputs = super::scaled::insert(graph, &scales)?;

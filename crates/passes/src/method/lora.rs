@@ -4,7 +4,8 @@ use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
 use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, tables_and_kernels, target_list};
 use crate::{
-    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias, select,
+    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias,
+    select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -324,7 +325,7 @@ impl Method for Lora {
 mod tests {
     use super::super::branch::follow_each_other;
     use super::*;
-    use crate::{Param, group_by_weight};
+    use crate::{Layout, Param, group_by_weight};
     use lorac_ir::{parse, print};
     use std::fmt::Write;
 
@@ -395,7 +396,9 @@ mod tests {
         let names: Vec<&str> = trained.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["table.lora_A", "table.lora_B", "w.lora_B"]);
         assert_eq!(count, trained.iter().map(|p| p.len()).sum::<usize>());
-        assert_eq!(inserted.projected.iter().map(|(b, _)| b.as_str()).collect::<Vec<_>>(), ["w.lora_B"]);
+        let layout = Layout::of(&inserted.params);
+        let projected = layout.slots().iter().filter(|s| s.projected_by.is_some());
+        assert_eq!(projected.map(|s| s.name.as_str()).collect::<Vec<_>>(), ["w.lora_B"]);
     }
 
     #[test]

@@ -201,7 +201,8 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
         inserted.detached.extend(magnitude.detached.iter().map(|v| v.id()).zip(names));
     }
     if let Some(projection) = branch.projection {
-        let init = Init::InverseGram { of: a_name.clone(), scale: branch.scale };
+        let (of, projects) = (a_name.clone(), b_name.clone());
+        let init = Init::InverseGram { of, scale: branch.scale, projects };
         inserted.params.push(Param {
             value: projection.id(),
             name: inverse,
@@ -210,7 +211,6 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
             group: Group::Fixed,
             decay: false,
         });
-        inserted.projected.push((b_name.clone(), projection.id()));
     }
     let form = DeltaForm::LowRank {
         a: a_name,

@@ -102,8 +102,6 @@ pub struct Inserted {
     pub dropout: Vec<DropoutSite>,
     /// Inputs that have the values of a param, by its name, and through which no gradient goes.
     pub detached: Vec<(ValueId, String)>,
-    /// Params, by their names, whose gradients are multiplied by another param before anything is made of them.
-    pub projected: Vec<(String, ValueId)>,
 }
 
 /// The change of a weight, or of a slice of one.

@@ -6,6 +6,7 @@ mod clip;
 mod decay;
 mod groups;
 mod moments;
+mod projection;
 mod slices;
 
 use crate::{LOSS, Layout, Packed, PassError, rewrite};
@@ -238,6 +239,7 @@ pub fn optimize(
         let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
         let norm = e.named(GRAD_NORM, "Sqrt", &[square], &[], 1)[0];
         let grad = spec.clip.map_or(grad, |clip| clip.apply(grad, norm));
+        let grad = projection::projected(layout, theta, grad);
         let decay = Decay::of(layout, rates);
         let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay };
         let next = optimizer.update(&terms);

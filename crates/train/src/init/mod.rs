@@ -64,7 +64,7 @@ pub fn derive(params: &[Param], theta: &mut [f32]) -> Result<(), LayoutError> {
         return Err(LayoutError::Length { want: start, got: theta.len() });
     }
     for param in params {
-        let Init::InverseGram { of, scale } = &param.init else { continue };
+        let Init::InverseGram { of, scale, .. } = &param.init else { continue };
         let unknown = || LayoutError::Unknown { name: of.clone() };
         let (from, to) = (places.get(of.as_str()).ok_or_else(unknown)?, &places[param.name.as_str()]);
         let rank = param.dims.first().copied().unwrap_or(1);
