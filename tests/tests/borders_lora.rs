@@ -291,6 +291,33 @@ fn biases_beside_the_branches() {
     assert!(said.contains("`lora` asks for the biases of the targets, and none of them has one"), "{said}");
 }
 
+/// An adapter has one rule for the scales of all its modules: alphas say those of the other.
+#[test]
+fn scales_by_both_rules_in_one_adapter() {
+    let border = border("bert");
+    let both = "adapt=[{ lora: { targets: [\"role:query\"], rank: 4, alpha: 8, rslora: true } }, \
+                { lora: { targets: [\"role:value\"], rank: 4, alpha: 8 } }]";
+    let outcome = border.succeeds(&[both]);
+    let scales: Vec<Option<f64>> = targets(&outcome.manifest).into_iter().map(|(_, _, scale)| scale).collect();
+    assert_eq!(scales, [Some(4.0), Some(4.0), Some(2.0), Some(2.0)]);
+    let learnt = adapter(&border);
+    assert_eq!(config(&border)["use_rslora"], Value::Bool(true));
+    for module in &learnt.modules {
+        let want = if module.name.ends_with("query") { 4.0 } else { 2.0 };
+        assert!(module.rslora && (module.scale() - want).abs() < 1e-12, "{}: {}", module.name, module.scale());
+    }
+    let first = border.path().join("first");
+    fs::rename(border.out(), &first).expect("renames");
+    border.succeeds(&[&STANDS_STILL[..], &[both, "train.init_from=first/adapter"]].concat());
+    assert_eq!(adapter(&border), learnt);
+}
+
+#[test]
+fn a_rank_beyond_a_short_table_is_refused_at_its_place() {
+    let said = border("bert").fails(&[&adapt("lora: { targets: [all-embeddings], rank: 4 }")]);
+    assert!(said.contains("rank 4 of") && said.contains("`rank_pattern`") && said.contains("token_type"), "{said}");
+}
+
 #[test]
 fn slices_by_their_names() {
     let border = border("target_attention_packed");

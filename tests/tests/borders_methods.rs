@@ -130,3 +130,32 @@ fn what_is_trained_beside_branches_is_so_in_full() {
         assert!(error.contains(said), "{also}: {error}");
     }
 }
+
+/// What an adapter of PEFT cannot say is said before the training, and the model is trained and written all the same.
+#[test]
+fn what_one_adapter_cannot_say() {
+    let (lora, dora) = ("targets: [role:query], rank: 2", "targets: [role:value], rank: 2");
+    let mixed = format!("adapt=[{{lora: {{{lora}}}}}, {{dora: {{{dora}}}}}]");
+    let words = "{tokens: {targets: [\"*word_embeddings*\"], ids: [5]}}";
+    let types = "{tokens: {targets: [\"*token_type_embeddings*\"], ids: [1]}}";
+    let others = format!("adapt=[{words}, {types}]");
+    let same = format!("adapt=[{}, {types}]", words.replace("[5]", "[1]"));
+    let beside = format!("adapt=[{{lora: {{{lora}}}}}, {words}, {types}]");
+    for (adapt, has_adapter) in [(&mixed, false), (&others, false), (&same, true), (&beside, true)] {
+        let border = border("bert");
+        border.succeeds(&[adapt, "deploy.formats=[onnx, peft]"]);
+        assert_eq!(border.out().join("adapter").exists(), has_adapter, "{adapt}");
+    }
+}
+
+#[test]
+fn cards_say_what_kind_of_adapter_it_is() {
+    for (adapt, kind) in
+        [(IA3, "An adapter of IA3"), (TOKENS, "An adapter of trained tokens"), (NORMS, "A LoRA adapter")]
+    {
+        let border = border("bert");
+        border.succeeds(&[adapt, "deploy.formats=[onnx, peft]"]);
+        let card = fs::read_to_string(border.out().join("adapter/README.md")).expect("a card");
+        assert!(card.contains(kind), "{card}");
+    }
+}

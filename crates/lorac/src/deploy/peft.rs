@@ -79,6 +79,8 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
             modules.push(module(&name.path, adapted, trained)?);
         }
     }
+    let rslora = modules.first().is_some_and(|m| m.rslora);
+    modules.iter_mut().for_each(|m| m.say_as(rslora));
     let saved = contract.saved.iter().chain(&contract.biases).map(|saved| {
         let (dims, data) = match saved.of {
             SavedOf::Param(param) => (param.dims.clone(), trained.values.get(&param.name)?.to_vec()),
@@ -95,7 +97,7 @@ fn adapter(trained: &Trained, contract: &Contract) -> Result<PeftAdapter, Error>
         task: contract.task_type().to_string(),
         rank: rank as usize,
         alpha,
-        rslora: modules.first().is_some_and(|m| m.rslora),
+        rslora,
         bias: bias(trained, contract),
         dropout: p.adapt.first().map_or(0.0, |m| m.dropout()),
         fan_in_fan_out: names.into_iter().flatten().any(|m| m.conv1d),

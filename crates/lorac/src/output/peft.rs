@@ -79,6 +79,17 @@ impl PeftModule {
         let rank = self.rank() as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
+
+    /// Says the same scale by alpha / sqrt(r), or by alpha / r: an adapter has one rule for all its modules.
+    pub fn say_as(&mut self, rslora: bool) {
+        let root = (self.rank() as f64).sqrt();
+        match (self.rslora, rslora) {
+            (true, false) => self.alpha *= root,
+            (false, true) => self.alpha /= root,
+            _ => {}
+        }
+        self.rslora = rslora;
+    }
 }
 
 /// A tensor: its name, its shape and its elements.
@@ -335,6 +346,26 @@ mod tests {
             assert_eq!(config["rank_pattern"].as_object().map(|m| m.len()), Some(patterns), "{case}");
             assert_eq!(config["alpha_pattern"].as_object().map(|m| m.len()), Some(patterns), "{case}");
         }
+    }
+
+    #[test]
+    fn one_rule_of_scales_for_all_modules() {
+        let plain = PeftModule {
+            name: "q".into(),
+            a: vec![0.0; 8],
+            b: vec![0.0; 12],
+            rows: 2,
+            cols: 3,
+            alpha: 6.0,
+            rslora: false,
+            magnitude: None,
+            layer: PeftLayer::Linear,
+        };
+        let mut other = plain.clone();
+        other.say_as(true);
+        assert_eq!((other.alpha, other.scale(), plain.scale()), (3.0, 1.5, 1.5));
+        other.say_as(false);
+        assert_eq!(other, plain);
     }
 
     #[test]

@@ -78,8 +78,9 @@ fn readme(trained: &Trained, contract: &Contract) -> String {
         true => (base.as_str(), String::new()),
         false => ("MODEL", format!("# the PyTorch model that {base} was made of\n")),
     };
+    let what = contract.described();
     let mut text = format!(
-        "---\nbase_model: {base:?}\nlibrary_name: peft\n---\n\nA LoRA adapter that lorac trained, for `{auto}` (`{kind}`).\n\n\
+        "---\nbase_model: {base:?}\nlibrary_name: peft\n---\n\n{what} that lorac trained, for `{auto}` (`{kind}`).\n\n\
          ```python\nfrom peft import PeftModel\nfrom transformers import {auto}\n\n\
          {comment}base = {auto}.from_pretrained({loaded:?}{given})\n\
          model = PeftModel.from_pretrained(base, \"adapter\").eval()\n```\n"

@@ -133,7 +133,7 @@ impl<'a> Contract<'a> {
                 continue;
             }
             let Some(branch) = LowRank::of(delta) else {
-                more.add(delta);
+                more.add(delta, &plan.readable);
                 continue;
             };
             branches.push(branch);
@@ -175,6 +175,17 @@ impl<'a> Contract<'a> {
             Class::SequenceClassification => "SEQ_CLS",
             Class::TokenClassification => "TOKEN_CLS",
             Class::CausalLm => "CAUSAL_LM",
+        }
+    }
+
+    /// What kind of adapter it is, in words.
+    pub(super) fn described(&self) -> &'static str {
+        let dora = self.modules.iter().flat_map(|m| &m.branches).any(|b| b.magnitude.is_some());
+        match (self.modules.is_empty(), self.scaled.is_empty()) {
+            (false, _) if dora => "A DoRA adapter",
+            (false, _) => "A LoRA adapter",
+            (true, false) => "An adapter of IA3",
+            (true, true) => "An adapter of trained tokens",
         }
     }
 

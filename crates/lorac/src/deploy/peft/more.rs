@@ -4,7 +4,7 @@ use super::contract::{LowRank, Saved, SavedOf};
 use crate::module_paths::{ModulePaths, own_path_of};
 use crate::run::Plan;
 use crate::task::Class;
-use lorac_ir::ValueId;
+use lorac_ir::{Graph, ValueId};
 use lorac_passes::{Delta, DeltaForm, Matrix, ReadAs, Target, matrices};
 
 /// What becomes of weights otherwise.
@@ -19,13 +19,16 @@ pub(super) struct More<'a> {
 }
 
 impl<'a> More<'a> {
-    pub(super) fn add(&mut self, delta: &'a Delta) {
+    pub(super) fn add(&mut self, delta: &'a Delta, graph: &Graph) {
         match &delta.form {
             DeltaForm::Scaled { .. } if delta.target.matrix.is_some() => self.scaled.push(delta),
             DeltaForm::Rows { param, .. } => {
-                let is_copy = |d: &&Delta| matches!(&d.form, DeltaForm::Rows { param: other, .. } if other == param);
-                if !self.rows.iter().any(is_copy) {
-                    self.rows.push(delta);
+                let is_copy = |d: &Delta| matches!(&d.form, DeltaForm::Rows { param: other, .. } if other == param);
+                match self.rows.iter_mut().find(|d| is_copy(d)) {
+                    // PEFT finds the head by the table that it is tied to.
+                    Some(known) if !is_looked_up(graph, known) && is_looked_up(graph, delta) => *known = delta,
+                    Some(_) => {}
+                    None => self.rows.push(delta),
                 }
             }
             DeltaForm::Replaced { .. } => self.whole.push(delta),
@@ -36,6 +39,20 @@ impl<'a> More<'a> {
     /// Whether it is one adapter of PEFT's with these branches.
     pub(super) fn check(&self, branches: &[LowRank]) -> Result<(), String> {
         let (lora, tokens) = (!branches.is_empty(), !self.rows.is_empty());
+        let (dora, plain): (Vec<&LowRank>, Vec<&LowRank>) = branches.iter().partition(|b| b.magnitude.is_some());
+        if let (Some(dora), Some(plain)) = (dora.first(), plain.first()) {
+            let [dora, plain] = [dora, plain].map(|b| b.delta.target.name());
+            return Err(format!(
+                "PEFT's `use_dora` holds for all modules of an adapter: `{dora}` has magnitudes and `{plain}` has none; adapt \
+                 both by `dora`, or both by `lora`"
+            ));
+        }
+        if let (false, Some((one, other))) = (lora, self.of_other_tokens()) {
+            return Err(format!(
+                "PEFT's trainable tokens are the same for all tables of an adapter without branches: those of `{one}` and of \
+                 `{other}` are not"
+            ));
+        }
         match self.scaled.first() {
             Some(delta) if lora || tokens => {
                 let other = if lora { "branches" } else { "trained tokens" };
@@ -51,6 +68,25 @@ impl<'a> More<'a> {
             _ => Ok(()),
         }
     }
+}
+
+impl More<'_> {
+    /// Two tables of which other tokens are trained, by their names.
+    fn of_other_tokens(&self) -> Option<(&str, &str)> {
+        let ids = |delta: &Delta| match &delta.form {
+            DeltaForm::Rows { rows, .. } => rows.clone(),
+            _ => Vec::new(),
+        };
+        let first = self.rows.first()?;
+        let other = self.rows.iter().find(|d| ids(d) != ids(first))?;
+        Some((&first.target.weight_name, &other.target.weight_name))
+    }
+}
+
+/// Whether rows of a table are looked up, and not only multiplied with.
+fn is_looked_up(graph: &Graph, delta: &Delta) -> bool {
+    let uses = graph.value(delta.target.weight).map(|v| v.uses()).unwrap_or_default();
+    uses.iter().any(|u| u.slot == 0 && graph.node(u.node).is_some_and(|n| &*n.op.name == "Gather"))
 }
 
 /// The module of a weight that is trained in full, with all its parameters: PEFT keeps modules as a whole.
@@ -128,5 +164,31 @@ pub(super) fn no_norm_inside(plan: &Plan, target: &Target) -> Result<(), String>
              module: B of the PyTorch module would be another",
             matrix.name
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_passes::{Method, Tokens, Use};
+
+    /// The head stands first in the file.
+    #[test]
+    fn of_copies_the_table_is_the_adapters() {
+        let text = "graph g(%input_ids: i64[N]) -> %y {
+            %h = weight \"head\" f32[3,2] = [1, 2, 3, 4, 5, 6]
+            %t = weight \"table\" f32[3,2] = [1, 2, 3, 4, 5, 6]
+            %x = Gather(%t, %input_ids) : f32[N,2]
+            %y = Gemm(%x, %h, transB=1) : f32[N,3]
+        }";
+        let graph = lorac_ir::parse(text).expect("parses");
+        let tokens = Tokens { ids: vec![1], ..Tokens::default() };
+        let targets = tokens.select(&graph).expect("selects");
+        let deltas = tokens.insert(&mut graph.clone(), &targets, Use::Verify).expect("fits").deltas;
+        assert_eq!(deltas.len(), 2);
+        let mut more = More::default();
+        deltas.iter().for_each(|delta| more.add(delta, &graph));
+        let names: Vec<&str> = more.rows.iter().map(|d| d.target.weight_name.as_str()).collect();
+        assert_eq!(names, ["table"]);
     }
 }
