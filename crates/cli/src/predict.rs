@@ -68,7 +68,8 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         }
         Some(file) => Some(texts(file, &ask.columns, encoding, model.served())?),
     };
-    if let Some(Texts { mut rows, columns }) = found {
+    if let Some(Texts { rows, columns }) = found {
+        let mut rows = rows.fuse();
         loop {
             let mut wrong = None;
             let right = |row: Result<Row, Error>| row.map_err(|error| wrong = Some(error)).ok();

@@ -77,7 +77,19 @@ impl TextEncoding {
             Kind::Other(encoding) => Some(encoding.new_decoder()),
         };
         let (raw, text) = (Vec::new(), Vec::new());
-        Box::new(Decoded { content, decoder, raw, at: 0, read: 0, ended: false, text, given: 0, line: 1, wrong: None })
+        Box::new(Decoded {
+            content,
+            decoder,
+            raw,
+            at: 0,
+            read: 0,
+            ended: false,
+            done: false,
+            text,
+            given: 0,
+            line: 1,
+            wrong: None,
+        })
     }
 }
 
@@ -96,6 +108,8 @@ struct Decoded<R> {
     read: u64,
     /// Whether the file has come to its end.
     ended: bool,
+    /// Whether all of it is decoded, or what is wrong was said: nothing follows.
+    done: bool,
     /// What was decoded last, and how much of it is given out.
     text: Vec<u8>,
     given: usize,
@@ -153,7 +167,6 @@ impl<R: Read> Decoded<R> {
 
 impl<R: Read> Read for Decoded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut more = true;
         loop {
             let text = self.text.get(self.given..).unwrap_or_default();
             if !text.is_empty() {
@@ -163,13 +176,14 @@ impl<R: Read> Read for Decoded<R> {
                 return Ok(given);
             }
             if let Some(wrong) = self.wrong.take() {
+                self.done = true;
                 return Err(Error::new(ErrorKind::InvalidData, wrong));
             }
-            if !more {
+            if self.done {
                 return Ok(0);
             }
             self.fill()?;
-            more = self.decode();
+            self.done = !self.decode();
         }
     }
 }
@@ -236,6 +250,53 @@ mod tests {
             all.push(byte[0]);
         }
         assert_eq!(String::from_utf8(all).unwrap(), text, "a byte at a time");
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        for (name, bytes, text) in [
+            ("windows-1252", &b"caf\xe9"[..], "café"),
+            ("utf-16", b"a\0\xe9\0", "aé"),
+            ("shift_jis", b"\x93\x8c", "東"),
+            ("latin-1", b"\xe9", "é"),
+        ] {
+            let mut one = named(name).decoded(Box::new(io::Cursor::new(bytes.to_vec())));
+            let mut all = String::new();
+            one.read_to_string(&mut all).unwrap();
+            assert_eq!(all, text, "{name}");
+            assert_eq!([(); 3].map(|()| one.read(&mut [0; 8]).unwrap()), [0; 3], "{name}");
+        }
+        let mut wrong = named("utf-16").decoded(Box::new(io::Cursor::new(b"a\0b".to_vec())));
+        assert!(wrong.read_to_string(&mut String::new()).is_err());
+        assert_eq!(wrong.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn files_of_texts_may_end_without_the_end_of_a_line() {
+        use crate::format::{FORMATS, Format, Written};
+        let folder = tempfile::tempdir().unwrap();
+        for (name, format) in FORMATS.iter().filter(|(_, format)| format.settings().contains(&"encoding")) {
+            let content = match *name {
+                "csv" => "text\ncafé",
+                "tsv" => "text\tlabel\ncafé\ta",
+                "jsonl" => r#"{"text": "café"}"#,
+                "conll" => "café O",
+                _ => "café",
+            };
+            for encoding in ["windows-1252", "utf-16"] {
+                let bytes: Vec<u8> = match encoding {
+                    "utf-16" => content.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+                    _ => content.chars().map(|c| c as u8).collect(),
+                };
+                let path = folder.path().join("file");
+                std::fs::write(&path, bytes).unwrap();
+                let written = Written { encoding: named(encoding), ..Written::default() };
+                let mut rows = format.open(&path, &written).unwrap().rows;
+                let row = rows.next().unwrap().unwrap();
+                assert!(format!("{row:?}").contains("café"), "{name} in {encoding}: {row:?}");
+                assert!(rows.next().is_none() && rows.next().is_none(), "{name} in {encoding}");
+            }
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn texts(path: &Path, columns: &[String], encoding: TextEncoding, served: &S
     if rows.peek().is_none() {
         return Err(DataError::Empty { path: path.to_owned(), read: 0, skipped: 0 }.into());
     }
-    Ok(Texts { rows: Box::new(rows.map(|row| Ok(row?))), columns })
+    Ok(Texts { rows: Box::new(rows.map(|row| Ok(row?)).fuse()), columns })
 }
 
 /// The lines of a text; `path` names it in errors. An empty line is an empty text.
