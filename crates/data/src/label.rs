@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Labels {
     names: Vec<String>,
     by_value: HashMap<String, usize>,
+    /// Whether digits may stand for a place among the names.
+    has_indices: bool,
 }
 
 impl Labels {
@@ -36,7 +38,8 @@ impl Labels {
             })?;
             by_value.insert(value.clone(), index);
         }
-        Ok(Self { names, by_value })
+        let has_indices = !names.iter().any(|name| name.trim().parse::<i128>().is_ok());
+        Ok(Self { names, by_value, has_indices })
     }
 
     /// The names, each at its index.
@@ -45,10 +48,12 @@ impl Labels {
         &self.names
     }
 
-    /// The index `raw` stands for: by the map, else by name, else as an index written in digits.
+    /// The index `raw` stands for: by the map, else by name, else as an index written in digits, where no name is an integer
+    /// itself: of labels 1, 3 and 5 a 2 is none of them.
     #[must_use]
     pub fn find(&self, raw: &str) -> Option<usize> {
-        self.by_value.get(raw).copied().or_else(|| raw.parse().ok().filter(|index| *index < self.names.len()))
+        let index = || raw.parse().ok().filter(|index| self.has_indices && *index < self.names.len());
+        self.by_value.get(raw).copied().or_else(index)
     }
 
     /// The index that the cell in a column stands for: a string, a number or a boolean. A boolean is `true` or `false`; a
@@ -113,8 +118,8 @@ mod tests {
 
     #[test]
     fn map_then_name_then_index() {
-        let map = BTreeMap::from([("pos".to_owned(), "1".to_owned()), ("5".to_owned(), "pos".to_owned())]);
-        let labels = Labels::new(&["1", "pos"], Some(&map)).unwrap();
+        let map = BTreeMap::from([("pos".to_owned(), "neg".to_owned()), ("5".to_owned(), "pos".to_owned())]);
+        let labels = Labels::new(&["neg", "pos"], Some(&map)).unwrap();
         let index = |cell| {
             let row = Row::new(Path::new("f").into(), 1, vec!["label".to_owned()].into(), vec![cell]);
             labels.index(&row, "label")
@@ -122,8 +127,8 @@ mod tests {
         let text = |raw: &str| Cell::Text(raw.to_owned());
         assert_eq!(index(text("pos")).unwrap(), 0, "the map comes before the name");
         assert_eq!(index(text("5")).unwrap(), 1);
-        assert_eq!(index(text("1")).unwrap(), 0, "the name comes before the index");
-        assert_eq!(index(text("0")).unwrap(), 0);
+        assert_eq!(index(text("neg")).unwrap(), 0);
+        assert_eq!((index(text("0")).unwrap(), index(text("1")).unwrap()), (0, 1));
         assert_eq!(index(Cell::Integer("5".into())).unwrap(), 1);
         for raw in ["2", "-1", "", " 1", "1.0"] {
             assert!(matches!(index(text(raw)), Err(DataError::UnknownLabel { row: 1, .. })), "{raw}");
@@ -132,6 +137,14 @@ mod tests {
         assert!(matches!(index(Cell::Fraction("0.5".into())), Err(DataError::UnknownLabel { .. })));
         assert!(matches!(index(Cell::Bool(true)), Err(DataError::UnknownLabel { .. })));
         assert!(matches!(index(Cell::Null), Err(DataError::WrongType { have: "null", .. })));
+    }
+
+    #[test]
+    fn digits_are_no_index_where_names_are_integers() {
+        let labels = Labels::new(&["1", "3", "5"], None).unwrap();
+        assert_eq!(["1", "3", "5", "0", "2"].map(|raw| labels.find(raw)), [Some(0), Some(1), Some(2), None, None]);
+        assert_eq!(Labels::new(&["-1", "word"], None).unwrap().find("0"), None);
+        assert_eq!(Labels::new(&["0.5", "1st"], None).unwrap().find("1"), Some(1));
     }
 
     #[test]
