@@ -3,7 +3,8 @@
 use crate::metric::Evaluation;
 use lorac_data::{Batch, Example, Field, LABELS};
 use lorac_ir::Tensor;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::panic::resume_unwind;
 
 /// The vectors of all texts of a set of examples, divided by their lengths.
 #[derive(Default)]
@@ -38,7 +39,8 @@ impl Vectors {
 
     /// Says of every example how similar its first two texts are, and the place of the second among all other texts of all
     /// examples by their similarity to the first. Texts that are right answers of the same first text, or the same text again,
-    /// take no place before it.
+    /// take no place before it; any other that is as similar, or of no number, does: a model that makes one vector of all texts
+    /// finds nothing.
     pub(crate) fn finish(self, found: &mut Evaluation, examples: &[Example]) {
         let (width, count) = (self.width.max(1), self.scores.len());
         let candidates: Vec<f32> = self.others.concat();
@@ -47,21 +49,18 @@ impl Vectors {
         let answers: Vec<usize> =
             (1..=self.others.len()).flat_map(|text| numbered(examples, text, &mut known)).collect();
         // Of every first text, what answers it.
-        let mut right: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut right: HashMap<usize, HashSet<usize>> = HashMap::new();
         for (question, answer) in first.iter().zip(&answers) {
-            right.entry(*question).or_default().push(*answer);
+            right.entry(*question).or_default().insert(*answer);
         }
         let one = |example: usize| {
             let own = &self.first[example * width..(example + 1) * width];
             let to = |at: usize| dot(own, &candidates[at * width..(at + 1) * width]);
             let similarity = to(example);
-            let is_right = |at: usize| {
-                first
-                    .get(example)
-                    .and_then(|question| right.get(question))
-                    .is_some_and(|all| all.contains(&answers[at]))
-            };
-            let before = (0..answers.len()).filter(|at| to(*at) > similarity && !is_right(*at)).count();
+            let own_answers = first.get(example).and_then(|question| right.get(question));
+            let is_right = |at: usize| own_answers.is_some_and(|all| all.contains(&answers[at]));
+            let is_closer = |at: usize| to(at).partial_cmp(&similarity).is_none_or(|order| order.is_ge());
+            let before = (0..answers.len()).filter(|at| is_closer(*at) && !is_right(*at)).count();
             (similarity, 1 + before as u64)
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -72,7 +71,7 @@ impl Vectors {
                 .chunks(each)
                 .map(|part| scope.spawn(|| part.iter().map(|example| one(*example)).collect::<Vec<_>>()))
                 .collect();
-            parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+            parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
         found.width = 1;
         found.counts = vec![1; count];
@@ -151,6 +150,17 @@ mod tests {
         assert_eq!(ranks([example(&[1, 11]), example(&[2, 12])]), [2, 1]);
         assert_eq!(ranks([example(&[1, 11]), example(&[1, 12])]), [1, 1], "both answer the same text");
         assert_eq!(ranks([example(&[1, 11]), example(&[2, 11])]), [1, 1], "the same text");
+    }
+
+    #[test]
+    fn vectors_that_are_all_the_same_or_no_numbers_find_nothing() {
+        let examples: Vec<Example> = (0..3).map(|i| example(&[i, 10 + i])).collect();
+        let got = found(&[[1.0, 2.0]; 6], &examples, &[1.0; 3], 3);
+        assert_eq!(got.ranks, [3, 3, 3]);
+        let got = found(&[[f32::NAN; 2]; 6], &examples, &[1.0; 3], 3);
+        assert!(got.ranks == [3, 3, 3] && got.predictions.iter().all(|x| x.is_nan()), "{got:?}");
+        let one = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [f32::NAN, 1.0]];
+        assert_eq!(found(&one, &examples[..2], &[1.0; 2], 2).ranks, [2, 2], "of one text");
     }
 
     #[test]
