@@ -16,7 +16,7 @@ pub(super) struct Named {
 /// The rows of arrays: of each the part at one place of its first dimension, a number where it has no other.
 ///
 /// # Errors
-/// `ArrayRows`: arrays without rows, or with other numbers of them.
+/// `ArrayRows`: arrays without rows, with other numbers of them, or with rows of nothing.
 pub(super) fn rows_of(path: &Path, arrays: Vec<Named>) -> Result<Rows, DataError> {
     let header: Arc<[String]> = arrays.iter().map(|array| array.name.clone()).collect();
     let read: Vec<(String, Tensor)> =
@@ -28,6 +28,9 @@ pub(super) fn rows_of(path: &Path, arrays: Vec<Named>) -> Result<Rows, DataError
         match count {
             Some((first, n)) if n != rows => {
                 return Err(wrong(format!("`{first}` has {n} rows and `{name}` has {rows}")));
+            }
+            _ if rows > 0 && tensor.is_empty() => {
+                return Err(wrong(format!("`{name}` has rows without an element: its shape is {:?}", tensor.dims())));
             }
             _ => count = Some((name, rows)),
         }
@@ -57,5 +60,22 @@ fn cell(tensor: &Tensor, at: usize) -> Cell {
             }
         }
         _ => Cell::Array(row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_nothing_are_refused_however_many() {
+        let of = |dims: Vec<usize>| {
+            let tensor = Tensor::new(DType::F32, dims, Vec::new().into()).unwrap();
+            rows_of(Path::new("f"), vec![Named { name: "x".into(), tensor: Some(tensor) }])
+                .map(|made| made.rows.count())
+        };
+        let wrong = of(vec![1_000_000_000_000_000_000, 0]).unwrap_err().to_string();
+        assert!(wrong.contains("`x` has rows without an element: its shape is [1000000000000000000, 0]"), "{wrong}");
+        assert_eq!(of(vec![0, 3]).unwrap(), 0);
     }
 }
