@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn files_of_texts_may_end_without_the_end_of_a_line() {
-        use crate::format::{FORMATS, Format, Written};
+        use crate::format::{FORMATS, Written};
         let folder = tempfile::tempdir().unwrap();
         for (name, format) in FORMATS.iter().filter(|(_, format)| format.settings().contains(&"encoding")) {
             let content = match *name {

@@ -256,6 +256,10 @@ pub enum DataError {
     #[error("{}: row {row} cannot be decoded as an image: {what}", Path(path))]
     BadImage { path: PathBuf, row: usize, what: String },
 
+    /// An image of more pixels than any photograph.
+    #[error("{}: row {row} is an image of {width} x {height} pixels, and {most} in all are the most", Path(path))]
+    LargeImage { path: PathBuf, row: usize, width: usize, height: usize, most: usize },
+
     /// Arrays that are no columns of one table.
     #[error("{}: {what}; the first dimension of every array is that of the rows", Path(path))]
     ArrayRows { path: PathBuf, what: String },
@@ -377,6 +381,7 @@ impl DataError {
             Self::NoImage { .. } => "data::no_image",
             Self::ImageWithoutClass { .. } => "data::image_without_class",
             Self::BadImage { .. } => "data::bad_image",
+            Self::LargeImage { .. } => "data::large_image",
             Self::ArrayRows { .. } => "data::array_rows",
             Self::Array { .. } => "data::array",
             Self::ArrayMismatch { .. } => "data::array_mismatch",
@@ -429,6 +434,7 @@ impl DataError {
             | Self::Conversation { .. }
             | Self::ImageWithoutClass { .. }
             | Self::BadImage { .. }
+            | Self::LargeImage { .. }
             | Self::Array { .. }
             | Self::LongText { .. } => true,
             _ => false,

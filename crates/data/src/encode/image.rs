@@ -9,13 +9,14 @@ use crate::tokenize::Tokenizer;
 use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::panic::resume_unwind;
 use std::path::Path;
 
 /// The field of the numbers of an image.
 pub const PIXELS: &str = "pixel_values";
 
 /// The column of the paths of images. Each becomes `pixel_values`, preprocessed as the model's configuration says. Errors: `BadImage`
-/// of a row, `Io`.
+/// and `LargeImage` of a row, `Io`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Image {
@@ -59,7 +60,8 @@ impl Encode for Image {
                 .chunks(rows.len().div_ceil(cores).max(1))
                 .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
                 .collect();
-            parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+            let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.flatten().collect()
         });
         let mut made = Encodings::default();
         for (at, picture) in read.into_iter().enumerate() {
