@@ -257,6 +257,9 @@ fn read(
             card.unselected += rows.len() - order.len();
             let rows: Vec<Row> = picked(rows, &order);
             let made = inputs.encode(&rows, tokenizer)?;
+            if split.is_images() {
+                only_summed(&found, &rows)?;
+            }
             let Encodings { examples: encoded, measures, left_out, words, refused: mut wrong } = made;
             card.left_out += left_out;
             card.words_lost += words.lost;
@@ -313,6 +316,13 @@ pub(super) fn table(
     found.unchanged()?;
     found.nothing_else()?;
     Ok((found, table))
+}
+
+/// Refuses files of rows, which are read one by one, that are not what the sum is of.
+fn only_summed(found: &Resolved, rows: &[Row]) -> Result<(), Error> {
+    let new = rows.iter().find(|row| !found.has(&row.path));
+    new.map_or(Ok(()), |row| found.open(&row.path).map(drop))?;
+    Ok(found.unchanged()?)
 }
 
 /// Refuses rows that cannot be encoded.
@@ -455,6 +465,22 @@ mod tests {
             Some(Err(DataError::Io { source, .. })) => assert_eq!(source.kind(), ErrorKind::Interrupted),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn files_of_rows_are_those_that_the_sum_is_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        let row = |name: &str| Row::new(file(name).into(), 1, Vec::new().into(), Vec::new());
+        std::fs::write(file("a.png"), "one").expect("writes");
+        let resolver = Resolver::new(Some(file("no-cache")), folder.path()).expect("a cache");
+        let found = resolver.resolve(&crate::source::Source::Path(folder.path().into()), None).expect("resolves");
+        assert!(only_summed(&found, &[row("a.png")]).is_ok());
+        std::fs::write(file("b.png"), "new").expect("writes");
+        let new = only_summed(&found, &[row("a.png"), row("b.png")]).expect_err("not summed");
+        assert!(new.to_string().contains("b.png"), "{new}");
+        std::fs::write(file("a.png"), "other").expect("writes");
+        assert_eq!(only_summed(&found, &[row("a.png")]).expect_err("changed").code(), "source::changed");
     }
 
     fn items(targets: impl IntoIterator<Item = Field>) -> Vec<Item> {
