@@ -1,6 +1,6 @@
 //! Tasks that read pairs of texts, arrays and images.
 
-use lorac::data::Resample;
+use lorac::data::{Resample, Size};
 use lorac::error::Class;
 use lorac::evaluate::evaluate;
 use lorac::output::Manifest;
@@ -228,7 +228,7 @@ fn images_in_folders_are_learnt_by_the_model_s_head_and_by_new_ones() {
         let served = manifest.served.expect("known");
         let images_of = served.images.expect("what is done to images");
         let resample = if settings.len() > 2 { Resample::Bicubic } else { Resample::Bilinear };
-        assert_eq!((images_of.size, images_of.resample), (vec![16, 16], Some(resample)));
+        assert_eq!((images_of.size, images_of.resample), (Some(Size::Exact(16, 16)), resample));
     }
 }
 

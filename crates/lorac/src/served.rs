@@ -2,9 +2,9 @@
 
 use crate::inputs::FIELDS;
 use crate::output::InputRecord;
-use crate::pipeline::{ImageOptions, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::task::Task;
-use lorac_data::{Tokenizer, Truncate};
+use lorac_data::{Preprocess, Tokenizer, Truncate};
 use lorac_ir::Graph;
 use lorac_passes::{Pool, Training};
 use lorac_train::{Feeds, Prediction};
@@ -56,7 +56,7 @@ pub struct Served {
     pub reads: Reads,
     /// What is done to images before it is fed them, where it reads those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<ImageOptions>,
+    pub images: Option<Preprocess>,
     /// What it was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseRecord>,

@@ -90,36 +90,73 @@ fn array(row: &Row, columns: &[String]) -> Result<Tensor, DataError> {
     match columns {
         [one] => cell(row, one),
         several => {
-            let numbers = several.iter().map(|column| row.number(column).map(|x| x as f32));
-            Ok(Tensor::vector(&numbers.collect::<Result<Vec<f32>, _>>()?))
+            let numbers = several.iter().map(|column| number(row, column));
+            let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+            tensor(&[several.len()], &numbers).map_err(|what| wrong(row, &several.join(", "), what))
         }
     }
 }
 
+fn wrong(row: &Row, column: &str, what: String) -> DataError {
+    let (path, column) = (row.path.to_path_buf(), column.to_owned());
+    DataError::Array { path, row: row.position, line: row.line, column, what }
+}
+
 fn cell(row: &Row, column: &str) -> Result<Tensor, DataError> {
-    let wrong = |what: String| DataError::Array {
-        path: row.path.to_path_buf(),
-        row: row.position,
-        line: row.line,
-        column: column.to_owned(),
-        what,
-    };
+    let wrong = |what: String| wrong(row, column, what);
     match row.need(column)? {
         Cell::Array(tensor) => Ok(tensor.clone()),
         Cell::Other { text, .. } => {
             let value: Value = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
             let (mut dims, mut numbers) = (Vec::new(), Vec::new());
             flatten(&value, 0, &mut dims, &mut numbers).map_err(wrong)?;
-            Tensor::from_slice(&dims, &numbers).map_err(|e| wrong(e.to_string()))
+            tensor(&dims, &numbers).map_err(wrong)
         }
-        Cell::Integer(text) => Ok(Tensor::scalar(text.parse::<i64>().map_err(|e| wrong(e.to_string()))?)),
         Cell::Bool(flag) => Ok(Tensor::scalar(*flag)),
-        _ => Ok(Tensor::scalar(row.number(column)? as f32)),
+        _ => tensor(&[], &[number(row, column)?]).map_err(wrong),
     }
 }
 
+/// An integer, where it is written as one, or another number.
+#[derive(Clone, Copy)]
+enum Number {
+    Integer(i64),
+    Real(f64),
+}
+
+fn number(row: &Row, column: &str) -> Result<Number, DataError> {
+    let real = row.number(column)?;
+    let written = row.cell(column).and_then(Cell::as_written).and_then(|text| text.trim().parse().ok());
+    Ok(written.map_or(Number::Real(real), Number::Integer))
+}
+
+/// Numbers as integers, i64, where all are, else as f64.
+fn tensor(dims: &[usize], numbers: &[Number]) -> Result<Tensor, String> {
+    let integers: Option<Vec<i64>> = numbers
+        .iter()
+        .map(|number| match number {
+            Number::Integer(n) => Some(*n),
+            Number::Real(_) => None,
+        })
+        .collect();
+    let reals = || -> Vec<f64> {
+        numbers
+            .iter()
+            .map(|number| match number {
+                Number::Integer(n) => *n as f64,
+                Number::Real(x) => *x,
+            })
+            .collect()
+    };
+    let made = match integers {
+        Some(integers) => Tensor::from_slice(dims, &integers),
+        None => Tensor::from_slice(dims, &reals()),
+    };
+    made.map_err(|e| e.to_string())
+}
+
 /// The numbers of nested lists, all of which are of one shape.
-fn flatten(value: &Value, depth: usize, dims: &mut Vec<usize>, numbers: &mut Vec<f32>) -> Result<(), String> {
+fn flatten(value: &Value, depth: usize, dims: &mut Vec<usize>, numbers: &mut Vec<Number>) -> Result<(), String> {
     match value {
         Value::Array(items) => {
             match dims.get(depth) {
@@ -130,7 +167,8 @@ fn flatten(value: &Value, depth: usize, dims: &mut Vec<usize>, numbers: &mut Vec
             items.iter().try_for_each(|item| flatten(item, depth + 1, dims, numbers))
         }
         Value::Number(number) if depth == dims.len() => {
-            numbers.push(number.as_f64().unwrap_or(f64::NAN) as f32);
+            let real = || Number::Real(number.as_f64().unwrap_or(f64::NAN));
+            numbers.push(number.as_i64().map_or_else(real, Number::Integer));
             Ok(())
         }
         Value::Number(_) => Err("its lists are not of one length".into()),
@@ -163,11 +201,14 @@ mod tests {
         let text = |text: &str| Cell::Text(text.into());
         assert_eq!(
             of(&["a"], vec![list("[[1,2],[3,4.5]]")]),
-            Ok(Tensor::from_slice(&[2, 2], &[1f32, 2., 3., 4.5]).unwrap())
+            Ok(Tensor::from_slice(&[2, 2], &[1f64, 2., 3., 4.5]).unwrap())
         );
         assert_eq!(of(&["a"], vec![Cell::Integer("7".into())]), Ok(Tensor::scalar(7i64)));
         assert_eq!(of(&["a"], vec![Cell::Array(Tensor::vector(&[1u8]))]), Ok(Tensor::vector(&[1u8])));
-        assert_eq!(of(&["c", "a"], vec![text("1"), text("2"), text("3.5")]), Ok(Tensor::vector(&[3.5f32, 1.0])));
+        assert_eq!(of(&["c", "a"], vec![text("1"), text("2"), text("3.5")]), Ok(Tensor::vector(&[3.5f64, 1.0])));
+        assert_eq!(of(&["a"], vec![list("[123456789,2]")]), Ok(Tensor::vector(&[123_456_789i64, 2])));
+        assert_eq!(of(&["a"], vec![text("123456789")]), Ok(Tensor::scalar(123_456_789i64)));
+        assert_eq!(of(&["a"], vec![Cell::Fraction("2.0".into())]), Ok(Tensor::scalar(2f64)));
         for (wrong, says) in [
             ("[[1],[2,3]]", "not of one length"),
             ("[1,[2]]", "not of one length"),

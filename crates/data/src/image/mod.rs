@@ -1,10 +1,12 @@
 //! Images as models of vision are fed them.
 
+mod config;
 mod decode;
 mod preprocess;
 mod resample;
 
-pub use preprocess::{Preprocess, PreprocessError, Size};
+pub use config::PreprocessError;
+pub use preprocess::{Preprocess, Size};
 pub use resample::Resample;
 
 use lorac_ir::{Tensor, TensorError};

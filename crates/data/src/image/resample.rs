@@ -28,17 +28,16 @@ pub enum Resample {
 const PRECISION: u32 = 32 - 8 - 2;
 
 impl Resample {
-    /// By its number in Pillow, which preprocessor_config.json has.
+    /// By their numbers in Pillow, which preprocessor_config.json has.
+    const NUMBERED: [Resample; 6] =
+        [Resample::Nearest, Resample::Lanczos, Resample::Bilinear, Resample::Bicubic, Resample::Box, Resample::Hamming];
+
     pub(super) fn of_number(number: i64) -> Option<Resample> {
-        const ALL: [Resample; 6] = [
-            Resample::Nearest,
-            Resample::Lanczos,
-            Resample::Bilinear,
-            Resample::Bicubic,
-            Resample::Box,
-            Resample::Hamming,
-        ];
-        usize::try_from(number).ok().and_then(|at| ALL.get(at).copied())
+        usize::try_from(number).ok().and_then(|at| Self::NUMBERED.get(at).copied())
+    }
+
+    pub(super) fn number(self) -> usize {
+        Self::NUMBERED.iter().position(|one| *one == self).unwrap_or_default()
     }
 
     /// How far from its middle a pixel of the result reaches.

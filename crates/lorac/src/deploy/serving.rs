@@ -1,14 +1,17 @@
-//! What makes a folder of the deployable model one that serves: the tokenizer, a config.json and a model card.
+//! What makes a folder of the deployable model one that serves: the tokenizer, a config.json and a model card; of a model of
+//! images, config.json and preprocessor_config.json.
 
 mod card;
 mod config;
 mod tokenizer;
 
 use super::{DeployFormat, Trained, Written};
+use crate::arrays::CONFIG;
 use crate::error::Error;
 use crate::output::{OutputError, write_atomic};
 use crate::run::Plan;
 use crate::served::Reads;
+use lorac_data::Preprocess;
 use serde::Serialize;
 use std::path::Path;
 
@@ -30,19 +33,38 @@ impl DeployFormat for Serving {
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
         let plan = trained.plan;
-        if plan.served.reads != Reads::Texts {
-            let reads = plan.served.reads;
-            let skipped =
-                Some(format!("there will be no serving folder: it is for models of texts, and this one reads {reads}"));
-            return Ok(Written { files: Vec::new(), skipped });
-        }
         let config = config::config(plan);
         let typed = config.get("model_type").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty()));
-        let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served, typed);
-        files.push(("config.json".into(), pretty(&config)?));
-        files.extend(plan.beside.generation.iter().map(|bytes| ("generation_config.json".into(), bytes.clone())));
-        files.push(("README.md".into(), card::card(trained, typed).into_bytes()));
         let mut written = Written::default();
+        let files = match plan.served.reads {
+            Reads::Texts => {
+                let mut files = tokenizer::files(&plan.beside.tokenizer, &plan.served, typed);
+                files.push(("config.json".into(), pretty(&config)?));
+                files.extend(
+                    plan.beside.generation.iter().map(|bytes| ("generation_config.json".into(), bytes.clone())),
+                );
+                files.push(("README.md".into(), card::card(trained, typed).into_bytes()));
+                files
+            }
+            Reads::Images => {
+                let mut files = vec![("config.json".into(), pretty(&config)?)];
+                match plan.served.images.as_ref().and_then(Preprocess::config) {
+                    Some(made) => files.push((CONFIG.into(), pretty(&made)?)),
+                    None => {
+                        let why = "no class of transformers makes images as this model takes them";
+                        written.skipped = Some(format!("there will be no {CONFIG}: {why}"));
+                    }
+                }
+                files
+            }
+            reads @ Reads::Arrays => {
+                let why = format!(
+                    "there will be no serving folder: it is for texts and images, and this model reads {reads}"
+                );
+                written.skipped = Some(why);
+                Vec::new()
+            }
+        };
         for (name, bytes) in files {
             let path = folder.join(name);
             write_atomic(&path, &bytes)?;

@@ -35,22 +35,11 @@ fn both(sides: &[usize]) -> Option<[usize; 2]> {
 }
 
 impl ImageOptions {
-    /// What says all of a preprocessing.
-    pub fn of(made: &Preprocess) -> ImageOptions {
-        let (size, shortest) = match made.size {
-            Some(Size::Exact(height, width)) => (vec![height, width], None),
-            Some(Size::Shortest(n)) => (Vec::new(), Some(n)),
-            None => (Vec::new(), None),
-        };
-        ImageOptions {
-            size,
-            shortest,
-            resample: Some(made.resample),
-            crop: made.crop.map_or(Vec::new(), |crop| crop.to_vec()),
-            rescale: Some(made.rescale),
-            mean: made.mean.clone(),
-            std: made.std.clone(),
-        }
+    /// Whether nothing is left to a configuration: a size, how it is made, and what the bytes become.
+    pub fn says_all(&self) -> bool {
+        let sized = !self.size.is_empty() || self.shortest.is_some();
+        let valued = self.rescale.is_some() && !self.mean.is_empty() && !self.std.is_empty();
+        sized && self.resample.is_some() && valued
     }
 
     /// Changes what is given. A size that is given stands for all that changes it.
@@ -117,9 +106,9 @@ mod tests {
         assert_eq!((made.mean.clone(), made.crop), (vec![0.5], Some([9, 9])));
         ImageOptions { size: vec![8], ..ImageOptions::default() }.apply(&mut made);
         assert_eq!((made.size, made.crop), (Some(Size::Exact(8, 8)), None));
-        let mut again = Preprocess::default();
-        ImageOptions::of(&made).apply(&mut again);
-        assert_eq!(again, made);
+        let mut all = ImageOptions { shortest: Some(9), mean: vec![0.5], std: vec![0.5], ..ImageOptions::default() };
+        (all.resample, all.rescale) = (Some(Resample::Box), Some(1.0));
+        assert!(all.says_all() && !ImageOptions { rescale: None, ..all }.says_all());
     }
 
     #[test]

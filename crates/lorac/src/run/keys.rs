@@ -58,6 +58,12 @@ impl Keys {
         Keys(keys)
     }
 
+    /// What a section comes to, in place of what the pipeline says of it.
+    pub(super) fn decide(&mut self, section: &str, value: &impl Serialize) {
+        self.0.retain(|key, _| !is_below(key, section));
+        flatten(section.to_string(), serde_json::to_value(value).unwrap_or_default(), &mut self.0);
+    }
+
     /// The keys in which `there`, of a checkpoint, differs.
     pub fn differing(&self, there: &Keys) -> Vec<Difference> {
         let all = self.0.keys().chain(there.0.keys().filter(|key| !self.0.contains_key(*key)));
@@ -110,7 +116,23 @@ fn flatten(path: String, value: Value, into: &mut BTreeMap<String, Value>) {
 mod tests {
     use super::*;
     use crate::pipeline::Loaded;
+    use lorac_data::{Preprocess, Size};
     use std::path::Path;
+
+    #[test]
+    fn what_a_section_comes_to_counts_whole() {
+        let of = |made: &Preprocess| {
+            let mut keys = Keys::default();
+            keys.decide("data.images", &Preprocess::default());
+            keys.decide("data.images", made);
+            keys
+        };
+        let plain = Preprocess::default();
+        assert!(of(&plain).differing(&of(&plain)).is_empty());
+        let changed = Preprocess { flip: true, size: Some(Size::Shortest(8)), ..plain.clone() };
+        let said: Vec<String> = of(&changed).differing(&of(&plain)).into_iter().map(|d| d.key).collect();
+        assert_eq!(said, ["data.images.flip", "data.images.size.shortest"]);
+    }
 
     const TEXT: &str = "name: p\nmodel: m.onnx\ntask: { classify: { labels: [a, b] } }\nadapt: [lora: { targets: [q, v] }]\n\
                         data: { train: { csv: t.csv, text: t, label: l }, eval: { csv: e.csv, text: t, label: l } }\n";

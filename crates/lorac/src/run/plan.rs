@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::inputs::{FIELDS, caches, feeds, name_fields};
 use crate::module_paths::ModulePaths;
 use crate::output::{DataCard, InputRecord, LabelsFrom, sha256_file};
-use crate::pipeline::{CheckpointOptions, Deploy, ImageOptions, Loaded, Pipeline, SourceSpec, Split};
+use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec, Split};
 use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
@@ -240,11 +240,13 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     // What the task leaves to the model counts as well.
-    let mut decided = Pipeline { task: chosen.clone(), ..p.clone() };
-    decided.data.images = preprocess.as_ref().map(ImageOptions::of);
-    let keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
+    let decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    let mut keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
+    if let Some(preprocess) = &preprocess {
+        keys.decide("data.images", preprocess);
+    }
     let served = Served::of(p, &base, &*chosen, &training, &feeds, tokenizer.as_ref(), &inputs);
-    let served = Served { images: decided.data.images, ..served };
+    let served = Served { images: preprocess, ..served };
     Ok(Plan {
         kind: base::kind_of(&model_source),
         model,

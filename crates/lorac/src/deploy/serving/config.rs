@@ -2,7 +2,7 @@
 
 use crate::module_paths::ModulePaths;
 use crate::run::Plan;
-use crate::served::SECTION;
+use crate::served::{Reads, SECTION};
 use lorac_passes::input_limits;
 use lorac_train::Prediction;
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ pub(super) fn config(plan: &Plan) -> Map<String, Value> {
         Prediction::Values => vec!["LABEL_0".into()],
         _ => served.labels.clone(),
     };
-    if let Some(class) = class(&config, served.predicts) {
+    if let Some(class) = class(&config, served.predicts, served.reads) {
         config.insert("architectures".into(), json!([class]));
     }
     if !labels.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn config(plan: &Plan) -> Map<String, Value> {
         Some(kind) => config.insert("problem_type".into(), kind.into()),
         None => config.remove("problem_type"),
     };
-    if config.get("pad_token_id").is_none_or(Value::is_null) {
+    if served.reads == Reads::Texts && config.get("pad_token_id").is_none_or(Value::is_null) {
         config.insert("pad_token_id".into(), served.pad_id.into());
     }
     config.insert(SECTION.into(), serde_json::to_value(served).unwrap_or_default());
@@ -49,11 +49,14 @@ fn problem_type(kind: Prediction) -> Option<&'static str> {
 
 /// The class whose outputs those of the deployed model are: of the family that the configuration names, with the head of
 /// the task. A language model is of the class that it was.
-fn class(config: &Map<String, Value>, kind: Prediction) -> Option<String> {
+fn class(config: &Map<String, Value>, kind: Prediction, reads: Reads) -> Option<String> {
     let named = config.get("architectures")?.as_array()?.first()?.as_str()?;
     let ends = ["For", "LMHead", "DoubleHeads", "PreTrained", "Model"];
     let family = &named[..ends.iter().filter_map(|end| named.find(end)).min()?];
     let head = match kind {
+        Prediction::Classes | Prediction::Labels | Prediction::Values if reads == Reads::Images => {
+            "ForImageClassification"
+        }
         Prediction::Classes | Prediction::Labels | Prediction::Values => "ForSequenceClassification",
         Prediction::Tags => "ForTokenClassification",
         Prediction::Tokens | Prediction::Embeddings | Prediction::Masked | Prediction::Loss => return None,
@@ -80,10 +83,13 @@ mod tests {
 
     #[test]
     fn the_class_is_of_the_family_with_the_head_of_the_task() {
-        let class = |named: &str, kind| {
+        let of = |named: &str, kind, reads| {
             let config = json!({ "architectures": [named] });
-            class(config.as_object().expect("an object"), kind)
+            class(config.as_object().expect("an object"), kind, reads)
         };
+        let class = |named: &str, kind| of(named, kind, Reads::Texts);
+        let images = of("ViTModel", Prediction::Classes, Reads::Images);
+        assert_eq!(images.as_deref(), Some("ViTForImageClassification"));
         for (named, want) in [
             ("BertModel", "BertForSequenceClassification"),
             ("DistilBertForMaskedLM", "DistilBertForSequenceClassification"),
