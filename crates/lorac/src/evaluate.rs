@@ -126,6 +126,7 @@ pub fn evaluate(
     }
     shape.check(&data, "data.eval", "data.max_length")?;
     input_limits::check(&graph, &data, "data.eval", "data.max_length")?;
+    shape.count_rows(loaded, &[("data.eval", &data)], task.fills())?;
     let batch = shape.rows(p.train.eval_batch, data.len());
     stopped(stop, || Error::Interrupted("nothing is scored yet".into()))?;
 

@@ -11,6 +11,8 @@ use lorac_train::Feeds;
 /// The shape of batches: what the pipeline asks for, as far as the model takes it.
 pub(crate) struct BatchShape {
     fixed: FixedInput,
+    /// Rows of an example.
+    texts: usize,
     /// Tokens that a text is cut after.
     pub(crate) max_length: usize,
     /// The lengths of rows.
@@ -43,27 +45,68 @@ impl BatchShape {
         });
         let shape = |n: Option<usize>| n.map_or("any".to_string(), |n| n.to_string());
         let said: Vec<String> = rows.into_iter().chain(len).collect();
-        let note = (!said.is_empty()).then(|| {
-            format!(
-                "the model takes batches of {} x {} tokens: {}",
-                shape(fixed.rows),
-                shape(fixed.len),
-                said.join(", ")
-            )
-        });
-        BatchShape { fixed, max_length, pad, note }
+        let takes = match tokens {
+            Some(_) => format!("{} x {} tokens", shape(fixed.rows), shape(fixed.len)),
+            None => format!("{} rows", shape(fixed.rows)),
+        };
+        let note = (!said.is_empty()).then(|| format!("the model takes batches of {takes}: {}", said.join(", ")));
+        BatchShape { fixed, texts: 1, max_length, pad, note }
     }
 
     /// The shape of a model that takes batches of so many rows and any length.
     #[cfg(test)]
     pub(super) fn with_rows(rows: Option<usize>) -> BatchShape {
         let fixed = FixedInput { rows, ..FixedInput::default() };
-        BatchShape { fixed, max_length: usize::MAX, pad: PadTo::default(), note: None }
+        BatchShape { fixed, texts: 1, max_length: usize::MAX, pad: PadTo::default(), note: None }
     }
 
-    /// Rows of a batch, where the model takes no others.
+    /// Examples of a batch, where the model takes no other number of rows.
     pub(super) fn fixed_rows(&self) -> Option<usize> {
-        self.fixed.rows
+        self.fixed.rows.map(|rows| rows / self.texts)
+    }
+
+    /// Counts the rows that an example of these splits has, each of which stands by its path; `fills` says whether batches are
+    /// filled up.
+    ///
+    /// # Errors
+    /// Examples that make no batch of as many rows as the model takes.
+    pub(crate) fn count_rows(
+        &mut self,
+        loaded: &Loaded,
+        splits: &[(&str, &Dataset)],
+        fills: bool,
+    ) -> Result<(), Error> {
+        let Some(rows) = self.fixed.rows else { return Ok(()) };
+        let splits = || splits.iter().filter_map(|(path, data)| Some((*path, *data, data.examples.first()?)));
+        self.texts = splits().map(|(.., example)| example.row_lengths().len()).next().unwrap_or(1).max(1);
+        let each = rows / self.texts;
+        if let Some(note) = self.note.as_mut().filter(|_| self.texts > 1) {
+            *note += &format!("; an example is {} rows", self.texts);
+        }
+        let wrong = splits().find_map(|(path, data, example)| {
+            let texts = example.row_lengths().len();
+            let what = match () {
+                () if texts != self.texts => {
+                    format!("an example of data.train has {} texts and one of {path} {texts}", self.texts)
+                }
+                () if !rows.is_multiple_of(texts) => {
+                    format!("an example has {texts} texts, of which no batch has {rows}")
+                }
+                () if !fills && !data.len().is_multiple_of(each) => {
+                    format!(
+                        "the last of the {} examples make a smaller one, which this task does not fill up",
+                        data.len()
+                    )
+                }
+                () => return None,
+            };
+            Some((path, what))
+        });
+        let Some((path, what)) = wrong else { return Ok(()) };
+        let message = format!("the model takes batches of {rows} rows and no others: {what}");
+        let help = Some("export the model with a batch of any size".to_string());
+        let problem = Problem { path: path.into(), code: "pipeline::range", message, help };
+        Err(Box::new(loaded.errors_at(vec![problem])).into())
     }
 
     /// Holds `data.max_length` against the positions that the model has: refused where the pipeline asks for more, and lowered
@@ -96,7 +139,7 @@ impl BatchShape {
 
     /// Rows of a batch where `asked` are asked for and there are `examples`.
     pub(crate) fn rows(&self, asked: usize, examples: usize) -> usize {
-        self.fixed.rows.unwrap_or(asked.min(examples))
+        self.fixed_rows().unwrap_or(asked.min(examples))
     }
 
     /// Holds the rows of `split`, which are as long as `key` says, against the length that the model takes.
@@ -172,6 +215,41 @@ mod tests {
         assert!(of("[4,16]").check(&rows(16), "data.train", "data.train.block").is_ok());
         let long = of("[4,16]").check(&rows(17), "data.train", "data.train.block").expect_err("too long").to_string();
         assert!(long.contains("rows of 17 tokens, but the model takes rows of 16: lower data.train.block"), "{long}");
+    }
+
+    #[test]
+    fn examples_make_batches_of_as_many_rows_as_the_model_takes() {
+        let text = "name: n\nmodel: m.onnx\ntask: { embed: {} }\nadapt: { lora: w }\ntrain: { epochs: 1 }\n\
+                    data: { train: { csv: t.csv, text: t, text_pair: l }, eval: { csv: e.csv, text: t, text_pair: l } }\n";
+        let loaded = Loaded::parse(text, "p.yaml".as_ref(), &[]).unwrap_or_else(|e| panic!("{e}"));
+        let data = |examples: usize, texts: usize| {
+            let example =
+                || Example { fields: vec![("input_ids", Field::Texts { ids: vec![vec![3]; texts], pad: 0 })] };
+            Dataset::new((0..examples).map(|_| example()).collect(), PadTo::default())
+        };
+        let counted = |rows: Option<usize>, train: Dataset, eval: Dataset, fills: bool| {
+            let mut shape = BatchShape::with_rows(rows);
+            let splits = [("data.train", &train), ("data.eval", &eval)];
+            let counted = shape.count_rows(&loaded, &splits, fills).map_err(|e| e.to_string());
+            counted.map(|()| (shape.fixed_rows(), shape.rows(9, 100)))
+        };
+        assert_eq!(counted(None, data(5, 2), data(3, 3), false), Ok((None, 9)));
+        assert_eq!(counted(Some(6), data(5, 2), data(4, 2), true), Ok((Some(3), 3)));
+        assert_eq!(counted(Some(6), data(5, 2), data(0, 2), true), Ok((Some(3), 3)));
+        assert_eq!(counted(Some(6), data(12, 1), data(6, 1), false), Ok((Some(6), 6)));
+        let wrong = |rows, train, eval, fills| counted(Some(rows), train, eval, fills).expect_err("no such batch");
+        let odd = wrong(5, data(5, 2), data(4, 2), true);
+        assert!(
+            odd.contains("batches of 5 rows and no others: an example has 2 texts, of which no batch has 5"),
+            "{odd}"
+        );
+        let short = wrong(6, data(12, 1), data(7, 1), false);
+        assert!(
+            short.contains("p.yaml:6") && short.contains("the last of the 7 examples make a smaller one"),
+            "{short}"
+        );
+        let other = wrong(6, data(12, 3), data(12, 2), true);
+        assert!(other.contains("an example of data.train has 3 texts and one of data.eval 2"), "{other}");
     }
 
     #[test]

@@ -159,6 +159,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         }
     }
     feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
+    shape.count_rows(loaded, &[("data.train", &train), ("data.eval", &eval)], task.fills())?;
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
     let eval_batch = shape.rows(p.train.eval_batch, evaluated);
@@ -175,7 +176,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let cheap = update_is_cheap(&base, &adaptations);
     let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
-    let steps = if task.whole_batch() { steps.whole(loaded, &shape, &train, task.fills())? } else { steps };
+    let steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective: task,

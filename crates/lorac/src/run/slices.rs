@@ -62,21 +62,14 @@ impl StepShape {
     ///
     /// # Errors
     /// A model that takes batches of so many rows and no others.
-    pub(super) fn whole(self, loaded: &Loaded, shape: &BatchShape, data: &Dataset, fills: bool) -> Result<Self, Error> {
+    pub(super) fn whole(self, loaded: &Loaded, shape: &BatchShape, fills: bool) -> Result<Self, Error> {
         let whole = StepShape { most: Slicing::WHOLE, fill: if fills { self.batch } else { 0 }, sliced: false, ..self };
-        let Some(rows) = shape.fixed_rows() else { return Ok(whole) };
-        let texts = data.examples.first().map_or(1, |example| example.row_lengths().len());
-        let complete = fills || data.len().is_multiple_of(self.batch);
-        if self.batch * texts == rows && complete {
-            return Ok(whole);
-        }
+        let Some(rows) = shape.fixed_rows().filter(|rows| *rows != self.batch) else { return Ok(whole) };
         let message = format!(
-            "the model takes batches of {rows} rows and no others, and the {} examples of a step have {}, or fewer in the last \
-             batch: this task computes a batch at once",
-            self.batch,
-            self.batch * texts
+            "the model takes {rows} examples at once and no others, and a step has {}: this task computes a step at once",
+            self.batch
         );
-        let help = Some("export the model with a batch of any size".to_string());
+        let help = Some(format!("train.batch: {rows}, or export the model with a batch of any size"));
         let problem = Problem { path: "train.batch".into(), code: "pipeline::range", message, help };
         Err(Box::new(loaded.errors_at(vec![problem])).into())
     }
