@@ -100,6 +100,20 @@ fn norms_that_are_trained_are_modules_to_save() {
     assert_eq!(adapter.saved.iter().filter(|(key, ..)| key.contains("LayerNorm")).count(), 2 * norms);
 }
 
+/// `good` and `fine` are the tokens 5 and 7.
+#[test]
+fn tokens_by_their_texts_are_those_of_the_tokenizer() {
+    let learnt = |adapt: &str| {
+        let border = border("bert");
+        border.succeeds(&[adapt, "deploy.formats=[onnx, peft]"]);
+        adapter(&border)
+    };
+    let (by_ids, config) = learnt(TOKENS);
+    for adapt in ["adapt=[{tokens: {texts: [good, fine]}}]", "adapt=[{tokens: {ids: [5], texts: [Fine]}}]"] {
+        assert_eq!(learnt(adapt), (by_ids.clone(), config.clone()), "{adapt}");
+    }
+}
+
 #[test]
 fn what_no_method_can_do_is_refused_before_the_training() {
     let border = border("bert");
@@ -107,6 +121,9 @@ fn what_no_method_can_do_is_refused_before_the_training() {
         ("adapt=[{tokens: {ids: [999999]}}]", "the token 999999 is not in"),
         ("adapt=[{tokens: {ids: [5, 5]}}]", "duplicate token 5"),
         ("adapt=[{tokens: {}}]", "no tokens"),
+        ("adapt=[{tokens: {texts: [good, goodgreat]}}]", "no token `goodgreat`"),
+        ("adapt=[{tokens: {texts: [\"good, great\"]}}]", "no token `good, great`"),
+        ("adapt=[{tokens: {ids: [7], texts: [good, fine]}}]", "token 7"),
         ("adapt=[{ia3: {feedforward: [\"role:dwon\"]}}]", "did you mean `role:down`"),
         ("adapt=[{ia3: {}}, {bias: {}}]", "picked twice"),
         ("adapt=[{lora: {targets: [all-convolutions]}}]", "matches no kernel of a convolution"),

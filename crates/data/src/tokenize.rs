@@ -262,6 +262,22 @@ impl Tokenizer {
         named.or_else(|| ["[MASK]", "<mask>"].iter().find_map(|token| self.inner.token_to_id(token))).map(i64::from)
     }
 
+    /// The id of a token by its text: as the vocabulary has it, or, where it has no such token, as a text that is one token.
+    ///
+    /// # Errors
+    /// The tokens that the text is instead: none where the tokenizer does not know it.
+    pub fn token(&self, text: &str) -> Result<i64, Vec<String>> {
+        if let Some(id) = self.inner.token_to_id(text) {
+            return Ok(i64::from(id));
+        }
+        let encoded = self.untruncated().and_then(|whole| whole.encode_fast(text, false).map_err(refused));
+        match encoded.as_ref().map_or(&[][..], Encoding::get_ids) {
+            [id] if self.unknown != Some(*id) => Ok(i64::from(*id)),
+            ids if ids.iter().any(|id| self.unknown == Some(*id)) => Err(Vec::new()),
+            ids => Err(ids.iter().filter_map(|id| self.inner.id_to_token(*id)).collect()),
+        }
+    }
+
     /// The ids of special tokens, in order.
     #[must_use]
     pub fn special_ids(&self) -> Vec<i64> {

@@ -20,6 +20,7 @@ mod rehearsal;
 mod resume;
 mod slices;
 mod targets;
+mod tokens;
 mod training;
 mod update;
 mod warm;

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::labels::{self, labels_of_data};
 use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
-use super::{data, language, sampler, update};
+use super::{data, language, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
 use crate::engine::{self, Engine};
@@ -114,7 +114,6 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let asked = taught(&p.task, resolver, &mut inputs)?;
     let (chosen, labels_from) = resolved_task(loaded, &asked, &model, &base, &model_source, resolver, &mut notes)?;
     check_metrics(loaded, &chosen)?;
-    let adaptations = adaptations(loaded, &base)?;
     let mut shape = BatchShape::of(p, &base, &feeds);
     if p.data.splits().any(|(_, split)| split.block.is_none()) {
         shape.fit(loaded, &base)?;
@@ -127,6 +126,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         false => (None, None, Beside::default()),
     };
     beside.read_config(&model_source)?;
+    let methods = tokens::numbered(loaded, tokenizer.as_ref())?;
+    let adaptations = adaptations(loaded, &methods, &base)?;
     let preprocess = match p.data.train.first().is_some_and(Split::is_images) {
         true => Some(arrays::preprocess(loaded, &base, &feeds, &model_source, None, &mut notes)?),
         false => None,
@@ -158,8 +159,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
             input_limits::check(teacher, data, name, &key)?;
         }
     }
-    feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
     shape.count_rows(loaded, &[("data.train", &train), ("data.eval", &eval)], task.fills())?;
+    feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
     let eval_batch = shape.rows(p.train.eval_batch, evaluated);
@@ -253,7 +254,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model,
         readable: base,
         task: chosen.clone(),
-        methods: p.adapt.clone(),
+        methods: methods.clone(),
         training,
         feeds,
         caches,

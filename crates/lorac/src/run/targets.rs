@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::pipeline::Loaded;
 use lorac_config::Problem;
 use lorac_ir::Graph;
-use lorac_passes::{Adaptation, Method, NoMatch, Target, Training, picked_twice};
+use lorac_passes::{Adaptation, MethodChoice, NoMatch, Target, Training, picked_twice};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many things are named in a line.
@@ -14,19 +14,21 @@ const NAMED: usize = 3;
 ///
 /// # Errors
 /// Every pattern that picks nothing, and what two pick; what is the same of several is said once.
-pub(super) fn adaptations<'a>(loaded: &'a Loaded, graph: &Graph) -> Result<Vec<Adaptation<'a>>, Error> {
+pub(super) fn adaptations<'a>(
+    loaded: &Loaded,
+    methods: &'a [MethodChoice],
+    graph: &Graph,
+) -> Result<Vec<Adaptation<'a>>, Error> {
     let mut all = Vec::new();
     let mut misses: Vec<(String, NoMatch)> = Vec::new();
-    let methods: Vec<&dyn Method> = loaded.pipeline.adapt.iter().map(|m| &**m).collect();
-    let path =
-        |i: usize, pattern: &str| format!("adapt.{i}.{}.{}", loaded.pipeline.adapt[i].name(), methods[i].path(pattern));
+    let path = |i: usize, pattern: &str| format!("adapt.{i}.{}.{}", methods[i].name(), methods[i].path(pattern));
     let place = |i: usize, miss: &NoMatch| match miss.path() {
-        Some(below) => format!("adapt.{i}.{}.{below}", loaded.pipeline.adapt[i].name()),
+        Some(below) => format!("adapt.{i}.{}.{below}", methods[i].name()),
         None => path(i, miss.pattern()),
     };
     for (i, method) in methods.iter().enumerate() {
         match method.select(graph) {
-            Ok(targets) => all.push(Adaptation { method: *method, targets }),
+            Ok(targets) => all.push(Adaptation { method: &**method, targets }),
             Err(wrong) => misses.extend(wrong.0.into_iter().map(|miss| (place(i, &miss), miss))),
         }
     }
@@ -158,7 +160,7 @@ pub(super) fn named_targets(loaded: &Loaded, training: &Training) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lorac_passes::Lora;
+    use lorac_passes::{Lora, Method};
 
     fn unsuitable(pattern: &str, names: &str) -> NoMatch {
         let (pattern, names, why) = (pattern.into(), names.into(), "are quantized".into());

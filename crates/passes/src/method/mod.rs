@@ -68,6 +68,16 @@ pub trait Method: std::fmt::Debug {
         0.0
     }
 
+    /// Tokens that it names by their texts, which only a tokenizer knows.
+    fn token_texts(&self) -> &[String] {
+        &[]
+    }
+
+    /// The same with the numbers of those tokens in their place; none where it names no tokens.
+    fn with_tokens(&self, _: &[usize]) -> Option<MethodChoice> {
+        None
+    }
+
     /// Puts the adaptation of `targets`, which [`Method::select`] picked in this graph, into the graph.
     ///
     /// Ensures: with the params as [`Param::init`] says, every output is what it was.

@@ -1,6 +1,6 @@
 //! Trainable tokens: some rows of an embedding table are trained, the others stay.
 
-use super::{Delta, DeltaForm, Inserted, Method, Use};
+use super::{Delta, DeltaForm, Inserted, Method, MethodChoice, Use};
 use crate::rewrite::{replace_value, rewrite};
 use crate::role::Matrices;
 use crate::select::pick;
@@ -23,6 +23,8 @@ pub struct Tokens {
     pub targets: Vec<String>,
     /// Numbers of the tokens
     pub ids: Vec<usize>,
+    /// Tokens by their texts: as the tokenizer's vocabulary has them, or texts that are one token each
+    pub texts: Vec<String>,
 }
 
 impl Check for Tokens {
@@ -31,8 +33,9 @@ impl Check for Tokens {
         for (i, id) in self.ids.iter().enumerate().filter(|(_, id)| !seen.insert(**id)) {
             problems.within("ids", |p| p.report(&i.to_string(), "pipeline::targets", format!("duplicate token {id}")));
         }
-        if self.ids.is_empty() {
-            problems.report("ids", "pipeline::targets", "no tokens: `ids` lists the numbers of those that are trained");
+        if self.ids.is_empty() && self.texts.is_empty() {
+            let message = "no tokens: `ids` lists the numbers of those that are trained, or `texts` their texts";
+            problems.report("ids", "pipeline::targets", message);
         }
     }
 }
@@ -70,6 +73,15 @@ impl Method for Tokens {
             }));
         }
         if wrong.is_empty() { Ok(targets) } else { Err(NoMatches(wrong)) }
+    }
+
+    fn token_texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    fn with_tokens(&self, ids: &[usize]) -> Option<MethodChoice> {
+        let ids = self.ids.iter().chain(ids).copied().collect();
+        Some(Tokens { ids, texts: Vec::new(), targets: self.targets.clone() }.into())
     }
 
     fn param_count(&self, graph: &Graph, targets: &[Target]) -> usize {
