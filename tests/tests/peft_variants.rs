@@ -36,6 +36,7 @@ const CASES: [&str; 13] = [
     "gpt2-dora",
     "llama-dora-patterns",
     "llama-orthogonal",
+    "llama4-experts",
     "llama-pissa",
     "qwen3-tokens",
     "resnet-conv",
@@ -136,8 +137,9 @@ fn methods(case: &Case, graph: &Graph, places: &Places) -> Result<Vec<(MethodCho
         let (path, weight) = (name.rsplit_once('.').map_or("", |(path, _)| path), graph.name_of(at.weight));
         match &case.first[name] {
             Change::Whole(_) => whole.push(weight),
-            Change::LowRank { a, .. } | Change::Lookup { a, .. } => {
-                let (targets, rank) = (vec![weight], a.shape()[0]);
+            Change::LowRank { a, .. } | Change::Lookup { a, .. } | Change::Stack { a, .. } => {
+                let stack = matches!(&case.first[name], Change::Stack { .. });
+                let (targets, rank) = (vec![weight], a.shape()[usize::from(stack)]);
                 let (alpha, rslora) = (case.alpha(path), case.rslora());
                 let init = match case.config["init_lora_weights"].as_str() {
                     Some("pissa") => LoraInit::Pissa,
@@ -239,6 +241,14 @@ fn params(
                 if let (Some(m), Change::LowRank { magnitude: Some(lengths), .. }) = (magnitude, &changes[name]) {
                     put(m, lengths);
                 }
+            }
+            (DeltaForm::LowRank { a, b, .. }, Change::Stack { a: last, b: middle }) => {
+                // PEFT's A is along the last axis, which is that of results where the matrices are stored [in, out].
+                let turned = |x: &Array| x.clone().permuted_axes(vec![0, 2, 1]).as_standard_layout().to_owned();
+                match target.matrix().map_err(text)?.transposed {
+                    true => (put(a, last), put(b, middle)),
+                    false => (put(a, &turned(middle)), put(b, &turned(last))),
+                };
             }
             (DeltaForm::Replaced { param }, Change::Whole(w)) => put(param, &at.turn(w)),
             (DeltaForm::Scaled { param, .. }, Change::Scaled(l)) => put(param, l),

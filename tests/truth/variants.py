@@ -16,7 +16,8 @@ from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer
 from safetensors.torch import save_file
 from transformers import (
-    BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM, ResNetConfig, ResNetForImageClassification,
+    BertConfig, BertForSequenceClassification, Llama4ForCausalLM, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, ResNetConfig,
+    ResNetForImageClassification,
 )
 
 VOCAB, STEPS, BATCH, LENGTH = 97, 30, 4, 10
@@ -38,6 +39,16 @@ def llama():
         intermediate_size=64, max_position_embeddings=64, use_cache=False, attn_implementation="eager",
     )
     return LlamaForCausalLM(config), "lm"
+
+
+def llama4():
+    config = Llama4TextConfig(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=48, intermediate_size_mlp=64, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=1,
+        max_position_embeddings=64, attention_chunk_size=64, no_rope_layers=[0, 0], use_cache=False, attn_implementation="eager",
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )
+    return Llama4ForCausalLM(config), "lm"
 
 
 def resnet():
@@ -67,6 +78,15 @@ CASES = {
         {
             "r": 4, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM",
             "use_dora": True, "use_rslora": True, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"down_proj": 3},
+        },
+        "adamw",
+    ),
+    # Stacks of the matrices of experts, as parameters of one module.
+    "llama4-experts": (
+        llama4,
+        {
+            "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM",
+            "target_parameters": ["feed_forward.experts.gate_up_proj", "feed_forward.experts.down_proj"],
         },
         "adamw",
     ),

@@ -75,12 +75,25 @@ impl FoldError {
 }
 
 /// The bytes of `W0 + scale B A` in the layout and type of W0, of a slice of a matrix in the slice's columns only: the
-/// bytes of the others stay. A is `[r, in]`, B `[out, r]`, both row-major; the product is summed in f64 and rounded once.
+/// bytes of the others stay. A is `[r, in]`, B `[out, r]`, both row-major, of a stack one such after the other for every matrix; the
+/// product is summed in f64 and rounded once.
 ///
 /// # Errors
 /// A target that is not a matrix, factors of other shapes, a type that is not a float, results that are not finite.
 pub fn fold_low_rank(target: &Target, w0: &Tensor, a: &[f32], b: &[f32], scale: f64) -> Result<Bytes, FoldError> {
-    Sum::new(target, w0, a, b, scale)?.bytes(None)
+    let count = target.count();
+    if count <= 1 || w0.dims().first() != Some(&count) {
+        return Sum::new(target, w0, a, b, scale)?.bytes(None);
+    }
+    // Of a stack, matrix by matrix.
+    let (dims, [size, of_a, of_b]) = (&w0.dims()[1..], [w0.bytes().len(), a.len(), b.len()].map(|all| all / count));
+    let mut out = Vec::with_capacity(w0.bytes().len());
+    for i in 0..count {
+        let one = Tensor::new(w0.dtype(), dims.to_vec(), w0.bytes().slice(i * size..(i + 1) * size))?;
+        let (a, b) = (&a[i * of_a..(i + 1) * of_a], &b[i * of_b..(i + 1) * of_b]);
+        out.extend_from_slice(&Sum::new(target, &one, a, b, scale)?.bytes(None)?);
+    }
+    Ok(out.into())
 }
 
 /// The same with every column brought to its magnitude: `m (W0 + scale B A) / |W0 + scale B A|`.

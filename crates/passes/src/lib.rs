@@ -59,6 +59,7 @@ mod role;
 mod select;
 mod sequence;
 mod share_shapes;
+mod stack;
 mod static_lists;
 mod straight_through;
 mod tables_and_kernels;

@@ -179,13 +179,14 @@ fn kind_text(read_as: &ReadAs) -> &'static str {
         ReadAs::Product => "matrix",
         ReadAs::Lookup => "table",
         ReadAs::Convolution => "kernel",
+        ReadAs::Stack => "matrix of a stack",
     }
 }
 
 fn small_table_text(read_as: &ReadAs) -> &'static str {
     match read_as {
         ReadAs::Lookup => "; give the table a rank of its own in `rank_pattern`, or leave it out by `exclude`",
-        ReadAs::Product | ReadAs::Convolution => "",
+        ReadAs::Product | ReadAs::Convolution | ReadAs::Stack => "",
     }
 }
 

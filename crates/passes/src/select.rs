@@ -3,8 +3,10 @@
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
+use crate::obstacle::Obstacle;
 use crate::role::{Matrices, Operand, ROLES};
-use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, TablesAndKernels};
+use crate::stack::stack;
+use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, ALL_EXPERTS, TablesAndKernels};
 use crate::{Matrix, PassError, ReadAs, Role};
 use globset::GlobBuilder;
 use lorac_config::nearest;
@@ -70,6 +72,12 @@ impl Target {
         self.matrix.as_ref().map_or(0, |m| m.rows)
     }
 
+    /// How many matrices the weight holds: one, but of a stack.
+    pub fn count(&self) -> usize {
+        let stack = self.matrix.as_ref().filter(|m| m.read_as == ReadAs::Stack);
+        stack.and_then(|m| m.dims.first().copied()).unwrap_or(1)
+    }
+
     /// Length of the results; 0 where the weight is not a matrix.
     pub fn cols(&self) -> usize {
         let all = self.matrix.as_ref().map_or(0, |m| m.cols);
@@ -95,9 +103,9 @@ pub fn group_by_weight<T>(items: &[T], target: impl Fn(&T) -> &Target) -> Vec<Ve
 ///
 /// A pattern is the name of a weight or of a node that reads it, `role:query` (or `key`, `value`, `output`, `up`, `gate`,
 /// `down`, `head`), `all-linear` (every matrix but heads and those that are read otherwise too), or a glob over names; what
-/// fits no matrix may fit tables of embeddings and kernels of convolutions, all of which are `all-embeddings` and
-/// `all-convolutions`. Of a matrix that does several things, as query, key and value in one, a role picks its columns; a matrix that another pattern
-/// picks whole has no slices beside.
+/// fits no matrix may fit tables of embeddings, kernels of convolutions and stacks of matrices, all of which are `all-embeddings`,
+/// `all-convolutions` and `all-experts`. Of a matrix that does several things, as query, key and value in one, a role picks its
+/// columns; a matrix that another pattern picks whole has no slices beside.
 ///
 /// # Errors
 /// Every pattern that picks nothing.
@@ -152,7 +160,8 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
                 picked[*i].entry(slice).or_insert(pattern);
             }
         }
-        if !any {
+        // What is no matrix may be a stack of some.
+        if !any && !beside.pick(graph, pattern).unwrap_or(false) {
             let unfit: Vec<&Candidate> = found.iter().map(|i| &known.all[*i]).collect();
             wrong.push(match unfit.first().and_then(|c| c.obstacle.clone()) {
                 Some(obstacle) => NoMatch::unsuitable(pattern, &unfit, obstacle),
@@ -213,7 +222,9 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
         }
         for (i, Candidate { matrix, obstacle }) in known.all.iter().enumerate() {
             if let (true, Some(why)) = (found.contains(&i), obstacle) {
-                out.insert(i, why.to_string());
+                let stack = matches!(why, Obstacle::Stacked(_)) && stack(graph, matrix.weight).is_some();
+                let named = || "a stack of matrices, as of experts: its name or `all-experts` picks it".to_string();
+                out.insert(i, if stack { named() } else { why.to_string() });
             } else if found.contains(&i) {
                 taken.insert(i);
             } else if pattern == ALL {
@@ -405,6 +416,7 @@ pub(crate) fn fitting(
         None | Some((_, ReadAs::Product)) => false,
         Some((_, ReadAs::Lookup)) if pattern == ALL_EMBEDDINGS => true,
         Some((_, ReadAs::Convolution)) if pattern == ALL_CONVOLUTIONS => true,
+        Some((_, ReadAs::Stack)) if pattern == ALL_EXPERTS => true,
         Some((matrix, _)) => names(graph, matrix).iter().any(|name| name == pattern || glob.is_match(name)),
     };
     let fits = |t: &Target| match (role, &t.slice) {

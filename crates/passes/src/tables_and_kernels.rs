@@ -1,10 +1,12 @@
-//! Weights that are linear maps otherwise than as products: tables that rows are looked up in, kernels of convolutions.
+//! Weights that are linear maps otherwise than as one product: tables that rows are looked up in, kernels of convolutions, stacks of
+//! matrices.
 
 use crate::buffer::buffers;
 use crate::matrix::Candidate;
 use crate::no_match::NoMatch;
 use crate::obstacle::Obstacle;
 use crate::select::{fitting_names, names};
+use crate::stack::{Stack, stack};
 use crate::{Matrix, Target};
 use lorac_config::nearest;
 use lorac_ir::{Graph, Node, NodeId, ValueId};
@@ -21,6 +23,8 @@ pub enum ReadAs {
     Lookup,
     /// The kernel of a convolution, a product with every window: rows are `in x kernel` long. The weight is `[out, in, ..]`.
     Convolution,
+    /// Matrices of the same sides in one weight, `[count, in, out]` or `[count, out, in]`, as those of experts.
+    Stack,
 }
 
 /// What picks every table of embeddings.
@@ -28,6 +32,9 @@ pub(crate) const ALL_EMBEDDINGS: &str = "all-embeddings";
 
 /// What picks every kernel.
 pub(crate) const ALL_CONVOLUTIONS: &str = "all-convolutions";
+
+/// What picks every stack of matrices.
+pub(crate) const ALL_EXPERTS: &str = "all-experts";
 
 /// Weights that are tables or kernels, and what patterns pick of them. They are looked for when a pattern fits no matrix.
 #[derive(Default)]
@@ -70,12 +77,13 @@ impl<'p> TablesAndKernels<'p> {
         let (what, nearest) = match pattern {
             ALL_EMBEDDINGS => ("table of embeddings", Vec::new()),
             ALL_CONVOLUTIONS => ("kernel of a convolution", Vec::new()),
+            ALL_EXPERTS => ("stack of matrices", Vec::new()),
             _ => {
                 let all = self.all.iter().flatten().flat_map(|c| names(graph, &c.matrix));
                 ("weight matrix, table or kernel", nearest(pattern, all))
             }
         };
-        let said = pattern == ALL_EMBEDDINGS || pattern == ALL_CONVOLUTIONS || !nearest.is_empty();
+        let said = [ALL_EMBEDDINGS, ALL_CONVOLUTIONS, ALL_EXPERTS].contains(&pattern) || !nearest.is_empty();
         let pattern = pattern.to_string();
         said.then_some(NoMatch::Nothing { what, pattern, nearest, why: String::new() })
     }
@@ -94,6 +102,7 @@ fn fitting(graph: &Graph, all: &[Candidate], pattern: &str) -> Result<Vec<usize>
     let read_as = match pattern {
         ALL_EMBEDDINGS => ReadAs::Lookup,
         ALL_CONVOLUTIONS => ReadAs::Convolution,
+        ALL_EXPERTS => ReadAs::Stack,
         _ => {
             let named: Vec<Vec<String>> = all.iter().map(|c| names(graph, &c.matrix)).collect();
             return fitting_names(pattern, &named);
@@ -102,7 +111,8 @@ fn fitting(graph: &Graph, all: &[Candidate], pattern: &str) -> Result<Vec<usize>
     Ok(all.iter().enumerate().filter(|(_, c)| c.matrix.read_as == read_as).map(|(i, _)| i).collect())
 }
 
-/// Every float weight that all its readers look rows up in, and that is not a buffer, or that all take for their kernel.
+/// Every float weight that all its readers look rows up in, and that is not a buffer, that all take for their kernel, or that is a
+/// stack of matrices.
 pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
     let mut constants = None;
     let mut found = Vec::new();
@@ -112,9 +122,17 @@ pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
         let all = |is: &dyn Fn(&Node, usize) -> bool| {
             !uses.is_empty() && uses.iter().all(|u| node(u).is_some_and(|n| is(n, u.slot)))
         };
+        let mut stacked = None;
         let (read_as, transposed, [rows, cols]) = match t.dims() {
             [rows, cols] if all(&is_lookup) => (ReadAs::Lookup, false, [*rows, *cols]),
             [out, kernel @ ..] if all(&is_kernel) => (ReadAs::Convolution, true, [kernel.iter().product(), *out]),
+            [_, p, q] => match stack(graph, weight) {
+                Some(Stack { transposed, products }) => {
+                    stacked = Some(products);
+                    (ReadAs::Stack, transposed, if transposed { [*q, *p] } else { [*p, *q] })
+                }
+                None => continue,
+            },
             _ => continue,
         };
         let buffers = constants.get_or_insert_with(|| buffers(graph));
@@ -122,7 +140,7 @@ pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
             continue;
         }
         let grouped = uses.iter().filter_map(node).any(|n| n.int("group", 1) > 1);
-        let products: Vec<NodeId> = uses.iter().map(|u| u.node).collect();
+        let products: Vec<NodeId> = stacked.unwrap_or_else(|| uses.iter().map(|u| u.node).collect());
         let (name, dims, shared) = (value.name.to_string(), t.dims().to_vec(), false);
         let mut obstacle = grouped.then_some(Obstacle::Grouped);
         // What is inlined has no name of the file's.

@@ -17,6 +17,13 @@ pub enum Change {
         /// `[out]`.
         magnitude: Option<Array>,
     },
+    /// `s B A` is added to every matrix of a stack.
+    Stack {
+        /// `[count, r, last]`, by the last axis of the stack.
+        a: Array,
+        /// `[count, middle, r]`.
+        b: Array,
+    },
     /// `s (B A)^T` is added to the table of an embedding.
     Lookup {
         /// `[r, entries]`.
@@ -42,7 +49,11 @@ impl Change {
     ///
     /// # Errors
     /// A key that is half of something.
-    pub fn of_adapter(config: &Value, tensors: BTreeMap<String, Array>) -> Result<BTreeMap<String, Change>, String> {
+    pub fn of_adapter(
+        config: &Value,
+        tensors: BTreeMap<String, Array>,
+        merged: &BTreeMap<String, Array>,
+    ) -> Result<BTreeMap<String, Change>, String> {
         let mut all = BTreeMap::new();
         for (key, t) in &tensors {
             let other = |of: &str, end: &str| {
@@ -54,6 +65,11 @@ impl Change {
                 let magnitude =
                     ["", ".weight"].iter().find_map(|end| other(path, &format!(".lora_magnitude_vector{end}")).ok());
                 let b = other(path, ".lora_B.weight")?;
+                if is_of_parameter(config, path) {
+                    let (name, change) = stack(path, t, &b, merged)?;
+                    all.insert(name, change);
+                    continue;
+                }
                 all.insert(format!("{path}.weight"), Change::LowRank { a: t.clone(), b, magnitude });
             } else if let Some(path) = of(".lora_embedding_A") {
                 let b = other(path, ".lora_embedding_B")?;
@@ -109,6 +125,18 @@ impl Change {
                 let data = (0..w0.len()).map(|i| scale * delta[(i % width) * entries + i / width]);
                 Ok(w0 + &shaped(w0, data.collect())?)
             }
+            Change::Stack { a, b } => {
+                let ([count, rank, last], middle) = (dims3(a)?, dims3(b)?[1]);
+                let (mut delta, scale) = (Array::zeros(vec![count, middle, last]), case.scale(path, rank));
+                for ((at, x), of) in delta.indexed_iter_mut().zip(0..) {
+                    let e: usize = of / (middle * last);
+                    *x = scale * (0..rank).map(|k| b[[e, at[1], k]] * a[[e, k, at[2]]]).sum::<f64>();
+                }
+                match delta.shape() == w0.shape() {
+                    true => Ok(w0 + &delta),
+                    false => Err(format!("B A of `{name}` is {:?}, the stack {:?}", delta.shape(), w0.shape())),
+                }
+            }
             Change::LowRank { a, b, magnitude } => {
                 let w = w0 + &(low_rank(case, path, w0, a, b)? - taken_out(case, path, w0, first)?);
                 let Some(magnitude) = magnitude else { return Ok(w) };
@@ -124,6 +152,37 @@ impl Change {
             }
         }
     }
+}
+
+/// Whether a module's branch is of a parameter of it (PEFT's target_parameters).
+fn is_of_parameter(config: &Value, path: &str) -> bool {
+    let module = path.trim_end_matches(".base_layer");
+    let parameters = config["target_parameters"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut modules = parameters.filter_map(|p| Some(p.rsplit_once('.')?.0));
+    modules.any(|m| module == m || module.ends_with(&format!(".{m}")))
+}
+
+/// The branches of the matrices of a stack: the parameter of the module that has the sides of these factors.
+fn stack(path: &str, a: &Array, b: &Array, merged: &BTreeMap<String, Array>) -> Result<(String, Change), String> {
+    let module = path.trim_end_matches(".base_layer");
+    let fits = |w: &Array| matches!(*w.shape(), [_, p, q] if p == b.shape()[0] && q == a.shape()[1]);
+    let of_module = |name: &str| name.rsplit_once('.').is_some_and(|(m, _)| m == module);
+    let mut found = merged.iter().filter(|(name, w)| of_module(name) && fits(w));
+    let (Some((name, w)), None) = (found.next(), found.next()) else {
+        return Err(format!("`{path}` is of no parameter, or of several"));
+    };
+    let (count, middle) = (w.shape()[0], b.shape()[0]);
+    let rank = a.shape()[0] / count;
+    let shaped = |x: &Array, dims: [usize; 3]| {
+        Array::from_shape_vec(dims.to_vec(), x.iter().copied().collect()).map_err(|e| e.to_string())
+    };
+    let a = shaped(a, [count, rank, a.shape()[1]])?;
+    let b = shaped(b, [middle, rank, count])?.permuted_axes(vec![2, 0, 1]).as_standard_layout().to_owned();
+    Ok((name.clone(), Change::Stack { a, b }))
+}
+
+fn dims3(x: &Array) -> Result<[usize; 3], String> {
+    x.shape().try_into().map_err(|_| format!("{:?} are not three axes", x.shape()))
 }
 
 /// `s B A` in the layout of the weight.

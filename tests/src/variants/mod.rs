@@ -64,10 +64,11 @@ impl Case {
         }
         let merged = folder.join("merged.safetensors");
         let merged = if merged.exists() { truth(&merged) } else { BTreeMap::new() };
+        let merged: BTreeMap<String, Array> = merged.into_iter().map(|(key, t)| (key, t.array)).collect();
         let read = |part: &str| {
             let tensors = truth(&folder.join(part).join("adapter_model.safetensors")).into_iter();
             let plain = |key: String| key.strip_prefix(PREFIX).map_or_else(|| key.clone(), String::from);
-            Change::of_adapter(&config, tensors.map(|(key, t)| (plain(key), t.array)).collect())
+            Change::of_adapter(&config, tensors.map(|(key, t)| (plain(key), t.array)).collect(), &merged)
         };
         Ok(Case {
             kind: case["kind"].as_str().ok_or("case.json: no kind")?.to_string(),
@@ -84,7 +85,7 @@ impl Case {
             batches: truth(&folder.join("data.safetensors")),
             first: read("adapter_init")?,
             last: read("adapter_final")?,
-            merged: merged.into_iter().map(|(key, t)| (key, t.array)).collect(),
+            merged,
             folder: folder.to_path_buf(),
             config,
         })

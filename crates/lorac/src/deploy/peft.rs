@@ -189,7 +189,7 @@ fn module(name: &str, adapted: &Adapted, trained: &Trained) -> Result<PeftModule
     let times = rank as f64 / first.rank as f64;
     let alpha = first.alpha * if first.rslora { times.sqrt() } else { times };
     let layer = match m.read_as {
-        ReadAs::Product => PeftLayer::Linear,
+        ReadAs::Product | ReadAs::Stack => PeftLayer::Linear,
         ReadAs::Lookup => PeftLayer::Embedding,
         ReadAs::Convolution => PeftLayer::Convolution(m.dims.get(1..).unwrap_or_default().to_vec()),
     };

@@ -1,7 +1,7 @@
 //! DoRA (Liu et al. 2024): `W = m (W0 + s B A) / |W0 + s B A|`, column by column.
 
 use super::lora::Lora;
-use super::{Delta, Inserted, Method, Use, low_rank};
+use super::{Delta, Inserted, Method, Use, low_rank, stack};
 use crate::{FoldError, LeftOut, NoMatches, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -30,7 +30,9 @@ impl Method for Dora {
     }
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
-        self.0.select(graph)
+        let targets = self.0.select(graph)?;
+        let stacks: Vec<_> = targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, "DoRA")).collect();
+        if stacks.is_empty() { Ok(targets) } else { Err(NoMatches(stacks)) }
     }
 
     fn left_out(&self, graph: &Graph) -> Vec<LeftOut> {

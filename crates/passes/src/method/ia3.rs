@@ -1,7 +1,7 @@
 //! IA3 (Liu et al. 2022): what matrices compute, or are given, is multiplied by a trained vector.
 
 use super::scaled::{Bias, Scales, bias_of};
-use super::{Delta, DeltaForm, Inserted, Method, Use};
+use super::{Delta, DeltaForm, Inserted, Method, Use, stack};
 use crate::{
     FoldError, Group, Init, LeftOut, NoMatch, NoMatches, Param, ParamValues, PassError, ReadAs, Target, left_out,
     select,
@@ -78,7 +78,9 @@ impl Method for Ia3 {
                 let (pattern, names) = (target.pattern.clone(), format!("`{}`", target.weight_name));
                 NoMatch::Unsuitable { pattern, names, why: why.to_string(), advice }
             };
-            if matrix.read_as != ReadAs::Product {
+            if matrix.read_as == ReadAs::Stack {
+                wrong.push(stack::not_with(&target, "IA3"));
+            } else if matrix.read_as != ReadAs::Product {
                 wrong.push(no(
                     "is not multiplied with activations, but looked up in or convolved",
                     "choose other targets",

@@ -2,7 +2,7 @@
 
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
-use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, tables_and_kernels, target_list};
+use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list};
 use crate::{
     FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias,
     select,
@@ -20,7 +20,8 @@ use std::collections::BTreeSet;
 pub struct Lora {
     /// Matrices: names, role:query|key|value|output|up|gate|down|head, all-linear, or globs over names. Of a matrix that is
     /// query, key and value in one, or gate and up, a role means its columns, and so does { match: PATTERN, slice: [q, v] }. What fits
-    /// no matrix may fit tables of embeddings and kernels of convolutions; all-embeddings and all-convolutions are all of these
+    /// no matrix may fit tables of embeddings, kernels of convolutions and the stacked matrices of experts; all-embeddings,
+    /// all-convolutions and all-experts are all of these
     #[serde(deserialize_with = "target_list::read")]
     #[schemars(with = "target_list::TargetList")]
     pub targets: Vec<String>,
@@ -172,6 +173,13 @@ impl Lora {
         targets.iter().filter_map(unfit).collect()
     }
 
+    /// What is asked for that stacks of matrices do not have.
+    fn not_of_stacks(&self) -> Option<&'static str> {
+        let drawn = matches!(self.init, LoraInit::Normal | LoraInit::Kaiming | LoraInit::Gaussian);
+        let asked = [(!drawn, "such an `init`"), (self.dropout > 0.0, "dropout"), (self.freeze_a, "`freeze_a`")];
+        asked.into_iter().find(|(asked, _)| *asked).map(|(_, setting)| setting)
+    }
+
     /// The biases that are trained beside these targets.
     fn biases(&self, graph: &Graph, targets: &[Target]) -> Result<Vec<Target>, NoMatches> {
         let idle = |why: &str| {
@@ -280,6 +288,9 @@ impl Method for Lora {
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
         wrong.extend(self.beyond(&targets));
+        if let Some(setting) = self.not_of_stacks() {
+            wrong.extend(targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, setting)));
+        }
         match self.biases(graph, &targets) {
             Ok(biases) => targets.extend(biases),
             Err(e) => wrong.extend(e.0),
@@ -303,7 +314,7 @@ impl Method for Lora {
         let of = |target: &Target| match target.matrix {
             None => target.dims.iter().product(),
             Some(_) if self.freezes_a(target) => self.rank_of(target) * target.cols(),
-            Some(_) => self.rank_of(target) * (target.rows() + target.cols()),
+            Some(_) => self.rank_of(target) * (target.rows() + target.cols()) * target.count(),
         };
         targets.iter().map(of).sum()
     }

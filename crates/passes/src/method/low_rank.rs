@@ -3,7 +3,7 @@
 use super::branch::{Before, Term, branch, follow_each_other, sum, widened};
 use super::lora::{Lora, LoraInit};
 use super::magnitude::{self, Magnitude};
-use super::tables_and_kernels;
+use super::{stack, tables_and_kernels};
 use super::{Delta, DeltaForm, DropoutSite, Inserted, Use};
 use crate::order::{Order, order};
 use crate::rewrite::rewrite;
@@ -74,6 +74,10 @@ fn insert_matrix<'e, 'g>(
     let terms = || slices.iter().flat_map(|(target, branch)| branch.terms(e, target)).collect::<Vec<Term>>();
     if slices.iter().any(|(_, branch)| branch.magnitude.is_some()) {
         magnitude::insert_matrix(e, matrix, slices, before);
+        return Ok(());
+    }
+    if matrix.read_as == ReadAs::Stack {
+        stack::sum(e, matrix, &terms(), before);
         return Ok(());
     }
     if matrix.read_as != ReadAs::Product {
@@ -153,7 +157,7 @@ fn inputs<'e, 'g>(
         return Err(PassError::Unsuitable(format!("{why}: the rank lies between 1 and the smaller side")));
     }
     let [a, b, a0, b0, m, inverse] = names(&name);
-    let input = |name: &str, dims: [usize; 2]| e.input(name, Fact::new(DType::F32, dims));
+    let input = |name: &str, sides: [usize; 2]| e.input(name, Fact::new(DType::F32, dims(target, sides)));
     let (a, b) = (input(&a, [rank, rows]), input(&b, [cols, rank]));
     let start = lora.init.is_of_weight().then(|| [input(&a0, [rank, rows]), input(&b0, [cols, rank])]);
     let projection = lora.freezes_a(target).then(|| input(&inverse, [rank, rank]));
@@ -162,6 +166,12 @@ fn inputs<'e, 'g>(
         false => None,
     };
     Ok(Branch { a, b, start, scale: lora.scale_of(target), magnitude, projection })
+}
+
+/// The dimensions of a factor: of a stack, of the factors of all its matrices.
+fn dims(target: &Target, sides: [usize; 2]) -> Vec<usize> {
+    let stack = target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Stack);
+    stack.then(|| target.count()).into_iter().chain(sides).collect()
 }
 
 /// Lists what a target's branch is made of.
@@ -189,8 +199,8 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
     };
     let is_frozen = lora.freezes_a(target);
     let of_a = if is_frozen { Group::Fixed } else { Group::Adapter };
-    param(branch.a, &a_name, vec![rank, rows], first(Factor::A), of_a, !is_frozen);
-    param(branch.b, &b_name, vec![cols, rank], first(Factor::B), Group::Adapter, true);
+    param(branch.a, &a_name, dims(target, [rank, rows]), first(Factor::A), of_a, !is_frozen);
+    param(branch.b, &b_name, dims(target, [cols, rank]), first(Factor::B), Group::Adapter, true);
     if let Some([a0, b0]) = branch.start {
         param(a0, &a0_name, vec![rank, rows], first(Factor::A), Group::Fixed, false);
         param(b0, &b0_name, vec![cols, rank], first(Factor::B), Group::Fixed, false);

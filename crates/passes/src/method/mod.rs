@@ -8,6 +8,7 @@ mod magnitude;
 mod narrow;
 mod replaced;
 mod scaled;
+mod stack;
 mod tables_and_kernels;
 mod target_list;
 
@@ -126,7 +127,7 @@ pub struct Delta {
 /// How a weight changes, by the names of params: what formats of adapters store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeltaForm {
-    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`; less what they were before the first step, and each column of the
+    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`, of a stack of matrices with one of each for every matrix; less what they were before the first step, and each column of the
     /// length of its magnitude, where there are such.
     LowRank {
         /// Name of A.

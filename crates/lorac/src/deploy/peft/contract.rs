@@ -7,7 +7,7 @@ use crate::run::Plan;
 use crate::source::{HubKind, Source};
 use crate::task::{Class, HeadKind, is_logits};
 use lorac_ir::ValueId;
-use lorac_passes::{Delta, DeltaForm, Group, Matrix, Param, Target, group_by_weight, hidden_states, matrices};
+use lorac_passes::{Delta, DeltaForm, Group, Matrix, Param, ReadAs, Target, group_by_weight, hidden_states, matrices};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -137,6 +137,9 @@ impl<'a> Contract<'a> {
                 continue;
             };
             branches.push(branch);
+            if delta.target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Stack) {
+                return Err(format!("`{}` is a stack of matrices, a parameter that no module of PyTorch's has for itself", delta.target.name()));
+            }
             if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
                 return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
             }
