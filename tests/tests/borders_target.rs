@@ -124,12 +124,24 @@ fn what_is_out_of_reach_is_named_with_its_reason() {
     for is in ["`query.weight` is multiplied", "`key*` is `key.weight`, which is multiplied"] {
         assert!(said.contains(&format!("{is} in a graph inside `If`")), "{said}");
     }
-    let said = border("target_experts").fails(&["adapt.0.lora.targets=[\"role:up\", \"experts.up\"]"]);
-    assert!(said.contains("`role:up` is `experts.up`, which is a stack of matrices of shape [2, 8, 12]"), "{said}");
-    assert!(said.contains("the same holds for `experts.up` (adapt.0.lora.targets.1)"), "{said}");
-    let said = border("target_experts").fails(&["adapt.0.lora.targets=[experts.up]"]);
-    assert!(said.contains("`experts.up` is a stack"), "{said}");
     // A table of embeddings is one that branches reach.
     let manifest = border("target_experts").succeeds(&["adapt.0.lora.targets=[emb.weight]"]).manifest;
     assert_eq!(manifest.targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["emb.weight"]);
+}
+
+#[test]
+fn stacks_of_the_matrices_of_experts() {
+    let both = [("experts.up", 0..12), ("experts.down", 0..8)];
+    trains("target_experts", "[\"role:up\", \"experts.down\"]", &both);
+    trains("target_experts", "[all-experts]", &both);
+    trains("target_experts", "[all-experts, \"role:query\"]", &[&both[..], &[("query.weight", 0..8)]].concat());
+    let border = border("target_experts");
+    let outcome = border.succeeds(&["adapt.0.lora.targets=[\"experts.*\"]"]);
+    // Of two matrices of 8 to 12 and two of 12 to 8, A and B of rank 2 each; and the new head.
+    assert_eq!(outcome.manifest.trainable_parameters, 2 * 2 * 2 * (8 + 12) + 2 * 8 + 2);
+    let no_adapter = "`experts.up` is a stack of matrices, a parameter that no module of PyTorch's has for itself";
+    assert!(format!("{:?}", outcome.manifest).contains(no_adapter), "{:?}", outcome.manifest);
+    let said = border.fails(&["adapt=[{dora: {targets: [\"role:up\"]}}]"]);
+    let no_dora = "`role:up` is `experts.up`, which is a stack of matrices, as of experts, for which there is no DoRA";
+    assert!(said.contains(no_dora), "{said}");
 }

@@ -54,7 +54,9 @@ impl Obstacle {
             Obstacle::Quantized { .. } => "adapt the model before it was quantized",
             Obstacle::Operator(_) => "use the model before it was optimized for inference",
             Obstacle::Inside(_) => "export the model without control flow, or fix the input that decides it",
-            Obstacle::Stacked(_) => "a branch adapts a stack that products alone read, and its matrices; `full` trains it as it is",
+            Obstacle::Stacked(_) => {
+                "a branch adapts a stack that products alone read, and its matrices; `full` trains it as it is"
+            }
             Obstacle::Einsum(_) | Obstacle::Left(_) | Obstacle::Scaled(_) | Obstacle::Computed(_) => {
                 "export the model with plain products, or train the weight by `full`"
             }

@@ -3,7 +3,6 @@
 use crate::fused_slice::{FusedSlice, fused_slices};
 use crate::matrix::{Candidate, inside};
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
-use crate::obstacle::Obstacle;
 use crate::role::{Matrices, Operand, ROLES};
 use crate::stack::stack;
 use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, ALL_EXPERTS, TablesAndKernels};
@@ -160,8 +159,10 @@ pub fn select<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Result<Vec<Target
                 picked[*i].entry(slice).or_insert(pattern);
             }
         }
-        // What is no matrix may be a stack of some.
-        if !any && !beside.pick(graph, pattern).unwrap_or(false) {
+        let unfit = found.iter().map(|i| &known.all[*i]).filter(|c| c.obstacle.is_some());
+        let unfit: Vec<ValueId> = unfit.map(|c| c.matrix.weight).collect();
+        any |= pattern != ALL && asked.is_empty() && beside.pick_stacks(graph, &unfit, pattern);
+        if !any {
             let unfit: Vec<&Candidate> = found.iter().map(|i| &known.all[*i]).collect();
             wrong.push(match unfit.first().and_then(|c| c.obstacle.clone()) {
                 Some(obstacle) => NoMatch::unsuitable(pattern, &unfit, obstacle),
@@ -222,9 +223,11 @@ pub fn left_out<S: AsRef<str>>(graph: &Graph, patterns: &[S]) -> Vec<LeftOut> {
         }
         for (i, Candidate { matrix, obstacle }) in known.all.iter().enumerate() {
             if let (true, Some(why)) = (found.contains(&i), obstacle) {
-                let stack = matches!(why, Obstacle::Stacked(_)) && stack(graph, matrix.weight).is_some();
-                let named = || "a stack of matrices, as of experts: its name or `all-experts` picks it".to_string();
-                out.insert(i, if stack { named() } else { why.to_string() });
+                match stack(graph, matrix.weight).is_some() {
+                    false => _ = out.insert(i, why.to_string()),
+                    true if pattern == ALL => _ = out.insert(i, STACK.to_string()),
+                    true => _ = taken.insert(i),
+                }
             } else if found.contains(&i) {
                 taken.insert(i);
             } else if pattern == ALL {
@@ -258,6 +261,9 @@ pub fn slices(graph: &Graph) -> BTreeMap<ValueId, Vec<FusedSlice>> {
 }
 
 const ALL: &str = "all-linear";
+
+/// Why `all-linear` passes over a stack.
+const STACK: &str = "a stack of matrices, as of experts: `all-experts` picks it, or its name";
 
 impl Matrices {
     pub(crate) fn roles_of(&self, matrix: &Matrix) -> BTreeSet<Role> {

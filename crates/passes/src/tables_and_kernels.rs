@@ -64,6 +64,21 @@ impl<'p> TablesAndKernels<'p> {
         Ok(!fit.is_empty())
     }
 
+    /// Picks those of some weights that are stacks which can be adapted. Returns whether there are any.
+    pub(crate) fn pick_stacks(&mut self, graph: &Graph, weights: &[ValueId], pattern: &'p str) -> bool {
+        if weights.is_empty() {
+            return false;
+        }
+        let all = self.all.get_or_insert_with(|| candidates(graph));
+        let fits = |c: &Candidate| c.matrix.read_as == ReadAs::Stack && weights.contains(&c.matrix.weight);
+        let found = all.iter().enumerate().filter(|(_, c)| fits(c) && c.obstacle.is_none());
+        let found: Vec<(usize, ValueId)> = found.map(|(i, c)| (i, c.matrix.weight)).collect();
+        for (i, weight) in &found {
+            self.picked.entry(*weight).or_insert((*i, pattern));
+        }
+        !found.is_empty()
+    }
+
     /// What a pattern that fits no matrix passes over though it fits it: name and why.
     pub(crate) fn left_out(&mut self, graph: &Graph, pattern: &str) -> Vec<(String, String)> {
         let all = self.all.get_or_insert_with(|| candidates(graph));

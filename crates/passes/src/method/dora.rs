@@ -31,7 +31,8 @@ impl Method for Dora {
 
     fn select(&self, graph: &Graph) -> Result<Vec<Target>, NoMatches> {
         let targets = self.0.select(graph)?;
-        let stacks: Vec<_> = targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, "DoRA")).collect();
+        let stacks: Vec<_> =
+            targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, "DoRA")).collect();
         if stacks.is_empty() { Ok(targets) } else { Err(NoMatches(stacks)) }
     }
 

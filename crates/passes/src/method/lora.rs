@@ -2,7 +2,9 @@
 
 use super::by_pattern::ByPattern;
 use super::narrow::{Narrow, note_entries};
-use super::{Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list};
+use super::{
+    Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list,
+};
 use crate::{
     FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias,
     select,

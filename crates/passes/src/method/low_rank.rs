@@ -3,8 +3,8 @@
 use super::branch::{Before, Term, branch, follow_each_other, sum, widened};
 use super::lora::{Lora, LoraInit};
 use super::magnitude::{self, Magnitude};
-use super::{stack, tables_and_kernels};
 use super::{Delta, DeltaForm, DropoutSite, Inserted, Use};
+use super::{stack, tables_and_kernels};
 use crate::order::{Order, order};
 use crate::rewrite::rewrite;
 use crate::{

@@ -138,7 +138,10 @@ impl<'a> Contract<'a> {
             };
             branches.push(branch);
             if delta.target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Stack) {
-                return Err(format!("`{}` is a stack of matrices, a parameter that no module of PyTorch's has for itself", delta.target.name()));
+                return Err(format!(
+                    "`{}` is a stack of matrices, a parameter that no module of PyTorch's has for itself",
+                    delta.target.name()
+                ));
             }
             if delta.target.matrix.as_ref().is_some_and(|m| m.shared) {
                 return Err(format!("PEFT adapts products, and `{}` is read otherwise too", delta.target.name()));
