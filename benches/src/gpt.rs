@@ -152,6 +152,7 @@ pub fn step(graph: &Graph) -> Made<Graph> {
             clip: Some(Clip::Norm(1.0)),
             groups: Groups::default(),
             slices: false,
+            average: None,
         },
         dialect: lorac::ir::Dialect::FULL,
         tokens: None,

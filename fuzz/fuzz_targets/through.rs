@@ -59,6 +59,7 @@ fn train(graph: &Graph, lora: &Lora, targets: Vec<Target>) {
             clip: Some(Clip::Norm(1.0)),
             groups: Groups::default(),
             slices: false,
+            average: None,
         },
         dialect: Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false },
         tokens: None,

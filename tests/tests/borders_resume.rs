@@ -193,7 +193,7 @@ fn accumulation_slices_and_evaluations_go_on_to_the_same_bits() {
 /// Whatever an optimizer keeps, and where the evaluations end the training.
 #[test]
 fn every_kind_of_training_goes_on_to_the_same_bits() {
-    let all: [&[&str]; 3] = [
+    let all: [&[&str]; 4] = [
         &[
             "train.optimizer={sgd: {lr: 0.05, momentum: 0.9}}",
             "train.schedule={cosine: {restarts: 2}}",
@@ -201,6 +201,12 @@ fn every_kind_of_training_goes_on_to_the_same_bits() {
         ],
         &["train.optimizer=lion", "adapt=[{full: {targets: [\"role:query\"]}}]", "train.by_length=false"],
         &["train.evaluate=2 steps", "train.stop={metric: accuracy, patience: 2, min_delta: 0.5}"],
+        &[
+            "train.optimizer={adafactor: {lr: 0.05, beta1: 0.9}}",
+            "train.ema={decay: 0.9}",
+            "train.evaluate=2 steps",
+            "train.checkpoint={every: 2 steps, best: loss}",
+        ],
     ];
     for more in all {
         let border = border("bert");

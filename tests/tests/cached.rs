@@ -58,7 +58,13 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &CausalLm::default(),
-            update: UpdateSpec { optimizer: &optimizer, clip: None, groups: Groups::default(), slices: false },
+            update: UpdateSpec {
+                optimizer: &optimizer,
+                clip: None,
+                groups: Groups::default(),
+                slices: false,
+                average: None,
+            },
             dialect: engine.dialect(),
             tokens: None,
             caches: caches.clone(),

@@ -167,7 +167,8 @@ fn optimizer(graph: &mut Graph, yaml: &str) -> Done {
     let layout = Layout::of(&params);
     let groups = Groups { groups: &case.groups, no_decay: &case.no_decay, lora_plus: case.lora_plus };
     let rates = groups.rates(case.optimizer.lr(), &layout, &params, &deltas)?;
-    let spec = UpdateSpec { optimizer: &*case.optimizer, clip: case.clip, groups, slices: count.is_some() };
+    let spec =
+        UpdateSpec { optimizer: &*case.optimizer, clip: case.clip, groups, slices: count.is_some(), average: None };
     let step = count.map_or(StepLoss::Whole(loss), |count| StepLoss::Slice(SliceLoss { mean: loss, count }));
     let update = optimize(graph, &Packed { theta, grad: Some(grad) }, &layout, step, &spec, &rates)?;
     let of = |p: &ParamCase| vec![ElementRate { rate: p.rate, decay: p.decay }; p.dims.iter().product()];

@@ -60,6 +60,20 @@ fn lion() {
 }
 
 #[test]
+fn adafactor() {
+    trains(&["train.optimizer={ adafactor: { lr: 2e-2 } }", "train.epochs=4"]);
+    trains(&[
+        "train.optimizer={ adafactor: { lr: 0.3, scale_parameter: true, scale_eps: 0.05, beta1: 0.9 } }",
+        "train.epochs=6",
+    ]);
+}
+
+#[test]
+fn a_running_mean() {
+    trains(&["train.ema={ decay: 0.9 }"]);
+}
+
+#[test]
 fn adam() {
     trains(&["train.optimizer={ adam: { weight_decay: 1e-4, lr: 1e-2 } }"]);
 }

@@ -157,6 +157,7 @@ fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
             clip: Some(Clip::Norm(1.0)),
             groups: Groups::default(),
             slices: false,
+            average: None,
         },
         dialect,
         // So many that sums of weights would be cheaper.

@@ -28,6 +28,7 @@ fn inserted_branches_change_no_bit() {
                 clip: Some(Clip::Norm(1.0)),
                 groups: Groups::default(),
                 slices: false,
+                average: None,
             },
             dialect: Dialect::FULL,
             tokens: None,

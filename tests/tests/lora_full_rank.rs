@@ -38,7 +38,7 @@ fn prepared(graph: &Graph, methods: &[&dyn Method], objective: &dyn Objective, o
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective,
-        update: UpdateSpec { optimizer, clip: None, groups: Groups::default(), slices: false },
+        update: UpdateSpec { optimizer, clip: None, groups: Groups::default(), slices: false, average: None },
         dialect: engine.dialect(),
         tokens: None,
         caches: Caches::default(),

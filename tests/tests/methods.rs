@@ -48,6 +48,7 @@ fn every_export_can_be_trained_by_every_method() {
                     clip: None,
                     groups: Groups::default(),
                     slices: false,
+                    average: None,
                 },
                 dialect: Dialect::FULL,
                 tokens: None,

@@ -2,8 +2,8 @@
 
 use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::passes::{
-    Adam, AdamW, Clip, Group, Groups, Init, Layout, Lion, Optimizer, Packed, Param, Sgd, StepLoss, UpdateSpec,
-    optimize, rewrite,
+    Adafactor, Adam, AdamW, Clip, Group, Groups, Init, Layout, Lion, Optimizer, Packed, Param, Sgd, StateSlot,
+    StepLoss, UpdateSpec, optimize, rewrite,
 };
 use lorac::train::compile_graph;
 use lorac_tests::{data, engines};
@@ -32,20 +32,31 @@ fn parabola() -> (Graph, [ValueId; 2]) {
 /// Fails unless every loss, and theta at the end, is the truth's to 1e-4.
 #[track_caller]
 fn reproduces(name: &str, optimizer: &dyn Optimizer, clip: Option<Clip>) {
+    reproduces_of(name, optimizer, clip, &[&[START.len()]]);
+}
+
+/// The same of params of these shapes.
+#[track_caller]
+fn reproduces_of(name: &str, optimizer: &dyn Optimizer, clip: Option<Clip>, shapes: &[&[usize]]) {
     let text = std::fs::read_to_string(data("truth").join("optimizers/steps.txt")).expect("the truth");
     let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).expect(name);
     let want: Vec<f64> = line.split_whitespace().map(|w| w.parse().expect("a number")).collect();
     let (mut graph, [loss, grad]) = parabola();
-    let (param, init, group) = ("p".to_string(), Init::Zeros, Group::Adapter);
-    let param = Param { value: ValueId(0), name: param, dims: vec![START.len()], init, group, decay: true };
+    let param = |dims: &&[usize]| {
+        let (name, dims, init, group) = (format!("p{dims:?}"), dims.to_vec(), Init::Zeros, Group::Adapter);
+        Param { value: ValueId(0), name, dims, init, group, decay: true }
+    };
     let packed = Packed { theta: graph.find("theta").expect("there"), grad: Some(grad) };
     let spec = UpdateSpec { clip, groups: Groups::default(), ..UpdateSpec::of(optimizer) };
-    let layout = Layout::of(&[param]);
+    let layout = Layout::of(&shapes.iter().map(param).collect::<Vec<_>>());
     let update = optimize(&mut graph, &packed, &layout, StepLoss::Whole(loss), &spec, &[]).expect("writes");
     let loss = graph.name_of(loss);
     for engine in engines() {
-        let first = |slot: &str| Tensor::vector(if slot == "theta" { &START } else { &[0.0; START.len()] });
-        let state = update.slots.iter().map(|s| (s.input.as_str(), s.output.as_str(), first(&s.input))).collect();
+        let first = |s: &StateSlot| match s.input.as_str() {
+            "theta" => Tensor::vector(&START),
+            _ => Tensor::vector(&vec![0.0f32; s.len]),
+        };
+        let state = update.slots.iter().map(|s| (s.input.as_str(), s.output.as_str(), first(s))).collect();
         let mut program = compile_graph(engine.as_ref(), &graph, state).expect("compiles");
         let mut got = Vec::new();
         for step in 0..STEPS {
@@ -71,6 +82,22 @@ fn reproduces(name: &str, optimizer: &dyn Optimizer, clip: Option<Clip>) {
 const ADAM: Adam = Adam { lr: 0.05, weight_decay: 0.0, beta1: 0.8, beta2: 0.95, eps: 1e-6 };
 const ADAMW: AdamW = AdamW { lr: 0.05, weight_decay: 0.1, beta1: 0.8, beta2: 0.95, eps: 1e-6 };
 const SGD: Sgd = Sgd { lr: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+
+#[test]
+fn adafactor() {
+    reproduces_of("adafactor", &Adafactor { lr: 0.1, ..Adafactor::default() }, None, &[&[2, 3]]);
+    let scaled = Adafactor {
+        lr: 0.2,
+        weight_decay: 0.1,
+        decay_rate: -0.6,
+        clip_threshold: 0.7,
+        scale_parameter: true,
+        scale_eps: 1e-2,
+        eps: 1e-8,
+        beta1: Some(0.8),
+    };
+    reproduces_of("adafactor_scaled", &scaled, Some(Clip::Norm(1.0)), &[&[2], &[2, 2]]);
+}
 
 #[test]
 fn adam_with_and_without_decay() {

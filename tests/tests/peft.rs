@@ -73,7 +73,13 @@ fn reproduces(export: &str) {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &objective,
-            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default(), slices: false },
+            update: UpdateSpec {
+                optimizer: &peft.optimizer,
+                clip: None,
+                groups: Groups::default(),
+                slices: false,
+                average: None,
+            },
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),

@@ -40,7 +40,13 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
         let spec = TrainingSpec {
             adaptations: &adaptations,
             objective: &CausalLm::default(),
-            update: UpdateSpec { optimizer: &peft.optimizer, clip: None, groups: Groups::default(), slices: false },
+            update: UpdateSpec {
+                optimizer: &peft.optimizer,
+                clip: None,
+                groups: Groups::default(),
+                slices: false,
+                average: None,
+            },
             dialect: engine.dialect(),
             tokens,
             caches: caches(&graph, &feeds),

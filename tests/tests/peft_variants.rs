@@ -201,6 +201,7 @@ fn compiled(
             clip: None,
             groups: Groups { groups: &all, lora_plus: case.lr_b, ..Groups::default() },
             slices: false,
+            average: None,
         },
         dialect: engine.dialect(),
         tokens: None,

@@ -28,7 +28,13 @@ fn compiled(graph: &Graph, objective: &dyn Objective, engine: &dyn Backend, slic
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(graph).expect("targets") }],
         objective,
-        update: UpdateSpec { optimizer: &optimizer, clip: Some(Clip::Norm(0.5)), groups: Groups::default(), slices },
+        update: UpdateSpec {
+            optimizer: &optimizer,
+            clip: Some(Clip::Norm(0.5)),
+            groups: Groups::default(),
+            slices,
+            average: None,
+        },
         dialect: engine.dialect(),
         tokens: None,
         caches: caches(graph, &feeds(graph).expect("known inputs")),

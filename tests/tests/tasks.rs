@@ -125,7 +125,13 @@ fn are_those_of_pytorch(folder: &str, count: usize) {
             let spec = TrainingSpec {
                 adaptations: &adaptations,
                 objective: &*case.task,
-                update: UpdateSpec { optimizer: &adamw, clip: None, groups: Groups::default(), slices: false },
+                update: UpdateSpec {
+                    optimizer: &adamw,
+                    clip: None,
+                    groups: Groups::default(),
+                    slices: false,
+                    average: None,
+                },
                 dialect: engine.dialect(),
                 tokens: None,
                 caches: Caches::default(),

@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             clip: Some(Clip::Norm(1.0)),
             groups: Groups::default(),
             slices: slice < batch,
+            average: None,
         },
         dialect: engine.backend.dialect(),
         tokens: Some(slice.min(batch) * length),

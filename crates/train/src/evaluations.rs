@@ -76,7 +76,7 @@ impl Evaluations<'_> {
         let best = best.filter(|score| history.best.is_none_or(|best| improves(score, best.score, 0.0)));
         if let Some(score) = best {
             history.best = Some(Best { step: step.taken, score: score.value });
-            self.kept = Some((step.taken, step.theta()?));
+            self.kept = Some((step.taken, step.learnt()?));
         }
         Ok(Evaluated::Done { best: best.is_some() })
     }

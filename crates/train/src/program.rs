@@ -29,8 +29,8 @@ pub fn compile_graph(
     Ok(backend.compile(source)?)
 }
 
-/// The program of a training's steps, from one theta; everything else that the optimizer keeps is zero. `seed` is that of
-/// what steps drop.
+/// The program of a training's steps, from one theta; a running mean begins as it does, everything else that the optimizer
+/// keeps as zero. `seed` is that of what steps drop.
 ///
 /// # Errors
 /// As [`compile_graph`].
@@ -42,7 +42,8 @@ pub fn training_program(
 ) -> Result<Step, TrainError> {
     let mut state = Vec::new();
     for slot in training.update.slots.iter().chain(&training.update.sums) {
-        let init = match slot.input == training.names.theta {
+        let mean = training.update.average.as_ref() == Some(&slot.input);
+        let init = match mean || slot.input == training.names.theta {
             true => Tensor::vector(theta),
             false => Tensor::zeros(DType::F32, &[slot.len])?,
         };

@@ -107,12 +107,23 @@ impl Step {
         Ok(result)
     }
 
-    /// The trained values.
+    /// The trained values behind the last step.
     ///
     /// # Errors
     /// What the engine says.
     pub fn theta(&self) -> Result<Vec<f32>, TrainError> {
         Ok(self.program.state(&self.names.theta)?.to_vec::<f32>()?)
+    }
+
+    /// What is evaluated and deployed: the running mean of the trained values where one is kept, else [`Step::theta`].
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn learnt(&self) -> Result<Vec<f32>, TrainError> {
+        match &self.update.average {
+            Some(mean) => Ok(self.program.state(mean)?.to_vec::<f32>()?),
+            None => self.theta(),
+        }
     }
 }
 

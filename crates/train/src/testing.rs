@@ -197,6 +197,7 @@ pub(crate) fn quadratic(theta: &[f32], faults: &'static [(u64, Fault)]) -> (Step
     let scalar = |name, value| Scalar { name, value }.into();
     let update = Update {
         slots: vec![slot("m"), slot(THETA)],
+        average: None,
         sums: Vec::new(),
         scalars: vec![scalar(lr, ScalarValue::LearningRate), scalar(correction, ScalarValue::OneMinusPow(BETA))],
     };
@@ -240,7 +241,8 @@ pub(crate) fn stateless(scalars: Vec<Scalar>, noise: Noise) -> (Step, Calls) {
     };
     let fake = Fake::new(&inputs, &[LOSS, GRAD_NORM], Vec::new(), outputs);
     let calls = fake.calls();
-    let update = Update { slots: Vec::new(), sums: Vec::new(), scalars: scalars.into_iter().map(Into::into).collect() };
+    let scalars = scalars.into_iter().map(Into::into).collect();
+    let update = Update { slots: Vec::new(), average: None, sums: Vec::new(), scalars };
     let (names, layout) = (Names::default(), layout(0));
     (
         Step {

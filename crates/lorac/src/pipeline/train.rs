@@ -2,7 +2,7 @@
 
 use super::{CheckpointOptions, EvaluateOptions, SliceChoice, SourceSpec, StopOptions};
 use lorac_config::{Check, Problems};
-use lorac_passes::{AdamW, Clip, Groups, OptimizerChoice, ParamGroup};
+use lorac_passes::{AdamW, Average, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub struct Train {
     pub no_decay: Vec<String>,
     /// LoRA+ (Hayou et al. 2024): how many times the learning rate of A that of B is, for example 16
     pub lora_plus: Option<f64>,
+    /// A running mean of the parameters, which is evaluated and deployed in their place: { decay: 0.999 }. Default: none
+    pub ema: Option<Average>,
     /// Seed of the first parameters and of the order of examples
     pub seed: u64,
     /// Batches of texts of similar length: less padding
@@ -64,6 +66,7 @@ impl Default for Train {
             groups: Vec::new(),
             no_decay: Vec::new(),
             lora_plus: None,
+            ema: None,
             seed: 0,
             by_length: true,
             eval_batch: 32,
@@ -112,6 +115,9 @@ impl Check for Train {
         self.slice.check("slice", problems);
         problems.range("eval_batch", self.eval_batch as f64, 1.0, 1e5);
         self.clip.check("clip", problems);
+        if let Some(average) = &self.ema {
+            problems.within("ema", |p| average.check(p));
+        }
         for (i, group) in self.groups.iter().enumerate() {
             problems.within("groups", |p| p.within(i, |p| group.check(p)));
         }

@@ -186,6 +186,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
             clip: p.train.clip.limit(),
             groups: p.train.groups(),
             slices: steps.sliced,
+            average: p.train.ema,
         },
         dialect: engine.backend.dialect(),
         tokens: Some(steps.tokens(&train)).filter(|tokens| *tokens > 0),

@@ -145,7 +145,7 @@ impl Training {
             return Some(theta.clone());
         }
         let file = folder.checkpoints().join(format!("step-{step}.safetensors"));
-        Checkpoint::load(&file).ok()?.theta(&self.step.layout).ok()
+        Checkpoint::load(&file).ok()?.learnt(&self.step.layout).ok()
     }
 
     fn about(&self, plan: &Plan, loaded: &Loaded) -> BTreeMap<String, String> {
@@ -164,12 +164,13 @@ impl Training {
         progress: &dyn Progress,
         mut summary: Summary,
     ) -> Result<Learnt, Error> {
+        let mut learnt = self.step.update.average.is_some().then(|| self.step.learnt()).transpose()?;
         let best = self.history.best.filter(|best| best.step != self.step.taken);
         if let (Some(name), Some(best)) = (loaded.pipeline.train.best(), best) {
             let Best { step, score } = best;
             match self.params_of(step, folder) {
                 Some(theta) => {
-                    self.step.program.set_state(&self.step.names.theta, &Tensor::vector(&theta))?;
+                    learnt = Some(theta);
                     self.history.deployed = Some(step);
                     summary.deployed = Some(step);
                     progress.line(&format!("best      step {step} of {}: {name} {score:.4}", summary.steps));
@@ -179,6 +180,9 @@ impl Training {
                     summary.steps
                 )),
             }
+        }
+        if let Some(theta) = learnt {
+            self.step.program.set_state(&self.step.names.theta, &Tensor::vector(&theta))?;
         }
         let mut about = self.about(plan, loaded);
         about.insert(resume::TRAINED.into(), "true".into());

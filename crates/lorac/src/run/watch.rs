@@ -21,7 +21,7 @@ pub(super) fn evaluating<'a>(
     stop: &'a AtomicBool,
 ) -> impl FnMut(&Step) -> Result<Option<Scores>, TrainError> + 'a {
     move |step| {
-        evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&step.theta()?))?;
+        evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&step.learnt()?))?;
         let found = evaluation(plan, evaluator, &Silent, "", stop);
         if stop.load(Ordering::Relaxed) {
             return Ok(None);

@@ -71,7 +71,15 @@ mod tests {
         rewrite(&mut graph, "lion", |e| {
             let [theta, grad, m, lr] =
                 ["theta", "g", "m", "lr"].map(|name| e.val(e.graph().find(name).expect("there")));
-            let terms = Terms { theta, grad, lr, state: vec![m], scalars: Vec::new(), decay: Decay::All };
+            let terms = Terms {
+                theta,
+                grad,
+                lr,
+                state: vec![m],
+                scalars: Vec::new(),
+                decay: Decay::All,
+                layout: Layout::default(),
+            };
             let next = lion.update(&terms);
             e.edit(|p| p.set_outputs(vec![next.theta.id(), next.state[0].id()]));
             Ok(())

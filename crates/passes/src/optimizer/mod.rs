@@ -2,6 +2,7 @@
 //!
 //! The training program, its state on the device and its checkpoints are built from this description.
 
+mod average;
 mod clip;
 mod decay;
 mod groups;
@@ -10,6 +11,7 @@ mod projection;
 mod slices;
 
 use crate::{LOSS, Layout, Packed, PassError, rewrite};
+pub use average::{AVERAGE, Average};
 pub use clip::Clip;
 pub use decay::Decay;
 pub use groups::{GroupRate, Groups, ParamGroup, SlotRate};
@@ -27,6 +29,7 @@ lorac_config::choices! {
         adam: Adam,
         sgd: Sgd,
         lion: Lion,
+        adafactor: Adafactor,
     }
 }
 
@@ -70,6 +73,10 @@ pub enum ScalarValue {
     LearningRate,
     /// `1 - beta^t` in step t, from 1: what the bias of a running mean is divided out by.
     OneMinusPow(f64),
+    /// `1 - t^rate` in step t, from 1: the decay of a running mean that gets slower (Adafactor).
+    OneMinusStepPow(f64),
+    /// What of theta goes into its running mean in step t, from 1.
+    Averaged(Average),
     /// 1 for the last slice of a step, 0 for those before it.
     LastSlice,
 }
@@ -80,6 +87,8 @@ impl ScalarValue {
         match self {
             ScalarValue::LearningRate => lr,
             ScalarValue::OneMinusPow(beta) => 1.0 - beta.powi(i32::try_from(taken + 1).unwrap_or(i32::MAX)),
+            ScalarValue::OneMinusStepPow(rate) => 1.0 - ((taken + 1) as f64).powf(*rate),
+            ScalarValue::Averaged(average) => average.weight(taken + 1),
             ScalarValue::LastSlice => f64::from(u8::from(last)),
         }
     }
@@ -99,6 +108,8 @@ pub struct Terms<'e, 'g> {
     pub scalars: Vec<Val<'e, 'g>>,
     /// What weight decay applies to.
     pub decay: Decay,
+    /// Where params lie in theta.
+    pub layout: Layout,
 }
 
 impl<'e, 'g> Terms<'e, 'g> {
@@ -127,8 +138,11 @@ pub struct Next<'e, 'g> {
 /// A training step's inputs and outputs beside the batch, by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
-    /// theta and what the optimizer keeps.
+    /// theta and what the optimizer keeps, and last the running mean of theta where there is one.
     pub slots: Vec<StateSlot>,
+    /// The input that holds the running mean of theta, which begins as theta does, where there is one: what is evaluated
+    /// and deployed.
+    pub average: Option<String>,
     /// What the slices of a step have added up to so far: zero between two steps. None where a step is one piece.
     pub sums: Vec<StateSlot>,
     /// The numbers that a step is given, the learning rate first.
@@ -185,12 +199,14 @@ pub struct UpdateSpec<'a> {
     pub groups: Groups<'a>,
     /// Whether the batch of a step may come in slices, one after the other, whose gradients are added up.
     pub slices: bool,
+    /// The running mean of theta that is kept, if any.
+    pub average: Option<Average>,
 }
 
 impl<'a> UpdateSpec<'a> {
     /// By this optimizer, all params alike, with gradients of any length, every step in one piece.
     pub fn of(optimizer: &'a dyn Optimizer) -> UpdateSpec<'a> {
-        UpdateSpec { optimizer, clip: None, groups: Groups::default(), slices: false }
+        UpdateSpec { optimizer, clip: None, groups: Groups::default(), slices: false, average: None }
     }
 }
 
@@ -222,7 +238,8 @@ pub fn optimize(
     let kept = optimizer.state(layout);
     let lr = Scalar { name: LEARNING_RATE, value: ScalarValue::LearningRate };
     let last = matches!(loss, StepLoss::Slice(_)).then_some(slices::LAST);
-    let scalars: Vec<Scalar> = std::iter::once(lr).chain(optimizer.scalars()).chain(last).collect();
+    let weight = spec.average.map(Average::scalar);
+    let scalars: Vec<Scalar> = std::iter::once(lr).chain(optimizer.scalars()).chain(weight).chain(last).collect();
     rewrite(graph, "optimizer", |e| {
         let (theta, grad) = (e.val(packed.theta), e.val(grad));
         let state: Vec<Val> = kept.iter().map(|s| e.input(s.name, Fact::new(DType::F32, [s.len]))).collect();
@@ -234,6 +251,7 @@ pub fn optimize(
             (StepLoss::Slice(loss), Some(last)) => Some(slices::add(e, loss, grad, last)),
             _ => None,
         };
+        let weight = weight.and_then(|_| numbers.pop());
         let grad = sums.as_ref().map_or(grad, |sums| sums.grad);
         let lr = own_rates(layout, rates).map_or(lr, |own| lr * e.weight("", Tensor::vector(&own)));
         let square = e.op("ReduceSum", &[grad * grad], &[("keepdims", 0i64.into())]);
@@ -241,7 +259,7 @@ pub fn optimize(
         let grad = spec.clip.map_or(grad, |clip| clip.apply(grad, norm));
         let grad = projection::projected(layout, theta, grad);
         let decay = Decay::of(layout, rates);
-        let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay };
+        let terms = Terms { theta, grad, lr, state: state.clone(), scalars: numbers, decay, layout: layout.clone() };
         let next = optimizer.update(&terms);
         // False for NaN as for infinity.
         let finite = square.binary("Less", square.like(f64::from(f32::MAX)));
@@ -256,7 +274,8 @@ pub fn optimize(
         };
         let mut outputs = vec![loss, norm.id()];
         let mut slots = Vec::new();
-        let pairs = std::iter::once((theta, next.theta)).chain(state.into_iter().zip(next.state));
+        let average = weight.map(|weight| average::next(e, next.theta, weight, layout));
+        let pairs = std::iter::once((theta, next.theta)).chain(state.into_iter().zip(next.state)).chain(average);
         for (old, new) in pairs {
             let input = e.name_of(old.id());
             let made = e.named(&format!("{input}.next"), "Where", &[taken, new, old], &[], 1);
@@ -268,7 +287,7 @@ pub fn optimize(
         let (sums, more) = sums.map_or_else(Default::default, |sums| (sums.slots, sums.outputs));
         outputs.extend(more);
         e.edit(|p| p.set_outputs(outputs));
-        Ok(Update { slots, sums, scalars })
+        Ok(Update { slots, average: average.map(|(old, _)| e.name_of(old.id())), sums, scalars })
     })
 }
 

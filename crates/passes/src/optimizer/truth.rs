@@ -1,4 +1,4 @@
-//! Thirty steps of every optimizer against PyTorch's: tests/truth/optimizers.py.
+//! Thirty steps of every optimizer against PyTorch's and transformers': tests/truth/optimizers.py.
 
 use super::*;
 use crate::{Delta, DeltaForm, Group, Init, Matrix, Param, Target};
@@ -15,11 +15,12 @@ fn array(v: &[f64], dims: &[usize]) -> Array {
 
 /// Two params of three elements, the factors of a branch.
 fn params() -> Vec<Param> {
-    let param = |name: &str| {
-        let (name, dims, init) = (name.to_string(), vec![LEN / 2], Init::Zeros);
-        Param { value: ValueId(0), name, dims, init, group: Group::Adapter, decay: true }
-    };
-    vec![param("w.lora_A"), param("w.lora_B")]
+    vec![param("w.lora_A", &[LEN / 2]), param("w.lora_B", &[LEN / 2])]
+}
+
+fn param(name: &str, dims: &[usize]) -> Param {
+    let (name, dims, init) = (name.to_string(), dims.to_vec(), Init::Zeros);
+    Param { value: ValueId(0), name, dims, init, group: Group::Adapter, decay: true }
 }
 
 fn branch() -> Delta {
@@ -33,7 +34,7 @@ fn branch() -> Delta {
 }
 
 /// The losses before each update, and theta behind the last.
-fn trained(spec: &UpdateSpec) -> Vec<f64> {
+fn trained(spec: &UpdateSpec, params: &[Param]) -> Vec<f64> {
     let text = format!("graph g(%theta: f32[{LEN}], %target: f32[{LEN}], %curvature: f32[{LEN}]) {{ }}");
     let mut graph = lorac_ir::parse(&text).expect("parses");
     rewrite(&mut graph, "loss", |e| {
@@ -48,13 +49,19 @@ fn trained(spec: &UpdateSpec) -> Vec<f64> {
     })
     .expect("writes");
     let outputs = graph.outputs().to_vec();
-    let (params, deltas) = (params(), [(0, branch())]);
-    let layout = Layout::of(&params);
-    let rates = spec.groups.rates(spec.optimizer.lr(), &layout, &params, &deltas).expect("known params");
+    let deltas = [(0, branch())];
+    let layout = Layout::of(params);
+    let rates = spec.groups.rates(spec.optimizer.lr(), &layout, params, &deltas).expect("known params");
     let packed = Packed { theta: graph.find("theta").expect("there"), grad: Some(outputs[1]) };
     let update = optimize(&mut graph, &packed, &layout, StepLoss::Whole(outputs[0]), spec, &rates).expect("writes");
-    let mut state: Vec<Array> =
-        update.slots.iter().map(|s| array(if s.input == "theta" { &START } else { &[0.0; LEN] }, &[LEN])).collect();
+    let mut state: Vec<Array> = update
+        .slots
+        .iter()
+        .map(|s| match s.input.as_str() {
+            "theta" => array(&START, &[LEN]),
+            _ => array(&vec![0.0; s.len], &[s.len]),
+        })
+        .collect();
     let curvature = array(&[0.5, 1.0, 2.0, 4.0, 0.25, 1.5], &[LEN]);
     let mut found = Vec::new();
     for step in 0..STEPS {
@@ -74,11 +81,16 @@ fn trained(spec: &UpdateSpec) -> Vec<f64> {
 
 #[track_caller]
 fn is_the_truth(name: &str, spec: &UpdateSpec) {
+    is_the_truth_of(name, spec, &params());
+}
+
+#[track_caller]
+fn is_the_truth_of(name: &str, spec: &UpdateSpec, params: &[Param]) {
     let lines = include_str!("../../../../tests/data/truth/optimizers/steps.txt").lines();
     let line = lines.filter_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).next();
     let words = line.unwrap_or_else(|| panic!("no {name}")).split_whitespace();
     let want: Vec<f64> = words.map(|w| w.parse().expect("a number")).collect();
-    let got = trained(spec);
+    let got = trained(spec, params);
     assert_eq!((got.len(), want.len()), (STEPS + LEN, STEPS + LEN));
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{name}, number {i}: {got}, expected {want}");
@@ -104,6 +116,24 @@ fn steps_are_those_of_pytorch() {
 #[test]
 fn steps_of_lion_are_those_of_its_reference() {
     is_the_truth("lion", &UpdateSpec::of(&Lion { lr: 0.05, weight_decay: 0.1, beta1: 0.8, beta2: 0.95 }));
+}
+
+#[test]
+fn steps_of_adafactor_are_those_of_transformers() {
+    let plain = Adafactor { lr: 0.1, ..Adafactor::default() };
+    is_the_truth_of("adafactor", &UpdateSpec::of(&plain), &[param("w.lora_A", &[2, 3])]);
+    let scaled = Adafactor {
+        lr: 0.2,
+        weight_decay: 0.1,
+        decay_rate: -0.6,
+        clip_threshold: 0.7,
+        scale_parameter: true,
+        scale_eps: 1e-2,
+        eps: 1e-8,
+        beta1: Some(0.8),
+    };
+    let both = [param("w.lora_A", &[2]), param("w.lora_B", &[2, 2])];
+    is_the_truth_of("adafactor_scaled", &UpdateSpec { clip: CLIP, ..UpdateSpec::of(&scaled) }, &both);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub use keeper::{Checkpoints, Kept};
 
 use crate::{History, State, Step, TrainError};
 use lorac_ir::{DType, Tensor};
-use lorac_passes::{Layout, LayoutError, THETA};
+use lorac_passes::{AVERAGE, Layout, LayoutError, THETA};
 use std::collections::BTreeMap;
 
 /// A training between two steps.
@@ -106,6 +106,16 @@ impl Checkpoint {
         Ok(self.joined(THETA, layout)?.to_vec()?)
     }
 
+    /// What is evaluated and deployed of a layout whose params are all there: their running mean where one was kept.
+    ///
+    /// # Errors
+    /// A param that is not there, or of another shape.
+    pub fn learnt(&self, layout: &Layout) -> Result<Vec<f32>, TrainError> {
+        let is_mean = |name: &str| name.split_once('/').is_some_and(|(slot, _)| slot == AVERAGE);
+        let slot = if self.tensors.iter().any(|(name, _)| is_mean(name)) { AVERAGE } else { THETA };
+        Ok(self.joined(slot, layout)?.to_vec()?)
+    }
+
     /// The params with their names.
     pub fn params(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().filter_map(|(name, values)| Some((param(name)?, values)))
@@ -140,9 +150,13 @@ impl Checkpoint {
     }
 }
 
-/// What a slot is called in a file: theta by its own name, whatever the graph had to call it.
+/// What a slot is called in a file: theta and its mean by their own names, whatever the graph had to call them.
 fn label<'a>(step: &'a Step, slot: &'a str) -> &'a str {
-    if slot == step.names.theta { THETA } else { slot }
+    match slot {
+        _ if slot == step.names.theta => THETA,
+        _ if step.update.average.as_deref() == Some(slot) => AVERAGE,
+        _ => slot,
+    }
 }
 
 /// The param that a tensor of this name holds the values of.

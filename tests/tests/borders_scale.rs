@@ -1,0 +1,89 @@
+//! Trainings on a larger scale, and how they go on.
+
+use lorac::error::{Class, Error};
+use lorac::pipeline::Loaded;
+use lorac::progress::Progress;
+use lorac::run::{Outcome, ResumeFrom, RunOptions, resume, run};
+use lorac::source::Resolver;
+use lorac::train::Checkpoint;
+use lorac_tests::border::{Border, border};
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Hears a run, and stops it behind a step of the training, if any.
+#[derive(Debug, Default)]
+struct Ears {
+    last: Option<u64>,
+    stop: AtomicBool,
+    training: AtomicBool,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Progress for Ears {
+    fn line(&self, text: &str) {
+        self.lines.lock().expect("nobody panics with it").push(text.into());
+    }
+
+    fn begin(&self, what: &str, _len: u64) {
+        self.training.store(what == "training", Ordering::Relaxed);
+    }
+
+    fn at(&self, position: u64, _message: &str) {
+        if self.training.load(Ordering::Relaxed) && Some(position) == self.last {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self) {}
+}
+
+fn go(border: &Border, out: &str, settings: &[&str], from: Option<&ResumeFrom>, ears: &Ears) -> Result<Outcome, Error> {
+    let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+    let loaded = Loaded::load(&border.path().join("pipeline.yaml"), &settings).map_err(Box::new)?;
+    let resolver = Resolver::new(None, border.path())?;
+    let options = RunOptions { out: border.path().join(out), command: "test".into(), progress: ears, emit: None };
+    match from {
+        Some(from) => resume(&loaded, &resolver, &options, from, &ears.stop),
+        None => run(&loaded, &resolver, &options, &ears.stop),
+    }
+}
+
+/// Trains in one piece, and in two: the deployed model has the same bytes. Returns the lines of the first.
+#[track_caller]
+fn goes_on_to_the_same_bits(border: &Border, settings: &[&str], step: u64) -> String {
+    let ears = Ears::default();
+    go(border, "whole", settings, None, &ears).unwrap_or_else(|e| panic!("{settings:?}: {e}"));
+    let until = Ears { last: Some(step), ..Ears::default() };
+    let error = go(border, "parts", settings, None, &until).expect_err("stopped");
+    assert_eq!(error.class(), Class::Interrupted, "{error}");
+    go(border, "parts", settings, Some(&ResumeFrom::Newest), &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+    let [whole, parts] = ["whole", "parts"].map(|out| border.path().join(out).join("model.onnx"));
+    assert!(fs::read(whole).expect("a model") == fs::read(parts).expect("a model"), "{settings:?}");
+    ears.lines.into_inner().expect("nobody panics with it").join("\n")
+}
+
+#[test]
+fn a_running_mean_is_what_is_deployed_and_goes_on_to_the_same_bits() {
+    let border = border("bert");
+    let mean =
+        ["train.ema={ decay: 0.8, warmup: false }", "train.steps=12", "train.checkpoint={ every: 1 steps, keep: 100 }"];
+    goes_on_to_the_same_bits(&border, &mean, 5);
+    let folder = border.path().join("whole/checkpoints");
+    let theta = |name: &str, slot: &str| -> Vec<f32> {
+        let checkpoint = Checkpoint::load(&folder.join(name)).expect("a checkpoint");
+        let of = |(name, _): &&(String, lorac::ir::Tensor)| name.starts_with(slot);
+        checkpoint.tensors.iter().filter(of).flat_map(|(_, t)| t.to_vec::<f32>().expect("f32")).collect()
+    };
+    let mut mean = theta("step-1.safetensors", "average/");
+    // The checkpoint behind the last step holds what is deployed in the place of theta.
+    for step in 2..=11 {
+        let now = theta(&format!("step-{step}.safetensors"), "theta/");
+        mean.iter_mut().zip(&now).for_each(|(mean, now)| *mean += (now - *mean) * 0.2);
+    }
+    let (last, deployed) = (theta("step-11.safetensors", "theta/"), theta("trained.safetensors", "theta/"));
+    assert_eq!(deployed, theta("step-12.safetensors", "average/"));
+    let kept = theta("step-11.safetensors", "average/");
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart(&mean, &kept) < 1e-6 && apart(&last, &kept) > 1e-4, "{}", apart(&mean, &kept));
+}
