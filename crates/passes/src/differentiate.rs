@@ -15,16 +15,37 @@ use std::collections::{HashMap, HashSet};
 /// # Errors
 /// As [`gradients`], and values that the loss does not depend on.
 pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+    rewrite(graph, "differentiate", |e| reached(e, wrt, backward(e, loss, wrt)?))
+}
+
+/// As [`differentiate`], of a loss that depends on `wrt` by way of `value` alone, of whose gradient with respect to it the
+/// graph has computed `grad`.
+///
+/// # Errors
+/// As [`differentiate`].
+pub fn differentiate_from(
+    graph: &mut Graph,
+    value: ValueId,
+    grad: ValueId,
+    wrt: &[ValueId],
+) -> Result<Vec<ValueId>, PassError> {
     rewrite(graph, "differentiate", |e| {
-        let grads = backward(e, loss, wrt)?;
-        let unreached = wrt.iter().zip(&grads).filter(|(_, g)| g.is_none());
-        let unreached: Vec<String> = unreached.map(|(v, _)| e.graph().name_of(*v)).collect();
-        if unreached.is_empty() {
-            Ok(grads.into_iter().flatten().collect())
-        } else {
-            Err(PassError::Unreached(unreached))
-        }
+        check_trained(e.graph(), wrt)?;
+        let active = active(e.graph(), wrt);
+        let between = active_between(e.graph(), value, &active);
+        check(e, &between, &active)?;
+        reached(e, wrt, propagate(e, (value, e.val(grad)), &between, &active, wrt)?)
     })
+}
+
+/// The gradients, where all values have one.
+fn reached(e: &Emit, wrt: &[ValueId], grads: Vec<Option<ValueId>>) -> Result<Vec<ValueId>, PassError> {
+    let unreached = wrt.iter().zip(&grads).filter(|(_, g)| g.is_none());
+    let unreached: Vec<String> = unreached.map(|(v, _)| e.graph().name_of(*v)).collect();
+    match unreached.is_empty() {
+        true => Ok(grads.into_iter().flatten().collect()),
+        false => Err(PassError::Unreached(unreached)),
+    }
 }
 
 /// As [`differentiate`], with no gradient for values that the loss does not depend on.
@@ -57,8 +78,18 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
         check(e, &between, &active)?;
     }
     scalar?;
-    let mut grads: HashMap<ValueId, Val> = HashMap::new();
-    grads.insert(loss, one(e, loss));
+    propagate(e, (loss, one(e, loss)), &between, &active, wrt)
+}
+
+/// The gradients of `wrt` where that of `from` is known, by way of the nodes `between`.
+fn propagate(
+    e: &Emit,
+    from: (ValueId, Val),
+    between: &[NodeId],
+    active: &HashSet<ValueId>,
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>, PassError> {
+    let mut grads: HashMap<ValueId, Val> = HashMap::from([from]);
     let mut failed = Vec::new();
     for id in between.iter().rev() {
         let Some(node) = e.graph().node(*id) else { continue };
@@ -85,7 +116,7 @@ fn backward(e: &Emit, loss: ValueId, wrt: &[ValueId]) -> Result<Vec<Option<Value
         }
     }
     report(e.graph(), failed.into_iter())?;
-    Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != loss).map(|g| g.id())).collect())
+    Ok(wrt.iter().map(|v| grads.get(v).filter(|_| *v != from.0).map(|g| g.id())).collect())
 }
 
 /// That the loss is one real number.

@@ -50,6 +50,7 @@ mod optimizer;
 mod order;
 mod pack;
 mod param;
+mod peak;
 mod prepare;
 mod product_bias;
 mod readable;
@@ -67,12 +68,13 @@ mod trail;
 mod trained;
 mod unfreeze;
 mod upgrade;
+mod vocabulary;
 
 pub use axes_as_attributes::axes_as_attributes;
 pub use cumsum_to_i32::cumsum_to_i32;
 pub use dead::remove_dead;
 pub use dense::fuse_dense;
-pub use differentiate::{active_nodes, differentiate, gradients};
+pub use differentiate::{active_nodes, differentiate, differentiate_from, gradients};
 pub use dropout::drop_inputs;
 pub use dropout_mask::expose_dropout_masks;
 pub use empty_cache::{empty_cache, specialize_empty_cache};
@@ -104,6 +106,7 @@ pub use pack::{Packed, THETA, pack};
 pub use param::{
     Factor, FactorPair, FactorSource, Group, Init, Layout, LayoutError, Param, ParamValues, Slot, WeightColumns,
 };
+pub use peak::peak_bytes;
 pub use prepare::prepare;
 pub use product_bias::product_bias;
 pub use readable::{inlined, readable};
@@ -120,3 +123,4 @@ pub use tables_and_kernels::ReadAs;
 pub use trained::trained;
 pub use unfreeze::unfreeze;
 pub use upgrade::{OPSET, upgrade};
+pub use vocabulary::{HiddenGrad, chunk_vocabulary};

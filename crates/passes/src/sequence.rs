@@ -4,10 +4,12 @@
 
 use crate::loss::{mean_loss, slice_loss};
 use crate::optimizer::{SliceLoss, StepLoss, Update, UpdateSpec, optimize};
+use crate::vocabulary::{HiddenGrad, chunk_vocabulary, chunks};
 use crate::{
     Adaptation, Delta, DropoutSite, Layout, Names, Objective, Packed, Param, PassError, Use, cumsum_to_i32,
-    differentiate, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense,
-    half_gemm_to_matmul, pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache, take_branches,
+    differentiate, differentiate_from, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants,
+    fuse_dense, half_gemm_to_matmul, pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache,
+    take_branches,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, Tensor, ValueId};
 use lorac_ops::infer;
@@ -118,6 +120,9 @@ pub type Observer<'a> = &'a mut dyn FnMut(Emitted);
 /// A stage: its name and what it does.
 type Stage = (&'static str, fn(&mut Build) -> Result<(), PassError>);
 
+/// An evaluation sees so many times as many tokens at once as a step, about: its batch is larger, and never in slices.
+const EVALUATED: usize = 4;
+
 /// The model with its adaptations beside the weights, for the comparison with the folded file.
 const ADAPTED: &[Stage] = &[
     ("insert", |b| b.insert()),
@@ -130,9 +135,9 @@ const ADAPTED: &[Stage] = &[
 const TRAINED: &[Stage] =
     &[("insert", |b| b.insert()), ("attach", |b| b.attach()), ("prune", |b| b.prune()), ("prepare", |b| b.prepare())];
 
-const SCORED: &[Stage] = &[("score", |b| b.score())];
+const SCORED: &[Stage] = &[("score", |b| b.score()), ("vocabulary", |b| b.chunk_evaluation())];
 
-const EVAL: &[Stage] = &[("score", |b| b.score()), ("pack", |b| b.pack())];
+const EVAL: &[Stage] = &[("score", |b| b.score()), ("vocabulary", |b| b.chunk_evaluation()), ("pack", |b| b.pack())];
 
 const STEP: &[Stage] = &[
     ("dropout", |b| b.drop_inputs()),
@@ -140,6 +145,7 @@ const STEP: &[Stage] = &[
     ("loss", |b| b.loss()),
     ("layer_norm_stats", |b| expose_layer_norm_stats(&mut b.graph).map(drop)),
     ("dropout_mask", |b| expose_dropout_masks(&mut b.graph).map(drop)),
+    ("vocabulary", |b| b.chunk_loss()),
     ("differentiate", |b| b.differentiate()),
     ("pack", |b| b.pack()),
     ("optimizer", |b| b.optimize()),
@@ -260,6 +266,8 @@ struct Build<'a> {
     prediction: String,
     layout: Option<Layout>,
     loss: Option<ValueId>,
+    /// What is known of the loss's gradient before it is differentiated.
+    hidden: Option<HiddenGrad>,
     /// Name of the output that says how much counts, of a step in slices.
     count: Option<String>,
     grads: Vec<ValueId>,
@@ -283,6 +291,7 @@ impl<'a> Build<'a> {
             prediction: String::new(),
             layout: None,
             loss: None,
+            hidden: None,
             count: None,
             grads: Vec::new(),
             packed: None,
@@ -389,11 +398,44 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// The params that are trained.
+    fn trained(&self) -> Vec<ValueId> {
+        self.params.iter().filter(|p| p.is_trained()).map(|p| p.value).collect()
+    }
+
     fn differentiate(&mut self) -> Result<(), PassError> {
-        let trained: Vec<ValueId> = self.params.iter().filter(|p| p.is_trained()).map(|p| p.value).collect();
+        let trained = self.trained();
         let loss = self.loss.ok_or_else(|| PassError::Unsuitable("a gradient needs a loss".into()))?;
-        self.grads = differentiate(&mut self.graph, loss, &trained)?;
+        self.grads = match self.hidden {
+            Some(known) => differentiate_from(&mut self.graph, known.hidden, known.grad, &trained)?,
+            None => differentiate(&mut self.graph, loss, &trained)?,
+        };
         self.grads = self.gradients_of_all()?;
+        Ok(())
+    }
+
+    /// Computes the loss of tokens and its gradient chunk by chunk, where their logits would be large.
+    fn chunk_loss(&mut self) -> Result<(), PassError> {
+        let Some(loss) = self.loss else { return Ok(()) };
+        let chunks = chunks(&self.graph, self.spec.tokens);
+        if chunks > 1 {
+            let trained = self.trained();
+            self.hidden = chunk_vocabulary(&mut self.graph, loss, Some(&trained), chunks)?;
+        }
+        Ok(())
+    }
+
+    /// The same of an evaluation that reads no logits.
+    fn chunk_evaluation(&mut self) -> Result<(), PassError> {
+        let Some(loss) = self.graph.outputs().first().copied().filter(|_| !self.spec.objective.evaluates_prediction())
+        else {
+            return Ok(());
+        };
+        let chunks = chunks(&self.graph, self.spec.tokens.map(|tokens| tokens.saturating_mul(EVALUATED)));
+        if chunks > 1 {
+            chunk_vocabulary(&mut self.graph, loss, None, chunks)?;
+            remove_dead(&mut self.graph)?;
+        }
         Ok(())
     }
 
