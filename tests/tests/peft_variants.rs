@@ -26,7 +26,7 @@ use std::process::ExitCode;
 type Places = BTreeMap<String, Place>;
 
 /// The cases that are committed.
-const CASES: [&str; 13] = [
+const CASES: [&str; 14] = [
     "bert-bias-all",
     "bert-bias-lora",
     "bert-ia3",
@@ -159,7 +159,9 @@ fn methods(case: &Case, graph: &Graph, places: &Places) -> Result<Vec<(MethodCho
                 let (targets, feedforward) = if by_result { (vec![weight], vec![]) } else { (vec![], vec![weight]) };
                 choices.push(Ia3 { targets, feedforward }.into());
             }
-            Change::Rows { ids, .. } => choices.push(Tokens { targets: vec![weight], ids: ids.clone() }.into()),
+            Change::Rows { ids, .. } => {
+                choices.push(Tokens { targets: vec![weight], ids: ids.clone(), ..Tokens::default() }.into())
+            }
         }
     }
     if !whole.is_empty() {
