@@ -75,10 +75,22 @@ fn what_overrides_nothing_is_named() {
         ("rank_pattern: { \"*query*\": 0 }", "`*query*` is 0: expected at least 1"),
         ("init: orthogonal, rank: 3", "`init: orthogonal` halves the rank, and 3 is odd"),
         ("init: pizza", "`pizza`"),
+        (
+            "init: kaiming, init_batches: 4",
+            "`init_batches` says how many batches `init: eva` and `init: lora_ga` look at",
+        ),
+        ("init: eva, init_batches: 0", "`init_batches` is 0: expected at least 1"),
+        (
+            "init: lora_ga, rank: 17",
+            "rank 17 of `encoder.layer.0.attention.self.query.weight`, a 32 x 32 matrix: the rank lies between 1 and half",
+        ),
     ] {
         let said = border.fails(&[&adapt(&format!("lora: {{ targets: [all-linear], {settings} }}"))]);
         assert!(said.contains(says), "{settings}: {said}");
     }
+    let few = ["data.max_length=4", "train.batch=1", &adapt("lora: { targets: [all-linear], rank: 8, init: eva }")];
+    let said = border.fails(&few);
+    assert!(said.contains("begins with 8 directions") && said.contains("none of the first batches"), "{said}");
     let file = border.path().join("pipeline.yaml");
     let text = fs::read_to_string(&file).expect("reads").replace("rank: 4", "rank_pattern:\n      'role:up': 2");
     fs::write(&file, text).expect("writes");
@@ -94,12 +106,12 @@ const STANDS_STILL: [&str; 2] = ["train.steps=1", "train.optimizer={adamw: {lr: 
 fn every_beginning_can_be_gone_on_from() {
     let border = border("bert");
     let plain = border.succeeds(&[&adapt(&format!("{ALL} }}"))]).manifest;
-    for init in ["kaiming", "gaussian", "orthogonal", "pissa", "olora"] {
+    for init in ["kaiming", "gaussian", "orthogonal", "pissa", "olora", "eva", "lora_ga"] {
         let setting = adapt(&format!("{ALL}, init: {init} }}"));
         let outcome = border.succeeds(&[&setting]).manifest;
         assert_eq!(outcome.trainable_parameters, plain.trainable_parameters, "{init}");
         let learnt = adapter(&border);
-        let of_weight = ["pissa", "olora"].contains(&init);
+        let of_weight = ["pissa", "olora", "lora_ga"].contains(&init);
         assert_eq!(learnt.rank, if of_weight { 4 } else { 2 }, "{init}");
         assert!(learnt.modules.iter().all(|m| (m.scale() - 2.0).abs() < 1e-12), "{init}");
         let first = border.path().join("first");
@@ -122,7 +134,7 @@ fn every_beginning_computes_what_the_model_does() {
     };
     let plain = before("full: { targets: [\"role:query\"] }");
     for method in ["lora", "dora"] {
-        for init in ["normal", "kaiming", "gaussian", "orthogonal", "pissa", "olora"] {
+        for init in ["normal", "kaiming", "gaussian", "orthogonal", "pissa", "olora", "eva", "lora_ga"] {
             let alone = format!("{method}: {{ targets: [all-linear], rank: 2, alpha: 4, init: {init} }}");
             let got = before(&alone);
             assert!((got - plain).abs() < 2e-6, "{method}, {init}: {got}, and the model's is {plain}");

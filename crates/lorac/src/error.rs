@@ -160,9 +160,8 @@ impl Error {
                 | SourceError::NoPin { .. }
                 | SourceError::NotRegular { .. },
             ) => Class::Usage,
-            Error::Model(ModelError::UnknownType { .. } | ModelError::Node(_)) | Error::Train(TrainError::Data(_)) => {
-                Class::Usage
-            }
+            Error::Model(ModelError::UnknownType { .. } | ModelError::Node(_)) => Class::Usage,
+            Error::Train(TrainError::Data(_) | TrainError::FewTokens { .. }) => Class::Usage,
             Error::Output(OutputError::InTheWay { .. }) => Class::Usage,
             Error::Interrupted(_) => Class::Interrupted,
             Error::Trained { error, .. } | Error::Trial { error } => error.class(),

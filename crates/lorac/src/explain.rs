@@ -178,6 +178,7 @@ mod tests {
             TrainError::Data(DataError::NoExample { row: 0, have: 0 }).into(),
             RuntimeError::NotBuiltIn.into(),
             TrainError::NoField { field: name.clone() }.into(),
+            TrainError::FewTokens { name: name.clone(), rank: 8 }.into(),
             LayoutError::Unknown { name: name.clone() }.into(),
             OutputError::Content { path: path.clone(), why: name.clone() }.into(),
             OutputError::InTheWay { path: path.clone(), what: name.clone(), option: "--out" }.into(),

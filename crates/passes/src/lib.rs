@@ -25,6 +25,7 @@ pub mod dropout;
 mod dropout_mask;
 mod empty_cache;
 mod error;
+mod first_look;
 mod fix;
 mod fold;
 mod fold_constants;
@@ -79,6 +80,7 @@ pub use dropout::drop_inputs;
 pub use dropout_mask::expose_dropout_masks;
 pub use empty_cache::{empty_cache, specialize_empty_cache};
 pub use error::PassError;
+pub use first_look::{FedMatrix, FirstLook, GradientsLook, InputsLook, before_the_look, first_look};
 pub use fix::fix;
 pub use fold::{FoldError, column_norms, fold_low_rank, fold_magnitude, fold_values};
 pub use fold_constants::fold_constants;
@@ -115,8 +117,8 @@ pub use rewrite::rewrite;
 pub use role::{Role, roles};
 pub use select::{LeftOut, Target, group_by_weight, left_out, select, slices};
 pub use sequence::{
-    Caches, Emitted, Evaluated, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, evaluation, for_dialect,
-    training_step,
+    Caches, Emitted, Evaluated, Gradients, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, evaluation,
+    for_dialect, training_step,
 };
 pub use static_lists::resolve_lists;
 pub use tables_and_kernels::ReadAs;

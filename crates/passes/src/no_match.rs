@@ -96,8 +96,9 @@ pub enum NoMatch {
     },
     /// A rank that is larger than the smaller side of a target.
     #[error(
-        "rank {rank} of `{name}`, a {rows} x {cols} {}: the rank lies between 1 and the smaller side{}",
+        "rank {rank} of `{name}`, a {rows} x {cols} {}: the rank lies between 1 and {}{}",
         kind_text(.read_as),
+        if *halved { "half the smaller side: `init: lora_ga` takes two directions of its gradient for each" } else { "the smaller side" },
         small_table_text(.read_as)
     )]
     Rank {
@@ -115,6 +116,8 @@ pub enum NoMatch {
         cols: usize,
         /// What it is.
         read_as: ReadAs,
+        /// Whether a rank takes two directions of it.
+        halved: bool,
     },
     /// A number of a token that the table has no row for.
     #[error("the token {pattern} is not in `{name}`, which has {rows} rows: they are counted from 0")]

@@ -99,6 +99,22 @@ pub enum FactorSource {
     Principal(WeightColumns),
     /// The first r columns of Q and rows of R, with `Q R` the weight.
     Triangular(WeightColumns),
+    /// `A`, `[r, in]`: directions of what the matrix is fed; B is 0. Nothing before that is looked at (EVA).
+    Inputs(Option<Tensor>),
+    /// Directions of a gradient: the first r of its inputs are A, of its results the r behind these B (LoRA-GA).
+    Gradient {
+        /// The gradient, in the form of the weight; the weight itself before the gradient is known.
+        columns: WeightColumns,
+        /// Whether it is.
+        is_known: bool,
+    },
+}
+
+impl FactorSource {
+    /// Whether it has to be looked at what batches do.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, FactorSource::Inputs(None) | FactorSource::Gradient { is_known: false, .. })
+    }
 }
 
 /// A weight, or columns of one, as `[out, in]`.
@@ -183,6 +199,18 @@ pub enum LayoutError {
         want: usize,
         /// Elements given.
         got: usize,
+    },
+    /// What a branch begins with has not been looked at.
+    #[error("`{name}` begins with what the first batches say, which nobody has looked at")]
+    Unseen {
+        /// Name of the param.
+        name: String,
+    },
+    /// What matrices are fed, or a gradient, holds what is not finite.
+    #[error("`{name}` cannot begin with what the first batches say: it holds values that are not finite")]
+    NotFinite {
+        /// Name of the param.
+        name: String,
     },
     /// A weight that has no singular values: it holds what is not finite.
     #[error("`{name}` cannot begin as a part of its weight: the weight holds values that are not finite")]

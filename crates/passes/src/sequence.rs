@@ -139,6 +139,21 @@ const SCORED: &[Stage] = &[("score", |b| b.score()), ("vocabulary", |b| b.chunk_
 
 const EVAL: &[Stage] = &[("score", |b| b.score()), ("vocabulary", |b| b.chunk_evaluation()), ("pack", |b| b.pack())];
 
+/// A gradient by itself, of a loss in slices.
+const GRADIENT: &[Stage] = &[
+    ("loss", |b| b.loss()),
+    ("layer_norm_stats", |b| expose_layer_norm_stats(&mut b.graph).map(drop)),
+    ("dropout_mask", |b| expose_dropout_masks(&mut b.graph).map(drop)),
+    ("differentiate", |b| b.differentiate()),
+    ("pack", |b| b.pack()),
+    ("expose", |b| b.expose_gradient()),
+    ("reassociate", |b| reassociate(&mut b.graph).map(drop)),
+    ("fold_constants", |b| fold_constants(&mut b.graph, &[]).map(drop)),
+    ("remove_dead", |b| remove_dead(&mut b.graph).map(drop)),
+    ("dialect", |b| b.speak()),
+    ("infer", |b| Ok(infer(&mut b.graph).map(drop)?)),
+];
+
 const STEP: &[Stage] = &[
     ("dropout", |b| b.drop_inputs()),
     ("fuse_dense", |b| fuse_dense(&mut b.graph).map(drop)),
@@ -155,6 +170,40 @@ const STEP: &[Stage] = &[
     ("dialect", |b| b.speak()),
     ("infer", |b| Ok(infer(&mut b.graph).map(drop)?)),
 ];
+
+/// The gradient of the loss of what a spec trains.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// theta and a batch to [`Gradients::gradient`] and [`Gradients::count`].
+    pub graph: Graph,
+    /// What is trained.
+    pub params: Vec<Param>,
+    /// Where it lies in theta and in the gradient.
+    pub layout: Layout,
+    /// What becomes of weights, each with the position of its adaptation.
+    pub deltas: Vec<(usize, Delta)>,
+    /// Name of the input theta.
+    pub theta: String,
+    /// Name of the output that holds the gradient of the mean loss, as long as theta.
+    pub gradient: String,
+    /// Name of the output that holds how much counts in the mean.
+    pub count: String,
+}
+
+/// Compiles the gradient of a training of `base`, a graph from [`crate::readable`], by itself.
+///
+/// # Errors
+/// What any stage cannot do.
+pub(crate) fn gradients_of(base: &Graph, spec: &TrainingSpec) -> Result<Gradients, PassError> {
+    let mut build = Build::new(base, spec, Use::Train { tokens: spec.tokens });
+    build.run("trained", TRAINED, &mut |_| {})?;
+    build.run("gradient", GRADIENT, &mut |_| {})?;
+    let outputs: Vec<String> = build.graph.outputs().iter().map(|v| build.graph.name_of(*v)).collect();
+    let [gradient, count] =
+        <[String; 2]>::try_from(outputs).map_err(|_| PassError::Unsuitable("a gradient needs a loss".into()))?;
+    let (theta, layout) = (build.graph.given_name(crate::THETA), build.layout.unwrap_or_default());
+    Ok(Gradients { graph: build.graph, params: build.params, layout, deltas: build.deltas, theta, gradient, count })
+}
 
 /// Compiles a training of `base`, a graph from [`crate::readable`].
 ///
@@ -482,6 +531,20 @@ impl<'a> Build<'a> {
         let layout = self.layout.clone().unwrap_or_default();
         self.packed = Some(pack(&mut self.graph, &layout, &self.params, &self.grads)?);
         Ok(())
+    }
+
+    /// Leaves the gradient and what counts in it as the only outputs.
+    fn expose_gradient(&mut self) -> Result<(), PassError> {
+        let grad = self.packed.and_then(|packed| packed.grad);
+        let (Some(grad), Some(count)) = (grad, self.count.clone()) else {
+            return Err(PassError::Unsuitable("a gradient needs a loss in slices".into()));
+        };
+        let count = self.output(&count)?;
+        rewrite(&mut self.graph, "expose", |e| {
+            let grad = e.named("gradient", "Identity", &[e.val(grad)], &[], 1).first().map_or(grad, |g| g.id());
+            e.edit(|p| p.set_outputs(vec![grad, count]));
+            Ok(())
+        })
     }
 
     fn optimize(&mut self) -> Result<(), PassError> {

@@ -32,6 +32,16 @@ pub enum TrainError {
         /// The field.
         field: String,
     },
+    /// Batches that say too little of what a branch begins with.
+    #[error(
+        "`{name}` begins with {rank} directions of what its matrix is fed, and none of the first batches has as many tokens that count"
+    )]
+    FewTokens {
+        /// Name of the param.
+        name: String,
+        /// r.
+        rank: usize,
+    },
     /// Slices of a step for a program that takes a step in one piece, or none at all.
     #[error("a step in {slices} slices: the program takes one")]
     Slices {
@@ -103,6 +113,7 @@ impl TrainError {
             TrainError::Tensor(_) => "train::tensor",
             TrainError::Layout(_) => "train::layout",
             TrainError::NoField { .. } => "train::no_field",
+            TrainError::FewTokens { .. } => "train::few_tokens",
             TrainError::Slices { .. } => "train::slices",
             TrainError::Diverged { .. } => "train::diverged",
             TrainError::State { .. } => "train::state",

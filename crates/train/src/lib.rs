@@ -39,7 +39,7 @@ pub use every::Every;
 pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
 pub use history::{Best, History, Waiting};
-pub use init::{derive, initial_theta};
+pub use init::{derive, initial_theta, look};
 pub use metric::*;
 pub use noise::Noise;
 pub use number::number;

@@ -27,7 +27,8 @@ use lorac_ir::{DType, Graph};
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
 use lorac_passes::{
-    Caches, Delta, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, readable, training_step,
+    Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, first_look, readable,
+    training_step,
 };
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
 use std::cell::OnceCell;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub methods: Vec<MethodChoice>,
     /// Its graphs.
     pub training: Training,
+    /// What is looked at before the first step, where params begin with what is found.
+    pub look: Option<FirstLook>,
     /// The model's names for a batch.
     pub feeds: Feeds,
     /// Inputs that are caches without an entry.
@@ -196,6 +199,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let training =
         training_step(&base, &spec, &mut |graph| emitter.write(graph)).map_err(|e| update::error(loaded, e))?;
     emitter.finish()?;
+    let look = first_look(&base, &spec, &training).map_err(|e| update::error(loaded, e))?;
     language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
     feeds.inputs.push(target_input(task.prediction(), &training.names.targets));
     named_targets(loaded, &training)?;
@@ -257,6 +261,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         task: chosen.clone(),
         methods: methods.clone(),
         training,
+        look,
         feeds,
         caches,
         engine,

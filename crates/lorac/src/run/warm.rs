@@ -8,7 +8,7 @@ use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use lorac_config::{Problem, nearest};
 use lorac_passes::{Layout, Param};
-use lorac_train::{Checkpoint, TrainError, derive, initial_theta};
+use lorac_train::{Checkpoint, TrainError, derive, initial_theta, look};
 use std::path::{Path, PathBuf};
 
 /// The file by which a folder is known as an adapter of PEFT.
@@ -19,8 +19,11 @@ const CONFIG: &str = "adapter_config.json";
 /// # Errors
 /// What is named and is not an adapter or checkpoint, and what of it does not fit the params that are trained.
 pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Result<Vec<f32>, Error> {
+    let seed = loaded.pipeline.train.seed;
+    let seen = looked(plan, seed, progress)?;
+    let params = seen.as_ref().unwrap_or(&plan.training.params);
     let Some(from) = &plan.init_from else {
-        return Ok(initial_theta(&plan.training.params, loaded.pipeline.train.seed).map_err(TrainError::from)?);
+        return Ok(initial_theta(params, seed).map_err(TrainError::from)?);
     };
     let wrong = |why: String| -> Error {
         let message = format!("{} cannot be what the training begins with: {why}", from.source);
@@ -38,12 +41,30 @@ pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Re
     };
     let (file, given) = read(plan, &from.path).map_err(wrong)?;
     from.unchanged()?;
-    let params = &plan.training.params;
-    let drawn = initial_theta(params, loaded.pipeline.train.seed).map_err(TrainError::from)?;
+    let drawn = initial_theta(params, seed).map_err(TrainError::from)?;
     let mut theta = theta(&plan.training.layout, params, &drawn, &given).map_err(wrong)?;
     derive(params, &mut theta).map_err(TrainError::from)?;
     progress.line(&format!("begins    with {} parameters of {}", theta.len(), file.display()));
     Ok(theta)
+}
+
+/// The params with what the first batches say of them, where that is what they begin with.
+fn looked(plan: &Plan, seed: u64, progress: &dyn Progress) -> Result<Option<Vec<Param>>, Error> {
+    let Some(first) = &plan.look else { return Ok(None) };
+    let batch = |rows: Vec<usize>| {
+        let slices = plan.train.slices(&rows, &plan.steps.most).into_iter();
+        slices.map(|slice| plan.train.batch_of(0, &slice, plan.steps.fill)).collect::<Result<Vec<_>, _>>()
+    };
+    let batches = plan.sampler.epoch(0).take(first.batches).map(batch).collect::<Result<Vec<_>, _>>();
+    let batches = batches.map_err(TrainError::from)?;
+    let (backend, params) = (plan.engine.backend.as_ref(), &plan.training.params);
+    let fed = first.inputs.as_ref().map_or(0, |look| look.of.len());
+    let moved = first.gradients.as_ref().map_or(0, |look| look.of.len());
+    progress.line(&format!(
+        "looks     at {} batches before the first step: what {fed} matrices are fed, gradients of {moved}",
+        batches.len()
+    ));
+    Ok(Some(look(backend, first, params, seed, &plan.feeds, &batches)?))
 }
 
 /// The params in a checkpoint, an adapter, or the output folder of a run, and the file or folder that they are in.

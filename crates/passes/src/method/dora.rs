@@ -52,6 +52,10 @@ impl Method for Dora {
         self.0.dropout()
     }
 
+    fn first_batches(&self) -> usize {
+        self.0.first_batches()
+    }
+
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {
         self.0.insert_with(graph, targets, purpose, true)
     }

@@ -54,6 +54,9 @@ pub struct Lora {
     /// What A and B are before the first step
     #[serde(default, skip_serializing_if = "is_default")]
     pub init: LoraInit,
+    /// How many of the training's first batches `init: eva` and `init: lora_ga` look at. Default: 8
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_batches: Option<usize>,
     /// Train B alone, its gradient projected onto what A can reach (LoRA-FA, Zhang et al. 2023); of tables of embeddings A, which
     /// begins with zeros, is trained as well
     #[serde(default, skip_serializing_if = "is_default")]
@@ -84,7 +87,16 @@ pub enum LoraInit {
     Pissa,
     /// The first columns of Q and rows of R of the weight, taken out of it (OLoRA, Buyukakyuz 2024)
     Olora,
+    /// A the directions in which what the matrix is fed by the first batches varies most, B zero (EVA, Paischer et al. 2024; ranks
+    /// stay as they are). Of tables and kernels as `normal`
+    Eva,
+    /// Directions of the gradient of the first batches, taken out of the weight (LoRA-GA, Wang et al. 2024). Of tables and kernels
+    /// as `normal`
+    LoraGa,
 }
+
+/// How many of the first batches are looked at, where nothing is said.
+const FIRST_BATCHES: usize = 8;
 
 /// Biases that are trained with the branches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -124,6 +136,7 @@ impl Default for Lora {
             rslora: false,
             dropout: 0.0,
             init: LoraInit::default(),
+            init_batches: None,
             freeze_a: false,
             bias: BiasChoice::default(),
             train_also: Vec::new(),
@@ -170,7 +183,9 @@ impl Lora {
             let path = entry.map_or("rank".to_string(), |pattern| format!("{RANKS}.{pattern}"));
             let pattern = entry.unwrap_or("rank").to_string();
             let (name, read_as) = (target.name(), matrix.read_as);
-            (rank > rows.min(cols)).then_some(NoMatch::Rank { path, pattern, rank, name, rows, cols, read_as })
+            let halved = self.init == LoraInit::LoraGa && read_as == ReadAs::Product;
+            let most = rows.min(cols) / if halved { 2 } else { 1 };
+            (rank > most).then_some(NoMatch::Rank { path, pattern, rank, name, rows, cols, read_as, halved })
         };
         targets.iter().filter_map(unfit).collect()
     }
@@ -253,6 +268,15 @@ impl Check for Lora {
         problems.within(ALPHAS, |p| {
             self.alpha_pattern.0.iter().for_each(|(pattern, alpha)| p.positive(pattern, *alpha, 1e6));
         });
+        let looks = matches!(self.init, LoraInit::Eva | LoraInit::LoraGa);
+        match self.init_batches {
+            Some(_) if !looks => {
+                let why = "`init_batches` says how many batches `init: eva` and `init: lora_ga` look at, and `init` is neither";
+                problems.report("init_batches", "pipeline::init", why);
+            }
+            Some(batches) => problems.range("init_batches", batches as f64, 1.0, 1e6),
+            None => {}
+        }
         if self.init == LoraInit::Orthogonal {
             let odd = |rank: usize| format!("`init: orthogonal` halves the rank, and {rank} is odd");
             if self.rank % 2 == 1 {
@@ -323,6 +347,13 @@ impl Method for Lora {
 
     fn dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn first_batches(&self) -> usize {
+        match self.init {
+            LoraInit::Eva | LoraInit::LoraGa => self.init_batches.unwrap_or(FIRST_BATCHES),
+            _ => 0,
+        }
     }
 
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {

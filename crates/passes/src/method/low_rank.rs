@@ -159,7 +159,7 @@ fn inputs<'e, 'g>(
     let [a, b, a0, b0, m, inverse] = names(&name);
     let input = |name: &str, sides: [usize; 2]| e.input(name, Fact::new(DType::F32, dims(target, sides)));
     let (a, b) = (input(&a, [rank, rows]), input(&b, [cols, rank]));
-    let start = lora.init.is_of_weight().then(|| [input(&a0, [rank, rows]), input(&b0, [cols, rank])]);
+    let start = lora.init.is_of_weight(target).then(|| [input(&a0, [rank, rows]), input(&b0, [cols, rank])]);
     let projection = lora.freezes_a(target).then(|| input(&inverse, [rank, rank]));
     let magnitude = match with_magnitude {
         true => Some(Magnitude::new(e, target, &m, [a, b], purpose)?),
@@ -241,8 +241,12 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
 
 impl LoraInit {
     /// Whether the first branch is a part of the weight, which is taken out of it.
-    pub(super) fn is_of_weight(self) -> bool {
-        matches!(self, LoraInit::Pissa | LoraInit::Olora)
+    fn is_of_weight(self, target: &Target) -> bool {
+        match self {
+            LoraInit::Pissa | LoraInit::Olora => true,
+            LoraInit::LoraGa => is_product(target),
+            _ => false,
+        }
     }
 
     /// What both factors are made of, where they are not drawn each for itself.
@@ -257,6 +261,13 @@ impl LoraInit {
             LoraInit::Orthogonal => Some(FactorSource::Orthogonal),
             LoraInit::Pissa => columns().map(FactorSource::Principal),
             LoraInit::Olora => columns().map(FactorSource::Triangular),
+            LoraInit::Eva | LoraInit::LoraGa if !is_product(target) => None,
+            LoraInit::Eva => Some(FactorSource::Inputs(None)),
+            LoraInit::LoraGa => columns().map(|columns| FactorSource::Gradient { columns, is_known: false }),
         }
     }
+}
+
+fn is_product(target: &Target) -> bool {
+    target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Product)
 }

@@ -79,6 +79,11 @@ pub trait Method: std::fmt::Debug {
         None
     }
 
+    /// How many of the training's first batches are looked at before the first step, for what it begins with.
+    fn first_batches(&self) -> usize {
+        0
+    }
+
     /// Puts the adaptation of `targets`, which [`Method::select`] picked in this graph, into the graph.
     ///
     /// Ensures: with the params as [`Param::init`] says, every output is what it was.

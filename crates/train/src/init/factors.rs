@@ -14,6 +14,11 @@ pub(super) fn factors(pair: &FactorPair, random: &mut ChaCha8Rng) -> Option<Fact
         FactorSource::Orthogonal => Some(halves(pair, random)),
         FactorSource::Principal(weight) => principal(pair, &matrix(pair, weight)?),
         FactorSource::Triangular(weight) => triangular(pair, &matrix(pair, weight)?),
+        FactorSource::Inputs(directions) => {
+            let a = directions.as_ref()?.to_vec::<f32>().ok().filter(|a| a.len() == pair.rank * pair.rows)?;
+            Some([a, vec![0.0; pair.cols * pair.rank]])
+        }
+        FactorSource::Gradient { columns, .. } => of_gradient(pair, &matrix(pair, columns)?),
     }
 }
 
@@ -41,6 +46,31 @@ fn principal(pair: &FactorPair, weight: &Mat<f64>) -> Option<Factors> {
     Some([
         rows(pair.rank, pair.rows, |k, j| root(k) * v[(j, k)]),
         rows(pair.cols, pair.rank, |i, k| u[(i, k)] * root(k)),
+    ])
+}
+
+/// gamma of what keeps the results of a branch of one size (Wang et al. 2024, section 3.3).
+const GAMMA: f64 = 16.0;
+
+/// `A = V[:, :r]^T`, `B = U[:, r:2r] S[r:2r] out^(1/4) / sqrt(gamma)` of the singular vectors of a gradient, the largest element of
+/// each of V positive (PEFT's `ArB2r`, `stable`).
+fn of_gradient(pair: &FactorPair, gradient: &Mat<f64>) -> Option<Factors> {
+    let svd = gradient.thin_svd().ok()?;
+    let (u, s, v) = (svd.U(), svd.S(), svd.V());
+    let rank = pair.rank;
+    if 2 * rank > pair.rows.min(pair.cols) {
+        return None;
+    }
+    let sign = |k: usize| {
+        let largest =
+            (0..pair.rows).map(|j| v[(j, k)]).fold(0.0f64, |best, x| if x.abs() > best.abs() { x } else { best });
+        if largest < 0.0 { -1.0 } else { 1.0 }
+    };
+    let signs: Vec<f64> = (0..2 * rank).map(sign).collect();
+    let size = (pair.cols as f64).powf(0.25) / GAMMA.sqrt();
+    Some([
+        rows(rank, pair.rows, |k, j| signs[k] * v[(j, k)]),
+        rows(pair.cols, rank, |i, k| signs[rank + k] * u[(i, rank + k)] * s[rank + k] * size),
     ])
 }
 

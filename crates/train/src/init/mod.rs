@@ -1,6 +1,8 @@
 //! The first theta.
 
 mod factors;
+mod look;
+mod principal;
 
 use factors::{Factors, factors, inverse_gram};
 use lorac_passes::{Factor, FactorPair, Init, LayoutError, Param};
@@ -10,10 +12,12 @@ use rand_distr::{Distribution, Normal};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use look::look;
+
 /// The values of params before the first step, one after the other, drawn from the seed.
 ///
 /// # Errors
-/// Given values of another number than the param has; weights that cannot be decomposed.
+/// Given values of another number than the param has; weights that cannot be decomposed; what has to be looked at first.
 pub fn initial_theta(params: &[Param], seed: u64) -> Result<Vec<f32>, LayoutError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut theta = Vec::with_capacity(params.iter().map(Param::len).sum());
@@ -31,6 +35,9 @@ pub fn initial_theta(params: &[Param], seed: u64) -> Result<Vec<f32>, LayoutErro
                     return Err(LayoutError::Length { want: len, got: values.len() });
                 }
                 theta.extend(values.iter().map(|x| *x as f32));
+            }
+            Init::Factor { pair, .. } if pair.source.is_unknown() => {
+                return Err(LayoutError::Unseen { name: param.name.clone() });
             }
             Init::Factor { pair, factor } => {
                 let both = match pairs.entry(Arc::as_ptr(pair)) {

@@ -1,0 +1,211 @@
+//! What a training looks at before its first step: the model on some batches.
+
+use super::initial_theta;
+use super::principal::Principal;
+use crate::program::compile_graph;
+use crate::{Feeds, TrainError};
+use lorac_data::{Batch, LABELS};
+use lorac_ir::Tensor;
+use lorac_passes::{
+    FactorPair, FactorSource, FirstLook, GradientsLook, Init, InputsLook, LayoutError, Param, WeightColumns,
+    before_the_look,
+};
+use lorac_runtime::{Backend, Program};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The inputs that say which tokens of a batch are no padding, and its targets, where -100 does not count.
+const MASK: &str = "attention_mask";
+const IGNORED: f64 = -100.0;
+
+/// So many batches are looked at, the same ones over and over, where directions do not converge before.
+const MOST_LOOKS: usize = 256;
+
+/// Params with what was found about those that begin so: directions of what matrices are fed (EVA, Paischer et al. 2024,
+/// without its redistribution of ranks) and of gradients (LoRA-GA, Wang et al. 2024). `seed` is that of the training,
+/// each of `batches` comes in slices. What a matrix is fed counts where the batch has a token that its targets do not ignore.
+///
+/// # Errors
+/// What the engine says; fewer tokens in every batch than a rank; what is not finite.
+pub fn look(
+    backend: &dyn Backend,
+    look: &FirstLook,
+    params: &[Param],
+    seed: u64,
+    feeds: &Feeds,
+    batches: &[Vec<Batch>],
+) -> Result<Vec<Param>, TrainError> {
+    let mut found: BTreeMap<String, FactorSource> = BTreeMap::new();
+    if let Some(inputs) = &look.inputs {
+        let components = components(backend, inputs, feeds, batches)?;
+        found.extend(components.into_iter().map(|(a, directions)| (a, FactorSource::Inputs(Some(directions)))));
+    }
+    if let Some(gradients) = &look.gradients {
+        let before = before_the_look(params);
+        found.extend(directions(backend, gradients, params, &before, seed, feeds, batches)?);
+    }
+    Ok(with(params, &found))
+}
+
+/// The params whose pairs are made of what was found. The two of a pair stay one.
+fn with(params: &[Param], found: &BTreeMap<String, FactorSource>) -> Vec<Param> {
+    let mut new: HashMap<*const FactorPair, Arc<FactorPair>> = HashMap::new();
+    for param in params {
+        if let (Init::Factor { pair, .. }, Some(source)) = (&param.init, found.get(&param.name)) {
+            let known = FactorPair { source: source.clone(), ..(**pair).clone() };
+            new.insert(Arc::as_ptr(pair), Arc::new(known));
+        }
+    }
+    let one = |param: &Param| match &param.init {
+        Init::Factor { pair, factor } => {
+            let pair = new.get(&Arc::as_ptr(pair)).unwrap_or(pair).clone();
+            Param { init: Init::Factor { pair, factor: *factor }, ..param.clone() }
+        }
+        _ => param.clone(),
+    };
+    params.iter().map(one).collect()
+}
+
+/// Directions `[r, in]` of what matrices are fed, by the names of A.
+fn components(
+    backend: &dyn Backend,
+    look: &InputsLook,
+    feeds: &Feeds,
+    batches: &[Vec<Batch>],
+) -> Result<BTreeMap<String, Tensor>, TrainError> {
+    let mut program = compile_graph(backend, &look.graph, Vec::new())?;
+    // Matrices that are fed the same have the same directions.
+    let mut ranks: BTreeMap<&[String], usize> = BTreeMap::new();
+    for matrix in &look.of {
+        let rank = ranks.entry(&matrix.outputs).or_default();
+        *rank = (*rank).max(matrix.rank);
+    }
+    let mut all: BTreeMap<&[String], Option<Principal>> = ranks.keys().map(|outputs| (*outputs, None)).collect();
+    let is_done = |p: &Option<Principal>| p.as_ref().is_some_and(|p| p.converged);
+    for batch in batches.iter().cycle().take(MOST_LOOKS.max(batches.len())) {
+        if all.values().all(is_done) {
+            break;
+        }
+        let mut rows: BTreeMap<&[String], (usize, Vec<f32>)> = BTreeMap::new();
+        for slice in batch {
+            let counts = counted(slice);
+            let fed = feeds.for_program(program.as_ref(), slice)?;
+            let fed: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            let wanted: Vec<&[String]> = all.iter().filter(|(_, p)| !is_done(p)).map(|(outputs, _)| *outputs).collect();
+            let names: Vec<&str> = wanted.iter().flat_map(|outputs| outputs.iter()).map(String::as_str).collect();
+            let mut values = program.run(&fed, &names)?.into_iter();
+            for outputs in wanted {
+                for value in values.by_ref().take(outputs.len()) {
+                    let width = value.dims().last().copied().unwrap_or(1).max(1);
+                    let (_, rows) = rows.entry(outputs).or_insert_with(|| (width, Vec::new()));
+                    let value = value.to_vec::<f32>()?;
+                    let is_counted = |i: usize| match counts.len() == value.len() / width {
+                        true => counts.get(i).copied().unwrap_or(true),
+                        false => true,
+                    };
+                    rows.extend(
+                        value.chunks(width).enumerate().filter(|(i, _)| is_counted(*i)).flat_map(|(_, row)| row),
+                    );
+                }
+            }
+        }
+        for (outputs, (width, rows)) in rows {
+            let (Some(known), Some(rank)) = (all.get_mut(outputs), ranks.get(outputs)) else { continue };
+            let known = known.get_or_insert_with(|| Principal::new(*rank, width));
+            known.add(&rows).ok_or_else(|| not_finite(look, outputs))?;
+        }
+    }
+    let directions = |matrix: &lorac_passes::FedMatrix| {
+        let found = all.get(&matrix.outputs[..]).and_then(Option::as_ref).and_then(|p| p.directions(matrix.rank));
+        let few = || TrainError::FewTokens { name: matrix.a.clone(), rank: matrix.rank };
+        let found = found.ok_or_else(few)?;
+        let width = found.len() / matrix.rank.max(1);
+        Ok((matrix.a.clone(), Tensor::from_slice(&[matrix.rank, width], &found)?))
+    };
+    look.of.iter().map(directions).collect()
+}
+
+fn not_finite(look: &InputsLook, outputs: &[String]) -> TrainError {
+    let name = look.of.iter().find(|m| m.outputs == outputs).map_or(String::new(), |m| m.a.clone());
+    LayoutError::NotFinite { name }.into()
+}
+
+/// Which tokens of a slice count; nothing where it does not say.
+fn counted(slice: &Batch) -> Vec<bool> {
+    let Some(mask) = slice.get(MASK) else { return Vec::new() };
+    let mut counts: Vec<bool> = mask.to_f64().unwrap_or_default().into_iter().map(|x| x > 0.5).collect();
+    if let Some(labels) = slice.get(LABELS).filter(|labels| labels.dims() == mask.dims()) {
+        let labels = labels.to_f64().unwrap_or_default();
+        counts.iter_mut().zip(labels).for_each(|(counts, label)| *counts &= label != IGNORED);
+    }
+    counts
+}
+
+/// The gradients of weights, as means over the batches, by the names of A.
+fn directions(
+    backend: &dyn Backend,
+    look: &GradientsLook,
+    params: &[Param],
+    before: &[Param],
+    seed: u64,
+    feeds: &Feeds,
+    batches: &[Vec<Batch>],
+) -> Result<BTreeMap<String, FactorSource>, TrainError> {
+    let gradients = &look.gradients;
+    // A new head is what it will be in the training.
+    let drawn = initial_theta(before, seed)?;
+    let layout = lorac_passes::Layout::of(before);
+    let drawn = layout.values(&drawn)?;
+    let as_drawn = |p: &Param| match drawn.tensor(&p.name) {
+        Ok(value) if value.dims() == &p.dims[..] => Param { init: Init::Given(value), ..p.clone() },
+        _ => p.clone(),
+    };
+    let own: Vec<Param> = gradients.params.iter().map(as_drawn).collect();
+    let theta = Tensor::vector(&initial_theta(&own, seed)?);
+    let mut program = compile_graph(backend, &gradients.graph, vec![(&gradients.theta, "", theta)])?;
+    let mut mean = vec![0.0f64; gradients.layout.len()];
+    for batch in batches {
+        let (sum, count) = summed(program.as_mut(), look, feeds, batch)?;
+        let by = 1.0 / (count.max(1.0) * batches.len() as f64);
+        mean.iter_mut().zip(sum).for_each(|(mean, x)| *mean += x * by);
+    }
+    let mut found = BTreeMap::new();
+    for (a, of) in &look.of {
+        let slot = gradients.layout.slot(of)?;
+        let values: Vec<f32> = mean[slot.start..slot.start + slot.len()].iter().map(|x| *x as f32).collect();
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(LayoutError::NotFinite { name: a.clone() }.into());
+        }
+        let pair = params.iter().find_map(|p| match &p.init {
+            Init::Factor { pair, .. } if p.name == *a => Some(pair),
+            _ => None,
+        });
+        let Some(FactorSource::Gradient { columns, .. }) = pair.map(|pair| &pair.source) else { continue };
+        let gradient = Tensor::from_slice(&slot.dims, &values)?;
+        let columns = WeightColumns { weight: gradient, ..columns.clone() };
+        found.insert(a.clone(), FactorSource::Gradient { columns, is_known: true });
+    }
+    Ok(found)
+}
+
+/// The gradient of the summed loss of a batch, and how much counts in it.
+fn summed(
+    program: &mut dyn Program,
+    look: &GradientsLook,
+    feeds: &Feeds,
+    batch: &[Batch],
+) -> Result<(Vec<f64>, f64), TrainError> {
+    let (mut sum, mut all) = (vec![0.0f64; look.gradients.layout.len()], 0.0);
+    for slice in batch {
+        let fed = feeds.for_program(program, slice)?;
+        let fed: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let out = program.run(&fed, &[&look.gradients.gradient, &look.gradients.count])?;
+        let numbers = |at: usize| out.get(at).and_then(Tensor::to_f64).unwrap_or_default();
+        let count = numbers(1).first().copied().unwrap_or_default();
+        // What the mean of the slice was divided by.
+        let weight = count.max(1.0);
+        sum.iter_mut().zip(numbers(0)).for_each(|(sum, x)| *sum += x * weight);
+        all += count;
+    }
+    Ok((sum, all))
+}
