@@ -14,6 +14,7 @@ pub const NODE_OP_TYPE: u32 = 4;
 pub const NODE_ATTRIBUTE: u32 = 5;
 
 pub const ATTRIBUTE_NAME: u32 = 1;
+pub const ATTRIBUTE_STRING: u32 = 4;
 pub const ATTRIBUTE_TENSOR: u32 = 5;
 pub const ATTRIBUTE_TYPE: u32 = 20;
 

@@ -22,6 +22,8 @@ pub(crate) struct Manifest {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) initializers: Vec<Initializer>,
+    /// Whether a node is a cubic Resize.
+    pub(crate) has_cubic_resize: bool,
 }
 
 /// `TensorProto.DataLocation.EXTERNAL`.
@@ -51,11 +53,25 @@ fn read(model: &[u8]) -> Result<(Manifest, usize), Malformed> {
                 GRAPH_INITIALIZER => manifest.initializers.push(initializer(&field)?),
                 GRAPH_INPUT => manifest.inputs.push(port(&field)?),
                 GRAPH_OUTPUT => manifest.outputs.push(port(&field)?),
+                GRAPH_NODE => manifest.has_cubic_resize |= is_cubic_resize(&field)?,
                 _ => {}
             }
         }
     }
     Ok((manifest, graphs))
+}
+
+fn is_cubic_resize(node: &Field) -> Result<bool, Malformed> {
+    if node.find(NODE_OP_TYPE)?.is_none_or(|op| op.bytes() != b"Resize") {
+        return Ok(false);
+    }
+    for field in node.fields() {
+        let field = field?;
+        if field.number == NODE_ATTRIBUTE && field.find(ATTRIBUTE_STRING)?.is_some_and(|s| s.bytes() == b"cubic") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn initializer(tensor: &Field) -> Result<Initializer, Malformed> {
@@ -137,6 +153,16 @@ mod tests {
         let want =
             Initializer { name: "w".into(), fact: Fact::new(DType::F32, [3i64]), location: Some("w.bin".into()) };
         assert_eq!(manifest.initializers, [want]);
+    }
+
+    #[test]
+    fn a_cubic_resize_is_seen() {
+        let of = |op: &str, mode: &str| {
+            let attribute = message(5, &[message(1, b"mode"), message(4, mode.as_bytes())].concat());
+            let node = message(1, &[message(1, b"x"), message(4, op.as_bytes()), attribute].concat());
+            read_manifest(&message(7, &node)).expect("a model").has_cubic_resize
+        };
+        assert_eq!((of("Resize", "cubic"), of("Resize", "linear"), of("Pad", "cubic")), (true, false, false));
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 mod support;
 
-use lorac_ir::Tensor;
+use lorac_ir::{DType, Tensor};
 use lorac_runtime::{
     Candidate, Device, DeviceChoice, Engine, Found, ONNX_RUNTIME, Options, RuntimeError, Search, Source, StateSlot,
     TRACT, discover, open, open_first, open_onnxruntime, take_log,
 };
 use std::io::Write;
 use std::path::Path;
-use support::{descent, floats, library};
+use support::{D, Model, descent, floats, library, text};
+use tract_onnx::pb::{AttributeProto, attribute_proto};
 
 fn options(device: DeviceChoice) -> Options {
     Options { device, threads: Some(2), ..Options::default() }
@@ -104,4 +105,30 @@ fn the_first_that_works_is_taken_and_the_refused_are_named() {
     assert!(matches!(opened.refused.as_slice(), [(_, RuntimeError::NotALibrary { .. })]), "{:?}", opened.refused);
     let error = open_first(&[none], &Options::default()).expect_err("nothing works");
     assert!(error.to_string().contains("/no/such/libonnxruntime.so"), "{error}");
+}
+
+/// Positions of a vision transformer are made fewer so: its own rewrite would have channels last, which cubic is not computed of.
+#[test]
+fn a_cubic_resize_between_transpositions_is_computed() {
+    let perm = |perm: &[i64]| AttributeProto {
+        name: "perm".into(),
+        ints: perm.to_vec(),
+        r#type: attribute_proto::AttributeType::Ints as i32,
+        ..Default::default()
+    };
+    let model = Model::default()
+        .input("x", DType::F32, &[D::N(1), D::N(5), D::N(5), D::N(3)])
+        .constant("sizes", &Tensor::vector(&[1i64, 3, 2, 2]))
+        .node("Transpose", "x", "t", &[perm(&[0, 3, 1, 2])])
+        .node("Resize", "t - - sizes", "r", &[text("mode", "cubic")])
+        .node("Transpose", "r", "y", &[perm(&[0, 2, 3, 1])])
+        .output("y", DType::F32, &[D::N(1), D::N(2), D::N(2), D::N(3)]);
+    let engine = open_onnxruntime(&library(), &options(DeviceChoice::Cpu)).expect("opens");
+    let mut program =
+        engine.compile(Source { model: model.bytes(), weights: vec![], state: vec![] }).expect("compiles");
+    // Every channel is the number of its row: those of the result lie in the middle of halves.
+    let x: Vec<f32> = (0..75).map(|i| (i / 15) as f32).collect();
+    let x = Tensor::from_slice(&[1, 5, 5, 3], &x).expect("fits");
+    let y = floats(&program.run(&[("x", &x)], &["y"]).expect("runs")[0]);
+    assert!(y[..6].iter().all(|y| (y - 0.75).abs() < 0.1) && y[6..].iter().all(|y| (y - 3.25).abs() < 0.1), "{y:?}");
 }

@@ -22,6 +22,10 @@ const SMALL_BYTES: usize = 65536;
 const READERS: &str = "ConstantFolding;AttentionFusion;EmbedLayerNormFusion;GroupQueryAttentionFusion;ConvBNFusion;\
                        ConvMulFusion;ConvAddFusion;MatMul_BatchNormalization_Fusion;NchwcTransformer;NhwcTransformer";
 
+/// The rewrite that moves transpositions through a Resize, also through a cubic one, which is computed of images with their
+/// channels first alone. ONNX Runtime folds where it may fold large results, so that others do not see it.
+const MOVES_CHANNELS: &str = "TransposeOptimizer_CPUExecutionProvider";
+
 /// A session and the memory that it reads.
 pub(crate) struct Compiled {
     pub(crate) session: Session,
@@ -48,9 +52,11 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
     let folder = external_files(lent.iter().filter_map(|(name, _)| external.get(name).copied()), &fail)?;
 
     let on_host = engine.device == Device::Cpu;
-    let attempt = |disabled: &str| -> Result<Compiled, RuntimeError> {
+    let unwanted = ports.manifest.has_cubic_resize.then_some(MOVES_CHANNELS);
+    let attempt = |disabled: Option<&str>| -> Result<Compiled, RuntimeError> {
         let builder = Session::builder(&engine.loaded.environment).map_err(|e| fail(e.to_string()))?;
-        let mut builder = configure(engine, builder, disabled).map_err(|e| fail(e.to_string()))?;
+        let disabled: Vec<&str> = disabled.into_iter().chain(unwanted).collect();
+        let mut builder = configure(engine, builder, &disabled.join(";")).map_err(|e| fail(e.to_string()))?;
         if let Some(folder) = &folder {
             let key = "session.model_external_initializers_file_folder_path";
             let path = folder.path().to_string_lossy();
@@ -73,10 +79,10 @@ pub(crate) fn compile(engine: &OnnxRuntime, ports: &Ports, source: &Source) -> R
         Ok(Compiled { session, weights })
     };
     // Before 1.27 folding cannot be limited.
-    let disabled = if engine.loaded.minor < 27 { "ConstantFolding" } else { "" };
+    let disabled = (engine.loaded.minor < 27).then_some("ConstantFolding");
     match attempt(disabled) {
         // Messages of versions differ, so any failure is tried again without what could have asked for a weight's data.
-        Err(first) if !lent.is_empty() => attempt(READERS).map_err(|_| first),
+        Err(first) if !lent.is_empty() => attempt(Some(READERS)).map_err(|_| first),
         result => result,
     }
 }
