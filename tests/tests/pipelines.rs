@@ -79,6 +79,22 @@ fn every_task_over_whole_texts_learns() {
     }
 }
 
+/// A vision transformer, whose positions are resized to the image, and pictures in folders.
+#[test]
+fn a_vision_transformer_learns_classes_of_pictures() {
+    let out = tempfile::tempdir().expect("temp");
+    let sets = ["train.steps=4", "deploy.verify.samples=4", "metrics={accuracy: {not_worse_than: before}}"];
+    let sets = sets.map(String::from);
+    let loaded = Loaded::load(&root().join("pipelines/image.yaml"), &sets).unwrap_or_else(|e| panic!("{e}"));
+    let outcome = run(&loaded, &resolver(), &silent(out.path()), &AtomicBool::new(false));
+    let manifest = outcome.unwrap_or_else(|e| panic!("{e}")).manifest;
+    assert_eq!((manifest.targets.len(), manifest.data.train.examples), (24, 52));
+    let verify = &manifest.verify;
+    assert!(verify.passed && verify.changed_bytes_outside_targets == 0 && verify.nodes_of_head == 2, "{verify:?}");
+    let loss = |scores: &lorac::train::Scores| scores.get("loss").unwrap_or(f64::NAN);
+    assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{:?}", manifest.eval);
+}
+
 /// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token has 49,152 logits.
 #[test]
 fn a_language_model_on_plain_texts() {

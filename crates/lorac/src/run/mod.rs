@@ -193,12 +193,12 @@ fn begin(
                 return Err(interrupted(loaded, options, kept, summary.steps));
             }
             progress.line(&format!(
-                "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}, {:.0} tokens/s, engine busy {:.1}%",
+                "trained   {} steps in {:.1} s, loss {:.4} -> {:.4}{}, engine busy {:.1}%",
                 summary.steps,
                 summary.seconds,
                 summary.loss_first,
                 summary.loss_last,
-                summary.tokens as f64 / summary.seconds,
+                training::speed(summary.tokens as f64 / summary.seconds, ", "),
                 training.busy * 100.0
             ));
             // What has been set aside is for what is written from here on.

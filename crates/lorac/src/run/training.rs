@@ -116,8 +116,8 @@ impl Training {
         });
         let before = (self.step.engine_time, self.history.seconds);
         let summary = fit(&mut self.step, &mut self.history, &job, evaluations.as_mut(), |event| {
-            let tokens = observe(event).tokens_per_second;
-            progress.at(event.step, &format!("loss {:.4}  lr {:.2e}  {tokens:.0} tokens/s", event.loss, event.lr));
+            let speed = speed(observe(event).tokens_per_second, "  ");
+            progress.at(event.step, &format!("loss {:.4}  lr {:.2e}{speed}", event.loss, event.lr));
             Ok(())
         });
         progress.end();
@@ -191,4 +191,9 @@ impl Training {
         let steps = steps_that_stay(self.run, &folder.checkpoints(), plan.checkpoint.as_ref(), &self.history);
         Ok(Learnt { checkpoint: checkpoint.params_only(), kept, new: true, steps, summary })
     }
+}
+
+/// Tokens of a second, behind a separator; nothing of what is not made of tokens.
+pub(super) fn speed(tokens_per_second: f64, separator: &str) -> String {
+    if tokens_per_second > 0.0 { format!("{separator}{tokens_per_second:.0} tokens/s") } else { String::new() }
 }
