@@ -95,6 +95,26 @@ fn a_vision_transformer_learns_classes_of_pictures() {
     assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{:?}", manifest.eval);
 }
 
+/// Arrays out of a table without a header, for a head and for a loss of the model's own: their gates hold.
+#[test]
+fn digits_are_learnt_from_rows_of_numbers() {
+    for (pipeline, matrices, metric) in [("digits.yaml", 12, "accuracy"), ("custom.yaml", 12, "loss")] {
+        let out = tempfile::tempdir().expect("temp");
+        let loaded = Loaded::load(&root().join("pipelines").join(pipeline), &[]).unwrap_or_else(|e| panic!("{e}"));
+        let resolver = Resolver::new(None, root().join("pipelines")).expect("a cache");
+        let outcome = run(&loaded, &resolver, &silent(out.path()), &AtomicBool::new(false));
+        let outcome = outcome.unwrap_or_else(|e| panic!("{pipeline}: {e}"));
+        assert_eq!(outcome.gates, Vec::<String>::new(), "{pipeline}");
+        let manifest = outcome.manifest;
+        assert_eq!((manifest.targets.len(), manifest.data.train.examples), (matrices, 1397), "{pipeline}");
+        assert!(manifest.verify.passed && manifest.verify.changed_bytes_outside_targets == 0, "{:?}", manifest.verify);
+        let of = |scores: &lorac::train::Scores| scores.get(metric).unwrap_or(f64::NAN);
+        let (before, after) = (of(&manifest.eval.before), of(&manifest.eval.after));
+        let learnt = if metric == "loss" { after < before / 4.0 } else { before < 0.3 && after > 0.85 };
+        assert!(learnt, "{pipeline}: {before} to {after}");
+    }
+}
+
 /// SmolLM2-135M out of its GGUF file; blocks and batches are small, since each token has 49,152 logits.
 #[test]
 fn a_language_model_on_plain_texts() {
