@@ -146,7 +146,7 @@ pub(super) enum Command {
     /// Say what a deployed model makes of texts
     ///
     /// One line a text, in their order: the label and its probability, all labels above 0.5, a number, the words with their
-    /// tags, or the perplexity; with --format json an object a line.
+    /// tags, or what a language model writes behind the text; with --format json an object a line.
     Predict {
         /// The output folder of a run, a model.onnx beside its config.json and tokenizer, or another source of a model
         model: String,
@@ -168,9 +168,21 @@ pub(super) enum Command {
         /// The tokenizer.json, where none is beside the model
         #[arg(long, value_name = "SOURCE")]
         tokenizer: Option<String>,
-        /// Rows of a batch [default: 32, of a language model 1]
+        /// Rows of a batch [default: 32, of a language model 8, with --perplexity 1]
         #[arg(long, value_name = "N")]
         batch: Option<usize>,
+        /// Say how well a language model would have told the texts, instead of what it writes behind them
+        #[arg(long)]
+        perplexity: bool,
+        /// Tokens that a language model writes at most [default: as it was judged, else 64]
+        #[arg(long, value_name = "N", conflicts_with = "perplexity")]
+        max_new_tokens: Option<usize>,
+        /// Beginnings that a language model follows at the same time; 1 takes the likeliest token each time [default: as it was judged, else 1]
+        #[arg(long, value_name = "N", conflicts_with = "perplexity")]
+        num_beams: Option<usize>,
+        /// A text that ends what a language model writes, before it [default: as it was judged]
+        #[arg(long, value_name = "TEXT", conflicts_with = "perplexity")]
+        stop: Vec<String>,
         /// The runtime: auto, embedded, a path or pypi:onnxruntime==VERSION [default: auto]
         #[arg(long, value_name = "SOURCE")]
         runtime: Option<String>,

@@ -92,9 +92,35 @@ fn command(args: Args) -> Result<(), Error> {
             let added = resolver(Path::new("."), args.quiet)?.add(&file, sha256.as_deref())?;
             render::added(&added, format)
         }
-        Command::Predict { model, file, text, pair, column, encoding, tokenizer, batch, runtime } => {
-            let ask =
-                predict::Ask { file, texts: text, pairs: pair, columns: column, encoding, tokenizer, batch, runtime };
+        Command::Predict {
+            model,
+            file,
+            text,
+            pair,
+            column,
+            encoding,
+            tokenizer,
+            batch,
+            perplexity,
+            max_new_tokens,
+            num_beams,
+            stop,
+            runtime,
+        } => {
+            let ask = predict::Ask {
+                file,
+                texts: text,
+                pairs: pair,
+                columns: column,
+                encoding,
+                tokenizer,
+                batch,
+                perplexity,
+                max_new_tokens,
+                num_beams,
+                stop,
+                runtime,
+            };
             predict::run(&model, ask, args.quiet, format)
         }
         Command::Eval { model, pipeline, set } => eval::run(&model, &pipeline, &set, args.quiet, format),

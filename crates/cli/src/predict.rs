@@ -19,6 +19,10 @@ pub(super) struct Ask {
     pub(super) encoding: Option<String>,
     pub(super) tokenizer: Option<String>,
     pub(super) batch: Option<usize>,
+    pub(super) perplexity: bool,
+    pub(super) max_new_tokens: Option<usize>,
+    pub(super) num_beams: Option<usize>,
+    pub(super) stop: Vec<String>,
     pub(super) runtime: Option<String>,
 }
 
@@ -38,6 +42,10 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         tokenizer: ask.tokenizer.map(|source| source.parse::<Source>()).transpose()?,
         runtime: ask.runtime.map(RuntimeSource::try_from).transpose()?.unwrap_or_default(),
         batch: ask.batch,
+        writes: !ask.perplexity,
+        max_new_tokens: ask.max_new_tokens,
+        num_beams: ask.num_beams,
+        stop_strings: ask.stop,
     };
     let mut model = Predictor::open_with(model, &options, &resolver(Path::new("."), quiet)?)?;
     model.notes().iter().for_each(|note| terminal::say(&format!("warning: {note}")));

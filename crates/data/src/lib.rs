@@ -83,7 +83,7 @@ pub use batch::{Batch, IGNORE, PadTo, collate};
 pub use chat_settings::ChatSettings;
 pub use dataset::Dataset;
 pub use each::each;
-pub use encode::{Encode, Encodings, Inputs};
+pub use encode::{Encode, Encodings, Inputs, Question};
 pub use encoded::{Encoded, Measure, Truncate};
 pub use encoding::TextEncoding;
 pub use error::{DataError, Fault};

@@ -1,6 +1,7 @@
 //! From texts to token ids, by a `tokenizer.json`.
 
 mod pair;
+mod prompt;
 mod spans;
 mod words;
 

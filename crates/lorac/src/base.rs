@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::source::{Resolved, Resolver, SourceError};
+use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
 use serde_json::{Map, Value};
@@ -40,6 +41,7 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, E
             Form::Saved => "model.onnx",
             Form::Base => "base.onnx",
             Form::Pooled => "pooled.onnx",
+            Form::Cached => "cached.onnx",
         };
         let file = built(resolved, resolver, name, |file| {
             let weights = gguf.as_deref().unwrap_or(path);
@@ -65,6 +67,19 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, E
             Err(Error::Usage(format!("{} holds several models ({list}): name one of them", path.display())))
         }
     }
+}
+
+/// The graph of a language model with caches, where it is one that is built: its `.onnx` file has none. It has the weights of that
+/// once more.
+pub(crate) fn with_caches(resolved: &Resolved) -> Option<Graph> {
+    let gguf = gguf_file(resolved);
+    if gguf.is_none() && !is_folder_of_weights(resolved) {
+        return None;
+    }
+    let weights = gguf.as_deref().unwrap_or(&resolved.path);
+    let graph = lorac_models::build_form(weights, Form::Cached).ok()?.graph;
+    resolved.unchanged().ok()?;
+    Some(graph)
 }
 
 /// A file that is there for as long as this.

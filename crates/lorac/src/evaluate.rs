@@ -1,22 +1,30 @@
 //! `lorac eval`: a deployed model, scored on what a pipeline holds out.
 
 use crate::arrays;
+use crate::base;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::output::MissedGate;
 use crate::pipeline::{Gate, Loaded, Metrics, Split};
-use crate::predict::found::{check, find_model, served, tokenizer_file};
+use crate::predict::found::{check, ends_of, find_model, served, tokenizer_file};
 use crate::progress::Progress;
 use crate::run::data::{Reading, examples, held_out, nothing_held_out};
 use crate::run::input_limits::{self, BatchShape};
 use crate::run::plan::{
-    check_metrics, fed, masking, of_teacher, open_engine, reads_texts, resolved_task, target_input, taught,
+    check_metrics, fed, masking, nothing_asked, of_teacher, open_engine, reads_texts, resolved_task, target_input,
+    taught,
 };
-use crate::source::Resolver;
+use crate::served::Served;
+use crate::source::{Resolved, Resolver};
 use crate::stop::{Stoppable, stopped};
+use crate::task::TaskChoice;
+use crate::writing::{Asked, Parts, SHOWN, Texts, compile};
 use lorac_data::{Dataset, Tokenizer};
-use lorac_passes::{TrainingSpec, UpdateSpec, evaluation, readable};
-use lorac_train::{Breakdown, Count, Evaluate, Scores, compile_graph, evaluate as scored};
+use lorac_ir::Graph;
+use lorac_onnx::Model;
+use lorac_passes::{Caches, TrainingSpec, UpdateSpec, evaluation, readable};
+use lorac_train::{Breakdown, Count, Evaluate, Feeds, Generated, Scores, compile_graph, evaluate as scored};
 use serde::Serialize;
 use std::sync::atomic::AtomicBool;
 
@@ -30,6 +38,9 @@ pub struct Evaluated {
     /// The same class by class; none where nothing is classified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_class: Option<Breakdown>,
+    /// Some of the texts that it writes; none where no metric is of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<Generated>,
     /// The gates of the pipeline that the model misses.
     pub gates: Vec<MissedGate>,
     /// What a user should know, in words.
@@ -76,6 +87,8 @@ pub fn evaluate(
     let asked = taught(&p.task, resolver, &mut Vec::new())?;
     let deployed = asked.deployed(&known.output).unwrap_or(asked);
     let (task, _) = resolved_task(loaded, &deployed, &model, &graph, &source, resolver, &mut Vec::new())?;
+    let is_gate = |(path, _): &(String, &str)| path.starts_with("metrics.");
+    let task = if p.text_metrics().iter().any(is_gate) { task.generating().unwrap_or(task) } else { task };
     if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
         let (ours, theirs) = (task.labels().join(", "), known.labels.join(", "));
         notes.push(format!("the model's labels are {theirs}; scored as if they were the pipeline's: {ours}"));
@@ -100,15 +113,15 @@ pub fn evaluate(
     let reading = Reading { graph: &graph, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
     // Weights that are counted are those of the training.
     let one_each: Vec<(String, usize)> = task.labels().iter().map(|label| (label.clone(), 1)).collect();
-    let (task, held) = match task.counted(&one_each, 1) {
+    let (task, held, asked) = match task.counted(&one_each, 1) {
         None => {
-            let held = held_out(&p.data, &*task, reading, resolver)?;
-            (task, held)
+            let (held, asked) = held_out(&p.data, &*task, reading, resolver)?;
+            (task, held, asked)
         }
         Some(_) => {
             let all = examples(&p.data, &*task, reading, resolver)?;
             let counts: Vec<_> = all.card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
-            (task.counted(&counts, all.train.len()).unwrap_or(task), all.eval)
+            (task.counted(&counts, all.train.len()).unwrap_or(task), all.eval, all.asked)
         }
     };
     if held.is_empty() {
@@ -138,9 +151,27 @@ pub fn evaluate(
         update: UpdateSpec::of(&*p.train.optimizer),
         dialect: engine.backend.dialect(),
         tokens: None,
-        caches,
+        caches: caches.clone(),
     };
     let compiled = evaluation(&graph, &spec, &mut |_| {})?;
+    let texts = match &tokenizer {
+        None => None,
+        Some(tokenizer) => {
+            let of = Deployed {
+                loaded,
+                source: &source,
+                model: &model,
+                known: &known,
+                graph: &graph,
+                feeds: &feeds,
+                caches: &caches,
+                task: &task,
+                engine: &engine,
+                tokenizer,
+            };
+            of.texts(asked)?
+        }
+    };
     feeds.inputs.push(target_input(task.prediction(), &compiled.names.targets));
     let mut program = compile_graph(engine.backend.as_ref(), &compiled.graph, Vec::new())?;
     let job = Evaluate {
@@ -161,13 +192,83 @@ pub fn evaluate(
     });
     progress.end();
     stopped(stop, || Error::Interrupted(format!("{done} of {} examples are scored", data.len())))?;
-    let found = found?;
+    let mut found = found?;
+    if let Some(texts) = &texts {
+        let (written, note) = written(texts, &engine, progress, stop)?;
+        notes.extend(note);
+        found.texts = written;
+    }
     let scores = Scores::of(&found, &p.metrics.names(task.metrics()));
     let none = Scores { scores: Vec::new(), count: Count::Examples(0) };
     let (metrics, compares) = without_comparisons(&p.metrics);
     notes.extend(compares.then(|| "`not_worse_than: before` is not checked: there was no training".to_string()));
     let gates = metrics.failed_gates(&none, &scores);
-    Ok(Evaluated { model: name.into(), by_class: Breakdown::of(&found), scores, gates, notes })
+    let by_class = Breakdown::of(&found);
+    let texts = found.texts.into_iter().take(SHOWN).collect();
+    Ok(Evaluated { model: name.into(), by_class, texts, scores, gates, notes })
+}
+
+/// A deployed model that may be asked for texts.
+struct Deployed<'a> {
+    loaded: &'a Loaded,
+    source: &'a Resolved,
+    model: &'a Model,
+    known: &'a Served,
+    graph: &'a Graph,
+    feeds: &'a Feeds,
+    caches: &'a Caches,
+    task: &'a TaskChoice,
+    engine: &'a Engine,
+    tokenizer: &'a Tokenizer,
+}
+
+impl Deployed<'_> {
+    /// What writes the texts that the task is judged by; none where no metric is of texts.
+    fn texts(&self, asked: Vec<Asked>) -> Result<Option<Texts>, Error> {
+        let p = &self.loaded.pipeline;
+        let Some(settings) = self.task.generation() else { return Ok(None) };
+        if asked.is_empty() {
+            return Err(nothing_asked());
+        }
+        let writer = compile(Parts {
+            model: self.model,
+            base: self.graph,
+            feeds: self.feeds,
+            caches: self.caches,
+            names: if self.known.inputs.is_empty() { &p.data.inputs } else { &self.known.inputs },
+            objective: &**self.task,
+            adaptations: &|_| Some(Vec::new()),
+            update: UpdateSpec::of(&*p.train.optimizer),
+            layout: None,
+            backend: self.engine.backend.as_ref(),
+            cached: &|| base::with_caches(self.source),
+            settings: settings.clone(),
+            ends: ends_of(self.source, self.known, self.tokenizer),
+            tokenizer: self.tokenizer.clone(),
+            rows: p.train.eval_batch,
+            multiple: p.data.pad_to_multiple,
+        })?;
+        Ok(Some(Texts { writer, asked }))
+    }
+}
+
+/// What the model writes, and what a user should know of how it does.
+fn written(
+    texts: &Texts,
+    engine: &Engine,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<(Vec<Generated>, Option<String>), Error> {
+    let (mut decoder, note) = texts.writer.open(engine.backend.as_ref(), &[], texts.a_prompt())?;
+    progress.begin("writing", texts.asked.len() as u64);
+    let mut done = 0;
+    let written = texts.writer.answer(&mut decoder, &texts.asked, stop, |n| {
+        done += n as u64;
+        progress.at(done, "");
+    });
+    progress.end();
+    stopped(stop, || Error::Interrupted(format!("{done} of {} texts are written", texts.asked.len())))?;
+    Ok((written?, note))
 }
 
 /// The gates that say something of a model alone, and whether there are others.

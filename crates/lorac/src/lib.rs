@@ -42,3 +42,4 @@ pub mod served;
 mod stop;
 pub mod task;
 pub mod verify;
+pub mod writing;

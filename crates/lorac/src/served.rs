@@ -7,7 +7,7 @@ use crate::task::Task;
 use lorac_data::{Preprocess, Tokenizer, Truncate};
 use lorac_ir::Graph;
 use lorac_passes::{Pool, Training};
-use lorac_train::{Feeds, Prediction};
+use lorac_train::{Feeds, Generate, Prediction};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -57,6 +57,12 @@ pub struct Served {
     /// What is done to images before it is fed them, where it reads those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Preprocess>,
+    /// Tokens that end a text that it writes, beside those that its files name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<i64>,
+    /// How it writes texts, where it was judged by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
     /// What it was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseRecord>,
@@ -138,6 +144,8 @@ impl Served {
             },
             text_pair: second.and_then(|split| split.text_pair.clone()),
             images: None,
+            ends: Vec::new(),
+            generate: task.generation().cloned(),
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }
     }
@@ -175,6 +183,8 @@ impl Served {
             text_pair: None,
             reads: Reads::Texts,
             images: None,
+            ends: Vec::new(),
+            generate: None,
             base: None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use lorac_ir::Tensor;
 use lorac_runtime::{Port, Program, RuntimeError};
+use lorac_train::{Going, NextToken, Scored, TrainError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The error of work that is to end here.
@@ -26,9 +27,7 @@ impl Program for Stoppable<'_> {
     }
 
     fn run(&mut self, feeds: &[(&str, &Tensor)], fetch: &[&str]) -> Result<Vec<Tensor>, RuntimeError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(RuntimeError::Run { backend: "lorac".into(), node: None, why: "interrupted".into() });
-        }
+        interrupted(self.stop)?;
         self.program.run(feeds, fetch)
     }
 
@@ -38,5 +37,29 @@ impl Program for Stoppable<'_> {
 
     fn set_state(&mut self, input: &str, value: &Tensor) -> Result<(), RuntimeError> {
         self.program.set_state(input, value)
+    }
+}
+
+fn interrupted(stop: &AtomicBool) -> Result<(), RuntimeError> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(RuntimeError::Run { backend: "lorac".into(), node: None, why: "interrupted".into() }),
+        false => Ok(()),
+    }
+}
+
+/// Another thing that scores tokens, and what ends it.
+pub(crate) struct StoppableNext<'a> {
+    pub(crate) next: &'a mut dyn NextToken,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl NextToken for StoppableNext<'_> {
+    fn equal_lengths(&self) -> bool {
+        self.next.equal_lengths()
+    }
+
+    fn score(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
+        interrupted(self.stop)?;
+        self.next.score(rows)
     }
 }

@@ -62,6 +62,16 @@ pub enum Form {
     Base,
     /// The base class, with the pooler of families that have one.
     Pooled,
+    /// Decoders as [`Form::Saved`], with caches of the tokens before: inputs `past_key_values.N.key` and `.value`, which may
+    /// be empty, outputs `present.N.key` and `.value`. The axes are those that attention has them in. Encoders have none.
+    Cached,
+}
+
+impl Form {
+    /// Whether a decoder scores the next token.
+    pub(crate) fn scores(self) -> bool {
+        matches!(self, Form::Saved | Form::Cached)
+    }
 }
 
 /// [`build_form`] of the class that the weights were saved from.

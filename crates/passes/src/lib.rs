@@ -44,6 +44,7 @@ mod lower;
 mod matrix;
 mod method;
 mod names;
+mod next_token;
 mod no_match;
 mod objective;
 mod obstacle;
@@ -100,6 +101,7 @@ pub use lower::lower;
 pub use matrix::{Matrix, matrices};
 pub use method::*;
 pub use names::{Names, TARGETS};
+pub use next_token::{NEXT_AT, NEXT_LOGITS, expose_next_token};
 pub use no_match::{NoMatch, NoMatches};
 pub use objective::{Attached, Objective};
 pub use obstacle::Obstacle;
@@ -117,8 +119,8 @@ pub use rewrite::rewrite;
 pub use role::{Role, roles};
 pub use select::{LeftOut, Target, group_by_weight, left_out, select, slices};
 pub use sequence::{
-    Caches, Emitted, Evaluated, Gradients, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, evaluation,
-    for_dialect, training_step,
+    Caches, Emitted, Evaluated, Gradients, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, Writer, evaluation,
+    for_dialect, training_step, writer,
 };
 pub use static_lists::resolve_lists;
 pub use tables_and_kernels::ReadAs;

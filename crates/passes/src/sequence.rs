@@ -6,10 +6,10 @@ use crate::loss::{mean_loss, slice_loss};
 use crate::optimizer::{SliceLoss, StepLoss, Update, UpdateSpec, optimize};
 use crate::vocabulary::{HiddenGrad, chunk_vocabulary, chunks};
 use crate::{
-    Adaptation, Delta, DropoutSite, Layout, Names, Objective, Packed, Param, PassError, Use, cumsum_to_i32,
-    differentiate, differentiate_from, drop_inputs, expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants,
-    fuse_dense, half_gemm_to_matmul, pack, prepare, reassociate, remove_dead, rewrite, specialize_empty_cache,
-    take_branches,
+    Adaptation, Delta, DropoutSite, Layout, NEXT_AT, NEXT_LOGITS, Names, Objective, Packed, Param, PassError, Use,
+    cumsum_to_i32, differentiate, differentiate_from, drop_inputs, expose_dropout_masks, expose_layer_norm_stats,
+    expose_next_token, fix, fold_constants, fuse_dense, half_gemm_to_matmul, pack, prepare, reassociate, remove_dead,
+    rewrite, specialize_empty_cache, take_branches,
 };
 use lorac_ir::{Dialect, Dim, Function, Graph, Tensor, ValueId};
 use lorac_ops::infer;
@@ -55,13 +55,26 @@ impl Caches {
     /// # Errors
     /// A branch that gives less than it is asked for.
     pub fn switch_off(&self, graph: &mut Graph) -> Result<usize, PassError> {
+        self.switch(graph, 0)
+    }
+
+    /// Takes the branches with a cache, in a graph without functions. Returns how many there were; the inputs that chose them are
+    /// gone.
+    ///
+    /// # Errors
+    /// As [`Caches::switch_off`].
+    pub fn switch_on(&self, graph: &mut Graph) -> Result<usize, PassError> {
+        self.switch(graph, 1)
+    }
+
+    fn switch(&self, graph: &mut Graph, to: i64) -> Result<usize, PassError> {
         let is_input = |name: &String| graph.inputs().iter().any(|v| graph.name_of(*v) == **name);
-        let off: BTreeMap<String, i64> =
-            self.switches.iter().filter(|n| is_input(n)).map(|name| (name.clone(), 0)).collect();
-        if off.is_empty() {
+        let switches: BTreeMap<String, i64> =
+            self.switches.iter().filter(|n| is_input(n)).map(|name| (name.clone(), to)).collect();
+        if switches.is_empty() {
             return Ok(0);
         }
-        fix(graph, &off)?;
+        fix(graph, &switches)?;
         let taken = take_branches(graph)?;
         infer(graph)?;
         Ok(taken)
@@ -152,6 +165,15 @@ const GRADIENT: &[Stage] = &[
     ("remove_dead", |b| remove_dead(&mut b.graph).map(drop)),
     ("dialect", |b| b.speak()),
     ("infer", |b| Ok(infer(&mut b.graph).map(drop)?)),
+];
+
+/// What writes texts.
+const WRITER: &[Stage] = &[
+    ("insert", |b| b.insert()),
+    ("attach", |b| b.attach()),
+    ("next_token", |b| b.next_token()),
+    ("prepare", |b| b.prepare_for_dialect()),
+    ("pack", |b| if b.params.is_empty() { Ok(()) } else { b.pack() }),
 ];
 
 const STEP: &[Stage] = &[
@@ -260,6 +282,40 @@ pub fn evaluation(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Resul
     Ok(Evaluated { names: Names::of(&eval.graph), prediction: eval.prediction, graph: eval.graph })
 }
 
+/// A language model with its adaptations that scores the token behind each row.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    /// theta, where there is anything trained, to [`NEXT_LOGITS`] and the outputs that were to be kept.
+    pub graph: Graph,
+    /// Where what is trained lies in theta.
+    pub layout: Layout,
+    /// The input of theta, where the graph has it.
+    pub theta: Option<String>,
+    /// The input of the places of last tokens, [`NEXT_AT`].
+    pub at: String,
+    /// The output of logits, [`NEXT_LOGITS`].
+    pub logits: String,
+}
+
+/// Compiles what `base`, a graph from [`crate::readable`], scores next tokens by, as an objective of next tokens names its logits.
+/// Of the outputs of `base` those called as in `kept` stay: what fills caches.
+///
+/// # Errors
+/// What any stage cannot do.
+pub fn writer(base: &Graph, spec: &TrainingSpec, kept: &[String], observe: Observer) -> Result<Writer, PassError> {
+    let mut build = Build::new(base, spec, Use::Verify);
+    build.kept = kept.to_vec();
+    build.run("writer", WRITER, observe)?;
+    let layout = build.layout.unwrap_or_default();
+    Ok(Writer {
+        theta: (layout.len() > 0).then(|| build.graph.given_name(crate::THETA)),
+        at: build.graph.given_name(NEXT_AT),
+        logits: build.graph.given_name(NEXT_LOGITS),
+        graph: build.graph,
+        layout,
+    })
+}
+
 /// Makes a model's graph fit for an engine that does not read it as it is: functions inlined, and for a dialect without
 /// them, fused operators decomposed, caches without an entry specialized away, sums of i64 in i32.
 ///
@@ -323,6 +379,8 @@ struct Build<'a> {
     packed: Option<Packed>,
     update: Option<Update>,
     dropout: usize,
+    /// Names of outputs that stay beside those of next tokens.
+    kept: Vec<String>,
 }
 
 impl<'a> Build<'a> {
@@ -346,6 +404,7 @@ impl<'a> Build<'a> {
             packed: None,
             update: None,
             dropout: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -445,6 +504,12 @@ impl<'a> Build<'a> {
             e.edit(|p| p.set_outputs(outputs));
             Ok(())
         })
+    }
+
+    fn next_token(&mut self) -> Result<(), PassError> {
+        let kept = self.kept.iter().map(|name| self.output(name)).collect::<Result<Vec<_>, _>>()?;
+        let prediction = self.predicted()?;
+        expose_next_token(&mut self.graph, prediction, &kept)
     }
 
     /// The params that are trained.

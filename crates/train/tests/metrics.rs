@@ -127,7 +127,7 @@ fn table() -> String {
         };
         let classes = about.classes.map_or(String::new(), |n| format!(", of {n} classes"));
         let (formula, of) = (about.formula.replace('|', "\\|"), of.join(", ") + &classes);
-        let of = if metric.reads_texts() { "texts that a program generates; no task does yet".to_string() } else { of };
+        let of = if metric.reads_texts() { "texts that the model writes".to_string() } else { of };
         text += &format!("| `{name}` | {} | {formula} | {} | {of} |\n", about.about, about.range);
     }
     text += "\n| metric | the same elsewhere | also called |\n|---|---|---|\n";

@@ -1,6 +1,6 @@
 //! Conversations, and prompts with their completions.
 
-use super::{Encode, Encodings};
+use super::{Encode, Encodings, Question};
 use crate::batch::IGNORE;
 use crate::chat_template::{ChatTemplate, Refused, Rendered};
 use crate::conversation::{Conversation, assistant_spans, completion_spans};
@@ -104,14 +104,14 @@ pub enum LossOn {
 }
 
 /// The chat templates of a tokenizer.
-struct Templates {
+pub(super) struct Templates {
     usual: ChatTemplate,
     /// That of conversations with tools, where it is another one.
     tool_use: Option<ChatTemplate>,
 }
 
 impl Templates {
-    fn of(&self, talk: &Conversation) -> &ChatTemplate {
+    pub(super) fn of(&self, talk: &Conversation) -> &ChatTemplate {
         self.tool_use.as_ref().filter(|_| talk.tools.is_some()).unwrap_or(&self.usual)
     }
 }
@@ -121,7 +121,7 @@ impl Check for Dialogue {
 }
 
 /// What a row says.
-enum Said {
+pub(super) enum Said {
     /// Messages, of which those from some on are the completion, where it says which.
     Chat { talk: Conversation, from: Option<usize> },
     /// A prompt and what follows it.
@@ -185,10 +185,14 @@ impl Encode for Dialogue {
         let examples = encoded.into_iter().map(|one| example(one, tokenizer.pad_id())).collect();
         Ok(Encodings { examples, measures, refused, ..Encodings::default() })
     }
+
+    fn questions(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Vec<Option<Question>>, DataError> {
+        self.asked(rows, tokenizer.ok_or(DataError::NoTokenizer { inputs: "dialogue" })?)
+    }
 }
 
 impl Dialogue {
-    fn templates(&self, tokenizer: &Tokenizer) -> Result<Templates, DataError> {
+    pub(super) fn templates(&self, tokenizer: &Tokenizer) -> Result<Templates, DataError> {
         let settings = tokenizer.chat();
         let compiled = |text: &String| {
             let wrong = |e: Refused| DataError::ChatTemplate { what: e.to_string() };
@@ -203,7 +207,7 @@ impl Dialogue {
     }
 
     /// What a row says.
-    fn said(&self, row: &Row) -> Result<Said, DataError> {
+    pub(super) fn said(&self, row: &Row) -> Result<Said, DataError> {
         let (tools, system) = (self.tools(row)?, self.system.as_ref().map_or(Ok(""), |column| optional(row, column))?);
         let chat = |mut messages: Vec<Value>, from: Option<usize>| {
             let begins = messages.first().is_some_and(|first| first["role"] == "system");

@@ -6,10 +6,13 @@ use crate::example::{Example, Field};
 use crate::row::Row;
 use crate::tokenize::Tokenizer;
 
+mod question;
+
 pub use arrays::field_of;
 pub use blocks::Rest;
 pub use dialogue::{Form, LossOn};
 pub use image::PIXELS;
+pub use question::Question;
 pub use words::Pieces;
 
 lorac_config::choices! {
@@ -101,6 +104,14 @@ pub trait Encode {
     /// # Errors
     /// `MissingField` and `WrongType` of a row; `NoTokenizer`; what else the encoder's type lists.
     fn encode(&self, rows: &[Row], tokenizer: Option<&Tokenizer>) -> Result<Encodings, DataError>;
+
+    /// What each row asks whoever writes texts; none of rows that ask nothing.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`]; a row that cannot be encoded asks nothing.
+    fn questions(&self, rows: &[Row], _tokenizer: Option<&Tokenizer>) -> Result<Vec<Option<Question>>, DataError> {
+        Ok(vec![None; rows.len()])
+    }
 }
 
 #[cfg(test)]

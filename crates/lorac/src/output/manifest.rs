@@ -4,7 +4,8 @@ use super::{DataCard, OutputError, write_atomic};
 use crate::pipeline::Loaded;
 use crate::served::Served;
 use crate::verify::VerifyReport;
-use lorac_train::{Breakdown, Scores};
+use crate::writing::SHOWN;
+use lorac_train::{Breakdown, Generated, Scores};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -147,6 +148,35 @@ pub struct Evaluation {
     /// The same examples class by class, after the training; none where nothing is classified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_class: Option<Breakdown>,
+    /// Some of the texts that the model writes; none where no metric is of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<WrittenTexts>,
+}
+
+/// What a model writes behind a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenTexts {
+    /// The prompt.
+    pub prompt: String,
+    /// What it wrote before the training.
+    pub before: String,
+    /// What it writes now.
+    pub after: String,
+    /// Texts each of which would be right.
+    pub references: Vec<String>,
+}
+
+impl WrittenTexts {
+    /// Those of the same prompts before and after a training.
+    pub fn of(before: &[Generated], after: &[Generated]) -> Vec<WrittenTexts> {
+        let one = |(before, after): (&Generated, &Generated)| WrittenTexts {
+            prompt: after.prompt.clone(),
+            before: before.text.clone(),
+            after: after.text.clone(),
+            references: after.references.clone(),
+        };
+        before.iter().zip(after).take(SHOWN).map(one).collect()
+    }
 }
 
 /// A file that was written.
@@ -175,12 +205,21 @@ pub struct MetricsEval {
     pub lorac_version: Option<String>,
     #[serde(flatten)]
     pub scores: Scores,
+    /// Some of the texts that were written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generated: Vec<Generated>,
 }
 
 impl MetricsEval {
     /// The line of an evaluation.
     pub fn new(when: &str, step: u64, scores: &Scores) -> MetricsEval {
-        MetricsEval { eval: when.into(), step, lorac_version: None, scores: scores.clone() }
+        MetricsEval { eval: when.into(), step, lorac_version: None, scores: scores.clone(), generated: Vec::new() }
+    }
+
+    /// The same with some of the texts that were written.
+    #[must_use]
+    pub fn showing(self, texts: &[Generated]) -> MetricsEval {
+        MetricsEval { generated: texts.iter().take(SHOWN).cloned().collect(), ..self }
     }
 
     /// The first line of a log.

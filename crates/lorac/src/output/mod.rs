@@ -12,7 +12,7 @@ pub use atomic::{sha256, sha256_file, write_atomic};
 pub use card::{DataCard, LabelCount, LabelsFrom, Lengths, SourceCard, SplitCard, Truncated, Unknown};
 pub use manifest::{
     Artifact, Evaluation, InputRecord, Manifest, MetricsEval, MissedGate, PipelineRecord, RuntimeRecord, Status,
-    TargetRecord, TrainRecord,
+    TargetRecord, TrainRecord, WrittenTexts,
 };
 pub(crate) use manifest::{now, peak_memory};
 pub use peft::{

@@ -1,6 +1,6 @@
 //! report.html: one page that says what was asked, what was done and how good it is. It needs nothing but itself.
 
-use super::{DataCard, Lengths, Manifest, OutputError, SplitCard, Status};
+use super::{DataCard, Lengths, Manifest, OutputError, SplitCard, Status, WrittenTexts};
 use lorac_train::{Breakdown, ClassScores, Event, Mistake, OtherClasses, Score, Scores};
 use plotters::prelude::*;
 use serde_json::Value;
@@ -40,6 +40,9 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     }
     if let Some(by_class) = &m.eval.by_class {
         section(&mut page, "By class", &breakdown(by_class));
+    }
+    if !m.eval.texts.is_empty() {
+        section(&mut page, "What it writes", &written(&m.eval.texts));
     }
     section(&mut page, "Data", &data(&m.data));
     let chart = curve(steps).map_err(|e| OutputError::content(Path::new("report.html"), e))?;
@@ -84,6 +87,16 @@ pub fn report(m: &Manifest, steps: &[Event]) -> Result<String, OutputError> {
     }
     page.push_str("</main></html>\n");
     Ok(page)
+}
+
+/// Texts that the model writes behind prompts.
+fn written(texts: &[WrittenTexts]) -> String {
+    let row = |one: &WrittenTexts| {
+        let references = one.references.iter().map(|text| escape(text)).collect::<Vec<_>>().join("<br>");
+        let [prompt, before, after] = [&one.prompt, &one.before, &one.after].map(|text| escape(text));
+        format!("<tr><td>{prompt}<td>{before}<td>{after}<td>{references}")
+    };
+    table(&["prompt", "before", "after", "references"], &texts.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The telling score, and how it changed.

@@ -20,6 +20,7 @@ mod runtime;
 mod shorthand;
 mod slice;
 mod synonyms;
+mod texts;
 mod train;
 mod yaml;
 
@@ -191,6 +192,7 @@ impl Check for Pipeline {
                 }
             }
         });
+        self.check_texts(problems);
         problems.within("deploy", |p| self.deploy.check(p));
     }
 }

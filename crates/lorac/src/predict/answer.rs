@@ -55,6 +55,13 @@ pub enum Says {
         /// What the tags say of words that belong together: from B- over I- to the end, or alike and side by side.
         spans: Vec<Span>,
     },
+    /// What a language model writes behind the text.
+    Text {
+        /// The text.
+        text: String,
+        /// The tokens that it took.
+        tokens: usize,
+    },
     /// How well the model would have told the text.
     Perplexity {
         /// The mean of the tokens' losses, as a power of e; none of a text of one token.
@@ -240,6 +247,7 @@ impl fmt::Display for Answer {
             Says::Tags { words, .. } => {
                 f.write_str(&words.iter().map(|w| format!("{}/{}", w.word, w.tag)).collect::<Vec<_>>().join(" "))
             }
+            Says::Text { text, .. } => f.write_str(text),
             Says::Perplexity { perplexity, tokens } => match perplexity {
                 Some(x) => write!(f, "perplexity\t{x:.4}\t{tokens} tokens"),
                 None => f.write_str("perplexity\t-\tnothing to predict"),

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::output::{Manifest, Status};
 use crate::served::{Reads, SECTION, Served, ServedError, in_metadata};
 use crate::source::{Resolved, Resolver, Source};
-use lorac_data::{Tokenizer, Truncate};
+use crate::writing::{Ends, ends};
+use lorac_data::{ChatSettings, Tokenizer, Truncate};
 use lorac_ir::{Graph, ValueId};
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// A model with what it needs.
 pub(crate) struct Found {
+    pub(crate) resolved: Resolved,
     pub(crate) model: Model,
     pub(crate) served: Served,
     pub(crate) tokenizer: TokenizerFile,
@@ -33,6 +35,12 @@ pub(crate) struct TokenizerFile {
 impl TokenizerFile {
     pub(crate) fn open(&self, max_length: usize, truncate: Option<Truncate>) -> Result<Tokenizer, Error> {
         let tokenizer = Tokenizer::from_files(&self.path, max_length, &|file| self.resolved.has(file))?;
+        // What a .gguf file says of its tokens stands in none beside its tokenizer.
+        let of_model = self._kept.as_ref().map(|_| base::chat(&self.resolved)).transpose()?.flatten();
+        let tokenizer = match of_model {
+            Some(keys) => tokenizer.with_chat(ChatSettings::of_config(&keys)),
+            None => tokenizer,
+        };
         Ok(match truncate {
             Some(truncate @ (Truncate::Left | Truncate::Right)) => tokenizer.truncated(truncate)?,
             Some(Truncate::Refuse) | None => tokenizer,
@@ -54,7 +62,7 @@ pub(crate) fn find(name: &str, tokenizer: Option<&Source>, resolver: &Resolver) 
     if served.reads != Reads::Texts {
         return Err(ServedError::NoTexts { model: name.into(), reads: served.reads }.into());
     }
-    Ok(Found { tokenizer: tokenizer_file(tokenizer, &resolved, resolver)?, model, served })
+    Ok(Found { tokenizer: tokenizer_file(tokenizer, &resolved, resolver)?, resolved, model, served })
 }
 
 /// The model itself.
@@ -205,6 +213,18 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
         max_length: (length as usize).min(positions.unwrap_or(usize::MAX)),
         ..Served::plain(task, predicts, &output)
     })
+}
+
+/// The tokens that end a text of a model.
+pub(crate) fn ends_of(resolved: &Resolved, served: &Served, tokenizer: &Tokenizer) -> Vec<i64> {
+    let of = |name: &str| Some(beside(resolved, name)).filter(|file| resolved.has(file)).and_then(|f| json_object(&f));
+    let config = of("config.json").or_else(|| base::config_of(resolved).map(|(_, config)| config));
+    let generation = of("generation_config.json");
+    let mut ids = ends(&Ends { generation: generation.as_ref(), config: config.as_ref(), tokenizer });
+    ids.extend(&served.ends);
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Refuses a model whose output is not what is known of it.

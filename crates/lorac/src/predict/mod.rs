@@ -7,6 +7,7 @@ mod answer;
 mod examples;
 mod file;
 pub(crate) mod found;
+mod writing;
 
 pub use answer::{Answer, Labelled, Says, Span, Tagged};
 pub use file::{Texts, lines, texts};
@@ -26,6 +27,7 @@ use lorac_passes::{InputLimits, InputStats, LimitExceeded, fixed_input, input_li
 use lorac_runtime::Program;
 use lorac_train::{Feeds, Prediction};
 use std::path::Path;
+use writing::Author;
 
 /// How a model is opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,8 +36,16 @@ pub struct Options {
     pub tokenizer: Option<Source>,
     /// The execution engine.
     pub runtime: RuntimeSource,
-    /// Rows of a batch. Default: 32, of language models 1.
+    /// Rows of a batch. Default: 32, of language models 1, of those that write 8.
     pub batch: Option<usize>,
+    /// Whether a language model writes on behind texts. Where not, it says how well it would have told them.
+    pub writes: bool,
+    /// Tokens of what it writes at most. Default: as it was judged, else 64.
+    pub max_new_tokens: Option<usize>,
+    /// Beams of a search. Default: as it was judged, else 1.
+    pub num_beams: Option<usize>,
+    /// Texts that end what it writes. Default: as it was judged.
+    pub stop_strings: Vec<String>,
 }
 
 /// Texts that are looked at together: those of like length become batches.
@@ -48,7 +58,9 @@ const ROWS: usize = 32;
 pub struct Predictor {
     served: Served,
     tokenizer: Tokenizer,
-    program: Box<dyn Program>,
+    /// The model as it is; none where it writes.
+    program: Option<Box<dyn Program>>,
+    author: Option<Author>,
     feeds: Feeds,
     pad: PadTo,
     rows: usize,
@@ -76,7 +88,7 @@ impl Predictor {
     /// A folder without a model, the model of a rejected run, nothing that says what it predicts, an output that is not the
     /// task's, and what cannot be read or run.
     pub fn open_with(model: &str, options: &Options, resolver: &Resolver) -> Result<Predictor, Error> {
-        let Found { model, served, tokenizer } = find(model, options.tokenizer.as_ref(), resolver)?;
+        let Found { resolved, model, served, tokenizer } = find(model, options.tokenizer.as_ref(), resolver)?;
         let mut graph = readable(&model.graph, &model.functions)?;
         name_fields(&mut graph, &served.inputs).map_err(|wrong| {
             let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
@@ -92,17 +104,25 @@ impl Predictor {
         let max_length = fixed.len.map_or(served.max_length, |len| len.min(served.max_length));
         let tokenizer = tokenizer.open(max_length, served.truncate)?;
         let engine = engine::open(&options.runtime.choice(None), &Default::default(), resolver)?;
-        let program = compile_file(engine.backend.as_ref(), &model, &caches(&graph, &feeds))?;
+        let (backend, caches) = (engine.backend.as_ref(), caches(&graph, &feeds));
+        let (program, author) = match options.writes && served.predicts == Prediction::Tokens {
+            false => (Some(compile_file(backend, &model, &caches)?), None),
+            true => {
+                let (of, inputs) = ((&resolved, &model), (&feeds, &caches));
+                (None, Some(Author::open(of, &served, &graph, inputs, &tokenizer, backend, options)?))
+            }
+        };
         let usual = if served.predicts == Prediction::Tokens { 1 } else { ROWS };
         let why = engine.fallback.map(|why| format!("the embedded engine is used: {why}"));
         Ok(Predictor {
             rows: fixed.rows.or(options.batch).unwrap_or(usual).max(1),
             limits: input_limits(&graph),
             done: is_probability(&graph, &served.output),
-            notes: why.into_iter().collect(),
+            notes: why.into_iter().chain(author.as_ref().and_then(|author| author.note.clone())).collect(),
             served,
             tokenizer,
             program,
+            author,
             feeds,
             pad,
             _model: model,
@@ -157,6 +177,9 @@ impl Predictor {
     }
 
     fn window(&mut self, rows: &[Row], columns: &[String]) -> Result<Vec<Answer>, Error> {
+        if self.author.is_some() {
+            return self.write(rows, columns.first().map_or(examples::COLUMNS[0], String::as_str));
+        }
         let encoded = examples::encode(rows, columns, &self.served, &self.tokenizer)?;
         let data = Dataset::new(encoded.examples, self.pad);
         self.check(&data)?;
@@ -166,9 +189,10 @@ impl Predictor {
         let mut answers: Vec<Option<Answer>> = vec![None; data.len()];
         for batch in order.chunks(self.rows) {
             let made = data.batch(batch, self.rows)?;
-            let tensors = self.feeds.for_program(self.program.as_ref(), &made)?;
+            let Some(program) = &mut self.program else { break };
+            let tensors = self.feeds.for_program(program.as_ref(), &made)?;
             let refs: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-            let out = self.program.run(&refs, &[&self.served.output])?;
+            let out = program.run(&refs, &[&self.served.output])?;
             let (scores, dims) = out.first().map(|t| (reals(t), t.dims().to_vec())).unwrap_or_default();
             let each = scores.len() / dims.first().copied().unwrap_or(1).max(1);
             for (row, at) in batch.iter().enumerate() {

@@ -4,6 +4,8 @@ use crate::base::config_of;
 use crate::error::Error;
 use crate::output::OutputError;
 use crate::source::Resolved;
+use crate::writing::{Ends, ends};
+use lorac_data::Tokenizer;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -69,6 +71,12 @@ impl Beside {
         let generation = Some(file.with_file_name(GENERATION)).filter(|file| small(file) && model.has(file));
         self.generation = generation.map(|file| read(&file)).transpose()?;
         Ok(())
+    }
+
+    /// The tokens that end a text, by the configuration and a tokenizer.
+    pub(crate) fn ends(&self, tokenizer: &Tokenizer) -> Vec<i64> {
+        let generation = self.generation.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+        ends(&Ends { generation: generation.as_ref(), config: self.config.as_ref(), tokenizer })
     }
 }
 

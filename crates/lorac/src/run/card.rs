@@ -2,20 +2,27 @@
 
 use crate::output::{DataCard, LabelCount, Lengths, SplitCard, Truncated, Unknown};
 use crate::task::LABELS;
-use lorac_data::{Example, Field, Measure, Row, duplicates};
+use lorac_data::{Example, Field, Measure, Question, Row, duplicates};
 
 /// What is to be said of an example beside what it is.
 pub(super) struct Seen {
     measure: Measure,
     /// Where it is from, where nothing in it is known.
     place: Option<String>,
+    /// What is asked of a model that writes the answer.
+    pub(super) question: Option<Question>,
 }
 
 impl Seen {
     /// Of the example of a row.
     pub(super) fn of(measure: Measure, row: &Row) -> Seen {
         let unknown = measure.tokens > 0 && measure.unknown == measure.tokens;
-        Seen { measure, place: unknown.then(|| place(row)) }
+        Seen { measure, place: unknown.then(|| place(row)), question: None }
+    }
+
+    /// The same with a question.
+    pub(super) fn asking(self, question: Option<Question>) -> Seen {
+        Seen { question, ..self }
     }
 }
 
@@ -52,7 +59,7 @@ pub(super) fn fill<'e>(
             card.labels.iter_mut().zip(has).for_each(|(label, has)| label.examples += usize::from(*has > 0.5));
         }
         lengths.push(example.length());
-        let Some(Seen { measure, place }) = seen else { continue };
+        let Some(Seen { measure, place, .. }) = seen else { continue };
         truncated.texts += usize::from(measure.is_cut());
         truncated.tokens += measure.lost;
         truncated.at_least |= measure.more;

@@ -6,6 +6,7 @@ use crate::output::{DataCard, SourceCard, SplitCard};
 use crate::pipeline::{Data, Part, Split, named};
 use crate::source::{Resolved, Resolver, Stop};
 use crate::task::{LABELS, Targets, Task};
+use crate::writing::{Asked, together};
 use globset::{GlobSet, GlobSetBuilder};
 use lorac_data::format::{Format, Rows};
 use lorac_data::{
@@ -26,6 +27,8 @@ pub(crate) struct Examples {
     pub(crate) weights: Vec<(usize, f64)>,
     /// The held-out ones; none where nothing is held out.
     pub(crate) eval: Vec<Example>,
+    /// What is asked of a model that writes texts: of the held-out examples, where metrics of texts are asked for.
+    pub(crate) asked: Vec<Asked>,
     /// What became of the rows.
     pub(crate) card: DataCard,
     /// What was read, by the path below `data` of its source.
@@ -60,10 +63,12 @@ impl Reading<'_> {
 /// What is wrong with sources, files and rows; a training set of which nothing is left.
 pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver: &Resolver) -> Result<Examples, Error> {
     let mut files = Vec::new();
+    let is_part = data.eval.as_ref().is_some_and(|held| held.part().is_some());
     let mut sources = |key: &'static str, splits: &[Split]| -> Result<(Vec<Item>, SplitCard), Error> {
         let (mut all, mut card) = (Vec::new(), SplitCard::default());
+        let asks = task.generation().is_some() && (key == "eval" || is_part);
         for (at, (path, split)) in named(key, splits).enumerate() {
-            let (found, of_file) = read(split, task, data, reading, resolver, &mut card)?;
+            let (found, of_file) = read(split, task, data, reading, resolver, asks, &mut card)?;
             files.push((path, of_file));
             all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source: at }));
         }
@@ -83,7 +88,7 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
         },
     };
     let dropped = hold_out(&mut train, &eval);
-    some_left(train.len(), dropped, data.eval.as_ref().is_some_and(|held| held.part().is_some()))?;
+    some_left(train.len(), dropped, is_part)?;
     train_card.held_out = dropped;
     let targets = data.train.first().map(|split| task.targets(split)).transpose()?;
     let classes = targets.as_ref().map_or(&[][..], |targets| targets.classes());
@@ -103,7 +108,13 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
     let mut card = DataCard { train: train_card, eval: eval_card, ..DataCard::default() };
     card.warnings = card::warnings(&card);
     let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
-    Ok(Examples { train: bare(train), weights, eval: bare(eval), card, files })
+    let asked = asked(&eval);
+    Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, card, files })
+}
+
+/// What the examples ask.
+fn asked(items: &[Item]) -> Vec<Asked> {
+    together(items.iter().filter_map(|item| item.seen.as_ref()?.question.clone()))
 }
 
 /// The error of what needs held-out examples where a pipeline has none.
@@ -120,16 +131,19 @@ pub(crate) fn held_out(
     task: &dyn Task,
     reading: Reading,
     resolver: &Resolver,
-) -> Result<Vec<Example>, Error> {
+) -> Result<(Vec<Example>, Vec<Asked>), Error> {
     let Some(held) = &data.eval else { return Err(nothing_held_out()) };
     let splits = if held.part().is_some() { &data.train } else { held.sources() };
     let (mut all, mut card) = (Vec::new(), SplitCard::default());
     for (source, split) in splits.iter().enumerate() {
-        let (found, _) = read(split, task, data, reading, resolver, &mut card)?;
+        let asks = task.generation().is_some();
+        let (found, _) = read(split, task, data, reading, resolver, asks, &mut card)?;
         all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source }));
     }
     let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
-    Ok(held.unwrap_or(all).into_iter().map(|item| item.example).collect())
+    let held = held.unwrap_or(all);
+    let asked = asked(&held);
+    Ok((held.into_iter().map(|item| item.example).collect(), asked))
 }
 
 /// An example, with what is to be said of it.
@@ -209,14 +223,15 @@ fn some_left(left: usize, dropped: usize, part: bool) -> Result<(), Error> {
     }
 }
 
-/// The examples of a source, each with what is to be said of it, and the file or folder that they come from. What became of
-/// its rows is added to the card.
+/// The examples of a source, each with what is to be said of it and, where `asks` says so, what it asks, and the file or folder
+/// that they come from. What became of its rows is added to the card.
 fn read(
     split: &Split,
     task: &dyn Task,
     data: &Data,
     reading: Reading,
     resolver: &Resolver,
+    asks: bool,
     card: &mut SplitCard,
 ) -> Result<(Vec<Encoded>, Resolved), Error> {
     let (inputs, targets) = (reading.inputs(task, split), task.targets(split)?);
@@ -267,6 +282,7 @@ fn read(
             if !skipped.allows() {
                 none_refused(&rows, std::mem::take(&mut wrong))?;
             }
+            let mut questions = if asks { inputs.questions(&rows, tokenizer)? } else { Vec::new() };
             let mut wrong = wrong.into_iter().peekable();
             for (at, (example, field)) in encoded.into_iter().zip(picked(fields, &order)).enumerate() {
                 if let Some((_, error)) = wrong.next_if(|(row, _)| *row == at) {
@@ -276,7 +292,11 @@ fn read(
                 let measure = measures.get(at).copied().unwrap_or_default();
                 match refused(data.truncate, measure, &rows[at], tokenizer.map_or(0, Tokenizer::max_length)) {
                     Some(error) => skipped.leave_out(error)?,
-                    None => examples.push((with_target(example, field), Some(Seen::of(measure, &rows[at])))),
+                    None => {
+                        let question = questions.get_mut(at).and_then(Option::take);
+                        let seen = Seen::of(measure, &rows[at]).asking(question);
+                        examples.push((with_target(example, field), Some(seen)));
+                    }
                 }
             }
             some_right(examples.len(), &skipped, &found.path, read)?;

@@ -2,14 +2,13 @@
 
 use super::folder::{CHECKPOINTS, Folder, MANIFEST, METRICS, TENSORBOARD, TRAINED};
 use super::training::Learnt;
-use super::{Files, Fitted, Outcome, Plan, RunOptions, describe, evaluation, record, scored};
+use super::{Before, Files, Fitted, Outcome, Plan, RunOptions, describe, record, scored};
 use crate::deploy::{self, Trained};
 use crate::error::Error;
-use crate::output::{Artifact, Evaluation, Manifest, MetricsEval, MissedGate, Status, sha256_file};
+use crate::output::{Artifact, Evaluation, Manifest, MetricsEval, MissedGate, Status, WrittenTexts, sha256_file};
 use crate::pipeline::Loaded;
 use crate::stop::stopped;
 use crate::verify::VerifyReport;
-use lorac_ir::Tensor;
 use lorac_train::{Breakdown, Event, TrainError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -33,13 +32,15 @@ pub(super) fn finish(
     let interrupted = || stopped(stop, || Error::Interrupted("the training is done".into()));
     let Fitted { theta, learnt, mut evaluator, mut logs, before, events, records } = fitted;
     let Learnt { checkpoint, steps, summary, .. } = learnt;
-    evaluator.set_state(&plan.training.names.theta, &Tensor::vector(&theta))?;
-    let held_out = evaluation(plan, evaluator.as_mut(), progress, "after", stop)?;
+    evaluator.set_theta(plan, &theta)?;
+    let held_out = evaluator.evaluation(plan, progress, "after", stop)?;
+    let Before { scores: before, texts } = before;
     let (after, by_class) =
         (scored(&held_out, plan, loaded), Breakdown::of(&held_out).filter(|_| !plan.eval.is_empty()));
     interrupted()?;
     let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
-    warn(logs.eval(&MetricsEval::new("after", summary.steps, &after)));
+    warn(logs.eval(&MetricsEval::new("after", summary.steps, &after).showing(&held_out.texts)));
+    let texts = WrittenTexts::of(&texts, &held_out.texts);
     let (incomplete, events_file) = logs.close();
     drop((evaluator, held_out));
     progress.line(&format!("after     {}", describe(&after)));
@@ -68,7 +69,7 @@ pub(super) fn finish(
             n => format!(", {n} keys of metadata"),
         }
     ));
-    let eval = Evaluation { before, after, by_class };
+    let eval = Evaluation { before, after, by_class, texts };
     let mut manifest = record::manifest(plan, loaded, options, &summary, eval, &verified);
     manifest.gates = gates(&verified);
     let missed = p.metrics.failed_gates(&manifest.eval.before, &manifest.eval.after);

@@ -7,6 +7,7 @@ mod beside;
 mod card;
 pub(crate) mod data;
 mod emit;
+mod evaluator;
 mod finish;
 mod folder;
 pub(crate) mod input_limits;
@@ -20,6 +21,7 @@ mod rehearsal;
 mod resume;
 mod slices;
 mod targets;
+mod texts;
 mod tokens;
 mod training;
 mod update;
@@ -39,15 +41,14 @@ use crate::output::{Manifest, MetricsEval};
 use crate::pipeline::Loaded;
 use crate::progress::Progress;
 use crate::source::Resolver;
-use crate::stop::{Stoppable, stopped};
+use crate::stop::stopped;
+use crate::writing::SHOWN;
+use evaluator::Evaluator;
 use finish::{REPORT, finish, rejected, verify, write};
 use folder::{Folder, Reserve};
 use logs::Logs;
 use lorac_data::{Dataset, Sampler};
-use lorac_runtime::Program;
-use lorac_train::{
-    Count, Evaluate, Evaluation, Event, History, Kept, Scores, TrainError, evaluate, theta_program, training_program,
-};
+use lorac_train::{Count, Evaluation, Event, Generated, History, Kept, Scores, training_program};
 use rehearsal::Reserved;
 use resume::{Candidates, Logged, Resumed, candidates};
 use std::cell::RefCell;
@@ -90,8 +91,8 @@ enum Prepared {
 struct Ready {
     plan: Plan,
     work: Work,
-    evaluator: Box<dyn Program>,
-    before: Scores,
+    evaluator: Evaluator,
+    before: Before,
     logged: Logged,
 }
 
@@ -107,12 +108,19 @@ enum Work {
 struct Fitted {
     theta: Vec<f32>,
     learnt: Learnt,
-    evaluator: Box<dyn Program>,
+    evaluator: Evaluator,
     logs: Logs,
-    before: Scores,
+    before: Before,
     events: Vec<Event>,
     /// Space for the manifest and the report.
     records: Reserve,
+}
+
+/// What an untrained model is scored by.
+struct Before {
+    scores: Scores,
+    /// Some of the texts that it writes.
+    texts: Vec<Generated>,
 }
 
 /// Files below a folder, with their kinds.
@@ -168,14 +176,14 @@ fn begin(
     let mut logs = Logs::begin(log, &logged.lines, &folder, loaded, &plan, options)?;
     let warn = |said: Vec<String>| said.iter().for_each(|why| progress.warning(why));
     if logged.lines.is_empty() {
-        warn(logs.eval(&MetricsEval::first(&before)));
+        warn(logs.eval(&MetricsEval::first(&before.scores).showing(&before.texts)));
     }
     let mut events = logged.events;
     let (learnt, records) = match work {
         Work::Trained(learnt) => (*learnt, Reserve::default()),
         Work::Train(mut training, reserved) => {
             let shared = RefCell::new(logs);
-            let mut evaluate = evaluating(&plan, loaded, evaluator.as_mut(), &shared, progress, stop);
+            let mut evaluate = evaluating(&plan, loaded, &mut evaluator, &shared, progress, stop);
             let mut observe = |event: &Event| {
                 let (pace, said) = shared.borrow_mut().step(event);
                 warn(said);
@@ -287,14 +295,20 @@ fn prepare(
         }
     };
     stopped(stop, untrained)?;
-    let mut evaluator = theta_program(plan.engine.backend.as_ref(), &plan.training.eval, &start)?;
-    if let Some(sees) = language::causal(loaded, &plan, evaluator.as_mut())? {
+    let (mut evaluator, note) = Evaluator::open(&plan, &start)?;
+    if let Some(note) = note {
+        progress.warning(&note);
+        plan.notes.push(note);
+    }
+    if let Some(sees) = language::causal(loaded, &plan, evaluator.program.as_mut())? {
         progress.warning(&sees);
         plan.notes.push(sees);
     }
-    let before = evaluation(&plan, evaluator.as_mut(), progress, "before", stop)?;
-    let before = scored(&before, &plan, loaded);
-    progress.line(&format!("before    {}", describe(&before)));
+    let found = evaluator.evaluation(&plan, progress, "before", stop)?;
+    let scores = scored(&found, &plan, loaded);
+    progress.line(&format!("before    {}", describe(&scores)));
+    let texts = found.texts.into_iter().take(SHOWN).collect();
+    let before = Before { scores, texts };
     Ok(Prepared::Ready(Box::new(Ready { plan, work, evaluator, before, logged })))
 }
 
@@ -364,38 +378,6 @@ fn scored(evaluation: &Evaluation, plan: &Plan, loaded: &Loaded) -> Scores {
     let watched: Vec<&str> = loaded.pipeline.train.watched().filter(|name| !names.contains(name)).collect();
     names.extend(watched);
     Scores::of(evaluation, &names)
-}
-
-/// Evaluates the model; ends early, with an error, where `stop` is set.
-fn evaluation(
-    plan: &Plan,
-    evaluator: &mut dyn Program,
-    progress: &dyn Progress,
-    what: &str,
-    stop: &AtomicBool,
-) -> Result<Evaluation, TrainError> {
-    if plan.eval.is_empty() {
-        return Ok(Evaluation::new(plan.task.prediction()));
-    }
-    let evaluator = &mut Stoppable { program: evaluator, stop };
-    progress.begin(what, plan.eval.len() as u64);
-    let job = Evaluate {
-        data: &plan.eval,
-        feeds: &plan.feeds,
-        batch: plan.eval_batch,
-        fill: plan.eval_fill > 0,
-        kind: plan.task.prediction(),
-        prediction: &plan.training.prediction,
-        classes: plan.task.labels(),
-        names: &plan.training.names,
-    };
-    let mut done = 0;
-    let evaluation = evaluate(evaluator, &job, |rows| {
-        done += rows as u64;
-        progress.at(done, "");
-    });
-    progress.end();
-    evaluation
 }
 
 /// Batches in the order of a sampler.

@@ -8,6 +8,7 @@ use super::keys::Keys;
 use super::labels::{self, labels_of_data};
 use super::slices::{StepShape, update_is_cheap};
 use super::targets::{adaptations, named_targets, passed_over};
+use super::texts::{Planned, texts};
 use super::{data, language, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
@@ -21,6 +22,7 @@ use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver, Source};
 use crate::task::{LABELS, LOGITS, Subject, TaskChoice, Teacher};
+use crate::writing::Texts;
 use lorac_config::{Check, Problem, Problems};
 use lorac_data::{ChatSettings, Dataset, Masking, Sampler, Tokenizer};
 use lorac_ir::{DType, Graph};
@@ -84,6 +86,8 @@ pub struct Plan {
     pub beside: Beside,
     /// What those who run the deployed model need to know.
     pub served: Served,
+    /// The texts that the model is judged by, where any metric is of them.
+    pub texts: Option<Texts>,
     /// What comes out.
     pub deploy: Deploy,
     /// What the user should know before the training, and of the artifacts.
@@ -116,6 +120,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     let (mut feeds, caches) = fed(loaded, &mut base)?;
     let asked = taught(&p.task, resolver, &mut inputs)?;
     let (chosen, labels_from) = resolved_task(loaded, &asked, &model, &base, &model_source, resolver, &mut notes)?;
+    let chosen = if p.text_metrics().is_empty() { chosen } else { chosen.generating().unwrap_or(chosen) };
     check_metrics(loaded, &chosen)?;
     let mut shape = BatchShape::of(p, &base, &feeds);
     if p.data.splits().any(|(_, split)| split.block.is_none()) {
@@ -137,7 +142,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     };
 
     let reading = Reading { graph: &base, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
-    let Examples { train, weights, eval, mut card, files } = data::examples(&p.data, &*chosen, reading, resolver)?;
+    let Examples { train, weights, eval, asked, mut card, files } =
+        data::examples(&p.data, &*chosen, reading, resolver)?;
     card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
     let chosen = chosen.counted(&counts, train.len()).unwrap_or(chosen);
@@ -253,8 +259,33 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         keys.decide("data.images", preprocess);
     }
     let served = Served::of(p, &base, &*chosen, &training, &feeds, tokenizer.as_ref(), &inputs);
-    let served = Served { images: preprocess, ..served };
+    let mut served = Served { images: preprocess, ..served };
+    let texts = match &tokenizer {
+        Some(tokenizer) if chosen.prediction() == Prediction::Tokens => {
+            served.ends = beside.ends(tokenizer);
+            let of = Planned {
+                loaded,
+                source: &model_source,
+                model: &model,
+                base: &base,
+                feeds: &feeds,
+                caches: &caches,
+                task: &chosen,
+                methods: &methods,
+                training: &training,
+                engine: &engine,
+                tokenizer,
+                ends: &served.ends,
+            };
+            texts(&of, asked)?
+        }
+        _ => None,
+    };
+    if let Some(texts) = &texts {
+        progress.line(&format!("texts     {}", texts.describe()));
+    }
     Ok(Plan {
+        texts,
         kind: base::kind_of(&model_source),
         model,
         readable: base,
@@ -363,6 +394,11 @@ pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches),
     let caches = caches(graph, &feeds);
     caches.switch_off(graph)?;
     Ok((feeds, caches))
+}
+
+/// The error of metrics of texts of which none is asked for by the data.
+pub(crate) fn nothing_asked() -> Error {
+    Error::Usage("no held-out example has a prompt that a model could go on from: metrics of texts need them".into())
 }
 
 /// What is said of more threads than the process has cores.

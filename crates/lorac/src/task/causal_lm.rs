@@ -9,12 +9,12 @@ use lorac_data::{DataError, Inputs};
 use lorac_ir::Graph;
 use lorac_ops::Val;
 use lorac_passes::{Attached, LossTerms, Objective, ParamValues, PassError, language_logits, next_token_terms};
-use lorac_train::Prediction;
+use lorac_train::{Generate, Prediction};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The next token of texts, of completions of prompts or of an assistant's turns, by the model's own logits
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CausalLm {
     /// The output of logits. Default: the one called logits, else the first float output of rank 3
@@ -28,6 +28,8 @@ pub struct CausalLm {
     pub chat_template: Option<String>,
     /// Whether prompts and completions that are texts become turns of user and assistant
     pub as_chat: bool,
+    /// How texts are written behind prompts that are held out, for metrics that compare them with completions (bleu, rougeL, ...)
+    pub generate: Option<Generate>,
 }
 
 impl Check for CausalLm {
@@ -39,6 +41,9 @@ impl Check for CausalLm {
             let message =
                 format!("`{template}` is not a template: the text of one is expected, not the name of a file");
             problems.report("chat_template", "pipeline::value", message);
+        }
+        if let Some(generate) = &self.generate {
+            problems.within("generate", |p| generate.check(p));
         }
     }
 }
@@ -137,6 +142,14 @@ impl Task for CausalLm {
 
     fn deployed(&self, output: &str) -> Option<TaskChoice> {
         Some(CausalLm { logits: Some(output.into()), ..self.clone() }.into())
+    }
+
+    fn generation(&self) -> Option<&Generate> {
+        self.generate.as_ref()
+    }
+
+    fn generating(&self) -> Option<TaskChoice> {
+        Some(CausalLm { generate: Some(self.generate.clone().unwrap_or_default()), ..self.clone() }.into())
     }
 
     fn class(&self) -> Class {

@@ -21,7 +21,7 @@ use lorac_data::{DataError, Field, Inputs, LabelCells, Row};
 use lorac_ir::Graph;
 use lorac_models::{Classes, Form, ModelKind};
 use lorac_passes::{Objective, ParamValues, PassError, Pool};
-use lorac_train::Prediction;
+use lorac_train::{Generate, Prediction};
 use std::collections::BTreeSet;
 
 lorac_config::choices! {
@@ -167,6 +167,16 @@ pub trait Task: Objective {
     /// Names of the outputs, where they have any.
     fn labels(&self) -> &[String] {
         &[]
+    }
+
+    /// How texts are written for metrics that compare them with completions; none where no such metric is asked for.
+    fn generation(&self) -> Option<&Generate> {
+        None
+    }
+
+    /// The task of a model whose texts are compared with completions; none where it writes no texts.
+    fn generating(&self) -> Option<TaskChoice> {
+        None
     }
 
     /// The class of `transformers` that computes what the trained model does, or what is before its head.

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention, with rotated positions and with keys that several heads share.
 
+use super::Text;
 use crate::config::Decoder;
 use crate::write::Write;
 use lorac_ir::{DType, Tensor};
@@ -40,14 +41,15 @@ impl<'e, 'g> Rotation<'e, 'g> {
     }
 }
 
-/// What attention makes of queries, keys and values, each `f32[batch,sequence,heads*head]` by its own number of heads.
+/// What attention makes of queries, keys and values, each `f32[batch,sequence,heads*head]` by its own number of heads, in a layer
+/// of this number and path.
 pub(super) fn attend<'e, 'g>(
     w: &Write<'e, 'g>,
-    at: &str,
+    (layer, at): (usize, &str),
     decoder: &Decoder,
     [query, key, value]: [Val<'e, 'g>; 3],
     rotation: Option<Rotation<'e, 'g>>,
-    bias: Val<'e, 'g>,
+    text: &Text<'e, 'g>,
 ) -> Val<'e, 'g> {
     let (heads, groups, width) = (decoder.config.heads, decoder.attention.groups, decoder.attention.head);
     let op = |op, inputs: &[Val<'e, 'g>]| w.op(at, op, inputs, &[]);
@@ -68,16 +70,18 @@ pub(super) fn attend<'e, 'g>(
     // Scaling the query touches fewer numbers than scaling the scores.
     let query = op("Mul", &[query, w.emit.scalar(1.0 / (width as f64).sqrt(), DType::F32)]);
     let query = split(query, heads / groups.max(1), rows);
+    let rank = swap.len();
+    let all = |kind, new, axis| text.with_cache(w, (layer, at), kind, new, axis);
     let (query, key) = match rotation {
         Some(rotation) => {
-            let key = rotation.turn(w, at, split(key, 1, rows));
+            let key = all("key", rotation.turn(w, at, split(key, 1, rows)), rank - 2);
             (rotation.turn(w, at, query), transpose(key, swap))
         }
-        None => (query, split(key, 1, columns)),
+        None => (query, all("key", split(key, 1, columns), rank - 1)),
     };
-    let scores = op("Add", &[op("MatMul", &[query, key]), bias]);
+    let scores = op("Add", &[op("MatMul", &[query, key]), text.bias]);
     let share = w.op(at, "Softmax", &[scores], &[("axis", (-1i64).into())]);
-    let mixed = op("MatMul", &[share, split(value, 1, rows)]);
+    let mixed = op("MatMul", &[share, all("value", split(value, 1, rows), rank - 2)]);
     let mixed = transpose(mixed, if shared { &[0, 3, 1, 2, 4] } else { &[0, 2, 1, 3] });
     op("Reshape", &[mixed, w.emit.ints(&[0, 0, (heads * width) as i64])])
 }

@@ -17,28 +17,34 @@ pub(crate) fn gpt2(decoder: Decoder, weights: &Weights, form: Form) -> Result<Bu
     let c = &decoder.config;
     let end = End::of(&decoder, weights, form);
     let graph = write(&c.model_type, weights, |w| {
-        let text = Text::new(w, &decoder);
+        let text = Text::new(w, &decoder, form);
         let (words, places) = (format!("{root}wte"), format!("{root}wpe"));
         let table = w.table(&words, c.vocab, c.hidden);
         let tokens = w.op(&words, "Gather", &[table, text.ids], &[]);
         let positions = w.op(&places, "Gather", &[w.table(&places, c.positions, c.hidden), text.positions], &[]);
         let mut x = w.op(root.trim_end_matches('.'), "Add", &[tokens, positions], &[]);
         for i in 0..c.layers {
-            x = layer(w, &decoder, &format!("{root}h.{i}"), x, &text);
+            x = layer(w, &decoder, (i, &format!("{root}h.{i}")), x, &text);
         }
         let name = if end == End::States { HIDDEN } else { "" };
         let x = w.norm_as(name, &format!("{root}ln_f"), x, c.hidden, c.epsilon);
-        vec![match end {
+        text.outputs(match end {
             End::States => x,
             End::Tokens => text.logits(w, &decoder, table, x),
             End::Classes(labels) => text.scores(w, &decoder, labels, x),
-        }]
+        })
     })?;
     let config = decoder.config;
     Ok(Built { graph, architecture: end.class("GPT2"), hidden: config.hidden, config })
 }
 
-fn layer<'e, 'g>(w: &Write<'e, 'g>, d: &Decoder, path: &str, x: Val<'e, 'g>, text: &Text<'e, 'g>) -> Val<'e, 'g> {
+fn layer<'e, 'g>(
+    w: &Write<'e, 'g>,
+    d: &Decoder,
+    (number, path): (usize, &str),
+    x: Val<'e, 'g>,
+    text: &Text<'e, 'g>,
+) -> Val<'e, 'g> {
     let c = &d.config;
     let part = |name: &str| format!("{path}.{name}");
     let linear = |name: &str, x, dims: (usize, usize)| {
@@ -49,7 +55,7 @@ fn layer<'e, 'g>(w: &Write<'e, 'g>, d: &Decoder, path: &str, x: Val<'e, 'g>, tex
     let at = part("attn");
     let mixed = linear("attn.c_attn", norm("ln_1", x), (c.hidden, c.hidden.saturating_mul(3)));
     let inputs = w.split(&at, "Split", &[mixed], &[("axis", (-1i64).into()), ("num_outputs", 3i64.into())]);
-    let mixed = attend(w, &at, d, inputs, None, text.bias);
+    let mixed = attend(w, (number, &at), d, inputs, None, text);
     let x = w.op(path, "Add", &[linear("attn.c_proj", mixed, (c.hidden, c.hidden)), x], &[]);
     let wide = linear("mlp.c_fc", norm("ln_2", x), (c.hidden, c.intermediate));
     let wide = w.activation(&part("mlp"), wide, c.activation);

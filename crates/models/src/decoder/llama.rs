@@ -18,23 +18,23 @@ pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights, form: Form
     let c = &decoder.config;
     let end = End::of(&decoder, weights, form);
     let graph = write(&c.model_type, weights, |w| {
-        let text = Text::new(w, &decoder);
+        let text = Text::new(w, &decoder, form);
         let words = format!("{root}embed_tokens");
         let table = w.table(&words, c.vocab, c.hidden);
         let mut x = w.op(&words, "Gather", &[table, text.ids], &[]);
         let rotation = Rotation::new(w, &format!("{root}rotary_emb"), &decoder, text.positions);
         for i in 0..c.layers {
-            x = layer(w, &decoder, &format!("{root}layers.{i}"), x, rotation, &text);
+            x = layer(w, &decoder, (i, &format!("{root}layers.{i}")), x, rotation, &text);
         }
         let norm = format!("{root}norm");
         if end == End::States {
             return vec![w.rms_norm_as(HIDDEN, &norm, x, c.hidden, c.epsilon)];
         }
         let x = w.rms_norm(&norm, x, c.hidden, c.epsilon);
-        vec![match end {
+        text.outputs(match end {
             End::Classes(labels) => text.scores(w, &decoder, labels, x),
             _ => text.logits(w, &decoder, table, x),
-        }]
+        })
     })?;
     let config = decoder.config;
     Ok(Built { graph, architecture: end.class(class), hidden: config.hidden, config })
@@ -43,7 +43,7 @@ pub(crate) fn llama(class: &str, decoder: Decoder, weights: &Weights, form: Form
 fn layer<'e, 'g>(
     w: &Write<'e, 'g>,
     d: &Decoder,
-    path: &str,
+    (number, path): (usize, &str),
     x: Val<'e, 'g>,
     rotation: Rotation<'e, 'g>,
     text: &Text<'e, 'g>,
@@ -61,7 +61,7 @@ fn layer<'e, 'g>(
     let n = norm("input_layernorm", x);
     let input = |name: &str, width| linear(&format!("self_attn.{name}"), n, (c.hidden, width), bias.inputs);
     let inputs = [input("q_proj", queries), input("k_proj", keys), input("v_proj", keys)];
-    let mixed = attend(w, &part("self_attn"), d, inputs, Some(rotation), text.bias);
+    let mixed = attend(w, (number, &part("self_attn")), d, inputs, Some(rotation), text);
     let x = w.op(path, "Add", &[x, linear("self_attn.o_proj", mixed, (queries, c.hidden), bias.output)], &[]);
 
     let (n, at) = (norm("post_attention_layernorm", x), part("mlp"));

@@ -14,6 +14,7 @@ use crate::weights::{Order, Weights};
 use crate::write::Write;
 use lorac_ir::{DType, Dim, Fact};
 use lorac_ops::Val;
+use std::cell::RefCell;
 
 /// The head of a decoder that classifies.
 const SCORE: &str = "score";
@@ -32,7 +33,7 @@ enum End {
 impl End {
     /// That of a form. A file whose class classifies and that has no head for it is a base model.
     fn of(decoder: &Decoder, weights: &Weights, form: Form) -> End {
-        if form != Form::Saved {
+        if !form.scores() {
             return End::States;
         }
         let classifies = decoder.config.architectures.iter().any(|name| name.ends_with("ForSequenceClassification"));
@@ -64,28 +65,42 @@ struct Text<'e, 'g> {
     ids: Val<'e, 'g>,
     /// `i64[batch,sequence]`, 1 for each token that is not padding.
     mask: Val<'e, 'g>,
-    /// `i64[sequence]`, from zero, padding or not.
+    /// `i64[sequence]`, from zero or from what caches hold, padding or not.
     positions: Val<'e, 'g>,
     /// Added to the scores, zero where a token sees another, else the lowest number: `f32[batch,1,sequence,sequence]`,
     /// with one axis more where heads share keys.
     bias: Val<'e, 'g>,
+    /// What fills the caches of the next tokens, where there are any: the outputs so far.
+    presents: Option<RefCell<Vec<Val<'e, 'g>>>>,
 }
 
 impl<'e, 'g> Text<'e, 'g> {
-    fn new(w: &Write<'e, 'g>, decoder: &Decoder) -> Text<'e, 'g> {
+    fn new(w: &Write<'e, 'g>, decoder: &Decoder, form: Form) -> Text<'e, 'g> {
         let at = "attention_mask";
-        let input =
-            |name: &str| w.emit.input(name, Fact::new(DType::I64, [Dim::named("batch"), Dim::named("sequence")]));
+        let cached = form == Form::Cached;
+        let input = |name: &str, length: &str| {
+            w.emit.input(name, Fact::new(DType::I64, [Dim::named("batch"), Dim::named(length)]))
+        };
         let op = |op, inputs: &[Val<'e, 'g>]| w.op(at, op, inputs, &[]);
         let int = |x: usize| w.emit.scalar(x as f64, DType::I64);
-        let (ids, mask) = (input("input_ids"), input(at));
+        let (ids, mask) = (input("input_ids", "sequence"), input(at, if cached { "total" } else { "sequence" }));
         let length = w.op("positions", "Gather", &[w.op("positions", "Shape", &[ids], &[]), int(1)], &[]);
-        let positions = w.op("positions", "Range", &[int(0), length, int(1)], &[]);
+        let range = |from, to| w.op("positions", "Range", &[from, to, int(1)], &[]);
+        let (positions, keys) = match cached {
+            false => {
+                let positions = range(int(0), length);
+                (positions, positions)
+            }
+            true => {
+                let total = w.op("positions", "Gather", &[w.op("positions", "Shape", &[mask], &[]), int(1)], &[]);
+                (range(w.op("positions", "Sub", &[total, length], &[]), total), range(int(0), total))
+            }
+        };
 
         let rows = op("Unsqueeze", &[positions, w.emit.ints(&[1])]);
-        let mut seen = op("LessOrEqual", &[positions, rows]);
+        let mut seen = op("LessOrEqual", &[keys, rows]);
         if let Some(window) = decoder.attention.window {
-            let near = op("Greater", &[positions, op("Sub", &[rows, int(window)])]);
+            let near = op("Greater", &[keys, op("Sub", &[rows, int(window)])]);
             seen = op("And", &[seen, near]);
         }
         let axes: &[i64] = if decoder.shares_keys() { &[1, 2, 3] } else { &[1, 2] };
@@ -94,7 +109,7 @@ impl<'e, 'g> Text<'e, 'g> {
         let number = |x| w.emit.scalar(x, DType::F32);
         // Not minus infinity: a row of padding that sees nothing would become NaN.
         let bias = op("Where", &[seen, number(0.0), number(f64::from(f32::MIN))]);
-        Text { ids, mask, positions, bias }
+        Text { ids, mask, positions, bias, presents: cached.then(RefCell::default) }
     }
 
     /// The scores of the classes, `f32[batch,labels]`, of the states of each row's last token that is not padding.
@@ -107,6 +122,37 @@ impl<'e, 'g> Text<'e, 'g> {
         let state = op("Where", &[is_last, x, w.emit.scalar(0.0, DType::F32)]);
         let state = w.op(at, "ReduceSum", &[state, w.emit.ints(&[1])], &[("keepdims", 0i64.into())]);
         w.product_as("logits", SCORE, state, (hidden, labels), Order::Transposed)
+    }
+
+    /// Keys or values of a layer behind those of its cache, along `axis`; as they are where there are no caches.
+    fn with_cache(
+        &self,
+        w: &Write<'e, 'g>,
+        (layer, at): (usize, &str),
+        kind: &str,
+        new: Val<'e, 'g>,
+        axis: usize,
+    ) -> Val<'e, 'g> {
+        let Some(presents) = &self.presents else { return new };
+        let fact = new.fact();
+        let dims = fact.dims().unwrap_or_default().iter().enumerate();
+        let dim = |(i, dim): (usize, &Dim)| match i {
+            0 => Dim::named("batch"),
+            i if i == axis => Dim::named("past"),
+            _ => *dim,
+        };
+        let dims: Vec<Dim> = dims.map(dim).collect();
+        let past = w.emit.input(&format!("past_key_values.{layer}.{kind}"), Fact::new(DType::F32, dims));
+        let name = format!("present.{layer}.{kind}");
+        let all = w.op_as(&name, at, "Concat", &[past, new], &[("axis", (axis as i64).into())]);
+        presents.borrow_mut().push(all);
+        all
+    }
+
+    /// The outputs of a model: its own, and what fills its caches.
+    fn outputs(&self, own: Val<'e, 'g>) -> Vec<Val<'e, 'g>> {
+        let presents = self.presents.as_ref().map(|presents| presents.borrow().clone()).unwrap_or_default();
+        std::iter::once(own).chain(presents).collect()
     }
 
     /// The scores of the next token, `f32[batch,sequence,vocab]`, of the states of a decoder with the table `table`.

@@ -76,9 +76,9 @@ pub trait Metric {
         self.definition().better
     }
 
-    /// Whether it says anything of such predictions. No task generates texts yet: metrics of texts are for programs.
+    /// Whether it says anything of such predictions.
     fn suits(&self, kind: Prediction) -> bool {
-        self.definition().suits.contains(&kind) && !self.reads_texts()
+        self.definition().suits.contains(&kind)
     }
 
     /// Whether it compares generated texts with their references.

@@ -1,0 +1,123 @@
+//! What a language model writes behind texts.
+
+use super::answer::{Answer, Says};
+use super::{Options, Predictor};
+use crate::base;
+use crate::error::Error;
+use crate::predict::found::ends_of;
+use crate::served::Served;
+use crate::source::Resolved;
+use crate::task::CausalLm;
+use crate::writing::{Parts, Writer, compile};
+use lorac_config::{Check, Problems};
+use lorac_data::{DataError, Example, Field, Row, Template, Tokenizer};
+use lorac_ir::Graph;
+use lorac_onnx::Model;
+use lorac_passes::{AdamW, Caches, UpdateSpec};
+use lorac_runtime::Backend;
+use lorac_train::{Decoder, Feeds, Generate};
+use std::sync::atomic::AtomicBool;
+
+/// Rows that are written at the same time, where nothing says how many.
+const ROWS: usize = 8;
+
+/// What writes on behind texts.
+pub(super) struct Author {
+    writer: Writer,
+    decoder: Decoder,
+    /// What a user should know, in words.
+    pub(super) note: Option<String>,
+}
+
+impl Author {
+    /// What writes on behind texts, as `options` says, else as the model was judged.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn open(
+        (source, model): (&Resolved, &Model),
+        served: &Served,
+        graph: &Graph,
+        (feeds, caches): (&Feeds, &Caches),
+        tokenizer: &Tokenizer,
+        backend: &dyn Backend,
+        options: &Options,
+    ) -> Result<Author, Error> {
+        let mut settings = served.generate.clone().unwrap_or_default();
+        settings.max_new_tokens = options.max_new_tokens.unwrap_or(settings.max_new_tokens);
+        settings.num_beams = options.num_beams.unwrap_or(settings.num_beams);
+        if !options.stop_strings.is_empty() {
+            settings.stop_strings = options.stop_strings.clone();
+        }
+        let settings = checked(settings)?;
+        let mut base = graph.clone();
+        caches.switch_off(&mut base)?;
+        let logits = Some(served.output.clone());
+        let writer = compile(Parts {
+            model,
+            base: &base,
+            feeds,
+            caches,
+            names: &served.inputs,
+            objective: &CausalLm { logits, ..CausalLm::default() },
+            adaptations: &|_| Some(Vec::new()),
+            update: UpdateSpec::of(&AdamW::default()),
+            layout: None,
+            backend,
+            cached: &|| base::with_caches(source),
+            settings,
+            ends: ends_of(source, served, tokenizer),
+            tokenizer: tokenizer.clone(),
+            rows: options.batch.unwrap_or(ROWS),
+            multiple: 8,
+        })?;
+        let (decoder, note) = writer.open(backend, &[], &[])?;
+        Ok(Author { writer, decoder, note })
+    }
+}
+
+/// Refuses settings that cannot be followed.
+fn checked(settings: Generate) -> Result<Generate, Error> {
+    // What is of beam search alone may stand in the settings that the model was judged by.
+    let usual = Generate::default();
+    let settings = match settings.num_beams {
+        1 => Generate { length_penalty: usual.length_penalty, early_stopping: false, ..settings },
+        _ => settings,
+    };
+    let mut problems = Problems::default();
+    settings.check(&mut problems);
+    let said: Vec<String> = problems.finish().into_iter().map(|problem| problem.message).collect();
+    if said.is_empty() { Ok(settings) } else { Err(Error::Usage(said.join("; "))) }
+}
+
+impl Predictor {
+    /// What is written behind the text of each row, in a column or a template.
+    pub(super) fn write(&mut self, rows: &[Row], column: &str) -> Result<Vec<Answer>, Error> {
+        let template = Template::parse(column).map_err(DataError::from)?;
+        let texts: Vec<String> =
+            rows.iter().map(|row| Ok(template.fill(row)?.into_owned())).collect::<Result<_, DataError>>()?;
+        let encoded = self.tokenizer.encode_prompts(&texts, true)?;
+        let ids: Vec<Vec<i64>> = encoded.iter().map(|one| one.ids.clone()).collect();
+        let tokens = |ids: &Vec<i64>| Field::Tokens { ids: ids.clone(), pad: self.tokenizer.pad_id() };
+        let examples = ids.iter().map(|ids| Example { fields: vec![("input_ids", tokens(ids))] }).collect();
+        self.check(&lorac_data::Dataset::new(examples, self.pad))?;
+        let Some(author) = &mut self.author else { return Ok(Vec::new()) };
+        let texts = author.writer.write(&mut author.decoder, &ids, &AtomicBool::new(false), |_| ())?;
+        let answer = |(written, encoded): (crate::writing::Written, lorac_data::Encoded)| Answer {
+            says: Says::Text { text: written.text, tokens: written.tokens },
+            cut: encoded.measure.lost,
+        };
+        Ok(texts.into_iter().zip(encoded).map(answer).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_beam_search_do_not_keep_a_model_from_writing_without() {
+        let judged = Generate { num_beams: 1, length_penalty: 2.0, early_stopping: true, ..Generate::default() };
+        assert_eq!(checked(judged).expect("fits"), Generate::default());
+        let none = Generate { max_new_tokens: 0, ..Generate::default() };
+        assert!(checked(none).expect_err("nothing").to_string().contains("`max_new_tokens` is 0"));
+    }
+}

@@ -1,0 +1,181 @@
+//! From a model to the graph that scores next tokens: with the caches that it has, where it can be fed with them.
+
+use super::Writer;
+use crate::error::Error;
+use crate::inputs::{caches, feeds, name_fields};
+use lorac_data::{PadTo, Tokenizer};
+use lorac_ir::Graph;
+use lorac_onnx::Model;
+use lorac_passes::{
+    Adaptation, Caches, FixedInput, Layout, Objective, TrainingSpec, UpdateSpec, fixed_input, input_limits, readable,
+    writer,
+};
+use lorac_runtime::Backend;
+use lorac_train::{CachePair, DecoderPorts, Feeds, Generate};
+use std::collections::BTreeMap;
+
+/// What a writer is made of.
+pub struct Parts<'a> {
+    /// The model's file.
+    pub model: &'a Model,
+    /// Its graph as it is trained or evaluated: readable, its inputs named, switches off.
+    pub base: &'a Graph,
+    /// What its inputs are fed with.
+    pub feeds: &'a Feeds,
+    /// Its caches.
+    pub caches: &'a Caches,
+    /// What its inputs stand for, where their names do not say it.
+    pub names: &'a BTreeMap<String, String>,
+    /// The next token.
+    pub objective: &'a dyn Objective,
+    /// How it is adapted; the same for a graph in which other branches are taken.
+    pub adaptations: &'a dyn Fn(&Graph) -> Option<Vec<Adaptation<'a>>>,
+    /// How it would be trained, which no text depends on.
+    pub update: UpdateSpec<'a>,
+    /// The layout of what is trained; none where nothing is.
+    pub layout: Option<&'a Layout>,
+    /// The engine.
+    pub backend: &'a dyn Backend,
+    /// The same model with caches, where the file has none and there is such a graph.
+    pub cached: &'a dyn Fn() -> Option<Graph>,
+    /// How texts are written.
+    pub settings: Generate,
+    /// Tokens that end a text.
+    pub ends: Vec<i64>,
+    /// From tokens to texts.
+    pub tokenizer: Tokenizer,
+    /// Rows that are scored at the same time.
+    pub rows: usize,
+    /// What the length of rows is a multiple of.
+    pub multiple: usize,
+}
+
+/// Compiles what writes texts.
+///
+/// # Errors
+/// A model that does not score next tokens.
+pub fn compile(parts: Parts) -> Result<Writer, Error> {
+    let tokens = parts.feeds.inputs.iter().find(|binding| binding.field == "input_ids");
+    let fixed = tokens.map(|binding| fixed_input(parts.base, &binding.input)).unwrap_or_default();
+    let any_shape = fixed == FixedInput::default() && parts.backend.dialect().reads_any_graph();
+    let cached = if any_shape { with_caches(&parts) } else { None };
+    let (made, feeds, caches) = match cached {
+        Some(found) => found,
+        None => {
+            let adaptations = (parts.adaptations)(parts.base).unwrap_or_default();
+            let spec = spec(&parts, &adaptations, parts.caches);
+            (writer(parts.base, &spec, &[], &mut |_| {})?, parts.feeds.clone(), Vec::new())
+        }
+    };
+    let positions = input_limits(parts.base).and_then(|limits| limits.positions.iter().map(|t| t.rows).min());
+    let most = fixed.len.or(positions).unwrap_or(usize::MAX);
+    let pad = match fixed.len {
+        Some(len) => PadTo { multiple: 1, min: len, max: len, rows: 0 },
+        None => PadTo { multiple: parts.multiple, min: 1, max: most, rows: 0 },
+    };
+    Ok(Writer {
+        trained: made.theta.is_some(),
+        graph: made.graph,
+        ports: DecoderPorts {
+            feeds,
+            at: made.at,
+            logits: made.logits,
+            caches,
+            pad,
+            pad_id: parts.tokenizer.pad_id(),
+            fixed_rows: fixed.rows,
+        },
+        settings: parts.settings,
+        ends: parts.ends,
+        tokenizer: parts.tokenizer,
+        rows: parts.rows,
+    })
+}
+
+/// The writer that uses the model's caches, where it has any, and can be trained with them as without.
+fn with_caches(parts: &Parts) -> Option<(lorac_passes::Writer, Feeds, Vec<CachePair>)> {
+    let (base, feeds) = if !parts.caches.switches.is_empty() {
+        let (base, feeds) = switched_on(parts)?;
+        (Some(base), feeds)
+    } else if parts.caches.inputs.is_empty() {
+        let base = readable(&(parts.cached)()?, &[]).ok()?;
+        let feeds = feeds(&base).ok()?;
+        (Some(base), feeds)
+    } else {
+        (None, parts.feeds.clone())
+    };
+    let base = base.as_ref().unwrap_or(parts.base);
+    let pairs = pairs(base, &feeds)?;
+    let adaptations = (parts.adaptations)(base)?;
+    let caches = caches(base, &feeds);
+    let kept: Vec<String> = pairs.iter().map(|pair| pair.output.clone()).collect();
+    let made = writer(base, &spec(parts, &adaptations, &caches), &kept, &mut |_| {}).ok()?;
+    let same = parts.layout.is_none_or(|layout| *layout == made.layout);
+    same.then_some((made, feeds, pairs))
+}
+
+/// The graph in which the branch with caches is taken, and its inputs.
+fn switched_on(parts: &Parts) -> Option<(Graph, Feeds)> {
+    let mut graph = readable(&parts.model.graph, &parts.model.functions).ok()?;
+    name_fields(&mut graph, parts.names).ok()?;
+    let all = caches(&graph, &feeds(&graph).ok()?);
+    all.switch_on(&mut graph).ok()?;
+    let feeds = feeds(&graph).ok()?;
+    Some((graph, feeds))
+}
+
+/// The outputs that fill a model's caches; none where not every cache has one.
+fn pairs(graph: &Graph, feeds: &Feeds) -> Option<Vec<CachePair>> {
+    let outputs: Vec<String> = graph.outputs().iter().map(|v| graph.name_of(*v)).collect();
+    let rest = |name: &str, begins: [&str; 2]| {
+        begins.iter().find_map(|begin| name.strip_prefix(begin)).map(|rest| rest.trim_matches(['.', '_']).to_string())
+    };
+    let pair = |input: &str| {
+        let of = rest(input, ["past_key_values", "past"])?;
+        let fills = |name: &&String| rest(name, ["present_key_values", "present"]).as_ref() == Some(&of);
+        Some(CachePair { input: input.into(), output: outputs.iter().find(fills)?.clone() })
+    };
+    let pairs: Option<Vec<CachePair>> = feeds.caches().map(pair).collect();
+    pairs.filter(|pairs| !pairs.is_empty())
+}
+
+fn spec<'s>(parts: &'s Parts<'_>, adaptations: &'s [Adaptation<'s>], caches: &Caches) -> TrainingSpec<'s> {
+    TrainingSpec {
+        adaptations,
+        objective: parts.objective,
+        update: parts.update,
+        dialect: parts.backend.dialect(),
+        tokens: None,
+        caches: caches.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs_of(inputs: &str, outputs: &str) -> Option<Vec<(String, String)>> {
+        let body: String = outputs.split(", ").map(|name| format!("{name} = Relu(%x) : f32[B,S,4]\n")).collect();
+        let text = format!("graph g(%input_ids: i64[B,S], %x: f32[B,S,4], {inputs}) -> {outputs} {{ {body} }}");
+        let mut graph = lorac_ir::parse(&text).expect("parses");
+        graph.aliases.insert("attention_mask".into(), "x".into());
+        let feeds = feeds(&graph).expect("known inputs");
+        Some(pairs(&graph, &feeds)?.into_iter().map(|pair| (pair.input, pair.output)).collect())
+    }
+
+    #[test]
+    fn caches_are_filled_by_outputs_of_their_names() {
+        let cache = |name: &str| format!("%{name}: f32[B,2,P,4]");
+        for (input, output) in [
+            ("past_key_values.0.key", "present.0.key"),
+            ("past_key_values_key_0", "present_key_values_key_0"),
+            ("past_0", "present_0"),
+        ] {
+            let found = pairs_of(&cache(input), &format!("%logits, %{output}"));
+            assert_eq!(found, Some(vec![(input.to_string(), output.to_string())]));
+        }
+        assert_eq!(pairs_of(&cache("past_0"), "%logits, %present_1"), None);
+        let two = [cache("past_0"), cache("past_1")].join(", ");
+        assert_eq!(pairs_of(&two, "%logits, %present_0"), None);
+    }
+}

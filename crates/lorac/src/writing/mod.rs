@@ -1,0 +1,151 @@
+//! Texts that a language model writes, to be compared with those that it should have written.
+
+mod asked;
+mod build;
+mod ends;
+
+pub use asked::Asked;
+pub(crate) use asked::together;
+pub use build::{Parts, compile};
+pub(crate) use ends::{Ends, ends};
+
+use crate::error::Error;
+use crate::stop::StoppableNext;
+use lorac_data::Tokenizer;
+use lorac_ir::Graph;
+use lorac_runtime::Backend;
+use lorac_train::{
+    Decoder, DecoderPorts, Generate, Generated, TrainError, Writing, compile_graph, generate, theta_program,
+};
+use std::sync::atomic::AtomicBool;
+
+/// How many texts are shown, where a run is told of.
+pub(crate) const SHOWN: usize = 5;
+
+/// A model that writes texts, without an engine.
+#[derive(Clone)]
+pub struct Writer {
+    /// The graph that scores next tokens.
+    pub graph: Graph,
+    /// Whether it takes what is trained.
+    pub trained: bool,
+    /// What its program is fed.
+    pub ports: DecoderPorts,
+    /// How texts are written.
+    pub settings: Generate,
+    /// Tokens that end a text.
+    pub ends: Vec<i64>,
+    /// From tokens to texts.
+    pub tokenizer: Tokenizer,
+    /// Rows that are scored at the same time.
+    pub rows: usize,
+}
+
+impl Writer {
+    /// The program on an engine, and what a user should know of it. `theta` is what is trained, where that is not in the weights;
+    /// `prompt` is one that the model may meet.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn open(
+        &self,
+        backend: &dyn Backend,
+        theta: &[f32],
+        prompt: &[i64],
+    ) -> Result<(Decoder, Option<String>), Error> {
+        let program = match self.trained {
+            true => theta_program(backend, &self.graph, theta)?,
+            false => compile_graph(backend, &self.graph, Vec::new())?,
+        };
+        let mut decoder = Decoder::new(program, self.ports.clone());
+        let right = decoder.check_caches(prompt)?;
+        let note = "the model's caches do not give what whole texts do: texts are written without them";
+        Ok((decoder, (!right).then(|| note.to_string())))
+    }
+
+    /// The texts that the model writes behind prompts, given as tokens. `on_text` hears how many are done.
+    ///
+    /// # Errors
+    /// What the engine says, and that `stop` is set.
+    pub fn write(
+        &self,
+        decoder: &mut Decoder,
+        prompts: &[Vec<i64>],
+        stop: &AtomicBool,
+        on_text: impl FnMut(usize),
+    ) -> Result<Vec<Written>, TrainError> {
+        let is_over = |new: &[i64]| {
+            let stops = !self.settings.stop_strings.is_empty();
+            stops && self.tokenizer.decode(new).is_ok_and(|text| self.settings.before_stop(&text).is_some())
+        };
+        let job = Writing {
+            prompts,
+            settings: &self.settings,
+            ends: &self.ends,
+            length: self.ports.pad.max,
+            rows: self.rows,
+            is_over: &is_over,
+        };
+        let texts = generate(&mut StoppableNext { next: decoder, stop }, &job, on_text)?;
+        let written = texts.into_iter().map(|ids| {
+            let text = self.tokenizer.decode(&ids)?;
+            let text = self.settings.before_stop(&text).map(String::from).unwrap_or(text);
+            Ok(Written { text, tokens: ids.len() })
+        });
+        written.collect()
+    }
+
+    /// The texts that the model writes for questions, beside their references.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn answer(
+        &self,
+        decoder: &mut Decoder,
+        asked: &[Asked],
+        stop: &AtomicBool,
+        on_text: impl FnMut(usize),
+    ) -> Result<Vec<Generated>, TrainError> {
+        let prompts: Vec<Vec<i64>> = asked.iter().map(|one| one.ids.clone()).collect();
+        let texts = self.write(decoder, &prompts, stop, on_text)?;
+        let one = |(asked, written): (&Asked, Written)| Generated {
+            prompt: asked.prompt.clone(),
+            text: written.text,
+            references: asked.references.clone(),
+        };
+        Ok(asked.iter().zip(texts).map(one).collect())
+    }
+}
+
+/// What a run compares: texts that its model writes for questions.
+#[derive(Clone)]
+pub struct Texts {
+    /// What writes them.
+    pub(crate) writer: Writer,
+    /// The questions.
+    pub(crate) asked: Vec<Asked>,
+}
+
+impl Texts {
+    /// How many texts are written, and how.
+    pub(crate) fn describe(&self) -> String {
+        let (count, beams) = (self.asked.len(), self.writer.settings.num_beams);
+        let how = if beams > 1 { format!("beam search of {beams}") } else { "the likeliest token each time".into() };
+        let caches = if self.writer.ports.caches.is_empty() { "without" } else { "with" };
+        format!("{count} prompts, at most {} tokens each, {how}, {caches} caches", self.writer.settings.max_new_tokens)
+    }
+
+    /// The tokens of any prompt.
+    pub(crate) fn a_prompt(&self) -> &[i64] {
+        self.asked.first().map_or(&[], |asked| &asked.ids)
+    }
+}
+
+/// A text that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The text, without a stop string.
+    pub text: String,
+    /// The tokens that it took.
+    pub tokens: usize,
+}

@@ -1,0 +1,261 @@
+//! A model's program as what scores the next token: with its caches, or by the whole rows again.
+
+use super::{Going, NextToken, Scored};
+use crate::{Feeds, TrainError, ZeroInput};
+use lorac_data::{Batch, Example, Field, PadTo, collate};
+use lorac_ir::{DType, Dim, Fact, Tensor, TensorError};
+use lorac_runtime::{Program, RuntimeError};
+
+/// An input that takes what an output gave in the run before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePair {
+    /// The input: `past_key_values.0.key`.
+    pub input: String,
+    /// The output: `present.0.key`.
+    pub output: String,
+}
+
+/// What a program that scores tokens is fed, and what it gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DecoderPorts {
+    /// The model's names for a batch.
+    pub feeds: Feeds,
+    /// The input of the place of each row's last token, counted over all rows: `[rows]`.
+    pub at: String,
+    /// The output of logits `[rows, vocabulary]`.
+    pub logits: String,
+    /// Caches of what came before; empty where there are none, or where they are not to be used.
+    pub caches: Vec<CachePair>,
+    /// The shape of batches: the length that is padded to and the most tokens of a row.
+    pub pad: PadTo,
+    /// The id that pads.
+    pub pad_id: i64,
+    /// Rows of a batch, where the program takes no others.
+    pub fixed_rows: Option<usize>,
+}
+
+/// A program that scores the token behind each row.
+pub struct Decoder {
+    program: Box<dyn Program>,
+    ports: DecoderPorts,
+    /// What the caches hold, in their order, and how many tokens of each row that is.
+    held: (Vec<Tensor>, usize),
+}
+
+/// How far logits may be from each other that are computed in other orders, as a part of the largest; of halves, further.
+const ROUNDING: [f32; 2] = [1e-3, 3e-2];
+
+impl Decoder {
+    /// A decoder that runs a program.
+    pub fn new(program: Box<dyn Program>, ports: DecoderPorts) -> Decoder {
+        Decoder { program, ports, held: Default::default() }
+    }
+
+    /// The program.
+    pub fn program(&mut self) -> &mut dyn Program {
+        self.program.as_mut()
+    }
+
+    /// Whether caches hold what came before.
+    pub fn has_caches(&self) -> bool {
+        !self.ports.caches.is_empty()
+    }
+
+    /// Whether the caches give what the whole rows do; where they do not, they are not used any more. `ids` are tokens of any
+    /// row.
+    ///
+    /// # Errors
+    /// What the engine says of whole rows.
+    pub fn check_caches(&mut self, ids: &[i64]) -> Result<bool, TrainError> {
+        if self.ports.caches.is_empty() {
+            return Ok(true);
+        }
+        let one = ids.first().copied().unwrap_or(self.ports.pad_id);
+        let ids: Vec<i64> = ids.iter().copied().take(4).chain(std::iter::repeat_n(one, 3)).take(4).collect();
+        let whole = self.whole(&[Going { ids: &ids, from: None }])?.logits;
+        let halves =
+            self.ports.caches.iter().any(|pair| self.constant(&pair.input).is_some_and(|c| c.dtype != DType::F32));
+        let most = whole.iter().fold(1.0f32, |most, x| most.max(x.abs())) * ROUNDING[usize::from(halves)];
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= most || a.to_bits() == b.to_bits();
+        let right = match self.in_parts(&ids) {
+            Ok(parts) => parts.len() == whole.len() && parts.iter().zip(&whole).all(near),
+            Err(TrainError::Runtime(_) | TrainError::Tensor(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if !right {
+            self.ports.caches.clear();
+        }
+        self.held = Default::default();
+        Ok(right)
+    }
+
+    /// The logits behind a row of four tokens, of which two come first.
+    fn in_parts(&mut self, ids: &[i64]) -> Result<Vec<f32>, TrainError> {
+        self.cached(&[Going { ids: &ids[..2], from: None }])?;
+        self.cached(&[Going { ids: &ids[..3], from: Some(0) }])?;
+        Ok(self.cached(&[Going { ids, from: Some(0) }])?.logits)
+    }
+
+    /// Scores whole rows, padded on the right.
+    fn whole(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
+        let mut all = Scored::default();
+        for rows in rows.chunks(self.ports.fixed_rows.unwrap_or(rows.len()).max(1)) {
+            let examples: Vec<Example> = rows.iter().map(|row| example(row.ids, self.ports.pad_id)).collect();
+            let refs: Vec<&Example> = examples.iter().collect();
+            let pad = PadTo { rows: self.ports.fixed_rows.unwrap_or(0), ..self.ports.pad };
+            let batch = collate(&refs, &pad)?;
+            let length = batch.get("input_ids").and_then(|t| t.dims().get(1).copied()).unwrap_or(0);
+            // A filling row is as good as its first token.
+            let last = |row: usize| row * length + rows.get(row).map_or(1, |row| row.ids.len()).max(1) - 1;
+            let at: Vec<i64> = (0..batch.rows).map(|row| last(row) as i64).collect();
+            let mut fed = self.ports.feeds.for_program(self.program.as_ref(), &batch)?;
+            fed.push((self.ports.at.clone(), Tensor::vector(&at)));
+            let refs: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            let mut out = self.program.run(&refs, &[self.ports.logits.as_str()])?;
+            let Scored { mut logits, width } = out.pop().map(scored).transpose()?.unwrap_or_default();
+            logits.truncate(rows.len() * width);
+            all.logits.extend(logits);
+            all.width = width;
+        }
+        Ok(all)
+    }
+
+    /// Scores rows of the same length by what the caches hold of them and the tokens that came since.
+    fn cached(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
+        let length = rows.first().map_or(0, |row| row.ids.len());
+        let (mut held, mut past) = std::mem::take(&mut self.held);
+        let from: Option<Vec<usize>> = rows.iter().map(|row| row.from).collect();
+        match from.filter(|_| past > 0 && past < length && held.len() == self.ports.caches.len()) {
+            Some(from) => {
+                for (pair, tensor) in self.ports.caches.iter().zip(&mut held) {
+                    let axis = self.axes(&pair.input).0;
+                    *tensor = picked(tensor, axis, &from)?;
+                }
+            }
+            None => {
+                past = 0;
+                held = self.empty(rows.len())?;
+            }
+        }
+        let new = length - past;
+        let ids: Vec<i64> = rows.iter().flat_map(|row| &row.ids[past..]).copied().collect();
+        let fill = |of: &dyn Fn(usize) -> i64, width: usize| -> Result<Tensor, TensorError> {
+            let row: Vec<i64> = (0..width).map(of).collect();
+            Tensor::from_slice(&[rows.len(), width], &row.repeat(rows.len()))
+        };
+        let tensors = vec![
+            ("input_ids".to_string(), Tensor::from_slice(&[rows.len(), new], &ids)?),
+            ("attention_mask".to_string(), fill(&|_| 1, length)?),
+            ("position_ids".to_string(), fill(&|at| (past + at) as i64, new)?),
+            ("token_type_ids".to_string(), fill(&|_| 0, new)?),
+        ];
+        let batch = Batch { tensors, rows: rows.len(), real_rows: rows.len(), tokens: ids.len() };
+        let is_cache = |name: &String| self.ports.caches.iter().position(|pair| pair.input == *name);
+        let mut fed = self.ports.feeds.for_program(self.program.as_ref(), &batch)?;
+        for (name, tensor) in &mut fed {
+            if let Some(full) = is_cache(name).and_then(|at| held.get(at)) {
+                *tensor = full.clone();
+            }
+        }
+        let at: Vec<i64> = (1..=rows.len()).map(|row| (row * new) as i64 - 1).collect();
+        fed.push((self.ports.at.clone(), Tensor::vector(&at)));
+        let refs: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let fetch = std::iter::once(self.ports.logits.as_str())
+            .chain(self.ports.caches.iter().map(|pair| pair.output.as_str()));
+        let mut out = self.program.run(&refs, &fetch.collect::<Vec<_>>())?.into_iter();
+        let logits = out.next().map(scored).transpose()?.unwrap_or_default();
+        let held: Vec<Tensor> = out.collect();
+        for (pair, tensor) in self.ports.caches.iter().zip(&held) {
+            let (got, axis) = (tensor.fact(), self.axes(&pair.input).1);
+            let dims = tensor.dims().iter().enumerate().map(|(at, n)| if at == axis { length } else { *n });
+            let want = Fact::new(got.dtype, dims.collect::<Vec<_>>());
+            if want != got {
+                return Err(RuntimeError::ShapeMismatch { value: pair.output.clone(), want, got }.into());
+            }
+        }
+        self.held = (held, length);
+        Ok(logits)
+    }
+
+    /// The axes of a cache: that of the rows, and that of the tokens.
+    fn axes(&self, input: &str) -> (usize, usize) {
+        let dims = self.constant(input).map_or(&[][..], |constant| &constant.dims);
+        let batch = self.constant(input).and_then(|constant| constant.batch.as_deref());
+        let rows = dims.iter().position(|dim| batch.is_some() && dim.name().as_deref() == batch);
+        let tokens = dims.iter().position(|dim| *dim == Dim::Known(0));
+        (rows.unwrap_or(0), tokens.unwrap_or(usize::MAX))
+    }
+
+    fn constant(&self, input: &str) -> Option<&ZeroInput> {
+        self.ports.feeds.constants.iter().find(|constant| constant.name == input)
+    }
+
+    /// Caches without an entry.
+    fn empty(&self, rows: usize) -> Result<Vec<Tensor>, TrainError> {
+        let none = || TrainError::NoField { field: "past_key_values".into() };
+        self.ports.caches.iter().map(|pair| self.constant(&pair.input).ok_or_else(none)?.tensor(rows)).collect()
+    }
+}
+
+impl NextToken for Decoder {
+    fn equal_lengths(&self) -> bool {
+        !self.ports.caches.is_empty()
+    }
+
+    fn score(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
+        if self.ports.caches.is_empty() { self.whole(rows) } else { self.cached(rows) }
+    }
+}
+
+fn example(ids: &[i64], pad: i64) -> Example {
+    let tokens = |ids: Vec<i64>, pad| Field::Tokens { ids, pad };
+    let fields = vec![("input_ids", tokens(ids.to_vec(), pad)), ("token_type_ids", tokens(vec![0; ids.len()], 0))];
+    Example { fields }
+}
+
+fn scored(tensor: Tensor) -> Result<Scored, TensorError> {
+    let width = tensor.dims().last().copied().unwrap_or(0);
+    let logits = match tensor.dtype() {
+        DType::F32 => tensor.to_vec()?,
+        _ => tensor.to_f64().unwrap_or_default().into_iter().map(|x| x as f32).collect(),
+    };
+    Ok(Scored { logits, width })
+}
+
+/// The rows of a tensor at these places of an axis.
+fn picked(tensor: &Tensor, axis: usize, rows: &[usize]) -> Result<Tensor, TensorError> {
+    let dims = tensor.dims();
+    let have = dims.get(axis).copied().unwrap_or(0);
+    if rows.iter().copied().eq(0..have) {
+        return Ok(tensor.clone());
+    }
+    let before: usize = dims.iter().take(axis).product();
+    let bytes = tensor.bytes();
+    let each = bytes.len() / (before * have).max(1);
+    let mut picked = Vec::with_capacity(before * rows.len() * each);
+    for outer in 0..before {
+        for row in rows.iter().map(|row| (*row).min(have.saturating_sub(1))) {
+            let begin = (outer * have + row) * each;
+            picked.extend_from_slice(bytes.get(begin..begin + each).unwrap_or_default());
+        }
+    }
+    let mut dims = dims.to_vec();
+    if let Some(dim) = dims.get_mut(axis) {
+        *dim = rows.len();
+    }
+    Tensor::new(tensor.dtype(), dims, picked.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_picked_along_any_axis() {
+        let tensor = Tensor::from_slice(&[2, 3, 1], &[0i64, 1, 2, 10, 11, 12]).expect("fits");
+        let of = |axis, rows: &[usize]| picked(&tensor, axis, rows).expect("picks").to_vec::<i64>().expect("i64");
+        assert_eq!(of(1, &[2, 0, 2, 2]), [2, 0, 2, 2, 12, 10, 12, 12]);
+        assert_eq!(of(0, &[1]), [10, 11, 12]);
+        assert_eq!(of(1, &[0, 1, 2]), [0, 1, 2, 10, 11, 12]);
+    }
+}

@@ -1,0 +1,140 @@
+//! What language models write, token for token: what transformers' `generate` does, with caches and without, on both engines.
+
+use lorac::data::Tokenizer;
+use lorac::inputs::{caches, feeds};
+use lorac::onnx::load;
+use lorac::passes::{AdamW, UpdateSpec, readable};
+use lorac::runtime::Backend;
+use lorac::task::CausalLm;
+use lorac::train::Generate;
+use lorac::writing::{Parts, Writer, compile};
+use lorac_tests::{data, engines};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// A token for every word of the tiny decoders' vocabularies.
+fn tokenizer(words: usize) -> Tokenizer {
+    let folder = tempfile::tempdir().expect("a folder");
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..words).map(|i| (format!("w{i}"), i.into())).collect();
+    let file = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
+    });
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, file.to_string()).expect("writes");
+    Tokenizer::from_file(&path, 64).expect("a tokenizer")
+}
+
+fn writer(model: &Path, words: usize, engine: &dyn Backend, settings: &Generate, ends: &[i64], rows: usize) -> Writer {
+    let model = load(model).unwrap_or_else(|e| panic!("{e}"));
+    let mut base = readable(&model.graph, &model.functions).expect("readable");
+    let feeds = feeds(&base).expect("known inputs");
+    let caches = caches(&base, &feeds);
+    caches.switch_off(&mut base).expect("switches");
+    let adamw = AdamW::default();
+    let parts = Parts {
+        model: &model,
+        base: &base,
+        feeds: &feeds,
+        caches: &caches,
+        names: &BTreeMap::new(),
+        objective: &CausalLm::default(),
+        adaptations: &|_| Some(Vec::new()),
+        update: UpdateSpec::of(&adamw),
+        layout: None,
+        backend: engine,
+        cached: &|| None,
+        settings: settings.clone(),
+        ends: ends.to_vec(),
+        tokenizer: tokenizer(words),
+        rows,
+        multiple: 8,
+    };
+    compile(parts).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The words that are written behind prompts of words.
+fn written(writer: &Writer, engine: &dyn Backend, prompts: &[Vec<i64>]) -> Vec<Vec<i64>> {
+    written_or_told(writer, engine, prompts, true)
+}
+
+/// The same; `right` is whether the caches give what whole texts do.
+fn written_or_told(writer: &Writer, engine: &dyn Backend, prompts: &[Vec<i64>], right: bool) -> Vec<Vec<i64>> {
+    let (mut decoder, note) = writer.open(engine, &[], &prompts[0]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((note.is_none(), decoder.has_caches()), (right, right && !writer.ports.caches.is_empty()));
+    let stop = AtomicBool::new(false);
+    let texts = writer.write(&mut decoder, prompts, &stop, |_| ()).unwrap_or_else(|e| panic!("{e}"));
+    let ids = |text: &str| text.split_whitespace().filter_map(|word| word[1..].parse().ok()).collect::<Vec<i64>>();
+    texts
+        .iter()
+        .map(|one| {
+            assert_eq!(ids(&one.text).len(), one.tokens);
+            ids(&one.text)
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Case {
+    model: String,
+    ends: Vec<i64>,
+    settings: Generate,
+    prompts: Vec<Vec<i64>>,
+    texts: Vec<Vec<i64>>,
+}
+
+#[test]
+fn tokens_are_those_of_transformers_with_caches_and_without() {
+    let file = data("truth/generation/cases.json");
+    let text = std::fs::read_to_string(file).expect("the cases");
+    let cases: Vec<Case> = text.lines().map(|line| serde_json::from_str(line).expect("a case")).collect();
+    assert!(cases.len() > 60);
+    let (mut wrong, mut with_caches) = (Vec::new(), 0);
+    for engine in engines() {
+        for case in &cases {
+            let model = data(&case.model).join("model.onnx");
+            for (rows, cached) in [(16, true), (1, true), (6, false)] {
+                let mut writer = writer(&model, 97, engine.as_ref(), &case.settings, &case.ends, rows);
+                if cached && writer.ports.caches.is_empty() {
+                    continue;
+                }
+                with_caches += usize::from(cached);
+                if !cached {
+                    writer.ports.caches.clear();
+                }
+                let got = written(&writer, engine.as_ref(), &case.prompts);
+                if got != case.texts {
+                    let (model, ends, settings) = (&case.model, &case.ends, &case.settings);
+                    let engine = engine.name();
+                    wrong.push(format!("{engine} {model} {cached} {ends:?} {settings:?}:\n{got:?}\n{:?}", case.texts));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}: {}", wrong.len(), cases.len(), wrong[..wrong.len().min(3)].join("\n"));
+    assert!(with_caches >= 60, "{with_caches}");
+}
+
+/// The merged one sees what follows where it has no caches, as it was made: what it would write with them is something else.
+#[test]
+fn fused_decoders_write_the_same_with_caches_and_without_and_caches_that_say_something_else_are_told_of() {
+    let prompts = [vec![5, 17, 23], vec![1], vec![60, 3, 3, 8, 41], vec![2, 3, 4]];
+    for (model, words, right) in
+        [("borders/merged/model.onnx", 95, false), ("borders/genai/model/model.onnx", 300, true)]
+    {
+        for num_beams in [1, 3] {
+            let settings = Generate { max_new_tokens: 10, num_beams, ..Generate::default() };
+            for engine in engines().iter().filter(|engine| engine.dialect().reads_any_graph()) {
+                let engine = engine.as_ref();
+                let mut writer = writer(&data(model), words, engine, &settings, &[7], 8);
+                assert!(!writer.ports.caches.is_empty(), "{model} has caches");
+                let with = written_or_told(&writer, engine, &prompts, right);
+                writer.ports.caches.clear();
+                assert_eq!(with, written(&writer, engine, &prompts), "{model} {num_beams}");
+            }
+        }
+    }
+}
