@@ -4,6 +4,7 @@
 use lorac::data::Tokenizer;
 use lorac::ir::{DType, Tensor};
 use lorac::ops::{Array, array};
+use lorac::predict::{Options, Predictor};
 use lorac::train::compile_graph;
 use lorac_tests::{ONNXRUNTIME, largest_difference, onnxruntime, package, resolver};
 
@@ -69,4 +70,24 @@ fn tokens_logits_and_loss_are_those_of_transformers() {
     };
     let loss = rows.iter().zip(&IDS[1..]).map(surprise).sum::<f64>() / (IDS.len() - 1) as f64;
     assert!((loss - LOSS).abs() <= 1e-4, "loss {loss}, expected {LOSS}");
+}
+
+/// What transformers 5.24 writes, 12 tokens at most: of so many beams, behind a prompt.
+const TEXTS: [(usize, &str, &str); 3] = [
+    (1, "The capital of France is", " Paris.\n\nThe answer is: 201"),
+    (3, "The capital of France is", " Paris.\n- The United States has a population of approximately"),
+    (1, "name : The Eagle | food : Italian | area : riverside =>", " {\n    return {\n        \"type\": \"restaurant"),
+];
+
+#[test]
+fn texts_are_those_of_transformers_with_caches_that_the_file_does_not_have() {
+    let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
+    let options = Options { runtime, writes: true, max_new_tokens: Some(12), ..Options::default() };
+    for (num_beams, prompt, text) in TEXTS {
+        let options = Options { num_beams: Some(num_beams), ..options.clone() };
+        let mut model = Predictor::open_with(MODEL, &options, &resolver()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(model.notes(), [] as [String; 0]);
+        let answers = model.texts(&[prompt]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(answers[0].to_string(), text, "{num_beams} beams");
+    }
 }
