@@ -52,6 +52,7 @@ fn writer(model: &Path, words: usize, engine: &dyn Backend, settings: &Generate,
         tokenizer: tokenizer(words),
         rows,
         multiple: 8,
+        start: None,
     };
     compile(parts).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -96,7 +97,13 @@ fn tokens_are_those_of_transformers_with_caches_and_without() {
     for engine in engines() {
         for case in &cases {
             let model = data(&case.model).join("model.onnx");
-            for (rows, cached) in [(16, true), (1, true), (6, false)] {
+            // The embedded engine has no caches to go wrong with, and is the slower one.
+            let ways = if engine.dialect().reads_any_graph() {
+                &[(16, true), (1, true), (6, false)][..]
+            } else {
+                &[(6, false)]
+            };
+            for (rows, cached) in ways.iter().copied() {
                 let mut writer = writer(&model, 97, engine.as_ref(), &case.settings, &case.ends, rows);
                 if cached && writer.ports.caches.is_empty() {
                     continue;

@@ -58,12 +58,12 @@ impl Batch {
     }
 }
 
-/// Puts examples side by side: a tensor for each of their fields, tokens padded on the right as `pad` says. Of examples of
-/// several texts, tensors of tokens have as many rows for each, the first texts of all examples before their second ones.
+/// Puts examples side by side: a tensor for each of their fields, tokens padded on the right as `pad` says, those of answers by
+/// themselves. Of examples of several texts, tensors of tokens have as many rows for each, the first texts of all examples before their second ones.
 ///
 /// Where there are tokens, two more tensors say what they are, both i64 `[rows, length]`: `attention_mask` is 1 on a token
 /// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps. Every row has a 1 in its
-/// mask, since a softmax over nothing is NaN.
+/// mask, since a softmax over nothing is NaN. Where there are answers, `decoder_attention_mask` says the same of their tokens.
 ///
 /// Rows that only fill the batch have padding for tokens, [`IGNORE`] for integers, NaN for other numbers, and zeros for arrays and
 /// images.
@@ -80,11 +80,19 @@ pub fn collate(examples: &[&Example], pad: &PadTo) -> Result<Batch, DataError> {
     let longest = examples.iter().map(|example| example.length()).max().unwrap_or(0);
     let (rows, length) = (examples.len().max(pad.rows), pad.length(longest));
     let texts = texts_of(first).unwrap_or(1);
+    let answers: Option<Vec<usize>> = examples.iter().map(|example| example.answer_length()).collect();
+    let answer = answers.as_ref().map_or(0, |all| pad.length(all.iter().copied().max().unwrap_or(0)));
 
     let mut tensors = Vec::with_capacity(first.fields.len() + 2);
     for (i, (name, field)) in first.fields.iter().enumerate() {
         let cells = examples.iter().filter_map(|example| example.fields.get(i)).map(|(_, field)| field);
+        let length = if matches!(field, Field::Answer { .. }) { answer } else { length };
         tensors.push(((*name).to_owned(), column(field, cells, rows, length)?));
+    }
+    if let Some(all) = answers {
+        let attended = (0..rows).map(|row| all.get(row).map_or(1, |length| (*length).max(1)));
+        let mask: Vec<i64> = attended.flat_map(|n| (0..answer).map(move |place| i64::from(place < n))).collect();
+        tensors.push(("decoder_attention_mask".to_owned(), Tensor::from_slice(&[rows, answer], &mask)?));
     }
     if first.fields.iter().any(|(_, field)| matches!(field, Field::Tokens { .. } | Field::Texts { .. })) {
         // A row without tokens, or without an example, attends to its first place.
@@ -121,9 +129,9 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
         let names = |example: &Example| example.fields.iter().map(|(name, _)| (*name).to_owned()).collect();
         return Err(DataError::FieldMismatch { row, want: names(first), have: names(example) });
     }
-    let want = example.length();
-    if want > pad.max {
-        return Err(DataError::TooLong { row, have: want, max: pad.max });
+    let (want, answer) = (example.length(), example.answer_length().unwrap_or(0));
+    if want.max(answer) > pad.max {
+        return Err(DataError::TooLong { row, have: want.max(answer), max: pad.max });
     }
     let lengths = example.row_lengths();
     let array = |field: &Field| match field {
@@ -152,16 +160,19 @@ fn check(row: usize, example: &Example, first: &Example, pad: &PadTo) -> Result<
                 return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have });
             }
         }
-        if let Field::Tokens { ids, .. } = field
-            && ids.len() != want
-        {
-            return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have: ids.len() });
-        }
         if let (Field::Reals(have), Field::Reals(want)) = (field, like)
             && have.len() != want.len()
         {
             let (want, have) = (want.len(), have.len());
             return Err(DataError::LengthMismatch { what: "numbers of a row's field", want, have });
+        }
+        let (ids, want) = match field {
+            Field::Tokens { ids, .. } => (ids, want),
+            Field::Answer { ids, .. } => (ids, answer),
+            _ => continue,
+        };
+        if ids.len() != want {
+            return Err(DataError::LengthMismatch { what: "tokens of a row's field", want, have: ids.len() });
         }
     }
     Ok(())
@@ -201,7 +212,7 @@ fn column<'a>(
     let (mut ints, mut reals) = (Vec::new(), Vec::new());
     for (row, cell) in cells.enumerate() {
         match cell {
-            Field::Tokens { ids, pad } => {
+            Field::Tokens { ids, pad } | Field::Answer { ids, pad } => {
                 ints.extend_from_slice(ids);
                 ints.resize((row + 1) * length, *pad);
             }
@@ -212,7 +223,7 @@ fn column<'a>(
         }
     }
     Ok(match like {
-        Field::Tokens { pad, .. } => {
+        Field::Tokens { pad, .. } | Field::Answer { pad, .. } => {
             ints.resize(rows * length, *pad);
             Tensor::from_slice(&[rows, length], &ints)?
         }
@@ -308,6 +319,28 @@ mod tests {
             collate(&[&a, &three], &PadTo::default()),
             Err(DataError::LengthMismatch { what: "texts of a row", want: 2, have: 3 })
         ));
+    }
+
+    #[test]
+    fn answers_are_padded_by_themselves() {
+        let one = |ids: &[i64], answer: &[i64]| {
+            let of = |pad| Field::Answer { ids: answer.to_vec(), pad };
+            let ids = Field::Tokens { ids: ids.to_vec(), pad: 9 };
+            Example { fields: vec![("input_ids", ids), ("decoder_input_ids", of(7)), (LABELS, of(IGNORE))] }
+        };
+        let (a, b) = (one(&[1, 2, 3, 4], &[5]), one(&[1], &[5, 6]));
+        let batch = collate(&[&a, &b], &PadTo { multiple: 1, rows: 3, ..PadTo::default() }).unwrap();
+        assert_eq!(batch.get("input_ids").unwrap().dims(), [3, 4]);
+        assert_eq!(ints(&batch, "decoder_input_ids"), [5, 7, 5, 6, 7, 7]);
+        assert_eq!(ints(&batch, LABELS), [5, IGNORE, 5, 6, IGNORE, IGNORE]);
+        assert_eq!(ints(&batch, "decoder_attention_mask"), [1, 0, 1, 1, 1, 0]);
+        assert_eq!((batch.rows, batch.real_rows, batch.tokens), (3, 2, 8));
+        let pad = PadTo { max: 1, ..PadTo::default() };
+        assert!(matches!(collate(&[&b], &pad), Err(DataError::TooLong { row: 0, have: 2, max: 1 })));
+        let mut torn = b.clone();
+        torn.fields[2].1 = Field::Answer { ids: vec![5], pad: IGNORE };
+        let error = collate(&[&torn], &PadTo::default());
+        assert!(matches!(error, Err(DataError::LengthMismatch { want: 2, have: 1, .. })));
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Dataset {
     /// A data set whose batches are padded as `pad` says, with room for its longest example.
     #[must_use]
     pub fn new(examples: Vec<Example>, pad: PadTo) -> Self {
-        let longest = examples.iter().map(Example::length).max().unwrap_or(0);
+        let longest = examples.iter().map(longest).max().unwrap_or(0);
         Self { examples, pad: PadTo { max: pad.max.max(longest), ..pad }, masking: None }
     }
 
@@ -53,10 +53,10 @@ impl Dataset {
         }
     }
 
-    /// The number of tokens of each example.
+    /// The number of tokens of each example, of one with an answer that of the longer text.
     #[must_use]
     pub fn lengths(&self) -> Vec<usize> {
-        self.examples.iter().map(Example::length).collect()
+        self.examples.iter().map(longest).collect()
     }
 
     /// The number of examples.
@@ -77,6 +77,10 @@ impl Dataset {
         let tokens: usize = self.examples.iter().map(Example::tokens_of_all).sum();
         tokens * batch.min(self.len()) / self.len().max(1)
     }
+}
+
+fn longest(example: &Example) -> usize {
+    example.length().max(example.answer_length().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -26,6 +26,13 @@ pub enum Field {
         /// What pads them.
         pad: i64,
     },
+    /// A number for each token of the text that answers, of a length of its own; a batch pads it on the right with `pad`.
+    Answer {
+        /// The numbers, without padding.
+        ids: Vec<i64>,
+        /// What pads them.
+        pad: i64,
+    },
     /// An integer, such as the index of a class.
     Int(i64),
     /// A number, such as the target of a regression.
@@ -56,9 +63,18 @@ impl Example {
     #[must_use]
     pub fn tokens(&self, name: &str) -> Option<&[i64]> {
         match self.field(name) {
-            Some(Field::Tokens { ids, .. }) => Some(ids),
+            Some(Field::Tokens { ids, .. } | Field::Answer { ids, .. }) => Some(ids),
             _ => None,
         }
+    }
+
+    /// The number of tokens of the text that answers; none where there is no such text.
+    #[must_use]
+    pub fn answer_length(&self) -> Option<usize> {
+        self.fields.iter().find_map(|(_, field)| match field {
+            Field::Answer { ids, .. } => Some(ids.len()),
+            _ => None,
+        })
     }
 
     /// The number of tokens, of several texts that of the longest; 0 where there are none.
@@ -72,10 +88,10 @@ impl Example {
         self.fields.iter().find_map(length).unwrap_or(0)
     }
 
-    /// The number of tokens of all texts; 0 where there are none.
+    /// The number of tokens of all texts, of one that answers too; 0 where there are none.
     #[must_use]
     pub fn tokens_of_all(&self) -> usize {
-        self.row_lengths().into_iter().sum()
+        self.row_lengths().into_iter().chain(self.answer_length()).sum()
     }
 
     /// The number of tokens of every row that the example has in a batch: one of 0 where there are none.
@@ -139,7 +155,7 @@ fn question(example: &Example) -> Vec<(&str, Bits<'_>)> {
 
 fn bits(field: &Field) -> Bits<'_> {
     match field {
-        Field::Tokens { ids, .. } => Bits::Tokens(ids),
+        Field::Tokens { ids, .. } | Field::Answer { ids, .. } => Bits::Tokens(ids),
         Field::Texts { ids, .. } => Bits::Texts(ids),
         Field::Int(number) => Bits::Int(*number),
         Field::Real(number) => Bits::Real(number.to_bits()),

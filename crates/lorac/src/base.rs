@@ -60,6 +60,11 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, E
             "{} holds neither an .onnx or .gguf file nor config.json with model.safetensors",
             path.display()
         ))),
+        many if is_split(many) => Err(Error::Usage(format!(
+            "{} holds encoder and decoder as two models: a training needs both in one file, with the inputs input_ids, attention_mask and \
+             decoder_input_ids and the output logits",
+            path.display()
+        ))),
         many => {
             let names: Vec<String> =
                 many.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
@@ -206,6 +211,12 @@ fn built(
         Ok::<_, Error>(())
     })?;
     Ok(Kept { path: file.path, built: true, folder: None })
+}
+
+/// Whether models are the encoder and the decoder of one, as optimum names them.
+fn is_split(files: &[PathBuf]) -> bool {
+    let begins = |word: &str| files.iter().filter_map(|file| file.file_name()?.to_str()).any(|n| n.starts_with(word));
+    begins("encoder") && begins("decoder")
 }
 
 /// The models directly in a folder.

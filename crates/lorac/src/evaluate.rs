@@ -7,13 +7,13 @@ use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::output::MissedGate;
 use crate::pipeline::{Gate, Loaded, Metrics, Split};
-use crate::predict::found::{check, ends_of, find_model, served, tokenizer_file};
+use crate::predict::found::{check, ends_of, find_model, served, start_of, tokenizer_file};
 use crate::progress::Progress;
 use crate::run::data::{Reading, examples, held_out, nothing_held_out};
 use crate::run::input_limits::{self, BatchShape};
 use crate::run::plan::{
-    check_metrics, fed, masking, nothing_asked, of_teacher, open_engine, reads_texts, resolved_task, target_input,
-    taught,
+    check_decoder, check_metrics, fed, masking, nothing_asked, of_teacher, open_engine, reads_texts, resolved_task,
+    started, target_input, taught,
 };
 use crate::served::Served;
 use crate::source::{Resolved, Resolver};
@@ -87,6 +87,9 @@ pub fn evaluate(
     let asked = taught(&p.task, resolver, &mut Vec::new())?;
     let deployed = asked.deployed(&known.output).unwrap_or(asked);
     let (task, _) = resolved_task(loaded, &deployed, &model, &graph, &source, resolver, &mut Vec::new())?;
+    check_decoder(loaded, &graph, &feeds)?;
+    let start = start_of(&source, &known).and_then(|start| u32::try_from(start).ok());
+    let task = started(loaded, task, start)?;
     let is_gate = |(path, _): &(String, &str)| path.starts_with("metrics.");
     let task = if p.text_metrics().iter().any(is_gate) { task.generating().unwrap_or(task) } else { task };
     if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
@@ -247,6 +250,7 @@ impl Deployed<'_> {
             tokenizer: self.tokenizer.clone(),
             rows: p.train.eval_batch,
             multiple: p.data.pad_to_multiple,
+            start: self.task.decoder_start(),
         })?;
         Ok(Some(Texts { writer, asked }))
     }

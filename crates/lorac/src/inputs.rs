@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// Fields of a batch, each for an input of the same name, or of one that a pipeline gives (`data.inputs`).
 pub const FIELDS: [&str; 4] = ["input_ids", "attention_mask", "token_type_ids", "position_ids"];
 
+/// Fields of the text that a decoder writes, of a model with an encoder beside it; each for an input of the same name.
+pub const DECODER_FIELDS: [&str; 2] = ["decoder_input_ids", "decoder_attention_mask"];
+
 /// The input that is a switch between a graph with and one without a cache.
 const SWITCH: &str = "use_cache_branch";
 
@@ -75,6 +78,12 @@ fn unknown(graph: &Graph, inputs: &[String]) -> Option<(String, Option<String>)>
     let fact = |name: &&String| graph.find(name).map_or(String::new(), |id| graph.fact(id).to_string());
     let named: Vec<String> = unknown.iter().map(|name| format!("`{name}` {}", fact(name))).collect();
     let all = format!("{}, past_key_values.* and {SWITCH}", FIELDS.join(", "));
+    if unknown.iter().any(|name| name.contains("encoder_hidden_states")) {
+        let help =
+            "export encoder and decoder as one file, with the inputs input_ids, attention_mask and decoder_input_ids";
+        let message = format!("the input {} comes from an encoder in another file", named.join(", "));
+        return Some((message, Some(help.to_string())));
+    }
     let message = match &named[..] {
         [] => "the model has no input `input_ids`".to_string(),
         [one] => format!("the input {one} is none of {all}"),
@@ -85,7 +94,10 @@ fn unknown(graph: &Graph, inputs: &[String]) -> Option<(String, Option<String>)>
 
 /// The field that an input of this name takes.
 fn stands_for(graph: &Graph, name: &str) -> Option<&'static str> {
-    FIELDS.into_iter().find(|field| graph.aliases.get(*field).map_or(*field, String::as_str) == name)
+    FIELDS
+        .into_iter()
+        .chain(DECODER_FIELDS)
+        .find(|field| graph.aliases.get(*field).map_or(*field, String::as_str) == name)
 }
 
 /// The field that a name reminds of: `serving_default_attention_mask:0`.
@@ -93,6 +105,8 @@ fn likely(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
     match () {
+        // What these are offered for is known by its name alone.
+        () if has(&["decoder", "encoder"]) => None,
         () if has(&["mask"]) => Some("attention_mask"),
         () if has(&["type", "segment"]) => Some("token_type_ids"),
         () if has(&["position"]) => Some("position_ids"),

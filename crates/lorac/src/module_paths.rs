@@ -130,7 +130,9 @@ impl<'a> ModulePaths<'a> {
             Class::Base => &[],
             Class::SequenceClassification => &["classifier", "pre_classifier", "score"],
             Class::TokenClassification => &["classifier", "score"],
-            Class::CausalLm | Class::MaskedLm => &["lm_head", "embed_out", "cls", "vocab_projector", "vocab_transform"],
+            Class::CausalLm | Class::MaskedLm | Class::Seq2SeqLm => {
+                &["lm_head", "embed_out", "cls", "vocab_projector", "vocab_transform"]
+            }
         };
         match classes.place(raw) {
             Some(Place::Base(path)) if class == Class::Base || classes.base.is_empty() => Ok(path),

@@ -60,6 +60,9 @@ pub struct Served {
     /// Tokens that end a text that it writes, beside those that its files name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<i64>,
+    /// The id that its decoder begins with, where it has an encoder beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_start: Option<i64>,
     /// How it writes texts, where it was judged by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
@@ -145,6 +148,7 @@ impl Served {
             text_pair: second.and_then(|split| split.text_pair.clone()),
             images: None,
             ends: Vec::new(),
+            decoder_start: task.decoder_start(),
             generate: task.generation().cloned(),
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }
@@ -184,6 +188,7 @@ impl Served {
             reads: Reads::Texts,
             images: None,
             ends: Vec::new(),
+            decoder_start: None,
             generate: None,
             base: None,
         }
@@ -274,6 +279,22 @@ pub enum ServedError {
         /// The task.
         task: String,
     },
+    /// A model with an encoder and a decoder is asked how well it would have told a text.
+    #[error(
+        "a model of `{task}` writes the answer of a text, and has no perplexity of it: ask what it writes, without --perplexity"
+    )]
+    WritesOnly {
+        /// The task.
+        task: String,
+    },
+    /// Nothing says what the decoder of a model begins with.
+    #[error(
+        "nothing says which token the decoder of `{model}` begins with: neither config.json nor generation_config.json beside it has `decoder_start_token_id`"
+    )]
+    NoStart {
+        /// The model.
+        model: String,
+    },
     /// Nothing says what the model predicts.
     #[error(
         "nothing says what the model predicts: no config.json or manifest.json of lorac's is beside it, and its outputs {outputs} are no scores of a known kind"
@@ -300,6 +321,8 @@ impl ServedError {
             ServedError::NoModel { .. } => "served::no_model",
             ServedError::Section { .. } => "served::section",
             ServedError::NoAnswer { .. } => "served::no_answer",
+            ServedError::WritesOnly { .. } => "served::writes_only",
+            ServedError::NoStart { .. } => "served::no_start",
             ServedError::NoTexts { .. } => "served::no_texts",
             ServedError::Unknown { .. } => "served::unknown",
             ServedError::Output { .. } => "served::output",

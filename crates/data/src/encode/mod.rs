@@ -26,6 +26,7 @@ lorac_config::choices! {
         dialogue: Dialogue,
         arrays: Arrays,
         image: Image,
+        seq2seq: Seq2Seq,
     }
 }
 

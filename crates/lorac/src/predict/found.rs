@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::output::{Manifest, Status};
 use crate::served::{Reads, SECTION, Served, ServedError, in_metadata};
 use crate::source::{Resolved, Resolver, Source};
-use crate::writing::{Ends, ends};
+use crate::writing::{Ends, decoder_start, ends};
 use lorac_data::{ChatSettings, Tokenizer, Truncate};
 use lorac_ir::{Graph, ValueId};
 use lorac_models::ModelKind;
@@ -203,6 +203,7 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
         Prediction::Labels => "multi_label",
         Prediction::Values => "regress",
         Prediction::Tags => "tag",
+        Prediction::Tokens if graph.input("decoder_input_ids").is_some() => "seq2seq",
         Prediction::Tokens => "causal_lm",
         Prediction::Embeddings => "embed",
         Prediction::Loss => "custom",
@@ -217,14 +218,25 @@ fn told(resolved: &Resolved, model: &Model, config: &Map<String, Value>) -> Resu
 
 /// The tokens that end a text of a model.
 pub(crate) fn ends_of(resolved: &Resolved, served: &Served, tokenizer: &Tokenizer) -> Vec<i64> {
-    let of = |name: &str| Some(beside(resolved, name)).filter(|file| resolved.has(file)).and_then(|f| json_object(&f));
-    let config = of("config.json").or_else(|| base::config_of(resolved).map(|(_, config)| config));
-    let generation = of("generation_config.json");
+    let [generation, config] = configs(resolved);
     let mut ids = ends(&Ends { generation: generation.as_ref(), config: config.as_ref(), tokenizer });
     ids.extend(&served.ends);
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+/// The id that the decoder of a model begins with beside an encoder.
+pub(crate) fn start_of(resolved: &Resolved, served: &Served) -> Option<i64> {
+    let [generation, config] = configs(resolved);
+    served.decoder_start.or_else(|| decoder_start(generation.as_ref(), config.as_ref()).map(i64::from))
+}
+
+/// generation_config.json and config.json of a model, where it has them.
+fn configs(resolved: &Resolved) -> [Option<Map<String, Value>>; 2] {
+    let of = |name: &str| Some(beside(resolved, name)).filter(|file| resolved.has(file)).and_then(|f| json_object(&f));
+    let config = of("config.json").or_else(|| base::config_of(resolved).map(|(_, config)| config));
+    [of("generation_config.json"), config]
 }
 
 /// Refuses a model whose output is not what is known of it.

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::pipeline::RuntimeSource;
 use crate::program::compile_file;
-use crate::served::{Served, is_probability};
+use crate::served::{Served, ServedError, is_probability};
 use crate::source::{Resolver, Source};
 use found::{Found, find};
 use lorac_data::{Dataset, Measure, PadTo, Row, Tokenizer};
@@ -105,6 +105,10 @@ impl Predictor {
         let tokenizer = tokenizer.open(max_length, served.truncate)?;
         let engine = engine::open(&options.runtime.choice(None), &Default::default(), resolver)?;
         let (backend, caches) = (engine.backend.as_ref(), caches(&graph, &feeds));
+        let answers = feeds.inputs.iter().any(|b| b.field == "decoder_input_ids");
+        if answers && !options.writes {
+            return Err(ServedError::WritesOnly { task: served.task.clone() }.into());
+        }
         let (program, author) = match options.writes && served.predicts == Prediction::Tokens {
             false => (Some(compile_file(backend, &model, &caches)?), None),
             true => {

@@ -4,8 +4,8 @@ use super::answer::{Answer, Says};
 use super::{Options, Predictor};
 use crate::base;
 use crate::error::Error;
-use crate::predict::found::ends_of;
-use crate::served::Served;
+use crate::predict::found::{ends_of, start_of};
+use crate::served::{Served, ServedError};
 use crate::source::Resolved;
 use crate::task::CausalLm;
 use crate::writing::{Parts, Writer, compile};
@@ -48,6 +48,7 @@ impl Author {
             settings.stop_strings = options.stop_strings.clone();
         }
         let settings = checked(settings)?;
+        let start = started(source, served, feeds)?;
         let mut base = graph.clone();
         caches.switch_off(&mut base)?;
         let logits = Some(served.output.clone());
@@ -68,6 +69,7 @@ impl Author {
             tokenizer: tokenizer.clone(),
             rows: options.batch.unwrap_or(ROWS),
             multiple: 8,
+            start,
         })?;
         let (decoder, note) = writer.open(backend, &[], &[])?;
         Ok(Author { writer, decoder, note })
@@ -88,13 +90,25 @@ fn checked(settings: Generate) -> Result<Generate, Error> {
     if said.is_empty() { Ok(settings) } else { Err(Error::Usage(said.join("; "))) }
 }
 
+/// The id that the decoder begins with, of a model that has an encoder beside it.
+fn started(source: &Resolved, served: &Served, feeds: &Feeds) -> Result<Option<i64>, Error> {
+    if feeds.inputs.iter().all(|binding| binding.field != "decoder_input_ids") {
+        return Ok(None);
+    }
+    let none = || ServedError::NoStart { model: source.source.to_string() };
+    Ok(Some(start_of(source, served).ok_or_else(none)?))
+}
+
 impl Predictor {
     /// What is written behind the text of each row, in a column or a template.
     pub(super) fn write(&mut self, rows: &[Row], column: &str) -> Result<Vec<Answer>, Error> {
         let template = Template::parse(column).map_err(DataError::from)?;
         let texts: Vec<String> =
             rows.iter().map(|row| Ok(template.fill(row)?.into_owned())).collect::<Result<_, DataError>>()?;
-        let encoded = self.tokenizer.encode_prompts(&texts, true)?;
+        let encoded = match self.author.as_ref().is_some_and(|author| author.writer.start.is_some()) {
+            true => self.tokenizer.encode(&texts)?,
+            false => self.tokenizer.encode_prompts(&texts, true)?,
+        };
         let ids: Vec<Vec<i64>> = encoded.iter().map(|one| one.ids.clone()).collect();
         let tokens = |ids: &Vec<i64>| Field::Tokens { ids: ids.clone(), pad: self.tokenizer.pad_id() };
         let examples = ids.iter().map(|ids| Example { fields: vec![("input_ids", tokens(ids))] }).collect();

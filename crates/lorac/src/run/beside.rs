@@ -4,7 +4,7 @@ use crate::base::config_of;
 use crate::error::Error;
 use crate::output::OutputError;
 use crate::source::Resolved;
-use crate::writing::{Ends, ends};
+use crate::writing::{Ends, decoder_start, ends};
 use lorac_data::Tokenizer;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -75,8 +75,17 @@ impl Beside {
 
     /// The tokens that end a text, by the configuration and a tokenizer.
     pub(crate) fn ends(&self, tokenizer: &Tokenizer) -> Vec<i64> {
-        let generation = self.generation.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let generation = self.generation();
         ends(&Ends { generation: generation.as_ref(), config: self.config.as_ref(), tokenizer })
+    }
+
+    /// The id that a decoder begins with beside an encoder, by the configuration.
+    pub(crate) fn decoder_start(&self) -> Option<u32> {
+        decoder_start(self.generation().as_ref(), self.config.as_ref())
+    }
+
+    fn generation(&self) -> Option<Map<String, Value>> {
+        serde_json::from_slice(self.generation.as_deref()?).ok()
     }
 }
 

@@ -170,10 +170,11 @@ fn stats(data: &Dataset) -> InputStats {
     let unpadded_len = data.lengths().into_iter().max().unwrap_or(0);
     let padded_len = data.pad.length(unpadded_len).max(unpadded_len);
     let mut largest_id = 0;
-    for example in &data.examples {
-        let (texts, pad) = match example.field("input_ids") {
-            Some(Field::Tokens { ids, pad }) => (std::slice::from_ref(ids), *pad),
-            Some(Field::Texts { ids, pad }) => (ids.as_slice(), *pad),
+    let fields = data.examples.iter().flat_map(|example| ["input_ids", "decoder_input_ids"].map(|n| example.field(n)));
+    for field in fields.flatten() {
+        let (texts, pad) = match field {
+            Field::Tokens { ids, pad } | Field::Answer { ids, pad } => (std::slice::from_ref(ids), *pad),
+            Field::Texts { ids, pad } => (ids.as_slice(), *pad),
             _ => continue,
         };
         for ids in texts {

@@ -28,7 +28,8 @@ const IDLE: &[&str] =
     &["name", "runtime", "metrics", "deploy", "log", "train.checkpoint.every", "train.checkpoint.keep"];
 
 /// Those of evaluations on the way, which count where an evaluation decides something.
-const EVALUATIONS: &[&str] = &["train.evaluate", "train.eval_batch", "task.causal_lm.generate"];
+const EVALUATIONS: &[&str] =
+    &["train.evaluate", "train.eval_batch", "task.causal_lm.generate", "task.seq2seq.generate"];
 
 /// Where that is asked for.
 const DECIDING: &[&str] = &["train.stop", "train.checkpoint.best"];

@@ -59,6 +59,7 @@ pub(super) fn texts(of: &Planned, asked: Vec<Asked>) -> Result<Option<Texts>, Er
         tokenizer: of.tokenizer.clone(),
         rows: p.train.eval_batch,
         multiple: p.data.pad_to_multiple,
+        start: of.task.decoder_start(),
     })?;
     Ok(Some(Texts { writer, asked }))
 }

@@ -36,6 +36,7 @@ lorac_config::choices! {
         custom: Custom,
         distill: Distill,
         masked_lm: MaskedLm,
+        seq2seq: Seq2Seq,
     }
 }
 
@@ -89,6 +90,21 @@ pub trait Task: Objective {
     /// Whether a token is told by those before it alone.
     fn is_causal(&self) -> bool {
         false
+    }
+
+    /// Whether the model has a decoder of its own beside what reads the texts.
+    fn has_decoder(&self) -> bool {
+        false
+    }
+
+    /// The id that such a decoder begins with, where it is known.
+    fn decoder_start(&self) -> Option<i64> {
+        None
+    }
+
+    /// The task with a decoder that begins with this id.
+    fn starting(&self, _: u32) -> Option<TaskChoice> {
+        None
     }
 
     /// The share of tokens that are hidden from the model, which is to tell them.
@@ -233,6 +249,8 @@ pub enum Class {
     CausalLm,
     /// With the scores of tokens that are hidden.
     MaskedLm,
+    /// With an encoder, and with a decoder that scores the next token of the answer.
+    Seq2SeqLm,
 }
 
 impl Class {
@@ -244,6 +262,7 @@ impl Class {
             Class::TokenClassification => "AutoModelForTokenClassification",
             Class::CausalLm => "AutoModelForCausalLM",
             Class::MaskedLm => "AutoModelForMaskedLM",
+            Class::Seq2SeqLm => "AutoModelForSeq2SeqLM",
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Parts<'a> {
     pub rows: usize,
     /// What the length of rows is a multiple of.
     pub multiple: usize,
+    /// The id that a decoder begins with while an encoder reads the prompt; none of a model without an encoder.
+    pub start: Option<i64>,
 }
 
 /// Compiles what writes texts.
@@ -57,7 +59,9 @@ pub struct Parts<'a> {
 pub fn compile(parts: Parts) -> Result<Writer, Error> {
     let tokens = parts.feeds.inputs.iter().find(|binding| binding.field == "input_ids");
     let fixed = tokens.map(|binding| fixed_input(parts.base, &binding.input)).unwrap_or_default();
-    let any_shape = fixed == FixedInput::default() && parts.backend.dialect().reads_any_graph();
+    // Caches of an encoder are filled by no step of the decoder.
+    let any_shape =
+        fixed == FixedInput::default() && parts.backend.dialect().reads_any_graph() && parts.start.is_none();
     let cached = if any_shape { with_caches(&parts) } else { None };
     let (made, feeds, caches) = match cached {
         Some(found) => found,
@@ -89,6 +93,7 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
         ends: parts.ends,
         tokenizer: parts.tokenizer,
         rows: parts.rows,
+        start: parts.start,
     })
 }
 

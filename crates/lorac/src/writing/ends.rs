@@ -30,3 +30,12 @@ pub(crate) fn ends(of: &Ends) -> Vec<i64> {
     ids.dedup();
     ids
 }
+
+/// The id that a decoder begins with beside an encoder: `decoder_start_token_id` of generation_config.json, else of config.json.
+pub(crate) fn decoder_start(
+    generation: Option<&Map<String, Value>>,
+    config: Option<&Map<String, Value>>,
+) -> Option<u32> {
+    let said = |map: Option<&Map<String, Value>>| map?.get("decoder_start_token_id")?.as_u64()?.try_into().ok();
+    said(generation).or_else(|| said(config))
+}

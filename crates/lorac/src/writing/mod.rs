@@ -7,7 +7,7 @@ mod ends;
 pub use asked::Asked;
 pub(crate) use asked::together;
 pub use build::{Parts, compile};
-pub(crate) use ends::{Ends, ends};
+pub(crate) use ends::{Ends, decoder_start, ends};
 
 use crate::error::Error;
 use crate::stop::StoppableNext;
@@ -39,6 +39,8 @@ pub struct Writer {
     pub tokenizer: Tokenizer,
     /// Rows that are scored at the same time.
     pub rows: usize,
+    /// The id that a decoder begins with while an encoder reads the prompt; none of a model without an encoder.
+    pub start: Option<i64>,
 }
 
 impl Writer {
@@ -78,8 +80,14 @@ impl Writer {
             let stops = !self.settings.stop_strings.is_empty();
             stops && self.tokenizer.decode(new).is_ok_and(|text| self.settings.before_stop(&text).is_some())
         };
+        let begins = self.start.map(|start| vec![vec![start]; prompts.len()]);
+        let (prompts, sources) = match &begins {
+            Some(begins) => (&begins[..], prompts),
+            None => (prompts, &[][..]),
+        };
         let job = Writing {
             prompts,
+            sources,
             settings: &self.settings,
             ends: &self.ends,
             length: self.ports.pad.max,

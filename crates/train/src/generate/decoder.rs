@@ -72,7 +72,7 @@ impl Decoder {
         }
         let one = ids.first().copied().unwrap_or(self.ports.pad_id);
         let ids: Vec<i64> = ids.iter().copied().take(4).chain(std::iter::repeat_n(one, 3)).take(4).collect();
-        let whole = self.whole(&[Going { ids: &ids, from: None }])?.logits;
+        let whole = self.whole(&[Going { ids: &ids, from: None, source: None }])?.logits;
         let halves =
             self.ports.caches.iter().any(|pair| self.constant(&pair.input).is_some_and(|c| c.dtype != DType::F32));
         let most = whole.iter().fold(1.0f32, |most, x| most.max(x.abs())) * ROUNDING[usize::from(halves)];
@@ -91,20 +91,22 @@ impl Decoder {
 
     /// The logits behind a row of four tokens, of which two come first.
     fn in_parts(&mut self, ids: &[i64]) -> Result<Vec<f32>, TrainError> {
-        self.cached(&[Going { ids: &ids[..2], from: None }])?;
-        self.cached(&[Going { ids: &ids[..3], from: Some(0) }])?;
-        Ok(self.cached(&[Going { ids, from: Some(0) }])?.logits)
+        self.cached(&[Going { ids: &ids[..2], from: None, source: None }])?;
+        self.cached(&[Going { ids: &ids[..3], from: Some(0), source: None }])?;
+        Ok(self.cached(&[Going { ids, from: Some(0), source: None }])?.logits)
     }
 
     /// Scores whole rows, padded on the right.
     fn whole(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
         let mut all = Scored::default();
         for rows in rows.chunks(self.ports.fixed_rows.unwrap_or(rows.len()).max(1)) {
-            let examples: Vec<Example> = rows.iter().map(|row| example(row.ids, self.ports.pad_id)).collect();
+            let examples: Vec<Example> = rows.iter().map(|row| example(row, self.ports.pad_id)).collect();
             let refs: Vec<&Example> = examples.iter().collect();
             let pad = PadTo { rows: self.ports.fixed_rows.unwrap_or(0), ..self.ports.pad };
             let batch = collate(&refs, &pad)?;
-            let length = batch.get("input_ids").and_then(|t| t.dims().get(1).copied()).unwrap_or(0);
+            let answers = examples.first().is_some_and(|example| example.answer_length().is_some());
+            let written = if answers { "decoder_input_ids" } else { "input_ids" };
+            let length = batch.get(written).and_then(|t| t.dims().get(1).copied()).unwrap_or(0);
             // A filling row is as good as its first token.
             let last = |row: usize| row * length + rows.get(row).map_or(1, |row| row.ids.len()).max(1) - 1;
             let at: Vec<i64> = (0..batch.rows).map(|row| last(row) as i64).collect();
@@ -207,9 +209,15 @@ impl NextToken for Decoder {
     }
 }
 
-fn example(ids: &[i64], pad: i64) -> Example {
+/// What a row feeds: its tokens, or, where an encoder reads something else, that with its tokens for the decoder.
+fn example(row: &Going, pad: i64) -> Example {
     let tokens = |ids: Vec<i64>, pad| Field::Tokens { ids, pad };
-    let fields = vec![("input_ids", tokens(ids.to_vec(), pad)), ("token_type_ids", tokens(vec![0; ids.len()], 0))];
+    let read = row.source.unwrap_or(row.ids);
+    let mut fields =
+        vec![("input_ids", tokens(read.to_vec(), pad)), ("token_type_ids", tokens(vec![0; read.len()], 0))];
+    if row.source.is_some() {
+        fields.push(("decoder_input_ids", Field::Answer { ids: row.ids.to_vec(), pad }));
+    }
     Example { fields }
 }
 

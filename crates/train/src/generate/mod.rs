@@ -34,6 +34,8 @@ pub struct Going<'a> {
     pub ids: &'a [i64],
     /// The row of the call before that it goes on from, with one token more; none of a row that begins.
     pub from: Option<usize>,
+    /// What an encoder reads for it, of a model that has one.
+    pub source: Option<&'a [i64]>,
 }
 
 /// Logits, a row behind each of the rows that were asked for.
@@ -49,6 +51,8 @@ pub struct Scored {
 pub struct Writing<'a> {
     /// The tokens that each text goes on from.
     pub prompts: &'a [Vec<i64>],
+    /// What an encoder reads for each of them; empty of a model without one.
+    pub sources: &'a [Vec<i64>],
     /// How.
     pub settings: &'a Generate,
     /// Tokens that end a text, and are no part of it.
@@ -76,14 +80,15 @@ pub fn generate(
     let prompts: Vec<&[i64]> =
         job.prompts.iter().map(|ids| &ids[ids.len().saturating_sub(job.length.max(1))..]).collect();
     let mut order: Vec<usize> = (0..prompts.len()).collect();
-    order.sort_by_key(|at| (prompts[*at].len(), *at));
+    let source = |at: usize| job.sources.get(at).map(Vec::as_slice);
+    order.sort_by_key(|at| (prompts[*at].len(), source(*at).map_or(0, <[i64]>::len), *at));
     let most = (job.rows / job.settings.num_beams.max(1)).max(1);
     let together = |a: &usize, b: &usize| !next.equal_lengths() || prompts[*a].len() == prompts[*b].len();
     let groups: Vec<Vec<usize>> =
         order.chunk_by(together).flat_map(|group| group.chunks(most)).map(<[usize]>::to_vec).collect();
     let mut texts = vec![Vec::new(); prompts.len()];
     for group in groups {
-        let searches = group.iter().map(|at| search(prompts[*at], job)).collect();
+        let searches = group.iter().map(|at| (search(prompts[*at], job), source(*at))).collect();
         for (at, text) in group.iter().zip(together_to_the_end(next, searches)?) {
             texts[*at] = text;
         }
@@ -176,27 +181,31 @@ fn search<'a>(prompt: &[i64], job: &Writing<'a>) -> Box<dyn Search + 'a> {
     }
 }
 
-/// Lets searches go on side by side until all are over.
+/// Lets searches go on side by side until all are over, each with what an encoder reads for it.
 fn together_to_the_end(
     next: &mut dyn NextToken,
-    mut searches: Vec<Box<dyn Search + '_>>,
+    mut searches: Vec<(Box<dyn Search + '_>, Option<&[i64]>)>,
 ) -> Result<Vec<Vec<i64>>, TrainError> {
     // Where the rows of each search began in the call before.
     let mut begins: Option<Vec<usize>> = None;
     loop {
         let (mut rows, mut now) = (Vec::new(), Vec::with_capacity(searches.len()));
-        for (at, search) in searches.iter().enumerate() {
+        for (at, (search, source)) in searches.iter().enumerate() {
             now.push(rows.len());
             let begin = begins.as_ref().and_then(|begins| begins.get(at));
-            rows.extend(search.open().iter().map(|open| Going { ids: &open.ids, from: begin.map(|b| b + open.from) }));
+            let going = |open| {
+                let Open { ids, from }: &Open = open;
+                Going { ids, from: begin.map(|begin| begin + from), source: *source }
+            };
+            rows.extend(search.open().iter().map(going));
         }
         if rows.is_empty() {
-            return Ok(searches.iter().map(|search| search.found().to_vec()).collect());
+            return Ok(searches.iter().map(|(search, _)| search.found().to_vec()).collect());
         }
         let Scored { logits, width } = next.score(&rows)?;
         let count = rows.len();
         let scored: Vec<&[f32]> = logits.chunks_exact(width.max(1)).take(count).collect();
-        for (search, begin) in searches.iter_mut().zip(&now) {
+        for ((search, _), begin) in searches.iter_mut().zip(&now) {
             let open = search.open().len();
             if open > 0 {
                 search.advance(scored.get(*begin..begin + open).unwrap_or_default());

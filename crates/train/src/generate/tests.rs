@@ -35,7 +35,7 @@ fn written(prompts: &[&[i64]], settings: &Generate, equal: bool, rows: usize) ->
     let prompts: Vec<Vec<i64>> = prompts.iter().map(|ids| ids.to_vec()).collect();
     let mut model = Table { equal, calls: Vec::new() };
     let never = |_: &[i64]| false;
-    let job = Writing { prompts: &prompts, settings, ends: &[7], length: 40, rows, is_over: &never };
+    let job = Writing { prompts: &prompts, sources: &[], settings, ends: &[7], length: 40, rows, is_over: &never };
     let mut told = 0;
     let texts = generate(&mut model, &job, |n| told += n).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(told, prompts.len());
@@ -82,7 +82,7 @@ fn beam_search_finds_likelier_texts() {
         let mut sum = 0.0;
         for id in text.iter().copied().chain(whole.then_some(7)) {
             let mut model = Table { equal: false, calls: Vec::new() };
-            let logits = model.score(&[Going { ids: &ids, from: None }]).expect("scores").logits;
+            let logits = model.score(&[Going { ids: &ids, from: None, source: None }]).expect("scores").logits;
             let all: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
             sum += f64::from(logits[id as usize]) - all.ln();
             ids.push(id);
@@ -106,7 +106,8 @@ fn a_text_ends_where_it_is_said_to_and_where_the_model_does() {
     let mut model = Table { equal: false, calls: Vec::new() };
     let prompts = [vec![5, 5, 5], vec![1; 50]];
     let two = |new: &[i64]| new.len() >= 2;
-    let job = Writing { prompts: &prompts, settings: &settings, ends: &[], length: 40, rows: 2, is_over: &two };
+    let job =
+        Writing { prompts: &prompts, sources: &[], settings: &settings, ends: &[], length: 40, rows: 2, is_over: &two };
     let texts = generate(&mut model, &job, |_| ()).expect("writes");
     assert_eq!(texts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1], "the last token need not be fed");
     assert!(model.calls.iter().flatten().all(|(ids, _)| ids.len() <= 40));
@@ -128,7 +129,8 @@ fn what_came_already_may_be_forbidden_or_made_less_likely() {
         let write = |settings: &Generate, ends: &[i64]| {
             let mut model = Table { equal: false, calls: Vec::new() };
             let never = |_: &[i64]| false;
-            let job = Writing { prompts: &[vec![5, 5]], settings, ends, length: 40, rows: 4, is_over: &never };
+            let job =
+                Writing { prompts: &[vec![5, 5]], sources: &[], settings, ends, length: 40, rows: 4, is_over: &never };
             [vec![5, 5], generate(&mut model, &job, |_| ()).expect("writes").remove(0)].concat()
         };
         assert!(twice(&write(&plain, &[]), 2));
@@ -153,7 +155,15 @@ fn scores_that_are_no_numbers_end_as_well() {
     for num_beams in [1, 2] {
         let settings = Generate { max_new_tokens: 5, num_beams, ..Generate::default() };
         let never = |_: &[i64]| false;
-        let job = Writing { prompts: &[vec![1]], settings: &settings, ends: &[2], length: 9, rows: 1, is_over: &never };
+        let job = Writing {
+            prompts: &[vec![1]],
+            sources: &[],
+            settings: &settings,
+            ends: &[2],
+            length: 9,
+            rows: 1,
+            is_over: &never,
+        };
         assert!(generate(&mut Broken, &job, |_| ()).expect("writes")[0].len() <= 5);
     }
 }

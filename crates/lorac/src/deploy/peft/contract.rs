@@ -181,6 +181,7 @@ impl<'a> Contract<'a> {
             Class::SequenceClassification => "SEQ_CLS",
             Class::TokenClassification => "TOKEN_CLS",
             Class::CausalLm => "CAUSAL_LM",
+            Class::Seq2SeqLm => "SEQ_2_SEQ_LM",
         }
     }
 

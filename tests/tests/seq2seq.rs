@@ -1,0 +1,169 @@
+//! Models with an encoder and a decoder: thirty AdamW steps against PyTorch's, and what transformers' `generate` writes, of T5, BART
+//! and Marian by both exporters on both engines (tests/truth/seq2seq.py).
+
+use lorac::data::Tokenizer;
+use lorac::inputs::{caches, feeds};
+use lorac::ir::{Graph, Tensor};
+use lorac::onnx::{Model, load};
+use lorac::passes::{
+    AdamW, Adaptation, Caches, Full, Groups, Method, TrainingSpec, UpdateSpec, readable, training_step,
+};
+use lorac::runtime::Backend;
+use lorac::task::Seq2Seq;
+use lorac::train::{Generate, initial_theta, training_program};
+use lorac::writing::{Parts, Writer, compile};
+use lorac_tests::{Truth, data, engines, truth};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+#[derive(Deserialize)]
+struct Cases {
+    lr: f64,
+    weight_decay: f64,
+    eos: i64,
+    vocab: usize,
+    prompts: Vec<Vec<i64>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    model: String,
+    start: i64,
+    texts: Vec<Texts>,
+    losses: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Texts {
+    settings: Generate,
+    texts: Vec<Vec<i64>>,
+}
+
+const EXPORTERS: [&str; 2] = ["torchscript", "dynamo"];
+
+fn cases() -> Cases {
+    let text = std::fs::read_to_string(data("truth/seq2seq/cases.json")).expect("cases.json");
+    serde_json::from_str(&text).expect("cases")
+}
+
+fn model(case: &Case, exporter: &str) -> (Model, Graph) {
+    let file = data("truth/seq2seq").join(format!("{}.{exporter}.onnx", case.model));
+    let model = load(file).unwrap_or_else(|e| panic!("{e}"));
+    let graph = readable(&model.graph, &model.functions).expect("readable");
+    (model, graph)
+}
+
+#[test]
+fn thirty_steps_are_those_of_pytorch() {
+    let all = cases();
+    let truth = truth(&data("truth/seq2seq/data.safetensors"));
+    let adamw = AdamW { lr: all.lr, weight_decay: all.weight_decay, ..AdamW::default() };
+    let full = Full { targets: vec!["all-linear".into()] };
+    for case in &all.cases {
+        for exporter in EXPORTERS {
+            let (_, graph) = model(case, exporter);
+            let targets = full.select(&graph).unwrap_or_else(|e| panic!("{} {exporter}: {e}", case.model));
+            let adaptations = vec![Adaptation { method: &full as &dyn Method, targets }];
+            for engine in engines() {
+                let who = format!("{} {exporter} on {}", case.model, engine.name());
+                let spec = TrainingSpec {
+                    adaptations: &adaptations,
+                    objective: &Seq2Seq::default(),
+                    update: UpdateSpec { optimizer: &adamw, clip: None, groups: Groups::default(), slices: false },
+                    dialect: engine.dialect(),
+                    tokens: None,
+                    caches: Caches::default(),
+                };
+                let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
+                let start = initial_theta(&compiled.params, 0).expect("first values");
+                let mut step =
+                    training_program(engine.as_ref(), &compiled, &start, 0).unwrap_or_else(|e| panic!("{who}: {e}"));
+                for (i, want) in case.losses.iter().enumerate() {
+                    let answers = format!("{}.decoder_input_ids", case.model);
+                    let fed = ["input_ids", "attention_mask", answers.as_str(), "labels"].map(|key| {
+                        let input = if key == "labels" { compiled.names.targets.as_str() } else { key };
+                        (input.rsplit('.').next().unwrap_or(input).to_string(), row(&truth[key], i))
+                    });
+                    let got = step.run(&fed, all.lr).unwrap_or_else(|e| panic!("{who}: {e}"));
+                    assert!((got.loss - want).abs() <= 1e-4, "{who}: step {i}: {} instead of {want}", got.loss);
+                }
+            }
+        }
+    }
+}
+
+/// A batch of all of them.
+fn row(all: &Truth, at: usize) -> Tensor {
+    let (_, dims) = all.array.shape().split_first().expect("batches");
+    let size: usize = dims.iter().product();
+    let numbers: Vec<i64> = all.array.iter().skip(at * size).take(size).map(|x| *x as i64).collect();
+    Tensor::from_slice(dims, &numbers).expect("fits")
+}
+
+/// A token for every word.
+fn tokenizer(words: usize) -> Tokenizer {
+    let folder = tempfile::tempdir().expect("a folder");
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..words).map(|i| (format!("w{i}"), i.into())).collect();
+    let file = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
+    });
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, file.to_string()).expect("writes");
+    Tokenizer::from_file(&path, 64).expect("a tokenizer")
+}
+
+fn writer(case: &Case, exporter: &str, engine: &dyn Backend, settings: &Generate, all: &Cases, rows: usize) -> Writer {
+    let (model, base) = model(case, exporter);
+    let feeds = feeds(&base).expect("known inputs");
+    let adamw = AdamW::default();
+    let parts = Parts {
+        model: &model,
+        base: &base,
+        feeds: &feeds,
+        caches: &caches(&base, &feeds),
+        names: &BTreeMap::new(),
+        objective: &Seq2Seq::default(),
+        adaptations: &|_| Some(Vec::new()),
+        update: UpdateSpec::of(&adamw),
+        layout: None,
+        backend: engine,
+        cached: &|| None,
+        settings: settings.clone(),
+        ends: vec![all.eos],
+        tokenizer: tokenizer(all.vocab),
+        rows,
+        multiple: 8,
+        start: Some(case.start),
+    };
+    compile(parts).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn answers_are_those_of_transformers() {
+    let all = cases();
+    for case in &all.cases {
+        for (exporter, Texts { settings, texts }) in
+            EXPORTERS.iter().flat_map(|e| case.texts.iter().map(move |t| (e, t)))
+        {
+            for engine in engines() {
+                let rows = if engine.dialect().reads_any_graph() { &[16, 1][..] } else { &[16] };
+                for rows in rows.iter().copied() {
+                    let writer = writer(case, exporter, engine.as_ref(), settings, &all, rows);
+                    let (mut decoder, note) = writer.open(engine.as_ref(), &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+                    assert_eq!(note, None);
+                    let stop = AtomicBool::new(false);
+                    let written = writer.write(&mut decoder, &all.prompts, &stop, |_| ());
+                    let written = written.unwrap_or_else(|e| panic!("{e}"));
+                    let words = |ids: &[i64]| ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ");
+                    let got: Vec<&str> = written.iter().map(|one| one.text.as_str()).collect();
+                    let want: Vec<String> = texts.iter().map(|ids| words(ids)).collect();
+                    assert_eq!(got, want, "{} {exporter} on {}, {settings:?}, {rows} rows", case.model, engine.name());
+                }
+            }
+        }
+    }
+}
