@@ -71,7 +71,13 @@ fn thirty_steps_are_those_of_pytorch() {
                 let spec = TrainingSpec {
                     adaptations: &adaptations,
                     objective: &Seq2Seq::default(),
-                    update: UpdateSpec { optimizer: &adamw, clip: None, groups: Groups::default(), slices: false },
+                    update: UpdateSpec {
+                        optimizer: &adamw,
+                        clip: None,
+                        groups: Groups::default(),
+                        slices: false,
+                        average: None,
+                    },
                     dialect: engine.dialect(),
                     tokens: None,
                     caches: Caches::default(),
