@@ -10,7 +10,7 @@ cross-entropy of a batch, whose labels are an input.
 import sys
 from pathlib import Path
 
-import numpy as np
+import onnx
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -60,6 +60,18 @@ class Classifier(nn.Module):
         return logits, F.cross_entropy(logits, label)
 
 
+def stripped(file):
+    """An export without the stack traces of its nodes, which name files of the machine that made it."""
+    model = onnx.load(file)
+    for graph in [model.graph, *model.functions]:
+        del graph.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    onnx.save(model, file)
+
+
 def main(folder):
     torch.manual_seed(0)
     digits = load_digits()
@@ -85,6 +97,8 @@ def main(folder):
                       dynamic_shapes=(batch,), **export)
     torch.onnx.export(model, (image[:2], label[:2]), folder / "digits_loss.onnx", input_names=["image", "label"],
                       output_names=["logits", "loss"], dynamic_shapes=(batch, batch), **export)
+    for name in ["digits.onnx", "digits_loss.onnx"]:
+        stripped(folder / name)
 
 
 if __name__ == "__main__":
