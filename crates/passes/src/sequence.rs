@@ -157,6 +157,7 @@ const GRADIENT: &[Stage] = &[
     ("loss", |b| b.loss()),
     ("layer_norm_stats", |b| expose_layer_norm_stats(&mut b.graph).map(drop)),
     ("dropout_mask", |b| expose_dropout_masks(&mut b.graph).map(drop)),
+    ("vocabulary", |b| b.chunk_loss()),
     ("differentiate", |b| b.differentiate()),
     ("pack", |b| b.pack()),
     ("expose", |b| b.expose_gradient()),
