@@ -357,3 +357,11 @@ fn slices_by_their_names() {
         assert!(said.contains(says), "{targets}: {said}");
     }
 }
+
+#[test]
+fn a_head_is_untied_or_it_is_said_why_not() {
+    let adapt = |targets: &str| adapt(&format!("lora: {{ targets: [{targets}], rank: 2, tied: untie }}"));
+    let said = border("target_tied").fails(&[&adapt("\"role:head\"")]);
+    assert!(said.contains("needs a second weight beside `") && said.contains("cannot grow"), "{said}");
+    assert!(border("target_tied").fails(&[&adapt("\"role:query\"")]).contains("unties nothing"));
+}

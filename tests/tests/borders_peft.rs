@@ -185,6 +185,20 @@ fn adapters_of_exports_are_as_peft_saves_them() {
     is_as_peft_saves("llama-torchscript-lm/model.onnx", "llama", CAUSAL_LM, "CAUSAL_LM");
 }
 
+/// A head that is tied to the table gets a weight of its own where lorac builds the model; PEFT has it so as well.
+#[test]
+fn an_untied_head_is_a_module_of_its_own() {
+    for more in ["", ", dropout: 0.1"] {
+        let adapt = format!("lora: {{ targets: [\"role:head\"], rank: 2, alpha: 4, tied: untie{more} }}");
+        let case = case("gpt2");
+        case.notes(CAUSAL_LM, &adapt, "");
+        assert_eq!(case.modules(), ["lm_head"]);
+    }
+    let tied = case("gpt2");
+    let outcome = tied.run(CAUSAL_LM, "lora: { targets: [\"role:head\"], rank: 2, alpha: 4 }", "").expect("runs");
+    assert!(outcome.manifest.targets[0].name.contains("wte") && !tied.adapter("adapter_config.json").exists());
+}
+
 #[test]
 fn a_head_of_no_class_is_said_and_lies_beside() {
     let case = case("bert");

@@ -5,6 +5,7 @@ use crate::source::{Resolved, Resolver, SourceError};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
+use lorac_passes::untie;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,25 +20,26 @@ const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
 /// # Errors
 /// Nothing of all that, or several files.
 pub fn open(resolved: &Resolved, resolver: &Resolver) -> Result<Model, Error> {
-    open_form(resolved, resolver, Form::Saved)
+    open_form(resolved, resolver, Form::Saved, false)
 }
 
-/// The same; what is built is of a form.
+/// The same; what is built is of a form, and its head a weight of its own where that is asked for.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_form(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
-    let model = read(resolved, resolver, form)?;
+pub fn open_form(resolved: &Resolved, resolver: &Resolver, form: Form, untied: bool) -> Result<Model, Error> {
+    let model = read(resolved, resolver, form, untied)?;
     resolved.unchanged()?;
     resolved.nothing_else()?;
     Ok(model)
 }
 
-fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, Error> {
+fn read(resolved: &Resolved, resolver: &Resolver, form: Form, untied: bool) -> Result<Model, Error> {
     let path = &resolved.path;
     let gguf = gguf_file(resolved);
     if gguf.is_some() || is_folder_of_weights(resolved) {
         let name = match form {
+            Form::Saved if untied => "untied.onnx",
             Form::Saved => "model.onnx",
             Form::Base => "base.onnx",
             Form::Pooled => "pooled.onnx",
@@ -45,7 +47,11 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form) -> Result<Model, E
         };
         let file = built(resolved, resolver, name, |file| {
             let weights = gguf.as_deref().unwrap_or(path);
-            Ok(save(&lorac_models::build_form(weights, form)?.graph, file, &SaveOptions::default())?)
+            let mut graph = lorac_models::build_form(weights, form)?.graph;
+            if untied && form == Form::Saved {
+                untie(&mut graph)?;
+            }
+            Ok(save(&graph, file, &SaveOptions::default())?)
         })?;
         let mut model = load(&file.path)?;
         model.keep = file.folder.map(|folder| Arc::new(folder) as _);

@@ -69,6 +69,7 @@ mod tables_and_kernels;
 mod trail;
 mod trained;
 mod unfreeze;
+mod untie;
 mod upgrade;
 mod vocabulary;
 
@@ -126,5 +127,6 @@ pub use static_lists::resolve_lists;
 pub use tables_and_kernels::ReadAs;
 pub use trained::trained;
 pub use unfreeze::unfreeze;
+pub use untie::untie;
 pub use upgrade::{OPSET, upgrade};
 pub use vocabulary::{HiddenGrad, chunk_vocabulary};

@@ -114,7 +114,8 @@ impl Plan {
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let (mut inputs, mut notes) = (Vec::new(), Vec::new());
-    let (model_source, model) = open_model(&p.model, resolver, &p.task)?;
+    let untied = p.adapt.iter().any(|method| method.unties());
+    let (model_source, model) = open_model(&p.model, resolver, &p.task, untied)?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
     let (mut feeds, caches) = fed(loaded, &mut base)?;
@@ -329,7 +330,7 @@ pub(crate) fn taught(
     let Some(spec) = task.teacher() else { return Ok(task.clone()) };
     let found = resolver.resolve(&spec.source, spec.sha256.as_deref())?;
     inputs.push(record("task.teacher", &found));
-    let model = base::open_form(&found, resolver, task.form(base::kind_of(&found).as_ref()))?;
+    let model = base::open_form(&found, resolver, task.form(base::kind_of(&found).as_ref()), false)?;
     Ok(task.with_teacher(Teacher::of(model)?).unwrap_or_else(|| task.clone()))
 }
 
@@ -523,7 +524,12 @@ pub(crate) fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Er
 }
 
 /// The model, and its source with the sum of all its files.
-fn open_model(spec: &SourceSpec, resolver: &Resolver, task: &TaskChoice) -> Result<(Resolved, Model), Error> {
+fn open_model(
+    spec: &SourceSpec,
+    resolver: &Resolver,
+    task: &TaskChoice,
+    untied: bool,
+) -> Result<(Resolved, Model), Error> {
     let pin = spec.sha256.as_deref();
     let resolve = || match pin {
         Some(pin) => resolver.resolve_for_pin(&spec.source, pin),
@@ -531,7 +537,7 @@ fn open_model(spec: &SourceSpec, resolver: &Resolver, task: &TaskChoice) -> Resu
     };
     let source = resolve()?;
     let form = task.form(base::kind_of(&source).as_ref());
-    let model = match base::open_form(&source, resolver, form) {
+    let model = match base::open_form(&source, resolver, form, untied) {
         Ok(model) => model,
         // Another file than the pinned one is the likelier mistake.
         Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),

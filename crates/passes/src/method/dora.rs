@@ -52,6 +52,10 @@ impl Method for Dora {
         self.0.dropout()
     }
 
+    fn unties(&self) -> bool {
+        self.0.unties()
+    }
+
     fn first_batches(&self) -> usize {
         self.0.first_batches()
     }

@@ -6,8 +6,8 @@ use super::{
     Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list,
 };
 use crate::{
-    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias,
-    select,
+    FoldError, Layers, LeftOut, Matrix, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Role, Target, left_out,
+    product_bias, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -61,6 +61,9 @@ pub struct Lora {
     /// begins with zeros, is trained as well
     #[serde(default, skip_serializing_if = "is_default")]
     pub freeze_a: bool,
+    /// What becomes of a table that is the head as well: a change reaches both, or the head gets a weight of its own
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tied: TiedChoice,
     /// Biases that are trained with the branches, in the place of the model's
     #[serde(default, skip_serializing_if = "is_default")]
     pub bias: BiasChoice,
@@ -88,10 +91,10 @@ pub enum LoraInit {
     /// The first columns of Q and rows of R of the weight, taken out of it (OLoRA, Buyukakyuz 2024)
     Olora,
     /// A the directions in which what the matrix is fed by the first batches varies most, B zero (EVA, Paischer et al. 2024; ranks
-    /// stay as they are). Of tables and kernels as `normal`
+    /// stay as they are). Of tables, kernels and stacks as `normal`
     Eva,
-    /// Directions of the gradient of the first batches, taken out of the weight (LoRA-GA, Wang et al. 2024). Of tables and kernels
-    /// as `normal`
+    /// Directions of the gradient of the first batches, taken out of the weight (LoRA-GA, Wang et al. 2024). Of tables, kernels
+    /// and stacks as `normal`
     LoraGa,
 }
 
@@ -109,6 +112,18 @@ pub enum BiasChoice {
     All,
     /// Those of the targets
     Lora,
+}
+
+/// What becomes of a table that tokens are looked up in and that is the head as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TiedChoice {
+    /// What is added to it is added for both. Weights that hold the same and are two in the file are two
+    #[default]
+    Both,
+    /// The head gets a weight of its own, in models that lorac builds of config.json with safetensors, or of GGUF: the bytes of an
+    /// .onnx file cannot grow
+    Untie,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -138,6 +153,7 @@ impl Default for Lora {
             init: LoraInit::default(),
             init_batches: None,
             freeze_a: false,
+            tied: TiedChoice::default(),
             bias: BiasChoice::default(),
             train_also: Vec::new(),
         }
@@ -172,6 +188,24 @@ impl Lora {
     /// Whether A of a target stays as it begins. That of a table begins with zeros: with it the branch would learn nothing.
     pub(super) fn freezes_a(&self, target: &Target) -> bool {
         self.freeze_a && target.matrix.as_ref().is_some_and(|m| m.read_as != ReadAs::Lookup)
+    }
+
+    /// Why the head has no weight of its own, where one is asked for.
+    fn still_tied(&self, targets: &[Target]) -> Option<NoMatch> {
+        let why = |why: String| NoMatch::Idle { path: "tied".into(), pattern: "untie".into(), why };
+        let matrices = || targets.iter().filter_map(|t| Some((t, t.matrix.as_ref()?)));
+        let is_either = |(t, m): (&Target, &Matrix)| m.read_as == ReadAs::Lookup || t.roles.contains(&Role::Head);
+        let both = matrices().find(|(t, m)| m.shared && t.roles.contains(&Role::Head));
+        match both {
+            _ if self.tied == TiedChoice::Both => None,
+            Some((target, _)) => Some(why(format!(
+                "needs a second weight beside `{}`, which is a table and the head in one, and the bytes of an .onnx file cannot \
+                 grow: leave `tied` out, or train from the config.json and safetensors that the file was made of",
+                target.weight_name
+            ))),
+            None if matrices().any(is_either) => None,
+            None => Some(why("unties nothing: no target is a head, or a table of embeddings".into())),
+        }
     }
 
     /// The targets whose rank is beyond them.
@@ -314,6 +348,7 @@ impl Method for Lora {
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
         wrong.extend(self.beyond(&targets));
+        wrong.extend(self.still_tied(&targets));
         if let Some(setting) = self.not_of_stacks() {
             wrong.extend(targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, setting)));
         }
@@ -347,6 +382,10 @@ impl Method for Lora {
 
     fn dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn unties(&self) -> bool {
+        self.tied == TiedChoice::Untie
     }
 
     fn first_batches(&self) -> usize {

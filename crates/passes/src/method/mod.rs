@@ -13,7 +13,7 @@ mod tables_and_kernels;
 mod target_list;
 
 pub use by_pattern::ByPattern;
-pub use lora::{BiasChoice, LoraInit};
+pub use lora::{BiasChoice, LoraInit, TiedChoice};
 
 use crate::no_match::some_of;
 use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
@@ -77,6 +77,11 @@ pub trait Method: std::fmt::Debug {
     /// The same with the numbers of those tokens in their place; none where it names no tokens.
     fn with_tokens(&self, _: &[usize]) -> Option<MethodChoice> {
         None
+    }
+
+    /// Whether the head is to have a weight of its own where it is a table of embeddings as well, see [`crate::untie`].
+    fn unties(&self) -> bool {
+        false
     }
 
     /// How many of the training's first batches are looked at before the first step, for what it begins with.
