@@ -40,6 +40,7 @@ ROWS = {
     "regress": (960, 500),
     "e2e_pairs": (640, 500),
     "wikisql": (80, 40),
+    "e2e_embed": (1024, 500),
 }
 # What two texts that a model may read as the same have in common: their beginnings without case, signs and spaces.
 SAME = 200
@@ -135,6 +136,18 @@ def e2e_pairs(file, random):
             yield {"text": third, "second": random.choice(texts[other]), "label": "different"}
 
 
+def e2e_embed(file, random, most):
+    """Two texts each of one meaning, of which there are so many pairs at most."""
+    texts = {}
+    for row in file.read_text().splitlines():
+        meaning, text = row.split("||")
+        texts.setdefault(meaning.strip(), []).append(text.strip())
+    for all in texts.values():
+        random.shuffle(all)
+        for first, second in list(zip(all[::2], all[1::2]))[:most]:
+            yield {"text": first, "second": second}
+
+
 def wikisql(file):
     for line in file.read_text().splitlines():
         text = json.loads(line)["text"]
@@ -164,6 +177,9 @@ def main(work, e2e, wiki, tasks):
         order = random.Random(0)
         if task == "e2e_pairs":
             parts = [e2e_pairs(e2e / "valid.txt", order), e2e_pairs(e2e / "test.txt", order)]
+        elif task == "e2e_embed":
+            # Of what is scored no two pairs have one meaning.
+            parts = [e2e_embed(e2e / "valid.txt", order, 2), e2e_embed(e2e / "test.txt", order, 1)]
         elif task == "wikisql":
             parts = [wikisql(wiki / "train.jsonl"), wikisql(wiki / "test.jsonl")]
         else:
