@@ -15,7 +15,7 @@ impl Metric for Mrr {
             better: Better::Higher,
             suits: &[Prediction::Embeddings],
             classes: None,
-            synonyms: &["mean_reciprocal_rank", "mrr@10", "cosine_mrr@10"],
+            synonyms: &["mean_reciprocal_rank"],
         }
     }
 
