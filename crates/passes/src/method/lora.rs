@@ -1,6 +1,7 @@
 //! LoRA (Hu et al. 2021): `h = W0 x + s B A x`, with s = alpha / r.
 
 use super::by_pattern::ByPattern;
+use super::lora_init::LoraInit;
 use super::narrow::{Narrow, note_entries};
 use super::{
     Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list,
@@ -71,31 +72,6 @@ pub struct Lora {
     /// modules_to_save)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub train_also: Vec<String>,
-}
-
-/// What A and B are before the first step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LoraInit {
-    /// A normal with deviation 1 / sqrt(in), B zero
-    #[default]
-    Normal,
-    /// A uniform within 1 / sqrt(in), B zero (PEFT's default)
-    Kaiming,
-    /// A normal with deviation 1 / r, B zero (PEFT's gaussian)
-    Gaussian,
-    /// Orthogonal factors whose product is zero, of an even rank (PEFT's orthogonal)
-    Orthogonal,
-    /// The largest singular values of the weight with their vectors, taken out of it (PiSSA, Meng et al. 2024)
-    Pissa,
-    /// The first columns of Q and rows of R of the weight, taken out of it (OLoRA, Buyukakyuz 2024)
-    Olora,
-    /// A the directions in which what the matrix is fed by the first batches varies most, B zero (EVA, Paischer et al. 2024; ranks
-    /// stay as they are). Of tables, kernels and stacks as `normal`
-    Eva,
-    /// Directions of the gradient of the first batches, taken out of the weight (LoRA-GA, Wang et al. 2024). Of tables, kernels
-    /// and stacks as `normal`
-    LoraGa,
 }
 
 /// How many of the first batches are looked at, where nothing is said.

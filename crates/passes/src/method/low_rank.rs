@@ -1,15 +1,16 @@
 //! What LoRA and DoRA share: A and B of every target, what they begin as, where they go.
 
 use super::branch::{Before, Term, branch, follow_each_other, sum, widened};
-use super::lora::{Lora, LoraInit};
+use super::lora::Lora;
+use super::lora_init::LoraInit;
 use super::magnitude::{self, Magnitude};
 use super::{Delta, DeltaForm, DropoutSite, Inserted, Use};
 use super::{stack, tables_and_kernels};
 use crate::order::{Order, order};
 use crate::rewrite::rewrite;
 use crate::{
-    Factor, FactorPair, FactorSource, FoldError, Group, Init, Matrix, Param, ParamValues, PassError, ReadAs, Target,
-    WeightColumns, fold_low_rank, fold_magnitude, group_by_weight,
+    Factor, FactorPair, FoldError, Group, Init, Matrix, Param, ParamValues, PassError, ReadAs, Target, fold_low_rank,
+    fold_magnitude, group_by_weight,
 };
 use bytes::Bytes;
 use lorac_ir::{DType, Fact, Graph, Tensor};
@@ -237,37 +238,4 @@ fn add(inserted: &mut Inserted, e: &Emit, lora: &Lora, target: &Target, branch: 
         let weight = target.weight_name.clone();
         inserted.dropout.push(DropoutSite { factor: branch.a.id(), weight, width: rows, probability: lora.dropout });
     }
-}
-
-impl LoraInit {
-    /// Whether the first branch is a part of the weight, which is taken out of it.
-    fn is_of_weight(self, target: &Target) -> bool {
-        match self {
-            LoraInit::Pissa | LoraInit::Olora => true,
-            LoraInit::LoraGa => is_product(target),
-            _ => false,
-        }
-    }
-
-    /// What both factors are made of, where they are not drawn each for itself.
-    fn source(self, graph: &Graph, target: &Target) -> Option<FactorSource> {
-        let columns = || {
-            let weight = graph.weight(target.weight)?.clone();
-            let transposed = target.matrix.as_ref().is_some_and(|m| m.transposed);
-            Some(WeightColumns { weight, transposed, columns: target.slice.as_ref().map(|s| s.columns.clone()) })
-        };
-        match self {
-            LoraInit::Normal | LoraInit::Kaiming | LoraInit::Gaussian => None,
-            LoraInit::Orthogonal => Some(FactorSource::Orthogonal),
-            LoraInit::Pissa => columns().map(FactorSource::Principal),
-            LoraInit::Olora => columns().map(FactorSource::Triangular),
-            LoraInit::Eva | LoraInit::LoraGa if !is_product(target) => None,
-            LoraInit::Eva => Some(FactorSource::Inputs(None)),
-            LoraInit::LoraGa => columns().map(|columns| FactorSource::Gradient { columns, is_known: false }),
-        }
-    }
-}
-
-fn is_product(target: &Target) -> bool {
-    target.matrix.as_ref().is_some_and(|m| m.read_as == ReadAs::Product)
 }

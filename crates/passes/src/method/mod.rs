@@ -3,6 +3,7 @@
 
 mod branch;
 mod by_pattern;
+mod lora_init;
 mod low_rank;
 mod magnitude;
 mod narrow;
@@ -13,7 +14,8 @@ mod tables_and_kernels;
 mod target_list;
 
 pub use by_pattern::ByPattern;
-pub use lora::{BiasChoice, LoraInit, TiedChoice};
+pub use lora::{BiasChoice, TiedChoice};
+pub use lora_init::LoraInit;
 
 use crate::no_match::some_of;
 use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
