@@ -309,7 +309,7 @@ pub fn writer(base: &Graph, spec: &TrainingSpec, kept: &[String], observe: Obser
     build.run("writer", WRITER, observe)?;
     let layout = build.layout.unwrap_or_default();
     Ok(Writer {
-        theta: (layout.len() > 0).then(|| build.graph.given_name(crate::THETA)),
+        theta: (!layout.is_empty()).then(|| build.graph.given_name(crate::THETA)),
         at: build.graph.given_name(NEXT_AT),
         logits: build.graph.given_name(NEXT_LOGITS),
         graph: build.graph,
