@@ -1,6 +1,7 @@
 //! Adapters as PEFT and transformers load them: tiny models of six types, from folders and from both of PyTorch's
 //! exporters, are trained, and what the class computes with the adapter is what the deployed model does. It needs a Python
-//! with PyTorch, transformers and PEFT: `LORAC_PEFT_PYTHON`; `tests/peft/venv.sh` makes one.
+//! with PyTorch, transformers and PEFT: `LORAC_PEFT_PYTHON`; `tests/peft/venv.sh` makes one. `LORAC_PEFT_JOBS` has parts of
+//! the names of those that are done: `init: eva|tied`.
 
 use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
@@ -42,6 +43,13 @@ const PATTERNS_OF_GPT2: &str = "[{ lora: { targets: [\"role:query\", \"role:outp
 const PISSA: &str = "[{ lora: { targets: [\"role:query\", \"role:down\"], rank: 2, alpha: 6, init: pissa } }]";
 const OLORA: &str =
     "[{ lora: { targets: [\"role:value\", \"role:up\"], rank: 3, alpha: 3, rslora: true, init: olora } }]";
+/// Beginnings that the first batches say.
+const EVA: &str = "[{ lora: { targets: [\"role:query\", \"role:down\"], rank: 2, alpha: 6, init: eva } }]";
+const LORA_GA: &str = "[{ lora: { targets: [\"role:query\", \"role:down\"], rank: 2, alpha: 6, init: lora_ga } }]";
+/// Both rules of scales, in one module where query and value are one matrix.
+const BOTH_SCALES: &str = "[{ lora: { targets: [\"role:query\"], rank: 4, alpha: 4, rslora: true } }, \
+                          { lora: { targets: [\"role:value\", \"role:up\"], rank: 2, alpha: 5 } }]";
+const UNTIED: &str = "[{ lora: { targets: [\"role:query\", \"role:head\"], rank: 2, alpha: 4, tied: untie } }]";
 const DORA: &str = "[{ dora: { targets: [\"role:query\", \"role:value\", \"role:down\"], rank: 2, alpha: 4 } }]";
 const DORA_PISSA: &str = "[{ dora: { targets: [all-linear], rank: 2, alpha: 4, init: pissa } }]";
 const BIAS_LORA: &str = "[{ lora: { targets: [\"role:query\", \"role:output\"], rank: 2, alpha: 4, bias: lora } }]";
@@ -133,6 +141,13 @@ fn jobs() -> Vec<Job<'static>> {
     }
     jobs.push(("bert-packed/model.onnx".into(), "bert", CLASSIFY_OWN, DORA));
     for name in ["bert", "gpt2", "llama"] {
+        let [torchscript, dynamo] = exported(name, "base");
+        jobs.push((torchscript, name, CLASSIFY_OWN, EVA));
+        jobs.push((dynamo, name, CLASSIFY_OWN, LORA_GA));
+        jobs.push((name.to_string(), name, CLASSIFY_OWN, BOTH_SCALES));
+    }
+    jobs.push(("gpt2".into(), "gpt2", CAUSAL_LM, UNTIED));
+    for name in ["bert", "gpt2", "llama"] {
         let [_, dynamo] = exported(name, "base");
         for adapt in [IA3, TOKENS, TOKENS_AND_LORA, EMBEDDINGS] {
             jobs.push((name.to_string(), name, CLASSIFY_OWN, adapt));
@@ -214,8 +229,12 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
     }
     let resolver = Resolver::new(None, folder.path()).expect("a cache");
     let (mut checks, mut failed): (Vec<Value>, Vec<String>) = Default::default();
+    let only = std::env::var("LORAC_PEFT_JOBS").unwrap_or_default();
     for (i, (model, base, task, adapt)) in jobs().iter().enumerate() {
         let name = format!("{model}, {task}, {adapt}");
+        if !only.split('|').any(|part| name.contains(part)) {
+            continue;
+        }
         let source = pipeline(model, task, adapt);
         let loaded =
             Loaded::parse(&source, &folder.path().join("p.yaml"), &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -230,6 +249,7 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
         checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows, "mixed": *adapt == CONV1D_AND_LINEAR }));
     }
     let list = folder.path().join("jobs.json");
+    assert!(!checks.is_empty(), "no job has {only:?} in its name");
     fs::write(&list, serde_json::to_vec(&checks).expect("JSON")).expect("writes");
     let checked = python(&program, "check.py", &[&list]);
     println!("{}", String::from_utf8_lossy(&checked.stdout));
