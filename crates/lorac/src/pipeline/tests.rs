@@ -33,9 +33,12 @@ fn shipped_pipelines_load() {
     let tasks = std::collections::BTreeMap::from([
         ("causal-lm.yaml", "causal_lm"),
         ("completion.yaml", "causal_lm"),
+        ("custom.yaml", "custom"),
+        ("digits.yaml", "classify"),
         ("distill.yaml", "distill"),
         ("embed.yaml", "embed"),
         ("exported-onnx.yaml", "classify"),
+        ("image.yaml", "classify"),
         ("multi-label.yaml", "multi_label"),
         ("pairs.yaml", "classify"),
         ("quickstart.yaml", "classify"),
@@ -46,6 +49,7 @@ fn shipped_pipelines_load() {
     let mut files: Vec<String> = std::fs::read_dir(&folder)
         .expect("a folder")
         .map(|entry| entry.expect("lists").file_name().into_string().expect("a name"))
+        .filter(|name| name.ends_with(".yaml"))
         .collect();
     files.sort();
     assert_eq!(files, tasks.keys().copied().collect::<Vec<_>>());
