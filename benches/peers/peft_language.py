@@ -17,7 +17,7 @@ folder = sys.argv[1]
 batch = int(sys.argv[2]) if len(sys.argv) > 2 else 8
 length = int(sys.argv[3]) if len(sys.argv) > 3 else 128
 torch.manual_seed(0)
-model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+model = transformers.AutoModelForCausalLM.from_pretrained(folder).train()
 fused = any("c_attn" in name for name, _ in model.named_modules())
 targets = ["c_attn"] if fused else ["q_proj", "v_proj"]
 config = peft.LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=targets, fan_in_fan_out=fused)

@@ -9,7 +9,7 @@ use lorac::data::{Dataset, Example, Field, LABELS, PadTo};
 use lorac::engine::EngineChoice;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::DType;
-use lorac::passes::{AdamW, Adaptation, Lora, Method, TrainingSpec, UpdateSpec, readable, training_step};
+use lorac::passes::{AdamW, Adaptation, Lora, Method, TrainingSpec, UpdateSpec, peak_bytes, readable, training_step};
 use lorac::runtime::Options;
 use lorac::source::{Resolver, Source};
 use lorac::task::CausalLm;
@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         caches: caches(&graph, &feeds),
     };
     let compiled = training_step(&graph, &spec, &mut |_| {})?;
+    let weights: usize = compiled.step.weights().map(|(_, _, tensor)| tensor.bytes().len()).sum();
+    println!("weights of the step  {} MiB", weights >> 20);
     let theta = initial_theta(&compiled.params, 0)?;
     let mut step = training_program(engine.backend.as_ref(), &compiled, &theta, 0)?;
     feeds.inputs.push(Binding { field: LABELS.into(), input: LABELS.into(), dtype: DType::I64 });
@@ -54,6 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let data = Dataset::new((0..batch).map(example).collect(), PadTo::default());
     let fed = feeds.for_program(step.program.as_ref(), &data.batch(&(0..batch).collect::<Vec<_>>(), 0)?)?;
+    let shapes: Vec<(String, Vec<usize>)> = fed.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+    println!("peak by its sizes    {} MiB", peak_bytes(&compiled.step, &shapes)? >> 20);
     for _ in 0..3 {
         println!("loss                 {:.6}", step.run(&fed, 1e-3)?.loss);
     }
