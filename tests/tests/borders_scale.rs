@@ -7,6 +7,7 @@ use lorac::run::{Outcome, ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
 use lorac::train::Checkpoint;
 use lorac_tests::border::{Border, border};
+use std::fmt::Write;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +62,65 @@ fn goes_on_to_the_same_bits(border: &Border, settings: &[&str], step: u64) -> St
     let [whole, parts] = ["whole", "parts"].map(|out| border.path().join(out).join("model.onnx"));
     assert!(fs::read(whole).expect("a model") == fs::read(parts).expect("a model"), "{settings:?}");
     ears.lines.into_inner().expect("nobody panics with it").join("\n")
+}
+
+/// A file of as many rows as the table has, and more.
+fn jsonl(border: &Border, times: usize) {
+    let table = fs::read_to_string(border.path().join("train.csv")).expect("a table");
+    let mut text = String::new();
+    for i in 0..times {
+        for line in table.lines().skip(1) {
+            let (words, label) = line.rsplit_once(',').expect("two columns");
+            writeln!(text, "{{\"text\": \"{words} w{}\", \"label\": \"{label}\"}}", i % 80).expect("writes");
+        }
+    }
+    fs::write(border.path().join("train.jsonl"), text).expect("writes");
+}
+
+const STREAM: &str = "data.train={ jsonl: train.jsonl, text: text, label: label, stream: { buffer: 50 } }";
+
+#[test]
+fn a_stream_is_trained_and_goes_on_to_the_same_bits() {
+    let border = border("bert");
+    jsonl(&border, 2);
+    // Of epochs, which are counted, and of steps over the end of the file.
+    let said = goes_on_to_the_same_bits(&border, &[STREAM, "train.steps=null", "train.epochs=2", "train.batch=16"], 9);
+    assert!(said.contains("data.train is a stream, shuffled in a buffer of 50 examples"), "{said}");
+    for out in ["whole", "parts"] {
+        fs::remove_dir_all(border.path().join(out)).expect("removes");
+    }
+    goes_on_to_the_same_bits(&border, &[STREAM, "train.steps=40", "train.batch=16", "train.by_length=false"], 33);
+}
+
+#[test]
+fn what_a_stream_cannot_do_is_said_at_its_key() {
+    let border = border("bert");
+    jsonl(&border, 1);
+    let cases = [
+        (vec![STREAM, "data.eval={ split: 0.1 }"], "no part of a stream can be held out"),
+        (
+            vec![
+                "data.train=[{ jsonl: train.jsonl, text: text, label: label, stream: true }, { csv: train.csv, text: text, label: label }]",
+            ],
+            "a stream is the only source",
+        ),
+        (vec![STREAM, "data.train.weight=2"], "a weight is one among several sources"),
+        (vec![STREAM, "data.train.stream.buffer=0"], "`buffer` is 0"),
+        (
+            vec![STREAM, "data.eval={ jsonl: train.jsonl, text: text, label: label, stream: true }"],
+            "held-out examples are in memory",
+        ),
+        (vec![STREAM, "task.classify.class_weights=balanced"], "those of a stream are not counted"),
+    ];
+    for (settings, says) in cases {
+        let said = border.fails(&settings);
+        assert!(said.contains(says) && said.contains("--set"), "{settings:?}: {said}");
+    }
+    let rows = fs::read_to_string(border.path().join("train.jsonl")).expect("rows");
+    fs::write(border.path().join("train.jsonl"), format!("{rows}{{\"text\": \"w1\", \"label\": \"neither\"}}\n"))
+        .expect("writes");
+    let said = border.fails(&[STREAM, "train.steps=null", "train.epochs=1"]);
+    assert!(said.contains("unknown label `neither`"), "the last row is wrong, and known before the training: {said}");
 }
 
 #[test]

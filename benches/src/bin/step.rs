@@ -132,6 +132,7 @@ fn busy(
     let before = step.engine_time;
     let job = Fit {
         data: &data,
+        stream: None,
         feeds,
         sampler: &sampler,
         slicing,

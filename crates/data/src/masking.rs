@@ -20,6 +20,8 @@ pub struct Masking {
     pub special: Vec<i64>,
     /// Ids of the vocabulary are below this.
     pub vocabulary: u32,
+    /// How many examples there are before those of the data set, where it is but a part.
+    pub before: u64,
 }
 
 /// The epoch of evaluations, in which every token is hidden as before.
@@ -39,7 +41,7 @@ impl Masking {
     /// [`IGNORE`] elsewhere.
     pub(crate) fn hidden(&self, example: &Example, row: usize, epoch: u64) -> Example {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ OWN);
-        random.set_stream((epoch << 40) ^ (row as u64 + 1));
+        random.set_stream((epoch << 40) ^ self.before.wrapping_add(row as u64 + 1));
         let (mut seen, mut labels) = (Vec::new(), Vec::new());
         for id in example.tokens("input_ids").unwrap_or_default() {
             // As many numbers are drawn for every token, so that none depends on the others.
@@ -75,7 +77,7 @@ mod tests {
     }
 
     fn masking() -> Masking {
-        Masking { seed: 7, share: Masking::share_of(0.15), mask: 99, special: vec![0, 1], vocabulary: 50 }
+        Masking { seed: 7, share: Masking::share_of(0.15), mask: 99, special: vec![0, 1], vocabulary: 50, before: 0 }
     }
 
     #[test]
@@ -101,6 +103,7 @@ mod tests {
         for (row, epoch) in [(4, 5), (3, 6), (3, EVALUATION)] {
             assert_ne!(masking.hidden(&one, 3, 5), masking.hidden(&one, row, epoch));
         }
+        assert_eq!(masking.hidden(&one, 8, 5), Masking { before: 6, ..masking.clone() }.hidden(&one, 2, 5));
         assert_eq!((Masking::share_of(0.5), Masking::share_of(1.0)), (1 << 31, u32::MAX));
     }
 }

@@ -4,7 +4,7 @@ use crate::error::DataError;
 use crate::shuffle::{generator, shuffle_with};
 
 /// Batches sorted together when grouping by length: enough to find like lengths, few enough to stay random.
-const WINDOW: usize = 16;
+pub(crate) const WINDOW: usize = 16;
 
 /// Draws every example once an epoch, or as often as its weight says, in batches.
 ///

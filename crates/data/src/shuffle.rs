@@ -27,7 +27,7 @@ pub(crate) fn shuffle_with<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
 
 /// Uniform in `0..bound` without bias (Lemire 2019, "Fast Random Integer Generation in an Interval").
 /// Requires: `bound > 0`.
-fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
+pub(crate) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
     let bound = bound as u64;
     let reject_under = bound.wrapping_neg() % bound;
     loop {

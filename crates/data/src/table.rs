@@ -45,11 +45,11 @@ pub struct Table {
 /// a row, or of all where they lack an optional column; `ManyErrors` where more rows are wrong than may be left out; `Empty`
 /// when no row is kept.
 pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table, DataError> {
-    let (mut keep, rows) = open(format, path, columns)?;
+    let mut rows = each_row(format, path, columns)?;
     let (mut read, mut kept, mut skipped) = (0, Vec::new(), Skipped::new(columns.max_errors));
-    for row in rows {
+    for row in rows.by_ref() {
         read += 1;
-        match row.and_then(|row| keep.row(row)) {
+        match row {
             Ok(row) => kept.extend(row),
             Err(error) => skipped.leave_out(error)?,
         }
@@ -57,7 +57,7 @@ pub fn rows(format: &dyn Format, path: &Path, columns: &Columns) -> Result<Table
     if kept.is_empty() {
         return Err(DataError::Empty { path: path.to_owned(), read, skipped: skipped.count() });
     }
-    match keep.absent() {
+    match rows.absent() {
         Some(error) => Err(error),
         None => Ok(Table { rows: kept, read, skipped }),
     }
@@ -72,16 +72,38 @@ pub fn stream(
     path: &Path,
     columns: &Columns,
 ) -> Result<impl Iterator<Item = Result<Row, DataError>> + use<>, DataError> {
-    let (mut keep, rows) = open(format, path, columns)?;
     let mut ended = false;
-    let kept = rows.filter_map(move |row| row.and_then(|row| keep.row(row)).transpose());
+    let kept = each_row(format, path, columns)?.filter_map(Result::transpose);
     Ok(kept.take_while(move |row| !std::mem::replace(&mut ended, row.is_err())))
 }
 
-/// Rows as a format reads them.
-type Read = Box<dyn Iterator<Item = Result<Row, DataError>>>;
+/// Every row of a file as it is read, with the needed columns alone: nothing in place of one that the filter drops, an error in
+/// place of a wrong one. One that is not of its row alone ([`DataError::is_of_a_row`]) is the last.
+pub struct EachRow {
+    keep: Keep,
+    rows: Box<dyn Iterator<Item = Result<Row, DataError>>>,
+}
 
-fn open(format: &dyn Format, path: &Path, columns: &Columns) -> Result<(Keep, Read), DataError> {
+impl EachRow {
+    /// What is wrong with all rows so far, where they lack an optional column.
+    pub fn absent(&mut self) -> Option<DataError> {
+        self.keep.absent.iter_mut().find_map(|(_, error)| error.take())
+    }
+}
+
+impl Iterator for EachRow {
+    type Item = Result<Option<Row>, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.rows.next()?.and_then(|row| self.keep.row(row)))
+    }
+}
+
+/// The rows of a file, none of them held.
+///
+/// # Errors
+/// Those of [`rows`] that come before a row.
+pub fn each_row(format: &dyn Format, path: &Path, columns: &Columns) -> Result<EachRow, DataError> {
     let keep = Keep::new(columns);
     let named = || columns.needed.iter().chain(&columns.optional).chain(&keep.filtered);
     let needed = named().cloned().collect();
@@ -89,7 +111,7 @@ fn open(format: &dyn Format, path: &Path, columns: &Columns) -> Result<(Keep, Re
     if let Some(header) = &header {
         named().try_for_each(|name| check(path, header, name))?;
     }
-    Ok((keep, rows))
+    Ok(EachRow { keep, rows })
 }
 
 /// Which rows are kept, and what of them.
@@ -131,11 +153,6 @@ impl Keep {
             *error = row.need(name).err();
         }
         Ok(Some(row.keep_columns(&self.columns)))
-    }
-
-    /// What is wrong with all rows, where they lack an optional column.
-    fn absent(self) -> Option<DataError> {
-        self.absent.into_iter().find_map(|(_, error)| error)
     }
 }
 

@@ -1,14 +1,32 @@
 //! Batches that are made while the engine computes those before.
 
 use crate::{Feeds, TrainError};
-use lorac_data::{Dataset, Sampler, Slicing};
+use lorac_data::{DataError, Dataset, Example, Masking, Sampler, Slicing};
 use lorac_ir::Tensor;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+/// A batch of a stream with the number of its epoch, from 0.
+pub type Drawn = Result<(u64, Vec<Example>), DataError>;
+
+/// Examples that are never there all at once.
+pub trait Stream: Sync {
+    /// The batches behind the first `taken`, each with its epoch, epoch after epoch. The same whenever it is asked. The first
+    /// error is the last.
+    fn batches(&self, taken: u64) -> Box<dyn Iterator<Item = Drawn> + '_>;
+
+    /// How many batches an epoch has, where they are counted; else more than any training has.
+    fn batches_per_epoch(&self) -> u64;
+}
+
+/// No batch has more examples.
+const MOST_EXAMPLES: u64 = 1 << 20;
+
 /// What batches are made of.
 pub(crate) struct Maker<'a> {
-    /// The examples.
+    /// The examples; of a stream, some of them, whose padding is that of all.
     pub(crate) data: &'a Dataset,
+    /// Where the examples come from, where they are not all there.
+    pub(crate) stream: Option<&'a dyn Stream>,
     /// The model's names for a batch.
     pub(crate) feeds: &'a Feeds,
     /// Order of the examples.
@@ -43,7 +61,11 @@ pub(crate) fn ahead<T>(
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel(1);
         scope.spawn(move || {
-            for made in maker.batches(taken, total) {
+            let batches: Box<dyn Iterator<Item = _>> = match maker.stream {
+                None => Box::new(maker.batches(taken, total)),
+                Some(stream) => Box::new(maker.streamed(stream, taken, total)),
+            };
+            for made in batches {
                 let failed = made.is_err();
                 // Nobody takes more where the training has ended.
                 if send.send(made).is_err() || failed {
@@ -68,10 +90,29 @@ impl Maker<'_> {
         epochs.skip(skip).take(left).map(|(epoch, rows)| self.batch(epoch, &rows))
     }
 
+    fn streamed(
+        &self,
+        stream: &dyn Stream,
+        taken: u64,
+        total: u64,
+    ) -> impl Iterator<Item = Result<StepBatch, TrainError>> {
+        (taken..total).zip(stream.batches(taken)).map(|(step, drawn)| {
+            let (epoch, examples) = drawn?;
+            let before = step.saturating_mul(MOST_EXAMPLES);
+            let masking = self.data.masking.clone().map(|masking| Masking { before, ..masking });
+            let data = Dataset { masking, ..Dataset::new(examples, self.data.pad) };
+            self.of(&data, epoch, &(0..data.len()).collect::<Vec<_>>())
+        })
+    }
+
     fn batch(&self, epoch: u64, rows: &[usize]) -> Result<StepBatch, TrainError> {
+        self.of(self.data, epoch, rows)
+    }
+
+    fn of(&self, data: &Dataset, epoch: u64, rows: &[usize]) -> Result<StepBatch, TrainError> {
         let mut batch = StepBatch { epoch, slices: Vec::new(), tokens: 0 };
-        for slice in self.data.slices(rows, &self.slicing) {
-            let slice = self.data.batch_of(epoch, &slice, self.rows)?;
+        for slice in data.slices(rows, &self.slicing) {
+            let slice = data.batch_of(epoch, &slice, self.rows)?;
             batch.tokens += slice.tokens;
             batch.slices.push(self.feeds.for_inputs(&self.inputs, &slice)?);
         }
@@ -92,7 +133,7 @@ mod tests {
         let sampler = Sampler::new(5, 2, 3, false).expect("a sampler");
         let inputs = ["ids", LABELS].map(String::from).to_vec();
         let (feeds, rows) = (feeds(fields), 1);
-        f(&Maker { data: &data, feeds: &feeds, sampler: &sampler, slicing, rows, inputs })
+        f(&Maker { data: &data, stream: None, feeds: &feeds, sampler: &sampler, slicing, rows, inputs })
     }
 
     #[test]
@@ -105,6 +146,33 @@ mod tests {
             assert_eq!(whole.iter().map(|b| b.epoch).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2, 2]);
             assert_eq!(rest, whole[4..]);
             assert_eq!((all(8, 8), all(9, 8)), (Vec::new(), Vec::new()));
+        });
+    }
+
+    /// Batches of one example each, three an epoch.
+    struct Three(Dataset);
+
+    impl Stream for Three {
+        fn batches(&self, taken: u64) -> Box<dyn Iterator<Item = Drawn> + '_> {
+            let one = |n: u64| (n / 3, vec![self.0.examples[(n % 3) as usize].clone()]);
+            Box::new((taken..7).map(move |n| Ok(one(n))).chain([Err(DataError::NoClasses)]))
+        }
+
+        fn batches_per_epoch(&self) -> u64 {
+            3
+        }
+    }
+
+    #[test]
+    fn a_stream_is_drawn_from_any_step_on_to_its_first_error() {
+        with_maker(Slicing::WHOLE, DType::F32, |maker| {
+            let stream = Three(maker.data.clone());
+            let maker = Maker { stream: Some(&stream), inputs: maker.inputs.clone(), ..*maker };
+            let all = |taken, total| ahead(&maker, taken, total, |batches| batches.iter().collect::<Vec<_>>());
+            let epochs: Vec<u64> = all(2, 5).into_iter().map(|b| b.expect("fits").epoch).collect();
+            assert_eq!(epochs, [0, 1, 1]);
+            let to_the_end = all(5, 99);
+            assert!(to_the_end.len() == 3 && matches!(to_the_end[2], Err(TrainError::Data(DataError::NoClasses))));
         });
     }
 

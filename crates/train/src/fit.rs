@@ -1,6 +1,6 @@
 //! Epochs of steps.
 
-use crate::ahead::{Maker, StepBatch, ahead};
+use crate::ahead::{Maker, StepBatch, Stream, ahead};
 use crate::checkpoint::Keeper;
 use crate::evaluations::Evaluated;
 use crate::schedule::LearningRate;
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 /// What is trained on, and how long.
 pub struct Fit<'a> {
-    /// The examples.
+    /// The examples; of a stream, some of them, whose padding is that of all.
     pub data: &'a Dataset,
+    /// Where batches come from, where the examples are not all there: then the sampler draws none.
+    pub stream: Option<&'a dyn Stream>,
     /// The model's names for a batch.
     pub feeds: &'a Feeds,
     /// Order of the examples; its batches are one step each.
@@ -89,8 +91,9 @@ pub fn fit(
 ) -> Result<Summary, TrainError> {
     let inputs = step.program.inputs().iter().map(|port| port.name.clone()).collect();
     let (data, feeds, sampler) = (fit.data, fit.feeds, fit.sampler);
-    let maker = Maker { data, feeds, sampler, slicing: fit.slicing, rows: fit.rows, inputs };
-    let (per_epoch, total) = (sampler.batches_per_epoch().max(1) as u64, fit.rate.total);
+    let maker = Maker { data, stream: fit.stream, feeds, sampler, slicing: fit.slicing, rows: fit.rows, inputs };
+    let per_epoch = fit.stream.map_or(sampler.batches_per_epoch() as u64, Stream::batches_per_epoch).max(1);
+    let total = fit.rate.total;
     let mut clock = Clock::begin(history.seconds);
     let mut keeper = Keeper::new(fit.checkpoints);
     let mut good: Option<(State, History)> = None;
@@ -119,6 +122,10 @@ pub fn fit(
                 false => batches.recv(),
             };
             let Ok(batch) = batch else { return Ok(None) };
+            // A stream that ends because the user wants to stop is not at fault.
+            if batch.is_err() && fit.stop.load(Ordering::Relaxed) {
+                continue;
+            }
             observe(&one(step, history, fit, &batch?, &mut good, &clock)?)?;
             has_moved = true;
         }

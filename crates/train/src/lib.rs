@@ -32,6 +32,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 
+pub use ahead::{Drawn, Stream};
 pub use checkpoint::{Checkpoint, Checkpoints, Kept};
 pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};

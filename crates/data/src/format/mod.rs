@@ -29,7 +29,7 @@ lorac_config::members! {
 }
 
 /// How a file, or a folder of files, is written.
-pub trait Format {
+pub trait Format: Sync {
     /// What it is, in one line: `Comma-separated values with a header`.
     fn about(&self) -> &'static str;
 

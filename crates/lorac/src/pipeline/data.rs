@@ -5,6 +5,7 @@ use super::held_out::HeldOut;
 use super::images::ImageOptions;
 use super::label_columns::LabelColumns;
 use super::offer_value;
+use super::stream::StreamOptions;
 use crate::inputs::FIELDS;
 use crate::source::Source;
 use lorac_config::{Check, Problems};
@@ -129,6 +130,9 @@ pub struct SplitOptions {
     pub exclude: Vec<String>,
     /// Tokens of the blocks that plain texts are cut into. Default: max_length
     pub block: Option<usize>,
+    /// Whether the examples to learn from are never all in memory: the file is read anew in every epoch, and shuffled in a
+    /// buffer: true, or { buffer: 10000 }. `skip` and `take` count in the order of the file then. Default: they are
+    pub stream: Option<StreamOptions>,
     /// How often each example is drawn in an epoch: 2 is twice, 0.5 is half of them, others in each epoch. Default: 1
     pub weight: Option<f64>,
     /// What stands between the cells of a csv file: one character, or \t. Default: a comma
@@ -315,6 +319,7 @@ impl Check for Data {
             problems.within(path, |p| split.check(p));
         }
         problems.within("eval", |p| self.eval.iter().for_each(|eval| eval.check(p)));
+        super::stream::check(self, problems);
     }
 }
 

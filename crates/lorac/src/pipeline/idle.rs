@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 /// Keys that say which file is read, how it is written and which of its rows are taken. All others say what of a row is read,
 /// which is for the task to do.
-const OF_EVERY_TASK: [&str; 12] = [
+const OF_EVERY_TASK: [&str; 13] = [
     "sha256",
     "include",
     "exclude",
     "block",
+    "stream",
     "weight",
     "separator",
     "quote",

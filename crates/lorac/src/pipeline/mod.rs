@@ -19,6 +19,7 @@ mod reference;
 mod runtime;
 mod shorthand;
 mod slice;
+mod stream;
 mod synonyms;
 mod texts;
 mod train;
@@ -40,6 +41,7 @@ pub use reference::reference;
 pub use runtime::{Runtime, RuntimeSource};
 pub use shorthand::schema;
 pub use slice::SliceChoice;
+pub use stream::StreamOptions;
 pub use train::Train;
 
 use crate::output::sha256;

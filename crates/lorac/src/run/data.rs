@@ -1,6 +1,7 @@
 //! Examples for a run: read, selected, encoded, with their targets; a part of them held out.
 
 use super::card::{self, Seen};
+use super::stream::RowStream;
 use crate::error::Error;
 use crate::output::{DataCard, SourceCard, SplitCard};
 use crate::pipeline::{Data, Part, Split, named};
@@ -29,6 +30,8 @@ pub(crate) struct Examples {
     pub(crate) eval: Vec<Example>,
     /// What is asked of a model that writes texts: of the held-out examples, where metrics of texts are asked for.
     pub(crate) asked: Vec<Asked>,
+    /// Where the others to learn from come from, where `train` is but the first of them.
+    pub(crate) stream: Option<RowStream>,
     /// What became of the rows.
     pub(crate) card: DataCard,
     /// What was read, by the path below `data` of its source.
@@ -48,7 +51,7 @@ pub(crate) struct Reading<'a> {
 
 impl Reading<'_> {
     /// What of the rows of a split the model is fed.
-    fn inputs(&self, task: &dyn Task, split: &Split) -> Inputs {
+    pub(super) fn inputs(&self, task: &dyn Task, split: &Split) -> Inputs {
         let mut inputs = task.inputs_of(split, self.graph);
         if let (Inputs::Image(image), Some(preprocess)) = (&mut inputs, self.preprocess) {
             image.preprocess = preprocess.clone();
@@ -74,7 +77,11 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
         }
         Ok((all, card))
     };
-    let (mut train, mut train_card) = sources("train", &data.train)?;
+    let streamed = data.train.first().and_then(|split| Some((split, split.stream?)));
+    let (mut train, mut train_card) = match streamed {
+        None => sources("train", &data.train)?,
+        Some(_) => Default::default(),
+    };
     let (eval, eval_card) = match &data.eval {
         None => (Vec::new(), None),
         Some(held) => match held.part() {
@@ -87,6 +94,19 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
             }
         },
     };
+    let open = |(split, options)| {
+        let held: Vec<Example> = eval.iter().map(|item| item.example.clone()).collect();
+        RowStream::open(split, options, task, data, reading, resolver, &held)
+    };
+    let stream = streamed.map(open).transpose()?;
+    if let Some(stream) = &stream {
+        let item = |example: &Example| Item { example: example.clone(), seen: None, source: 0 };
+        train = stream.first.iter().map(item).collect();
+        let (source, read) = (stream.file.source.clone(), train.len());
+        train_card.read = read;
+        train_card.sources.push(SourceCard { source, weight: 1.0, read, examples: read });
+        files.push(("train".to_string(), stream.file.clone()));
+    }
     let dropped = hold_out(&mut train, &eval);
     some_left(train.len(), dropped, is_part)?;
     train_card.held_out = dropped;
@@ -109,7 +129,7 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
     card.warnings = card::warnings(&card);
     let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
     let asked = asked(&eval);
-    Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, card, files })
+    Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, stream, card, files })
 }
 
 /// What the examples ask.
@@ -236,9 +256,7 @@ fn read(
 ) -> Result<(Vec<Encoded>, Resolved), Error> {
     let (inputs, targets) = (reading.inputs(task, split), task.targets(split)?);
     let tokenizer = reading.tokenizer;
-    let optional: Vec<String> = inputs.optional().into_iter().map(String::from).collect();
-    let all = inputs.columns().into_iter().chain(targets.columns()).map(String::from);
-    let needed = all.filter(|column| !optional.contains(column)).collect();
+    let (needed, optional) = needed(&inputs, &*targets);
     let (found, table) = table(split, needed, optional, data, resolver)?;
     let is_typed = split.format().is_some_and(Format::is_typed);
     let (read, mut rows, mut skipped) = (table.read, table.rows, table.skipped);
@@ -319,6 +337,27 @@ fn read(
     Ok((examples, found))
 }
 
+/// The columns that a row must have, and those that it may lack.
+pub(super) fn needed(inputs: &Inputs, targets: &dyn Targets) -> (Vec<String>, Vec<String>) {
+    let optional: Vec<String> = inputs.optional().into_iter().map(String::from).collect();
+    let all = inputs.columns().into_iter().chain(targets.columns()).map(String::from);
+    (all.filter(|column| !optional.contains(column)).collect(), optional)
+}
+
+/// What is read of a source, with these columns, and how: rows end with an error once the user wants to stop.
+pub(super) fn reader(
+    split: &Split,
+    needed: Vec<String>,
+    optional: Vec<String>,
+    data: &Data,
+    resolver: &Resolver,
+) -> Result<(Interruptible, Columns), Error> {
+    let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
+    let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
+    let columns = Columns { needed, optional, filter, written: split.written(), max_errors: data.most_errors() };
+    Ok((Interruptible { format, stop: resolver.stop }, columns))
+}
+
 /// The rows of a source that its filter keeps, with these columns, and the file or folder that they come from.
 pub(super) fn table(
     split: &Split,
@@ -328,10 +367,7 @@ pub(super) fn table(
     resolver: &Resolver,
 ) -> Result<(Resolved, Table), Error> {
     let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
-    let format = split.format().ok_or_else(|| Error::Usage(format!("unknown format `{}`", split.format)))?;
-    let filter = split.filter.as_ref().map(|f| Filter::parse(f)).transpose().map_err(DataError::from)?;
-    let format = Interruptible { format, stop: resolver.stop };
-    let columns = Columns { needed, optional, filter, written: split.written(), max_errors: data.most_errors() };
+    let (format, columns) = reader(split, needed, optional, data, resolver)?;
     let table = rows(&format, &found.path, &columns)?;
     found.unchanged()?;
     found.nothing_else()?;
@@ -346,7 +382,7 @@ fn only_summed(found: &Resolved, rows: &[Row]) -> Result<(), Error> {
 }
 
 /// Refuses rows that cannot be encoded.
-fn none_refused(rows: &[Row], refused: Vec<(usize, DataError)>) -> Result<(), DataError> {
+pub(super) fn none_refused(rows: &[Row], refused: Vec<(usize, DataError)>) -> Result<(), DataError> {
     let wrong: Vec<Row> = refused.iter().filter_map(|(at, _)| rows.get(*at).cloned()).collect();
     let errors = RefCell::new(refused.into_iter());
     each(&wrong, |_| errors.borrow_mut().next().map_or(Ok(()), |(_, error)| Err(error))).map(drop)
@@ -372,7 +408,7 @@ fn some_right(right: usize, skipped: &Skipped, path: &Path, read: usize) -> Resu
 }
 
 /// Why a text is not cut, where none is to be.
-fn refused(truncate: Option<Truncate>, measure: Measure, row: &Row, max: usize) -> Option<DataError> {
+pub(super) fn refused(truncate: Option<Truncate>, measure: Measure, row: &Row, max: usize) -> Option<DataError> {
     (truncate == Some(Truncate::Refuse) && measure.is_cut()).then(|| DataError::LongText {
         path: row.path.to_path_buf(),
         row: row.position,
@@ -402,7 +438,7 @@ fn picked<T>(all: Vec<T>, order: &[usize]) -> Vec<T> {
 }
 
 /// A format whose rows end with an error once the user wants to stop.
-struct Interruptible {
+pub(super) struct Interruptible {
     format: &'static dyn Format,
     stop: Stop,
 }

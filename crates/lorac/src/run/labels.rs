@@ -1,11 +1,11 @@
 //! The labels of a task that names none: those that its training set has.
 
-use super::data::table;
+use super::data::{reader, table};
 use crate::error::Error;
-use crate::pipeline::Data;
+use crate::pipeline::{Data, Split};
 use crate::source::Resolver;
 use crate::task::Task;
-use lorac_data::{DataError, MOST_CLASSES, distinct_labels, in_order};
+use lorac_data::{DataError, LabelCells, MOST_CLASSES, Skipped, distinct_labels, each_row, in_order};
 use std::collections::BTreeSet;
 
 /// The different labels of all rows that the filters of the training set keep, taken or not, by the names that label_map gives
@@ -17,7 +17,12 @@ pub(crate) fn labels_of_data(data: &Data, task: &dyn Task, resolver: &Resolver) 
     let mut names = BTreeSet::new();
     for split in &data.train {
         let Some(cells) = task.label_cells(split) else { continue };
-        let (found, read) = table(split, vec![cells.column().to_owned()], Vec::new(), data, resolver)?;
+        let column = vec![cells.column().to_owned()];
+        if split.stream.is_some() {
+            names.extend(labels_of_stream(split, column, &cells, data, resolver)?);
+            continue;
+        }
+        let (found, read) = table(split, column, Vec::new(), data, resolver)?;
         names.extend(distinct_labels(&found.path, &read.rows, &cells, split.label_map.as_ref())?);
         if names.len() > MOST_CLASSES {
             let (path, column) = (found.path, cells.column().to_owned());
@@ -25,6 +30,41 @@ pub(crate) fn labels_of_data(data: &Data, task: &dyn Task, resolver: &Resolver) 
         }
     }
     Ok(in_order(names))
+}
+
+/// Rows of a stream that are there at once.
+const CHUNK: usize = 4096;
+
+/// Those of a file that is never held whole.
+fn labels_of_stream(
+    split: &Split,
+    column: Vec<String>,
+    cells: &LabelCells,
+    data: &Data,
+    resolver: &Resolver,
+) -> Result<BTreeSet<String>, Error> {
+    let found = resolver.resolve(&split.source, split.sha256.as_deref())?;
+    let (format, columns) = reader(split, column, Vec::new(), data, resolver)?;
+    let (mut rows, mut skipped) = (each_row(&format, &found.path, &columns)?, Skipped::new(columns.max_errors));
+    let mut names = BTreeSet::new();
+    loop {
+        let (mut read, mut some) = (0, Vec::new());
+        for row in rows.by_ref().take(CHUNK) {
+            read += 1;
+            match row {
+                Ok(row) => some.extend(row),
+                Err(error) => skipped.leave_out(error)?,
+            }
+        }
+        names.extend(distinct_labels(&found.path, &some, cells, split.label_map.as_ref())?);
+        if read < CHUNK {
+            return Ok(names);
+        }
+        if names.len() > MOST_CLASSES {
+            let (path, column) = (found.path, cells.column().to_owned());
+            return Err(DataError::ManyLabels { path, column, most: MOST_CLASSES }.into());
+        }
+    }
 }
 
 /// What is said of labels that are those of the training set.

@@ -20,6 +20,7 @@ mod record;
 mod rehearsal;
 mod resume;
 mod slices;
+mod stream;
 mod targets;
 mod texts;
 mod tokens;

@@ -7,6 +7,7 @@ use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
 use super::labels::{self, labels_of_data};
 use super::slices::{StepShape, update_is_cheap};
+use super::stream::{self, RowStream};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::texts::{Planned, texts};
 use super::{data, language, sampler, tokens, update};
@@ -58,8 +59,10 @@ pub struct Plan {
     pub caches: Caches,
     /// The engine.
     pub engine: Engine,
-    /// The examples to train on.
+    /// The examples to train on; of a stream, the first ones.
     pub train: Dataset,
+    /// Where all of them come from, where they are never there all at once.
+    pub stream: Option<RowStream>,
     /// The held-out examples; none where nothing is held out.
     pub eval: Dataset,
     /// The examples of a step.
@@ -98,6 +101,14 @@ impl Plan {
     /// What becomes of weights, each with its method.
     pub fn deltas(&self) -> impl Iterator<Item = (&dyn Method, &Delta)> {
         self.training.deltas.iter().filter_map(|(i, delta)| Some((&**self.methods.get(*i)?, delta)))
+    }
+
+    /// Steps of an epoch; none where nobody has counted the examples of a stream.
+    pub fn batches_per_epoch(&self) -> Option<u64> {
+        match &self.stream {
+            None => Some(self.sampler.batches_per_epoch() as u64),
+            Some(stream) => stream.batches_per_epoch(self.steps.batch),
+        }
     }
 
     /// The weights that change, and slices of them.
@@ -145,11 +156,14 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     };
 
     let reading = Reading { graph: &base, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
-    let Examples { train, weights, eval, asked, mut card, files } =
+    stream::check_texts(loaded)?;
+    let Examples { train, weights, eval, asked, mut stream, mut card, files } =
         data::examples(&p.data, &*chosen, reading, resolver)?;
     card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
-    let chosen = chosen.counted(&counts, train.len()).unwrap_or(chosen);
+    let counted = chosen.counted(&counts, train.len());
+    stream::check_counts(loaded, stream.as_ref(), counted.is_some())?;
+    let chosen = counted.unwrap_or(chosen);
     let task = &*chosen;
     inputs.extend(files.iter().map(|(path, file)| record(&format!("data.{path}"), file)));
     let (mut train, mut eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
@@ -189,6 +203,10 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     let cheap = update_is_cheap(&base, &adaptations);
     let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
+    let steps = match &stream {
+        Some(_) => steps.of_stream(&p.train, &shape, train.pad.length(shape.max_length)),
+        None => steps,
+    };
     let steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
     let spec = TrainingSpec {
         adaptations: &adaptations,
@@ -217,7 +235,14 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         sampler = sampler.weighted(&weights)?;
     }
     card.train.drawn = sampler.draws();
-    let total = p.train.total_steps(sampler.batches_per_epoch());
+    let total = match &mut stream {
+        None => p.train.total_steps(sampler.batches_per_epoch()),
+        Some(stream) => {
+            notes.push(stream.prepare(p, task, progress)?);
+            let per_epoch = stream.batches_per_epoch(steps.batch).and_then(|n| usize::try_from(n).ok());
+            p.train.total_steps(per_epoch.unwrap_or(usize::MAX))
+        }
+    };
     update::fits(loaded, total as u64)?;
     let matrices = training.deltas.len();
     progress.line(&format!(
@@ -303,6 +328,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         eval_batch,
         eval_fill: if chosen.fills() { eval_batch } else { 0 },
         train,
+        stream,
         eval,
         sampler,
         rate: p.train.learning_rate(total as u64),
@@ -411,7 +437,7 @@ pub(crate) fn masking(loaded: &Loaded, share: f64, tokenizer: &Tokenizer) -> Res
     };
     let vocabulary = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
     let (seed, share) = (loaded.pipeline.train.seed, Masking::share_of(share));
-    Ok(Masking { seed, share, mask, special: tokenizer.special_ids(), vocabulary })
+    Ok(Masking { seed, share, mask, special: tokenizer.special_ids(), vocabulary, before: 0 })
 }
 
 /// Whether the model is fed texts.

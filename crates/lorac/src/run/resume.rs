@@ -116,7 +116,7 @@ pub(super) fn about(plan: &Plan, options: &Options, run: u64) -> BTreeMap<String
         (TRAINING, json(serde_json::to_string(&plan.keys))),
         (ENGINE, json(serde_json::to_string(&Engine::of(plan, options)))),
         (STEPS, plan.rate.total.to_string()),
-        (EPOCH, plan.sampler.batches_per_epoch().to_string()),
+        (EPOCH, plan.batches_per_epoch().map_or(String::new(), |epoch| epoch.to_string())),
         (VERSION, env!("CARGO_PKG_VERSION").to_string()),
     ];
     about.map(|(key, value)| (key.to_string(), value)).into()

@@ -58,7 +58,14 @@ impl StepShape {
         StepShape { batch, most, fill, sliced }
     }
 
-    /// The same, of a task whose loss is that of a whole batch.
+    /// The same of examples that are not all there, the longest of which has so many tokens, padding included.
+    pub(super) fn of_stream(self, train: &Train, shape: &BatchShape, longest: usize) -> Self {
+        let batch = train.batch.saturating_mul(train.accumulate);
+        let sliced = batch > self.most.rows || batch.saturating_mul(longest) > self.most.tokens;
+        StepShape { batch, fill: shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch }), sliced, ..self }
+    }
+
+    /// The same, of a task whose loss is that of a whole batch, and of so many examples, where they are counted.
     ///
     /// # Errors
     /// A model that takes batches of so many rows and no others.

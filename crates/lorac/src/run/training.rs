@@ -4,12 +4,14 @@ use super::Plan;
 use super::folder::Folder;
 use super::logs::Pace;
 use super::resume::{self, Resumed};
+use super::stream::Streamed;
 use crate::error::Error;
 use crate::pipeline::{CheckpointOptions, Loaded};
 use crate::progress::Progress;
 use lorac_ir::Tensor;
 use lorac_train::{
-    Best, Checkpoint, Checkpoints, Evaluations, Event, Fit, History, Kept, Scores, Step, Summary, TrainError, fit,
+    Best, Checkpoint, Checkpoints, Evaluations, Event, Fit, History, Kept, Scores, Step, Stream, Summary, TrainError,
+    fit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -95,8 +97,17 @@ impl Training {
         let Meanwhile { progress, stop, evaluate, observe } = meanwhile;
         let to = self.checkpoints(plan, loaded, folder);
         progress.begin("training", plan.rate.total);
+        let options = &loaded.pipeline.train;
+        let streamed = plan.stream.as_ref().map(|rows| Streamed {
+            rows,
+            task: &plan.task,
+            batch: plan.steps.batch,
+            by_length: options.by_length,
+            seed: options.seed,
+        });
         let job = Fit {
             data: &plan.train,
+            stream: streamed.as_ref().map(|stream| stream as &dyn Stream),
             feeds: &plan.feeds,
             sampler: &plan.sampler,
             slicing: plan.steps.most,
@@ -106,7 +117,6 @@ impl Training {
             unsaved: &|error| progress.warning(&format!("{error}: the training goes on without this checkpoint")),
             stop,
         };
-        let options = &loaded.pipeline.train;
         let mut evaluations = options.evaluated_every().map(|every| Evaluations {
             every,
             best: options.best().map(String::from),

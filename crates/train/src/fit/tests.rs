@@ -44,6 +44,7 @@ impl Job {
     fn fit(&self, total: u64) -> Fit<'_> {
         Fit {
             data: &self.data,
+            stream: None,
             feeds: &self.feeds,
             sampler: &self.sampler,
             slicing: Slicing::WHOLE,
