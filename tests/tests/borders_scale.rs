@@ -147,3 +147,17 @@ fn a_running_mean_is_what_is_deployed_and_goes_on_to_the_same_bits() {
     let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart(&mean, &kept) < 1e-6 && apart(&last, &kept) > 1e-4, "{}", apart(&mean, &kept));
 }
+
+#[test]
+fn within_a_limit_less_is_computed_at_once_and_the_same_learnt() {
+    let border = border("bert");
+    let whole = border.succeeds(&["train.batch=32", "train.steps=6"]).manifest;
+    let tight = Ears::default();
+    let settings = ["train.batch=32", "train.steps=6", "train.memory=2MiB"];
+    let sliced = go(&border, "tight", &settings, None, &tight).unwrap_or_else(|e| panic!("{e}")).manifest;
+    let said = tight.lines.into_inner().expect("nobody panics with it").join("\n");
+    assert!(said.contains("slices    the 32 examples of a step are computed in slices"), "{said}");
+    assert!((whole.train.loss_last - sliced.train.loss_last).abs() < 1e-4, "{:?} {:?}", whole.train, sliced.train);
+    let none = border.fails(&["train.memory=0.05MiB"]);
+    assert!(none.contains("train.memory") && none.contains("one row of 16 tokens takes about 1 MiB"), "{none}");
+}

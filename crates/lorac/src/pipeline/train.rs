@@ -1,6 +1,6 @@
 //! `train:`: how long and how fast the model learns.
 
-use super::{CheckpointOptions, EvaluateOptions, SliceChoice, SourceSpec, StopOptions};
+use super::{CheckpointOptions, EvaluateOptions, MemoryLimit, SliceChoice, SourceSpec, StopOptions};
 use lorac_config::{Check, Problems};
 use lorac_passes::{AdamW, Average, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
@@ -22,6 +22,9 @@ pub struct Train {
     /// How much of a batch is computed at once: so many rows, each such slice padded to its own longest, with the loss and the
     /// gradient of the whole batch. auto: about 1,000 tokens on a processor, where that is fastest, and all on a GPU
     pub slice: SliceChoice,
+    /// The most memory that a step takes, by an estimate of the model, what is trained and what lies between: less of a batch
+    /// is computed at once where that is needed, and nothing else changes. The engine itself takes more. Default: any
+    pub memory: Option<MemoryLimit>,
     /// The optimizer
     pub optimizer: OptimizerChoice,
     /// The learning rate over time
@@ -60,6 +63,7 @@ impl Default for Train {
             batch: 16,
             accumulate: 1,
             slice: SliceChoice::Auto,
+            memory: None,
             optimizer: AdamW::default().into(),
             schedule: Linear::default().into(),
             clip: Clip::Norm(1.0),
@@ -113,6 +117,9 @@ impl Check for Train {
         problems.range("batch", self.batch as f64, 1.0, 1e5);
         problems.range("accumulate", self.accumulate as f64, 1.0, 1e5);
         self.slice.check("slice", problems);
+        if let Some(limit) = self.memory {
+            limit.check("memory", problems);
+        }
         problems.range("eval_batch", self.eval_batch as f64, 1.0, 1e5);
         self.clip.check("clip", problems);
         if let Some(average) = &self.ema {

@@ -15,6 +15,7 @@ mod keys;
 mod labels;
 mod language;
 mod logs;
+mod memory;
 pub(crate) mod plan;
 mod record;
 mod rehearsal;

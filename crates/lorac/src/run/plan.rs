@@ -10,7 +10,7 @@ use super::slices::{StepShape, update_is_cheap};
 use super::stream::{self, RowStream};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::texts::{Planned, texts};
-use super::{data, language, sampler, tokens, update};
+use super::{data, language, memory, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
 use crate::engine::{self, Engine};
@@ -189,7 +189,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
-    let eval_batch = shape.rows(p.train.eval_batch, evaluated);
+    let mut eval_batch = shape.rows(p.train.eval_batch, evaluated);
     let init_from = p.train.init_from.as_ref().map(|spec| resolver.resolve(&spec.source, spec.sha256.as_deref()));
     let init_from = init_from.transpose()?;
     inputs.extend(init_from.iter().map(|found| record("train.init_from", found)));
@@ -207,8 +207,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         Some(_) => steps.of_stream(&p.train, &shape, train.pad.length(shape.max_length)),
         None => steps,
     };
-    let steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
-    let spec = TrainingSpec {
+    let mut steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
+    let spec = |steps: &StepShape| TrainingSpec {
         adaptations: &adaptations,
         objective: task,
         update: UpdateSpec {
@@ -223,12 +223,31 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         caches: caches.clone(),
     };
     let mut emitter = Emitter::new(emit)?;
-    let training =
-        training_step(&base, &spec, &mut |graph| emitter.write(graph)).map_err(|e| update::error(loaded, e))?;
-    emitter.finish()?;
-    let look = first_look(&base, &spec, &training).map_err(|e| update::error(loaded, e))?;
-    language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
+    let mut compile = |steps: &StepShape| {
+        let written = training_step(&base, &spec(steps), &mut |graph| emitter.write(graph));
+        written.map_err(|e| update::error(loaded, e))
+    };
+    let mut training = compile(&steps)?;
     feeds.inputs.push(target_input(task.prediction(), &training.names.targets));
+    if let Some(limit) = p.train.memory {
+        let within = memory::Within { loaded, limit, feeds: &feeds };
+        let fewest = |most: usize| if task.whole_batch() || shape.fixed_rows().is_some() { most } else { 1 };
+        let all = shape.fixed_rows().unwrap_or_else(|| steps.rows(&train));
+        let rows = within.rows(&training.step, &train, fewest(all), all)?;
+        if rows < all {
+            steps = steps.within(rows, &train);
+            training = compile(&steps)?;
+        }
+        let held = if eval.is_empty() { &train } else { &eval };
+        eval_batch = within.rows(&training.eval, held, fewest(eval_batch), eval_batch)?;
+        let longest = train.pad.length(train.lengths().into_iter().max().unwrap_or(0));
+        notes.push(format!(
+            "within {limit}, {rows} rows of {longest} tokens are computed at once, and {eval_batch} evaluated"
+        ));
+    }
+    emitter.finish()?;
+    let look = first_look(&base, &spec(&steps), &training).map_err(|e| update::error(loaded, e))?;
+    language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
     named_targets(loaded, &training)?;
     let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
     if !weights.is_empty() {

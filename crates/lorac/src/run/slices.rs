@@ -65,6 +65,24 @@ impl StepShape {
         StepShape { batch, fill: shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch }), sliced, ..self }
     }
 
+    /// The same with no more at once than so many rows as long as the longest example.
+    pub(super) fn within(self, rows: usize, data: &Dataset) -> Self {
+        let longest = data.pad.length(data.lengths().into_iter().max().unwrap_or(0));
+        let (tokens, sliced) = (self.most.tokens.min(rows.saturating_mul(longest)), self.sliced || rows < self.batch);
+        // Where examples have no tokens, rows are what can be counted.
+        let most = match longest {
+            0 => Slicing { rows: self.most.rows.min(rows), ..self.most },
+            _ => Slicing { tokens, ..self.most },
+        };
+        StepShape { most, fill: if sliced && !self.sliced { 1 } else { self.fill }, sliced, ..self }
+    }
+
+    /// The most rows of the longest example that are computed at once.
+    pub(super) fn rows(&self, data: &Dataset) -> usize {
+        let longest = data.pad.length(data.lengths().into_iter().max().unwrap_or(0)).max(1);
+        self.batch.min(self.most.rows).min((self.most.tokens / longest).max(1))
+    }
+
     /// The same, of a task whose loss is that of a whole batch, and of so many examples, where they are counted.
     ///
     /// # Errors
@@ -144,6 +162,15 @@ mod tests {
         assert_eq!((found.batch, found.most, found.tokens(&data)), (32, Slicing { rows: 3, ..Slicing::WHOLE }, 48));
         let all = shape(Train { batch: 64, accumulate: 4, ..Train::default() }, None, &data);
         assert_eq!((all.batch, all.most.rows), (100, 64), "no more than there are");
+    }
+
+    #[test]
+    fn within_a_limit_less_is_computed_at_once() {
+        let data = data(100, 16);
+        let whole = shape(Train { batch: 32, ..Train::default() }, None, &data);
+        assert_eq!((whole.sliced, whole.rows(&data)), (false, 32));
+        let some = whole.within(5, &data);
+        assert_eq!((some.batch, some.most.tokens, some.fill, some.sliced, some.rows(&data)), (32, 80, 1, true, 5));
     }
 
     #[test]
