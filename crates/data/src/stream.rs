@@ -138,6 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_held_than_the_buffer_and_a_window_of_batches() {
+        let item = std::rc::Rc::new(());
+        let items = (0..20_000).map(|_| Ok::<_, ()>(item.clone()));
+        let grouped = Grouped { batch: 8, by_length: true, seed: 5, epoch: 0 };
+        let (mut most, mut all) = (0, 0);
+        for batch in batched(shuffled(items, 100, 0, 0), grouped, |_| 1) {
+            most = most.max(std::rc::Rc::strong_count(&item) - 1);
+            all += batch.map_or(0, |batch| batch.len());
+        }
+        assert!(all == 20_000 && most <= 100 + 8 * WINDOW + 1, "{most} of {all}");
+    }
+
+    #[test]
     fn batches_hold_items_of_like_length() {
         let lengths = (0..330usize).map(|i| Ok::<_, ()>(i * 37 % 101));
         let grouped = Grouped { batch: 8, by_length: true, seed: 5, epoch: 0 };
