@@ -52,6 +52,8 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
             caches: caches(&graph, &feeds),
         };
         let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
+        let chunks = compiled.step.nodes().filter(|(_, node)| &*node.op.name == "LogSoftmax").count();
+        assert_eq!(chunks > 1, tokens.is_some(), "{who}: {chunks} chunks");
         let deltas: Vec<&Delta> = compiled.deltas.iter().map(|(_, d)| d).collect();
         assert_eq!(deltas.len(), peft.first.modules.len());
         let theta_of = |adapter: &PeftAdapter| -> Vec<f32> {
