@@ -127,6 +127,13 @@ fn a_model_is_judged_by_what_it_writes_before_on_the_way_and_after() {
         let words = first.after.split(' ').count();
         assert_eq!((text, *tokens, answers[0].to_string()), (&first.after, words, first.after.clone()));
         assert_eq!(answers[1].to_string(), manifest.eval.texts[3].after);
+        // A stop string may begin in one token and end in another.
+        let (one, other) = first.after.split_once(' ').expect("two words");
+        let across = format!("{} {}", &one[one.len() - 1..], &other[..1]);
+        let stopped = Options { stop_strings: vec![across], ..options.clone() };
+        let mut model = Predictor::open(&out, &stopped).unwrap_or_else(|e| panic!("{e}"));
+        let cut = model.texts(&[&first.prompt]).unwrap_or_else(|e| panic!("{e}"))[0].to_string();
+        assert_eq!(cut, one[..one.len() - 1]);
         let stopped = Options { stop_strings: vec![" ".into()], max_new_tokens: Some(3), ..options };
         let mut model = Predictor::open(&out, &stopped).unwrap_or_else(|e| panic!("{e}"));
         let begin = model.texts(&[&first.prompt]).unwrap_or_else(|e| panic!("{e}"))[0].to_string();
@@ -163,6 +170,30 @@ fn a_gate_on_a_text_is_missed() {
         "{:?}",
         outcome.gates
     );
+}
+
+#[test]
+fn texts_that_nothing_ends_and_prompts_that_leave_no_room_are_told_of() {
+    let folder = folder();
+    fs::remove_file(folder.path().join("tokenizer_config.json")).expect("removes");
+    let sets = [
+        "task.causal_lm={ append_eos: false, generate: { max_new_tokens: 63 } }",
+        "train.steps=1",
+        "metrics={ bleu: {} }",
+    ];
+    let manifest = trained(folder.path(), "cached/llama/model.onnx", &sets).unwrap_or_else(|e| panic!("{e}")).manifest;
+    let notes = manifest.notes.join("; ");
+    assert!(notes.contains("nothing ends a text before its 63 tokens"), "{notes}");
+    let sets = ["task.causal_lm.generate.max_new_tokens=70", "train.steps=1", "metrics={ bleu: {} }"];
+    let model = "exports/gpt2-torchscript/model.onnx";
+    fs::write(folder.path().join("tokenizer_config.json"), json!({ "eos_token": "w96" }).to_string()).expect("writes");
+    let manifest = trained(folder.path(), model, &sets).unwrap_or_else(|e| panic!("{e}")).manifest;
+    let notes = manifest.notes.join("; ");
+    assert!(
+        notes.contains("6 of 6 prompts leave room for fewer than 70 tokens: the model takes rows of 64"),
+        "{notes}"
+    );
+    assert!(!notes.contains("nothing ends a text"), "{notes}");
 }
 
 #[test]

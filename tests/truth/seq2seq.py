@@ -67,7 +67,9 @@ def export(model, path, dynamo):
     made = onnx.load(path)
     for node in made.graph.node:
         node.doc_string = ""
+        scopes = [p for p in node.metadata_props if p.key in ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")]
         del node.metadata_props[:]
+        node.metadata_props.extend(scopes)
     for value in [*made.graph.value_info, *made.graph.input, *made.graph.output]:
         del value.metadata_props[:]
     onnx.save(made, path)

@@ -10,11 +10,12 @@ use crate::pipeline::{Gate, Loaded, Metrics, Split};
 use crate::predict::found::{check, ends_of, find_model, served, start_of, tokenizer_file};
 use crate::progress::Progress;
 use crate::run::data::{Reading, examples, held_out, nothing_held_out};
+use crate::run::decoder::{check_decoder, started};
 use crate::run::input_limits::{self, BatchShape};
 use crate::run::plan::{
-    check_decoder, check_metrics, fed, masking, nothing_asked, of_teacher, open_engine, reads_texts, resolved_task,
-    started, target_input, taught,
+    check_metrics, fed, masking, of_teacher, open_engine, reads_texts, resolved_task, target_input, taught,
 };
+use crate::run::texts::nothing_asked;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver};
 use crate::stop::{Stoppable, stopped};
@@ -197,6 +198,7 @@ pub fn evaluate(
     stopped(stop, || Error::Interrupted(format!("{done} of {} examples are scored", data.len())))?;
     let mut found = found?;
     if let Some(texts) = &texts {
+        notes.extend(texts.notes());
         let (written, note) = written(texts, &engine, progress, stop)?;
         notes.extend(note);
         found.texts = written;

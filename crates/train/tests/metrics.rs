@@ -117,6 +117,16 @@ fn names(kind: Prediction) -> &'static str {
     }
 }
 
+#[test]
+fn texts_without_references_have_nothing_in_common_with_them() {
+    let text = Generated { prompt: String::new(), text: "a b c d e".into(), references: Vec::new() };
+    let evaluation = Evaluation { texts: vec![text], ..Evaluation::new(Prediction::Tokens) };
+    for (name, metric) in METRICS.iter().filter(|m| m.1.reads_texts()) {
+        let score = metric.score(&evaluation);
+        assert!(score == 0.0 || score.is_nan(), "{name}: {score}");
+    }
+}
+
 fn table() -> String {
     let mut text = String::from("| metric | what it is | formula | worst to best | of |\n|---|---|---|---|---|\n");
     for (name, metric) in METRICS {

@@ -27,7 +27,7 @@ use lorac_passes::{InputLimits, InputStats, LimitExceeded, fixed_input, input_li
 use lorac_runtime::Program;
 use lorac_train::{Feeds, Prediction};
 use std::path::Path;
-use writing::Author;
+use writing::{Author, Opened};
 
 /// How a model is opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,8 +112,17 @@ impl Predictor {
         let (program, author) = match options.writes && served.predicts == Prediction::Tokens {
             false => (Some(compile_file(backend, &model, &caches)?), None),
             true => {
-                let (of, inputs) = ((&resolved, &model), (&feeds, &caches));
-                (None, Some(Author::open(of, &served, &graph, inputs, &tokenizer, backend, options)?))
+                let of = Opened {
+                    source: &resolved,
+                    model: &model,
+                    served: &served,
+                    graph: &graph,
+                    feeds: &feeds,
+                    caches: &caches,
+                    tokenizer: &tokenizer,
+                    backend,
+                };
+                (None, Some(Author::open(of, options)?))
             }
         };
         let usual = if served.predicts == Prediction::Tokens { 1 } else { ROWS };

@@ -29,18 +29,22 @@ pub(super) struct Author {
     pub(super) note: Option<String>,
 }
 
+/// A language model that is to write.
+pub(super) struct Opened<'a> {
+    pub(super) source: &'a Resolved,
+    pub(super) model: &'a Model,
+    pub(super) served: &'a Served,
+    pub(super) graph: &'a Graph,
+    pub(super) feeds: &'a Feeds,
+    pub(super) caches: &'a Caches,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) backend: &'a dyn Backend,
+}
+
 impl Author {
     /// What writes on behind texts, as `options` says, else as the model was judged.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn open(
-        (source, model): (&Resolved, &Model),
-        served: &Served,
-        graph: &Graph,
-        (feeds, caches): (&Feeds, &Caches),
-        tokenizer: &Tokenizer,
-        backend: &dyn Backend,
-        options: &Options,
-    ) -> Result<Author, Error> {
+    pub(super) fn open(of: Opened, options: &Options) -> Result<Author, Error> {
+        let Opened { source, model, served, graph, feeds, caches, tokenizer, backend } = of;
         let mut settings = served.generate.clone().unwrap_or_default();
         settings.max_new_tokens = options.max_new_tokens.unwrap_or(settings.max_new_tokens);
         settings.num_beams = options.num_beams.unwrap_or(settings.num_beams);

@@ -6,6 +6,7 @@
 mod beside;
 mod card;
 pub(crate) mod data;
+pub(crate) mod decoder;
 mod emit;
 mod evaluator;
 mod finish;
@@ -23,7 +24,7 @@ mod resume;
 mod slices;
 mod stream;
 mod targets;
-mod texts;
+pub(crate) mod texts;
 mod tokens;
 mod training;
 mod update;

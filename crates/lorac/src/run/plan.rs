@@ -2,6 +2,7 @@
 
 use super::beside::Beside;
 use super::data::{Examples, Reading};
+use super::decoder::{check_decoder, started};
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
@@ -30,8 +31,8 @@ use lorac_ir::{DType, Graph};
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
 use lorac_passes::{
-    Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, first_look,
-    fixed_input, readable, training_step,
+    Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, first_look, readable,
+    training_step,
 };
 use lorac_train::{Binding, Feeds, LearningRate, Prediction};
 use std::cell::OnceCell;
@@ -330,6 +331,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     };
     if let Some(texts) = &texts {
         progress.line(&format!("texts     {}", texts.describe()));
+        texts.notes().iter().for_each(|note| progress.line(&format!("note      {note}")));
+        notes.extend(texts.notes());
     }
     Ok(Plan {
         texts,
@@ -401,51 +404,6 @@ pub(crate) fn of_teacher(teacher: &Graph, model: &Graph) -> Result<Vec<Binding>,
     Ok(bindings)
 }
 
-/// Refuses a model with an encoder and a decoder where the task has none, and one without where it has.
-pub(crate) fn check_decoder(loaded: &Loaded, graph: &Graph, feeds: &Feeds) -> Result<(), Error> {
-    let task = &loaded.pipeline.task;
-    let bound = |field: &str| feeds.inputs.iter().find(|b| b.field == field).map(|b| fixed_input(graph, &b.input).len);
-    let (message, help) = match (bound("decoder_input_ids"), task.has_decoder()) {
-        (Some(_), false) => (
-            format!(
-                "the model has an encoder and a decoder, and `task: {}` is of models with one of them",
-                task.name()
-            ),
-            "task: seq2seq",
-        ),
-        (None, true) => (
-            format!(
-                "the model has no input `decoder_input_ids`, which `task: {}` feeds what the decoder has written so far",
-                task.name()
-            ),
-            "export encoder and decoder as one file, with the inputs input_ids, attention_mask and decoder_input_ids and the \
-             output logits; a decoder alone is for task: causal_lm",
-        ),
-        (Some(answers), true) if bound("input_ids").flatten() != answers => (
-            "encoder and decoder of the model take texts of different fixed lengths".to_string(),
-            "export it with dynamic lengths",
-        ),
-        _ => return Ok(()),
-    };
-    let problem = Problem { path: "task".into(), code: "pipeline::decoder", message, help: Some(help.into()) };
-    Err(Box::new(loaded.errors_at(vec![problem])).into())
-}
-
-/// The task with the id that a decoder begins with, where it has one: the task's own, else that of the model's configuration.
-pub(crate) fn started(loaded: &Loaded, task: TaskChoice, start: Option<u32>) -> Result<TaskChoice, Error> {
-    if !task.has_decoder() || task.decoder_start().is_some() {
-        return Ok(task);
-    }
-    let Some(found) = start.and_then(|start| task.starting(start)) else {
-        let message = "nothing says which token the decoder begins with: neither generation_config.json nor config.json beside the model \
-                       has `decoder_start_token_id`";
-        let help = Some(format!("task: {{ {}: {{ decoder_start_token_id: 0 }} }}", task.name()));
-        let problem = Problem { path: "task".into(), code: "pipeline::decoder", message: message.into(), help };
-        return Err(Box::new(loaded.errors_at(vec![problem])).into());
-    };
-    Ok(found)
-}
-
 /// Which tokens are hidden.
 pub(crate) fn masking(loaded: &Loaded, share: f64, tokenizer: &Tokenizer) -> Result<Masking, Error> {
     let Some(mask) = tokenizer.mask_id() else {
@@ -487,11 +445,6 @@ pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches),
     let caches = caches(graph, &feeds);
     caches.switch_off(graph)?;
     Ok((feeds, caches))
-}
-
-/// The error of metrics of texts of which none is asked for by the data.
-pub(crate) fn nothing_asked() -> Error {
-    Error::Usage("no held-out example has a prompt that a model could go on from: metrics of texts need them".into())
 }
 
 /// What is said of more threads than the process has cores.

@@ -1,6 +1,5 @@
 //! The texts that a run's model is judged by: what writes them, compiled before anything is trained.
 
-use super::plan::nothing_asked;
 use super::targets::adaptations;
 use crate::base;
 use crate::engine::Engine;
@@ -62,4 +61,9 @@ pub(super) fn texts(of: &Planned, asked: Vec<Asked>) -> Result<Option<Texts>, Er
         start: of.task.decoder_start(),
     })?;
     Ok(Some(Texts { writer, asked }))
+}
+
+/// The error of metrics of texts of which none is asked for by the data.
+pub(crate) fn nothing_asked() -> Error {
+    Error::Usage("no held-out example has a prompt that a model could go on from: metrics of texts need them".into())
 }

@@ -16,7 +16,8 @@ pub struct Asked {
 
 /// Questions with all their answers, each once and in the order in which they come first.
 pub(crate) fn together(questions: impl IntoIterator<Item = Question>) -> Vec<Asked> {
-    let (mut all, mut places): (Vec<Asked>, HashMap<(String, Vec<i64>), usize>) = Default::default();
+    let mut all: Vec<Asked> = Vec::new();
+    let mut places: HashMap<(String, Vec<i64>), usize> = HashMap::new();
     for Question { prompt, ids, reference } in questions {
         let at = *places.entry((prompt.clone(), ids.clone())).or_insert(all.len());
         match all.get_mut(at) {

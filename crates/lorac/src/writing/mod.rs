@@ -143,6 +143,30 @@ impl Texts {
         format!("{count} prompts, at most {} tokens each, {how}, {caches} caches", self.writer.settings.max_new_tokens)
     }
 
+    /// What a user should know of how texts end, in words.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let Writer { settings, ends, ports, start, .. } = &self.writer;
+        let most = settings.max_new_tokens;
+        let endless = ends.is_empty() && settings.stop_strings.is_empty();
+        let endless = endless.then(|| {
+            format!(
+                "nothing ends a text before its {most} tokens: neither generation_config.json nor config.json nor the tokenizer names \
+                 an end of text, and there are no stop_strings"
+            )
+        });
+        // The last token need not be fed.
+        let room = ports.pad.max.saturating_add(1);
+        let is_long = |asked: &&Asked| start.map_or(asked.ids.len(), |_| 1).saturating_add(most) > room;
+        let (long, all) = (self.asked.iter().filter(is_long).count(), self.asked.len());
+        let long = (long > 0).then(|| {
+            format!(
+                "{long} of {all} prompts leave room for fewer than {most} tokens: the model takes rows of {}",
+                ports.pad.max
+            )
+        });
+        endless.into_iter().chain(long).collect()
+    }
+
     /// The tokens of any prompt.
     pub(crate) fn a_prompt(&self) -> &[i64] {
         self.asked.first().map_or(&[], |asked| &asked.ids)

@@ -168,15 +168,25 @@ impl Decoder {
         let logits = out.next().map(scored).transpose()?.unwrap_or_default();
         let held: Vec<Tensor> = out.collect();
         for (pair, tensor) in self.ports.caches.iter().zip(&held) {
-            let (got, axis) = (tensor.fact(), self.axes(&pair.input).1);
-            let dims = tensor.dims().iter().enumerate().map(|(at, n)| if at == axis { length } else { *n });
-            let want = Fact::new(got.dtype, dims.collect::<Vec<_>>());
+            let (want, got) = (self.filled(pair, tensor, rows.len(), length), tensor.fact());
             if want != got {
                 return Err(RuntimeError::ShapeMismatch { value: pair.output.clone(), want, got }.into());
             }
         }
         self.held = (held, length);
         Ok(logits)
+    }
+
+    /// What a cache of so many rows and tokens is like; what the model leaves open of it is as `got` has it.
+    fn filled(&self, pair: &CachePair, got: &Tensor, rows: usize, tokens: usize) -> Fact {
+        let dims = self.constant(&pair.input).map_or(&[][..], |constant| &constant.dims);
+        let (of_rows, of_tokens) = self.axes(&pair.input);
+        let dim = |(at, dim): (usize, &Dim)| match at {
+            _ if at == of_rows => rows,
+            _ if at == of_tokens => tokens,
+            _ => dim.known().and_then(|n| usize::try_from(n).ok()).or(got.dims().get(at).copied()).unwrap_or(0),
+        };
+        Fact::new(got.dtype(), dims.iter().enumerate().map(dim).collect::<Vec<_>>())
     }
 
     /// The axes of a cache: that of the rows, and that of the tokens.
@@ -257,6 +267,8 @@ fn picked(tensor: &Tensor, axis: usize, rows: &[usize]) -> Result<Tensor, Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Binding;
+    use crate::testing::Fake;
 
     #[test]
     fn rows_are_picked_along_any_axis() {
@@ -265,5 +277,57 @@ mod tests {
         assert_eq!(of(1, &[2, 0, 2, 2]), [2, 0, 2, 2, 12, 10, 12, 12]);
         assert_eq!(of(0, &[1]), [10, 11, 12]);
         assert_eq!(of(1, &[0, 1, 2]), [0, 1, 2, 10, 11, 12]);
+    }
+
+    /// A model of one layer's cache, whose present is wrong in a way of its own.
+    fn with_cache(present: fn(&[usize]) -> Vec<usize>) -> Decoder {
+        let inputs = [("ids", DType::I64), ("next.at", DType::I64), ("past_0", DType::F32)];
+        let program = Fake::new(&inputs, &["logits", "present_0"], Vec::new(), move |_, call| {
+            let ids = call.fed("ids").to_vec::<i64>().expect("i64");
+            let at =
+                call.feeds.iter().find(|(name, _)| name == "next.at").map(|(_, t)| t.to_vec::<i64>().expect("i64"));
+            let rows = call.fed("past_0").dims()[0].max(1);
+            let last: Vec<f32> = at.unwrap_or_default().iter().map(|at| ids[*at as usize] as f32).collect();
+            let logits = Tensor::from_slice(&[last.len(), 1], &last).expect("fits");
+            let [_, _, past, _] = call.fed("past_0").dims()[..] else { panic!("four dimensions") };
+            let dims = present(&[rows, 2, past + ids.len() / rows, 4]);
+            let all = vec![
+                ("logits".to_string(), logits),
+                ("present_0".to_string(), Tensor::zeros(DType::F32, &dims).expect("fits")),
+            ];
+            Ok(call.fetch.iter().filter_map(|name| all.iter().find(|(n, _)| n == name).cloned()).collect())
+        });
+        let cache = ZeroInput {
+            name: "past_0".into(),
+            dtype: DType::F32,
+            dims: vec![Dim::named("B"), Dim::Known(2), Dim::Known(0), Dim::Known(4)],
+            batch: Some("B".into()),
+        };
+        let feeds = Feeds {
+            inputs: vec![Binding { field: "input_ids".into(), input: "ids".into(), dtype: DType::I64 }],
+            constants: vec![cache],
+        };
+        let ports = DecoderPorts {
+            feeds,
+            at: "next.at".into(),
+            logits: "logits".into(),
+            caches: vec![CachePair { input: "past_0".into(), output: "present_0".into() }],
+            pad: PadTo { multiple: 1, ..PadTo::default() },
+            ..DecoderPorts::default()
+        };
+        Decoder::new(Box::new(program), ports)
+    }
+
+    #[test]
+    fn caches_of_other_shapes_than_they_should_have_are_not_used() {
+        let of = |present| {
+            let mut decoder = with_cache(present);
+            let right = decoder.check_caches(&[5, 6, 7]).expect("checks");
+            let going = Going { ids: &[3, 9], from: None, source: None };
+            (right, decoder.has_caches(), decoder.score(&[going]).expect("scores").logits)
+        };
+        assert_eq!(of(|dims| dims.to_vec()), (true, true, vec![9.0]));
+        assert_eq!(of(|dims| vec![dims[0], dims[1], dims[2] + 1, dims[3]]), (false, false, vec![9.0]));
+        assert_eq!(of(|dims| dims[..3].to_vec()), (false, false, vec![9.0]));
     }
 }

@@ -181,11 +181,11 @@ fn search<'a>(prompt: &[i64], job: &Writing<'a>) -> Box<dyn Search + 'a> {
     }
 }
 
-/// Lets searches go on side by side until all are over, each with what an encoder reads for it.
-fn together_to_the_end(
-    next: &mut dyn NextToken,
-    mut searches: Vec<(Box<dyn Search + '_>, Option<&[i64]>)>,
-) -> Result<Vec<Vec<i64>>, TrainError> {
+/// A search, with what an encoder reads for it.
+type Sourced<'a> = (Box<dyn Search + 'a>, Option<&'a [i64]>);
+
+/// Lets searches go on side by side until all are over.
+fn together_to_the_end(next: &mut dyn NextToken, mut searches: Vec<Sourced<'_>>) -> Result<Vec<Vec<i64>>, TrainError> {
     // Where the rows of each search began in the call before.
     let mut begins: Option<Vec<usize>> = None;
     loop {
