@@ -43,6 +43,7 @@ fn shipped_pipelines_load() {
         ("pairs.yaml", "classify"),
         ("quickstart.yaml", "classify"),
         ("regress.yaml", "regress"),
+        ("seq2seq.yaml", "seq2seq"),
         ("tag.yaml", "tag"),
     ]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
