@@ -1,6 +1,7 @@
 //! What makes a folder of the deployable model one that serves: the tokenizer, a config.json and a model card; of a model of
 //! images, config.json and preprocessor_config.json.
 
+mod answering;
 mod card;
 mod config;
 mod tokenizer;

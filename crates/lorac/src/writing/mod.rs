@@ -167,6 +167,11 @@ impl Texts {
         endless.into_iter().chain(long).collect()
     }
 
+    /// Tokens of a text at most.
+    pub(crate) fn max_new_tokens(&self) -> usize {
+        self.writer.settings.max_new_tokens
+    }
+
     /// The tokens of any prompt.
     pub(crate) fn a_prompt(&self) -> &[i64] {
         self.asked.first().map_or(&[], |asked| &asked.ids)

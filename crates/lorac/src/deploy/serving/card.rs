@@ -1,5 +1,6 @@
 //! README.md: a model card, with what runs the model in Python and in Rust.
 
+use super::answering;
 use super::tokenizer::words_need_space;
 use crate::deploy::Trained;
 use crate::output::SourceCard;
@@ -42,14 +43,18 @@ pub(super) fn card(trained: &Trained, typed: bool) -> String {
                 add it where you know it. What is below needs none.\n";
     }
     out += &format!("\n## Python\n\n`pip install onnxruntime transformers`\n\n```python\n{}```\n", python(trained));
-    out += &format!("\n## Rust\n\n```rust\n{RUST}```\n\nWithout any code: `lorac predict . --text \"a fine film\"`.\n");
+    // Without that it would be asked for a perplexity, which it has not.
+    let writes = served.decoder_start.map(|_| "Options { writes: true, ..Options::default() }");
+    let rust = RUST.replace("Options::default()", writes.unwrap_or("Options::default()"));
+    out += &format!("\n## Rust\n\n```rust\n{rust}```\n\nWithout any code: `lorac predict . --text \"a fine film\"`.\n");
     out
 }
 
 /// The card's head, as model hubs read it.
 fn front(trained: &Trained) -> String {
     let (plan, p) = (trained.plan, trained.pipeline);
-    let kind = pipeline_tag(plan.served.predicts);
+    let answers = plan.served.decoder_start.is_some();
+    let kind = if answers { "text2text-generation" } else { pipeline_tag(plan.served.predicts) };
     let mut lines = Vec::new();
     if let Source::Hf { kind: HubKind::Model, org, name, .. } = &p.model.source {
         lines.push(format!("base_model: {}", json!(format!("{org}/{name}"))));
@@ -131,6 +136,9 @@ fn scores(before: &Scores, after: &Scores) -> String {
 fn python(trained: &Trained) -> String {
     let plan = trained.plan;
     let served = &plan.served;
+    if let Some(start) = served.decoder_start {
+        return answering::python(plan, start);
+    }
     let tags = served.predicts == Prediction::Tags;
     let feeds = plan.feeds.inputs.iter().filter_map(|b| {
         let of = match b.field.as_str() {
