@@ -153,7 +153,7 @@ fn within_a_limit_less_is_computed_at_once_and_the_same_learnt() {
     let border = border("bert");
     let whole = border.succeeds(&["train.batch=32", "train.steps=6"]).manifest;
     let tight = Ears::default();
-    let settings = ["train.batch=32", "train.steps=6", "train.memory=2MiB"];
+    let settings = ["train.batch=32", "train.steps=6", "train.memory=0.5MiB"];
     let sliced = go(&border, "tight", &settings, None, &tight).unwrap_or_else(|e| panic!("{e}")).manifest;
     let said = tight.lines.into_inner().expect("nobody panics with it").join("\n");
     assert!(said.contains("slices    the 32 examples of a step are computed in slices"), "{said}");
