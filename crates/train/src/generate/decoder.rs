@@ -291,7 +291,7 @@ mod tests {
             let logits = Tensor::from_slice(&[last.len(), 1], &last).expect("fits");
             let [_, _, past, _] = call.fed("past_0").dims()[..] else { panic!("four dimensions") };
             let dims = present(&[rows, 2, past + ids.len() / rows, 4]);
-            let all = vec![
+            let all = [
                 ("logits".to_string(), logits),
                 ("present_0".to_string(), Tensor::zeros(DType::F32, &dims).expect("fits")),
             ];
