@@ -246,7 +246,7 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
             Ok(outcome) => failed.push(format!("{name}: {:?}", outcome.gates)),
             Err(why) => failed.push(format!("{name}: {why}")),
         }
-        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows, "mixed": *adapt == CONV1D_AND_LINEAR }));
+        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows, "mixed": [CONV1D_AND_LINEAR, UNTIED].contains(adapt), "untied": *adapt == UNTIED }));
     }
     let list = folder.path().join("jobs.json");
     assert!(!checks.is_empty(), "no job has {only:?} in its name");
