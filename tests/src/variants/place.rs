@@ -25,7 +25,7 @@ impl Place {
 }
 
 /// As far as two weights that are one may be apart.
-const SAME: f64 = 1e-5;
+const SAME: f64 = 1e-6;
 
 /// The weight that PyTorch calls `name`: of those that have the right content, the one whose name is so, else the one that
 /// is read as it should be.
