@@ -246,7 +246,9 @@ fn the_class_computes_with_the_adapter_what_the_deployed_model_does() {
             Ok(outcome) => failed.push(format!("{name}: {:?}", outcome.gates)),
             Err(why) => failed.push(format!("{name}: {why}")),
         }
-        checks.push(json!({ "name": name, "out": out, "base": folder.path().join(base), "rows": rows, "mixed": [CONV1D_AND_LINEAR, UNTIED].contains(adapt), "untied": *adapt == UNTIED }));
+        let (mixed, untied) = ([CONV1D_AND_LINEAR, UNTIED].contains(adapt), *adapt == UNTIED);
+        let base = folder.path().join(base);
+        checks.push(json!({ "name": name, "out": out, "base": base, "rows": rows, "mixed": mixed, "untied": untied }));
     }
     let list = folder.path().join("jobs.json");
     assert!(!checks.is_empty(), "no job has {only:?} in its name");
