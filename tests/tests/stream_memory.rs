@@ -15,7 +15,7 @@ fn peak() -> Option<f64> {
 /// Writes so many rows, the same over and over; returns how many MiB they are.
 fn write(file: &Path, rows: usize) -> u64 {
     let row = |i: usize| {
-        let (good, label) = if i % 2 == 0 { ("great", "positive") } else { ("bad", "negative") };
+        let (good, label) = if i.is_multiple_of(2) { ("great", "positive") } else { ("bad", "negative") };
         let words: String = (0..20).map(|j| ["movie ", "music ", "scene ", "film "][(i * 7 + j * 13) % 4]).collect();
         let text = words.repeat(2);
         format!("{{\"text\": \"{good} {text}\", \"label\": \"{label}\", \"n\": {i}}}\n")
