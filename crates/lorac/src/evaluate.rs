@@ -12,9 +12,9 @@ use crate::progress::Progress;
 use crate::run::data::{Reading, examples, held_out, nothing_held_out};
 use crate::run::decoder::{check_decoder, started};
 use crate::run::input_limits::{self, BatchShape};
-use crate::run::plan::{
-    check_metrics, fed, masking, of_teacher, open_engine, reads_texts, resolved_task, target_input, taught,
-};
+use crate::run::opened::open_engine;
+use crate::run::plan::{fed, reads_texts};
+use crate::run::task::{check_metrics, masking, of_teacher, resolved_task, target_input, taught};
 use crate::run::texts::nothing_asked;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver};

@@ -66,6 +66,7 @@ mod stack;
 mod static_lists;
 mod straight_through;
 mod tables_and_kernels;
+mod target;
 mod trail;
 mod trained;
 mod unfreeze;
@@ -118,13 +119,14 @@ pub use readable::{inlined, readable};
 pub use reassociate::reassociate;
 pub use rewrite::rewrite;
 pub use role::{Role, roles};
-pub use select::{LeftOut, Target, group_by_weight, left_out, select, slices};
+pub use select::{LeftOut, left_out, select, slices};
 pub use sequence::{
     Caches, Emitted, Evaluated, Gradients, LOSS_COUNT, LOSS_SUM, Observer, Training, TrainingSpec, Writer, evaluation,
     for_dialect, training_step, writer,
 };
 pub use static_lists::resolve_lists;
 pub use tables_and_kernels::ReadAs;
+pub use target::{Target, group_by_weight};
 pub use trained::trained;
 pub use unfreeze::unfreeze;
 pub use untie::untie;

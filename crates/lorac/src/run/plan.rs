@@ -6,36 +6,34 @@ use super::decoder::{check_decoder, started};
 use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
-use super::labels::{self, labels_of_data};
+use super::opened::{open_engine, open_model, record, tokenizer};
 use super::slices::{StepShape, update_is_cheap};
 use super::stream::{self, RowStream};
 use super::targets::{adaptations, named_targets, passed_over};
+use super::task::{check_metrics, masking, of_teacher, resolved_task, target_input, taught};
 use super::texts::{Planned, texts};
 use super::{data, language, memory, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
-use crate::engine::{self, Engine};
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::inputs::{FIELDS, caches, feeds, name_fields};
-use crate::module_paths::ModulePaths;
-use crate::output::{DataCard, InputRecord, LabelsFrom, sha256_file};
-use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, SourceSpec, Split};
+use crate::inputs::{caches, feeds, name_fields};
+use crate::output::{DataCard, InputRecord};
+use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, Split};
 use crate::progress::Progress;
 use crate::served::Served;
-use crate::source::{Resolved, Resolver, Source};
-use crate::task::{LABELS, LOGITS, Subject, TaskChoice, Teacher};
+use crate::source::{Resolved, Resolver};
+use crate::task::{LOGITS, TaskChoice};
 use crate::writing::Texts;
-use lorac_config::{Check, Problem, Problems};
-use lorac_data::{ChatSettings, Dataset, Masking, Sampler, Tokenizer};
-use lorac_ir::{DType, Graph};
+use lorac_data::{Dataset, Sampler, Tokenizer};
+use lorac_ir::Graph;
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
 use lorac_passes::{
     Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, first_look, readable,
     training_step,
 };
-use lorac_train::{Binding, Feeds, LearningRate, Prediction};
-use std::cell::OnceCell;
+use lorac_train::{Feeds, LearningRate, Prediction};
 use std::path::Path;
 
 /// A run about to start.
@@ -366,57 +364,6 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     })
 }
 
-/// The task with its teacher, where it has one, which is read.
-///
-/// # Errors
-/// What cannot be found, read or rewritten.
-pub(crate) fn taught(
-    task: &TaskChoice,
-    resolver: &Resolver,
-    inputs: &mut Vec<InputRecord>,
-) -> Result<TaskChoice, Error> {
-    let Some(spec) = task.teacher() else { return Ok(task.clone()) };
-    let found = resolver.resolve(&spec.source, spec.sha256.as_deref())?;
-    inputs.push(record("task.teacher", &found));
-    let model = base::open_form(&found, resolver, task.form(base::kind_of(&found).as_ref()), false)?;
-    Ok(task.with_teacher(Teacher::of(model)?).unwrap_or_else(|| task.clone()))
-}
-
-/// Inputs of a teacher that the model does not have, each with the field that is for it.
-pub(crate) fn of_teacher(teacher: &Graph, model: &Graph) -> Result<Vec<Binding>, Error> {
-    let mut bindings = Vec::new();
-    for id in teacher.inputs() {
-        let (name, fact) = (teacher.name_of(*id), teacher.fact(*id));
-        if model.input(&name).is_some() || model.inputs().iter().any(|own| model.name_of(*own) == name) {
-            continue;
-        }
-        if !FIELDS.contains(&name.as_str()) {
-            let own: Vec<String> = model.inputs().iter().map(|own| model.name_of(*own)).collect();
-            let why = format!(
-                "the teacher's input `{name}` {fact} is fed with nothing: it reads what the model does, `{}`, and {}",
-                own.join("`, `"),
-                FIELDS.join(", ")
-            );
-            return Err(Error::Usage(why));
-        }
-        bindings.push(Binding { field: name.clone(), input: name, dtype: fact.dtype });
-    }
-    Ok(bindings)
-}
-
-/// Which tokens are hidden.
-pub(crate) fn masking(loaded: &Loaded, share: f64, tokenizer: &Tokenizer) -> Result<Masking, Error> {
-    let Some(mask) = tokenizer.mask_id() else {
-        let message = "the tokenizer has no token for what is hidden: neither mask_token nor [MASK] nor <mask>";
-        let help = Some("take the tokenizer of a model that was trained so, or task: causal_lm".to_string());
-        let problem = Problem { path: "task".into(), code: "pipeline::mask", message: message.into(), help };
-        return Err(Box::new(loaded.errors_at(vec![problem])).into());
-    };
-    let vocabulary = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
-    let (seed, share) = (loaded.pipeline.train.seed, Masking::share_of(share));
-    Ok(Masking { seed, share, mask, special: tokenizer.special_ids(), vocabulary, before: 0 })
-}
-
 /// Whether the model is fed texts.
 pub(crate) fn reads_texts(p: &Pipeline) -> bool {
     p.data.train.first().is_none_or(|split| p.task.inputs(split).reads_texts())
@@ -451,169 +398,6 @@ pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches),
 fn idle_threads(threads: Option<usize>, cores: usize) -> Option<String> {
     let threads = threads.filter(|threads| *threads > cores)?;
     Some(format!("runtime.threads is {threads}, and this process has {cores} cores: more threads only wait"))
-}
-
-/// The input of targets.
-pub(crate) fn target_input(kind: Prediction, input: &str) -> Binding {
-    let dtype = match kind {
-        Prediction::Labels | Prediction::Values | Prediction::Embeddings | Prediction::Loss => DType::F32,
-        Prediction::Classes | Prediction::Tags | Prediction::Tokens | Prediction::Masked => DType::I64,
-    };
-    Binding { field: LABELS.into(), input: input.into(), dtype }
-}
-
-/// The task, with what it leaves to the model and the training set, and who has named its labels.
-pub(crate) fn resolved_task(
-    loaded: &Loaded,
-    task: &TaskChoice,
-    model: &Model,
-    graph: &Graph,
-    source: &Resolved,
-    resolver: &Resolver,
-    notes: &mut Vec<String>,
-) -> Result<(TaskChoice, Option<LabelsFrom>), Error> {
-    let data = &loaded.pipeline.data;
-    let kind = base::kind_of(source);
-    let classes = || ModulePaths::new(model, graph, kind.clone()).classes();
-    let labels = kind.as_ref().map_or(&[][..], |kind| &kind.labels);
-    let columns = data.train.first().and_then(|split| split.label.as_ref());
-    let columns = columns.map_or(&[][..], |label| label.all());
-    let columns = if columns.len() > 1 { columns } else { &[] };
-    let read = OnceCell::new();
-    let of_data = || read.get_or_init(|| labels_of_data(data, &**task, resolver)).as_ref().ok().cloned();
-    let resolved = task.resolved(&Subject { graph, labels, columns, of_data: &of_data, classes: &classes });
-    let of_data = read.into_inner().transpose()?;
-    let at_task = |mut problem: Problem| {
-        let below = if problem.path.is_empty() { String::new() } else { format!(".{}", problem.path) };
-        problem.path = format!("task.{}{below}", task.name());
-        problem
-    };
-    let resolved = resolved.map_err(|problem| Box::new(loaded.errors_at(vec![at_task(problem)])))?;
-    let Some(found) = resolved else { return Ok((task.clone(), None)) };
-    notes.extend(found.notes);
-    let (given, names) = (task.labels(), found.task.labels());
-    let from = match () {
-        () if names.is_empty() => None,
-        () if !given.is_empty() => Some(LabelsFrom::Pipeline),
-        () if of_data.as_deref() == Some(names) || columns == names => Some(LabelsFrom::Data),
-        () => Some(LabelsFrom::Model),
-    };
-    if given.is_empty() && !names.is_empty() {
-        let mut problems = Problems::default();
-        found.task.check(&mut problems);
-        let said = (of_data.as_deref() == Some(names)).then(|| labels::said(names));
-        let with_help = |problem: Problem| Problem { help: problem.help.clone().or(said.clone()), ..problem };
-        let problems: Vec<Problem> = problems.finish().into_iter().map(at_task).map(with_help).collect();
-        if !problems.is_empty() {
-            return Err(Box::new(loaded.errors_at(problems)).into());
-        }
-        notes.extend(said);
-    }
-    Ok((found.task, from))
-}
-
-/// Refuses metrics that say nothing of as many classes as the task turns out to have.
-pub(crate) fn check_metrics(loaded: &Loaded, task: &TaskChoice) -> Result<(), Error> {
-    let mut problems = Problems::default();
-    let classes = Some(task.labels().len()).filter(|classes| *classes > 0);
-    problems.within("metrics", |p| loaded.pipeline.metrics.check_task(task.prediction(), classes, p));
-    let problems = problems.finish();
-    if problems.is_empty() { Ok(()) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
-}
-
-/// The model, and its source with the sum of all its files.
-fn open_model(
-    spec: &SourceSpec,
-    resolver: &Resolver,
-    task: &TaskChoice,
-    untied: bool,
-) -> Result<(Resolved, Model), Error> {
-    let pin = spec.sha256.as_deref();
-    let resolve = || match pin {
-        Some(pin) => resolver.resolve_for_pin(&spec.source, pin),
-        None => resolver.resolve(&spec.source, None),
-    };
-    let source = resolve()?;
-    let form = task.form(base::kind_of(&source).as_ref());
-    let model = match base::open_form(&source, resolver, form, untied) {
-        Ok(model) => model,
-        // Another file than the pinned one is the likelier mistake.
-        Err(error) => return Err(source.check(pin).map_or_else(Error::from, |()| error)),
-    };
-    // The sum of a folder has them already; a model built from another file has none of the user's. What was read
-    // counts, not what the path leads to by now.
-    let stored = pin.is_none() && !matches!(spec.source, Source::Path(_)) && model.external_files().next().is_none();
-    let source = match source.path == model.path {
-        true if stored => source,
-        true => {
-            model.check_unchanged()?;
-            let beside = model.external_contents().map(|(path, bytes)| (path, &bytes[..]));
-            source.with_contents(&model.file, beside)
-        }
-        // Of a pinned folder nothing may have changed while it was read.
-        false if pin.is_some() => resolve()?,
-        false => source,
-    };
-    source.check(pin)?;
-    Ok((source, model))
-}
-
-/// The tokenizer, and the sums of its files where they are none of the inputs.
-fn tokenizer(
-    p: &Pipeline,
-    max_length: usize,
-    model: &Resolved,
-    resolver: &Resolver,
-    inputs: &mut Vec<InputRecord>,
-) -> Result<(Tokenizer, Option<String>, Beside), Error> {
-    let found = match &p.tokenizer {
-        Some(t) => Some(resolver.resolve(&t.source, t.sha256.as_deref())?),
-        None => None,
-    };
-    inputs.extend(found.iter().map(|found| record("tokenizer", found)));
-    let (tokenizer, sum, beside) = match &found {
-        Some(found) => {
-            let path = &found.path;
-            let file = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
-            let may_read = |file: &Path| found.has(file);
-            (Tokenizer::from_files(&file, max_length, &may_read)?, None, Beside::of_tokenizer(&file, &may_read)?)
-        }
-        None => {
-            let file = base::tokenizer(model, resolver)?;
-            let may_read = |beside: &Path| file.is_of(model, beside);
-            let tokenizer = Tokenizer::from_files(&file.path, max_length, &may_read)?;
-            let beside = Beside::of_tokenizer(&file.path, &may_read)?;
-            let more = ["tokenizer_config.json", "chat_template.jinja"].map(|name| file.path.with_file_name(name));
-            let files = [file.path.clone()].into_iter().chain(more).collect::<Vec<_>>();
-            let read = files.iter().filter(|f| **f == file.path || file.is_of(model, f) && f.is_file());
-            let sums = read.map(|file| Ok(sha256_file(file)?.0)).collect::<Result<Vec<_>, Error>>()?;
-            model.unchanged()?;
-            let tokenizer = match base::chat(model)? {
-                Some(keys) => tokenizer.with_chat(ChatSettings::of_config(&keys)),
-                None => tokenizer,
-            };
-            (tokenizer, Some(sums.join("+")), beside)
-        }
-    };
-    found.map_or(Ok(()), |found| found.unchanged())?;
-    match p.data.truncate {
-        Some(truncate) => Ok((tokenizer.truncated(truncate)?, sum, beside)),
-        None => Ok((tokenizer, sum, beside)),
-    }
-}
-
-pub(crate) fn open_engine(p: &Pipeline, resolver: &Resolver) -> Result<Engine, Error> {
-    let choice = p.runtime.source.choice(p.runtime.sha256.as_deref());
-    engine::open(&choice, &p.runtime.options(), resolver)
-}
-
-fn record(role: &str, r: &Resolved) -> InputRecord {
-    InputRecord {
-        role: role.into(),
-        source: r.source.clone(),
-        sha256: r.sha256.clone(),
-        path: r.path.display().to_string(),
-    }
 }
 
 #[cfg(test)]
