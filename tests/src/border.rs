@@ -2,12 +2,13 @@
 
 use lorac::error::Error;
 use lorac::pipeline::Loaded;
-use lorac::progress::Silent;
-use lorac::run::{Outcome, RunOptions, run};
+use lorac::progress::Progress;
+use lorac::run::{Outcome, ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// A pipeline in a temporary folder of its own.
@@ -40,11 +41,22 @@ impl Border {
     /// # Errors
     /// Those of the run.
     pub fn run(&self, settings: &[&str]) -> Result<Outcome, Error> {
+        self.go("out", settings, None, &Ears::default())
+    }
+
+    /// Runs the pipeline into a folder of this name, or goes on with what is there.
+    ///
+    /// # Errors
+    /// Those of the run; that it is stopped, where `ears` do that.
+    pub fn go(&self, out: &str, settings: &[&str], from: Option<&ResumeFrom>, ears: &Ears) -> Result<Outcome, Error> {
         let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
         let loaded = Loaded::load(&self.path().join("pipeline.yaml"), &settings).map_err(Box::new)?;
         let resolver = Resolver::new(None, self.path())?;
-        let options = RunOptions { out: self.out(), command: "test".into(), progress: &Silent, emit: None };
-        run(&loaded, &resolver, &options, &AtomicBool::new(false))
+        let options = RunOptions { out: self.path().join(out), command: "test".into(), progress: ears, emit: None };
+        match from {
+            Some(from) => resume(&loaded, &resolver, &options, from, &ears.stop),
+            None => run(&loaded, &resolver, &options, &ears.stop),
+        }
     }
 
     /// Runs the pipeline, which must succeed and verify.
@@ -64,6 +76,46 @@ impl Border {
             Err(error) => error.to_string(),
         }
     }
+}
+
+/// Hears a run, and stops it behind a step of the training, if any.
+#[derive(Debug, Default)]
+pub struct Ears {
+    last: Option<u64>,
+    /// What stops the run.
+    pub stop: AtomicBool,
+    training: AtomicBool,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Ears {
+    /// Such that stop behind a step.
+    pub fn until(step: u64) -> Ears {
+        Ears { last: Some(step), ..Ears::default() }
+    }
+
+    /// What was heard.
+    pub fn text(&self) -> String {
+        self.lines.lock().unwrap_or_else(|e| e.into_inner()).join("\n")
+    }
+}
+
+impl Progress for Ears {
+    fn line(&self, text: &str) {
+        self.lines.lock().unwrap_or_else(|e| e.into_inner()).push(text.into());
+    }
+
+    fn begin(&self, what: &str, _len: u64) {
+        self.training.store(what == "training", Ordering::Relaxed);
+    }
+
+    fn at(&self, position: u64, _message: &str) {
+        if self.training.load(Ordering::Relaxed) && Some(position) == self.last {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self) {}
 }
 
 fn copy(from: &Path, to: &Path) {

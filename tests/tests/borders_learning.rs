@@ -6,17 +6,17 @@ use lorac::evaluate::evaluate;
 use lorac::output::Manifest;
 use lorac::pipeline::Loaded;
 use lorac::predict::{Options, Predictor, Says};
-use lorac::progress::{Progress, Silent};
+use lorac::progress::Silent;
 use lorac::run::{ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
 use lorac::train::Checkpoint;
-use lorac_tests::border::border;
+use lorac_tests::border::{Ears, border};
 use lorac_tests::{ONNXRUNTIME, data};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
 /// A tiny BERT without a head, and pairs of the halves of texts.
@@ -390,30 +390,6 @@ fn a_model_learns_what_its_teacher_says() {
     assert!(idle.contains("`temperature` is for `on: logits`"), "{idle}");
 }
 
-/// Stops a training behind a step.
-#[derive(Debug)]
-struct Until {
-    step: u64,
-    training: AtomicBool,
-    stop: AtomicBool,
-}
-
-impl Progress for Until {
-    fn line(&self, _: &str) {}
-
-    fn begin(&self, what: &str, _len: u64) {
-        self.training.store(what == "training", Ordering::Relaxed);
-    }
-
-    fn at(&self, position: u64, _message: &str) {
-        if self.training.load(Ordering::Relaxed) && position == self.step {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn end(&self) {}
-}
-
 #[test]
 fn hidden_tokens_are_told_and_a_resumed_training_hides_the_same() {
     let folder = texts();
@@ -433,7 +409,7 @@ fn hidden_tokens_are_told_and_a_resumed_training_hides_the_same() {
     assert_eq!(whole.data.train.examples, 120);
     let loaded = Loaded::parse(&pipeline, &folder.path().join("p.yaml"), &[]).expect("a pipeline");
     let resolver = Resolver::new(None, folder.path()).expect("a cache");
-    let stop = Until { step: 11, training: AtomicBool::new(false), stop: AtomicBool::new(false) };
+    let stop = Ears::until(11);
     let options = RunOptions { out: out.clone(), command: "test".into(), progress: &stop, emit: None };
     let stopped = run(&loaded, &resolver, &options, &stop.stop).expect_err("stopped");
     assert_eq!(stopped.class(), Class::Interrupted, "{stopped}");

@@ -2,73 +2,19 @@
 
 use lorac::error::{Class, Error};
 use lorac::output::Manifest;
-use lorac::pipeline::Loaded;
-use lorac::progress::Progress;
-use lorac::run::{Outcome, ResumeError, ResumeFrom, RunOptions, resume, run};
-use lorac::source::Resolver;
+use lorac::run::{Outcome, ResumeError, ResumeFrom};
 use lorac::train::Checkpoint;
-use lorac_tests::border::{Border, border};
+use lorac_tests::border::{Border, Ears, border};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const ENGINES: [&str; 2] = ["runtime.source=pypi:onnxruntime==1.31.1", "runtime.source=embedded"];
-
-/// Hears a run, and stops it behind a step of the training, if any.
-#[derive(Debug, Default)]
-struct Ears {
-    last: Option<u64>,
-    stop: AtomicBool,
-    training: AtomicBool,
-    lines: Mutex<Vec<String>>,
-}
-
-impl Ears {
-    fn until(step: u64) -> Ears {
-        Ears { last: Some(step), ..Ears::default() }
-    }
-
-    fn text(&self) -> String {
-        self.lines.lock().expect("nobody panics with it").join("\n")
-    }
-}
-
-impl Progress for Ears {
-    fn line(&self, text: &str) {
-        self.lines.lock().expect("nobody panics with it").push(text.into());
-    }
-
-    fn begin(&self, what: &str, _len: u64) {
-        self.training.store(what == "training", Ordering::Relaxed);
-    }
-
-    fn at(&self, position: u64, _message: &str) {
-        if self.training.load(Ordering::Relaxed) && Some(position) == self.last {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn end(&self) {}
-}
-
-/// Runs the pipeline of a border into a folder of this name, or goes on with it.
-fn go(border: &Border, out: &str, settings: &[&str], from: Option<&ResumeFrom>, ears: &Ears) -> Result<Outcome, Error> {
-    let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
-    let loaded = Loaded::load(&border.path().join("pipeline.yaml"), &settings).map_err(Box::new)?;
-    let resolver = Resolver::new(None, border.path())?;
-    let options = RunOptions { out: border.path().join(out), command: "test".into(), progress: ears, emit: None };
-    match from {
-        Some(from) => resume(&loaded, &resolver, &options, from, &ears.stop),
-        None => run(&loaded, &resolver, &options, &ears.stop),
-    }
-}
 
 /// Stops a run behind a step.
 #[track_caller]
 fn stopped(border: &Border, out: &str, settings: &[&str], from: Option<&ResumeFrom>, step: u64) -> String {
-    let error = go(border, out, settings, from, &Ears::until(step)).expect_err("stopped");
+    let error = border.go(out, settings, from, &Ears::until(step)).expect_err("stopped");
     assert_eq!(error.class(), Class::Interrupted, "{error}");
     error.to_string()
 }
@@ -76,7 +22,7 @@ fn stopped(border: &Border, out: &str, settings: &[&str], from: Option<&ResumeFr
 #[track_caller]
 fn goes_on(border: &Border, out: &str, settings: &[&str], from: &ResumeFrom) -> (Outcome, String) {
     let ears = Ears::default();
-    let outcome = go(border, out, settings, Some(from), &ears).unwrap_or_else(|e| panic!("{e}"));
+    let outcome = border.go(out, settings, Some(from), &ears).unwrap_or_else(|e| panic!("{e}"));
     (outcome, ears.text())
 }
 
@@ -110,7 +56,7 @@ fn three_runs_have_the_same_bits() {
         let settings = [settings(engine), vec!["train.steps=12"]].concat();
         let mut all = Vec::new();
         for out in ["a", "b", "c"] {
-            go(&border, out, &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+            border.go(out, &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
             all.push((learnt(&border.path().join(out)), logged(&border.path().join(out))));
         }
         assert!(all.iter().all(|one| *one == all[0]), "{engine}");
@@ -124,7 +70,7 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bits() {
         let border = border("bert");
         let settings = [settings(engine), vec!["train.checkpoint={every: 3 steps, keep: 2}"]].concat();
         let at = |out: &str| border.path().join(out);
-        let whole = go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+        let whole = border.go("whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
         let text = stopped(&border, "out", &settings, None, 5);
         assert!(text.contains("out/checkpoints/step-5.safetensors; continue with: lorac run "), "{text}");
         assert!(
@@ -174,7 +120,7 @@ fn accumulation_slices_and_evaluations_go_on_to_the_same_bits() {
         ];
         let settings = [settings(engine), more.to_vec()].concat();
         let at = |out: &str| border.path().join(out);
-        let whole = go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+        let whole = border.go("whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
         stopped(&border, "out", &settings, None, 4);
         stopped(&border, "out", &settings, Some(&ResumeFrom::Newest), 7);
         let (resumed, _) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
@@ -212,7 +158,7 @@ fn every_kind_of_training_goes_on_to_the_same_bits() {
         let border = border("bert");
         let settings = [&["train.steps=24", "deploy.formats=[onnx]", ENGINES[0]], more].concat();
         let at = |out: &str| border.path().join(out);
-        let whole = go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{more:?}: {e}"));
+        let whole = border.go("whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{more:?}: {e}"));
         stopped(&border, "out", &settings, None, 3);
         let (resumed, _) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
         assert_eq!(resumed.manifest.train.steps, whole.manifest.train.steps, "{more:?}");
@@ -230,8 +176,8 @@ fn every_kind_of_training_goes_on_to_the_same_bits() {
 fn a_run_beside_an_earlier_result_goes_on_where_it_was_stopped() {
     let border = border("bert");
     let settings = settings(ENGINES[0]);
-    go(&border, "out", &["train.seed=9", ENGINES[0]], None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
-    go(&border, "whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+    border.go("out", &["train.seed=9", ENGINES[0]], None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+    border.go("whole", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
     stopped(&border, "out", &settings, None, 7);
     assert!(border.path().join("out/unfinished/checkpoints/step-7.safetensors").is_file());
     goes_on(&border, "out", &settings, &ResumeFrom::Newest);
@@ -244,7 +190,7 @@ fn a_run_beside_an_earlier_result_goes_on_where_it_was_stopped() {
 fn what_was_trained_is_deployed_again_and_what_is_finished_stays() {
     let border = border("bert");
     let settings = settings(ENGINES[0]);
-    let first = go(&border, "out", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+    let first = border.go("out", &settings, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
     let out = border.path().join("out");
     let (before, log) = (learnt(&out), logged(&out));
     let (same, said) = goes_on(&border, "out", &settings, &ResumeFrom::Newest);
@@ -272,7 +218,7 @@ fn a_checkpoint_of_another_training_is_refused_with_what_differs() {
     let usual = settings(ENGINES[0]);
     stopped(&border, "out", &usual, None, 5);
     let refused = |more: &[&'static str]| {
-        let error = go(&border, "out", &[&usual[..], more].concat(), Some(&ResumeFrom::Newest), &Ears::default());
+        let error = border.go("out", &[&usual[..], more].concat(), Some(&ResumeFrom::Newest), &Ears::default());
         let error = error.expect_err("refused");
         assert_eq!((error.code(), error.class()), ("resume::differs", Class::Usage));
         let Error::Resume(ResumeError::Differs { differing, .. }) = error else { panic!("{error}") };
@@ -304,7 +250,7 @@ fn a_checkpoint_of_another_training_is_refused_with_what_differs() {
 fn what_no_training_can_go_on_from_is_named() {
     let border = border("bert");
     let usual = settings(ENGINES[0]);
-    let fails = |from: &ResumeFrom| go(&border, "out", &usual, Some(from), &Ears::default()).expect_err("refused");
+    let fails = |from: &ResumeFrom| border.go("out", &usual, Some(from), &Ears::default()).expect_err("refused");
     assert_eq!(fails(&ResumeFrom::Newest).code(), "resume::nothing");
     let file = |name: &str| ResumeFrom::Path(border.path().join(name));
     for name in ["nothing.safetensors", "train.csv", "pipeline.yaml"] {
@@ -320,7 +266,7 @@ fn what_no_training_can_go_on_from_is_named() {
 fn the_newest_checkpoint_that_can_be_read_is_taken() {
     let border = border("bert");
     let usual = [settings(ENGINES[0]), vec!["train.checkpoint=4 steps"]].concat();
-    go(&border, "whole", &usual, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+    border.go("whole", &usual, None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
     stopped(&border, "out", &usual, None, 13);
     let newest = border.path().join("out/checkpoints/step-13.safetensors");
     let bytes = fs::read(&newest).expect("reads");
@@ -339,7 +285,7 @@ fn another_engine_is_told_of() {
     let other = settings(ENGINES[1]);
     for settings in [threads, other] {
         let ears = Ears::until(6);
-        _ = go(&border, "other", &settings, Some(&ResumeFrom::Path(border.path().join("out"))), &ears);
+        _ = border.go("other", &settings, Some(&ResumeFrom::Path(border.path().join("out"))), &ears);
         let said = ears.text();
         assert!(said.contains("warning   the checkpoint was computed by onnxruntime 1.31.1 on cpu with "), "{said}");
     }

@@ -6,9 +6,7 @@ use lorac::inputs::{caches, feeds};
 use lorac::ir::{DType, Graph, Tensor};
 use lorac::onnx::Model;
 use lorac::ops::{Array, array};
-use lorac::passes::{
-    AdamW, Adaptation, DeltaForm, Groups, Lora, Method, TrainingSpec, UpdateSpec, readable, training_step,
-};
+use lorac::passes::{AdamW, Adaptation, DeltaForm, Lora, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
@@ -58,13 +56,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &CausalLm::default(),
-            update: UpdateSpec {
-                optimizer: &optimizer,
-                clip: None,
-                groups: Groups::default(),
-                slices: false,
-                average: None,
-            },
+            update: UpdateSpec::of(&optimizer),
             dialect: engine.dialect(),
             tokens: None,
             caches: caches.clone(),

@@ -4,7 +4,7 @@
 use lorac::ir::{Graph, Tensor, ValueId};
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{
-    Adaptation, Caches, Groups, Lora, Method, Role, Target, TrainingSpec, UpdateSpec, fold_low_rank, lower, readable,
+    Adaptation, Caches, Lora, Method, Role, Target, TrainingSpec, UpdateSpec, fold_low_rank, lower, readable,
     training_step,
 };
 use lorac_tests::engines;
@@ -73,13 +73,7 @@ fn reproduces(export: &str) {
         let spec = TrainingSpec {
             adaptations: &[Adaptation { method: &lora, targets: targets.clone() }],
             objective: &objective,
-            update: UpdateSpec {
-                optimizer: &peft.optimizer,
-                clip: None,
-                groups: Groups::default(),
-                slices: false,
-                average: None,
-            },
+            update: UpdateSpec::of(&peft.optimizer),
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),

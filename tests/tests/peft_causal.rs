@@ -5,8 +5,8 @@ use lorac::inputs::{caches, feeds};
 use lorac::ir::Graph;
 use lorac::output::{PeftAdapter, PeftModule};
 use lorac::passes::{
-    Adaptation, Delta, Groups, Lora, Role, Target, Training as Compiled, TrainingSpec, UpdateSpec, fold_low_rank,
-    readable, select, training_step,
+    Adaptation, Delta, Lora, Role, Target, Training as Compiled, TrainingSpec, UpdateSpec, fold_low_rank, readable,
+    select, training_step,
 };
 use lorac::task::CausalLm;
 use lorac_tests::engines;
@@ -40,13 +40,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
         let spec = TrainingSpec {
             adaptations: &adaptations,
             objective: &CausalLm::default(),
-            update: UpdateSpec {
-                optimizer: &peft.optimizer,
-                clip: None,
-                groups: Groups::default(),
-                slices: false,
-                average: None,
-            },
+            update: UpdateSpec::of(&peft.optimizer),
             dialect: engine.dialect(),
             tokens,
             caches: caches(&graph, &feeds),

@@ -5,9 +5,7 @@ use lorac::data::Tokenizer;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor};
 use lorac::onnx::{Model, load};
-use lorac::passes::{
-    AdamW, Adaptation, Caches, Full, Groups, Method, TrainingSpec, UpdateSpec, readable, training_step,
-};
+use lorac::passes::{AdamW, Adaptation, Caches, Full, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::runtime::Backend;
 use lorac::task::Seq2Seq;
 use lorac::train::{Generate, initial_theta, training_program};
@@ -71,13 +69,7 @@ fn thirty_steps_are_those_of_pytorch() {
                 let spec = TrainingSpec {
                     adaptations: &adaptations,
                     objective: &Seq2Seq::default(),
-                    update: UpdateSpec {
-                        optimizer: &adamw,
-                        clip: None,
-                        groups: Groups::default(),
-                        slices: false,
-                        average: None,
-                    },
+                    update: UpdateSpec::of(&adamw),
                     dialect: engine.dialect(),
                     tokens: None,
                     caches: Caches::default(),

@@ -4,7 +4,7 @@
 use lorac::ir::Tensor;
 use lorac::ops::Array;
 use lorac::passes::{
-    AdamW, Adaptation, Caches, DeltaForm, Full, Groups, Lora, Method, Role, Target, Training, TrainingSpec, UpdateSpec,
+    AdamW, Adaptation, Caches, DeltaForm, Full, Lora, Method, Role, Target, Training, TrainingSpec, UpdateSpec,
     readable, training_step,
 };
 use lorac::task::{Subject, TaskChoice, Teacher};
@@ -125,13 +125,7 @@ fn are_those_of_pytorch(folder: &str, count: usize) {
             let spec = TrainingSpec {
                 adaptations: &adaptations,
                 objective: &*case.task,
-                update: UpdateSpec {
-                    optimizer: &adamw,
-                    clip: None,
-                    groups: Groups::default(),
-                    slices: false,
-                    average: None,
-                },
+                update: UpdateSpec::of(&adamw),
                 dialect: engine.dialect(),
                 tokens: None,
                 caches: Caches::default(),

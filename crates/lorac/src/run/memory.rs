@@ -51,12 +51,16 @@ impl Within<'_> {
     }
 
     fn exceeded(&self, needed: u64, rows: usize, length: usize) -> Error {
-        let (mib, limit) = (needed.div_ceil(1 << 20), self.limit);
+        let limit = self.limit;
+        let size = match needed >> 20 {
+            0..10 => format!("{} KiB", needed.div_ceil(1 << 10)),
+            _ => format!("{} MiB", needed.div_ceil(1 << 20)),
+        };
         let (what, take, fewer) = match rows {
             1 => ("one row".to_string(), "takes", ""),
             rows => (format!("{rows} rows, which are computed at once,"), "take", "train.batch and train.eval_batch, "),
         };
-        let message = format!("{what} of {length} tokens {take} about {mib} MiB, and the limit is {limit}");
+        let message = format!("{what} of {length} tokens {take} about {size}, and the limit is {limit}");
         let help = Some(format!("raise train.memory, lower {fewer}data.max_length, or choose a smaller model"));
         let problem = Problem { path: "train.memory".into(), code: "pipeline::memory", message, help };
         Box::new(self.loaded.errors_at(vec![problem])).into()
