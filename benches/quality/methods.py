@@ -1,9 +1,9 @@
-"""Trains one task by several methods on three seeds, and prints what each gave as a table of docs/methods.md.
+"""Trains one task by several methods on three seeds, and prints what each gave, for the table of docs/quality.md.
 
     python benches/quality/methods.py WORK [--lorac BINARY] [--threads 2] [--only METHOD] [TASK ...]
 
 WORK is what data.py has written; a task is a pipeline beside this file whose `adapt` and rate are replaced. A run whose result
-is in WORK/methods already is not done again.
+is in WORK/methods already is not done again, whatever has made it: remove the folder to measure another binary.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SEEDS = [0, 1, 2]
-TASKS = {"tweets": "accuracy", "spam": "f1"}
+TASKS = {"tweets": ["accuracy", "f1_macro"], "spam": ["f1", "matthews"]}
 WHERE = 'targets: ["role:query", "role:value"]'
 LOW_RANK = f"{WHERE}, rank: 8, alpha: 16"
 # What `adapt` has, and the rate of AdamW.
@@ -64,10 +64,12 @@ def main():
         cells = [f"`{name}`", f"{METHODS[name][1]:g}"]
         for task in args.tasks or list(TASKS):
             all = [measured(args.work, task, name, seed, args) for seed in SEEDS]
-            scores = [run["after"][TASKS[task]] for run in all]
-            cells.append(f"{statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})")
+            for metric in TASKS[task]:
+                scores = [run["after"][metric] for run in all]
+                cells.append(f"{statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})")
         rows.append([*cells[:2], f"{all[0]['params']:,}", *cells[2:]])
-    print(f"| method | rate | parameters | {' | '.join(f'{task}: {TASKS[task]}' for task in args.tasks or TASKS)} |")
+    names = [f"{task}: {metric}" for task in args.tasks or TASKS for metric in TASKS[task]]
+    print(f"| method | rate | parameters | {' | '.join(names)} |")
     print("|---" * len(rows[0]) + "|")
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))
 

@@ -64,6 +64,31 @@ fn scales_of_a_fused_matrix_reach_its_columns_and_their_bias_alone() {
     let manifest = border.succeeds(&[&settings[..], &[IA3]].concat()).manifest;
     assert!(manifest.targets.iter().any(|t| t.name.contains("c_attn.bias")), "{:?}", manifest.targets);
     assert_eq!(manifest.verify.changed_bytes_outside_targets, 0);
+    let weights = || {
+        let model = lorac::onnx::load(border.out().join("model.onnx")).unwrap_or_else(|e| panic!("{e}"));
+        let fused = model.graph.weights().filter(|(_, value, _)| value.name.contains("c_attn"));
+        fused.map(|(_, value, t)| (value.name.to_string(), t.clone())).collect::<Vec<_>>()
+    };
+    let learnt = weights();
+    border.succeeds(
+        &[&settings[..], &[IA3, "train.steps=1", "train.optimizer={adamw: {lr: 1e-30, weight_decay: 0}}"]].concat(),
+    );
+    let (mut matrices, mut vectors) = (0, 0);
+    for ((name, after), (_, before)) in learnt.iter().zip(weights()) {
+        let width = before.dims().last().copied().unwrap_or(0);
+        let columns = |t: &lorac::ir::Tensor| -> Vec<Vec<u8>> {
+            let rows = t.bytes().chunks(4 * width);
+            rows.fold(vec![Vec::new(); width], |mut columns, row| {
+                row.chunks(4).zip(&mut columns).for_each(|(x, column)| column.extend_from_slice(x));
+                columns
+            })
+        };
+        let same: Vec<bool> = columns(after).iter().zip(columns(&before)).map(|(a, b)| *a == b).collect();
+        assert!(same[..width / 3].iter().all(|same| *same), "{name}: the query's columns");
+        assert!(same[width / 3..].iter().any(|same| !*same), "{name}: those of key and value");
+        _ = if before.dims().len() == 2 { matrices += 1 } else { vectors += 1 };
+    }
+    assert!(matrices > 0 && vectors > 0, "{learnt:?}");
 }
 
 #[test]

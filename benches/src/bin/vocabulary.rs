@@ -1,7 +1,9 @@
-//! Times the training step of a language model and measures its memory: `vocabulary MODEL [BATCH [LENGTH [TOKENS]]]`.
+//! Times the training step of a language model and measures its memory: `vocabulary MODEL [BATCH [LENGTH [TOKENS
+//! [SLICE]]]]`.
 //!
 //! MODEL is a source of a decoder (a folder with config.json and safetensors, an `.onnx` file). Logits of TOKENS, by default
-//! BATCH x LENGTH, are expected of a step: where they are large, the loss is computed in chunks; with TOKENS 1 it is not. Prints
+//! BATCH x LENGTH, are expected of a step: where they are large, the loss is computed in chunks; with TOKENS 1 it is not. With SLICE so
+//! many rows are computed at once. Prints
 //! the loss of the first steps, the median of 4 more and the peak memory of the process. `peers/peft_language.py` does the same
 //! with PEFT.
 
@@ -25,8 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |i: usize, default: usize| args.get(i).map_or(Ok(default), |text| text.parse::<usize>());
     let (batch, length) = (number(1, 8)?, number(2, 128)?);
     let tokens = number(3, batch * length)?;
+    let slice = number(4, batch)?.clamp(1, batch);
     let resolver = Resolver::new(None, Path::new("."))?;
-    let source = args.first().ok_or("vocabulary MODEL [BATCH [LENGTH [TOKENS]]]")?.parse::<Source>()?;
+    let source = args.first().ok_or("vocabulary MODEL [BATCH [LENGTH [TOKENS [SLICE]]]]")?.parse::<Source>()?;
     let model = lorac::base::open(&resolver.resolve(&source, None)?, &resolver)?;
     let graph = readable(&model.graph, &model.functions)?;
     let mut feeds = feeds(&graph)?;
@@ -38,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = TrainingSpec {
         adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph)? }],
         objective: &task,
-        update: UpdateSpec::of(&optimizer),
+        update: UpdateSpec { slices: slice < batch, ..UpdateSpec::of(&optimizer) },
         dialect: engine.backend.dialect(),
         tokens: Some(tokens),
         caches: caches(&graph, &feeds),
@@ -55,16 +58,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Example { fields: vec![("input_ids", tokens(ids.clone())), (LABELS, tokens(ids))] }
     };
     let data = Dataset::new((0..batch).map(example).collect(), PadTo::default());
-    let fed = feeds.for_program(step.program.as_ref(), &data.batch(&(0..batch).collect::<Vec<_>>(), 0)?)?;
-    let shapes: Vec<(String, Vec<usize>)> = fed.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+    let rows: Vec<usize> = (0..batch).collect();
+    let mut fed = Vec::new();
+    for rows in rows.chunks(slice) {
+        fed.push(feeds.for_program(step.program.as_ref(), &data.batch(rows, 0)?)?);
+    }
+    let shapes: Vec<(String, Vec<usize>)> = fed[0].iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
     println!("peak by its sizes    {} MiB", peak_bytes(&compiled.step, &shapes)? >> 20);
     for _ in 0..3 {
-        println!("loss                 {:.6}", step.run(&fed, 1e-3)?.loss);
+        println!("loss                 {:.6}", step.run_slices(&fed, 1e-3)?.loss);
     }
     let mut times = Vec::new();
     for _ in 0..STEPS {
         let start = Instant::now();
-        step.run(&fed, 1e-3)?;
+        step.run_slices(&fed, 1e-3)?;
         times.push(start.elapsed());
     }
     println!("nodes of the step    {}", compiled.step.node_count());

@@ -64,6 +64,11 @@ fn between(graph: &Graph) -> usize {
     let mut buffer_of: HashMap<ValueId, ValueId> = HashMap::new();
     let reads =
         |v: ValueId| graph.value(v).map_or(0, |value| value.uses().len()) + usize::from(graph.outputs().contains(&v));
+    // Inputs and weights are counted by themselves: a view of one takes nothing, and nothing is written over it.
+    for value in graph.inputs().iter().copied().chain(graph.weights().map(|(weight, ..)| weight)) {
+        buffers.insert(value, (0, reads(value) + 1));
+        buffer_of.insert(value, value);
+    }
     let (mut now, mut most) = (0usize, 0usize);
     for id in topological_order(graph) {
         let Some(node) = graph.node(id) else { continue };
@@ -74,7 +79,9 @@ fn between(graph: &Graph) -> usize {
             let buffer = shared.unwrap_or(*result);
             let entry = buffers.entry(buffer).or_insert((size, 0));
             entry.1 += reads(*result);
-            now += if shared.is_none() { size } else { 0 };
+            if shared.is_none() {
+                now = now.saturating_add(size);
+            }
             buffer_of.insert(*result, buffer);
         }
         most = most.max(now);
@@ -145,5 +152,14 @@ mod tests {
         }";
         let graph = lorac_ir::parse(text).expect("parses");
         assert_eq!(peak_bytes(&graph, &[]).expect("fits"), 16 + 40 + 120);
+        let text = "graph g(%x: f32[10]) -> %y {
+            %s = weight \"s\" i64[2] = [2, 5]
+            %w = weight \"w\" f32[2,5]
+            %v = Reshape(%x, %s) : f32[2,5]
+            %i = Identity(%w) : f32[2,5]
+            %y = Add(%v, %i) : f32[2,5]
+        }";
+        let graph = lorac_ir::parse(text).expect("parses");
+        assert_eq!(peak_bytes(&graph, &[]).expect("fits"), 16 + 40 + 40 + 40, "of an input and of a weight");
     }
 }

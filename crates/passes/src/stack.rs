@@ -13,8 +13,10 @@ pub(crate) struct Stack {
 /// they are or each transposed. Nothing where anything else reads it, or where the readers disagree which side is which.
 pub(crate) fn stack(graph: &Graph, weight: ValueId) -> Option<Stack> {
     let mut found = Vec::new();
-    let mut left = MOST_LOOKS;
-    if graph.weight(weight)?.dims().len() != 3 || !read(graph, weight, false, &mut left, &mut found) {
+    let &[count, _, _] = graph.weight(weight)?.dims() else { return None };
+    // A few nodes lie between a matrix and its product.
+    let mut left = MOST_LOOKS.max(count.saturating_mul(8));
+    if !read(graph, weight, false, &mut left, &mut found) {
         return None;
     }
     let (_, transposed) = *found.first()?;
@@ -22,7 +24,7 @@ pub(crate) fn stack(graph: &Graph, weight: ValueId) -> Option<Stack> {
     alike.then(|| Stack { products: found.into_iter().map(|(node, _)| node).collect(), transposed })
 }
 
-/// More values are not looked at for the products of a stack.
+/// More values are not looked at for the products of a stack of a few matrices.
 const MOST_LOOKS: usize = 1000;
 
 /// Follows a value to its products. Returns whether all of its readers lead to some.
@@ -150,6 +152,22 @@ mod tests {
             assert!(far(&got, &want) < 1e-5, "{body}: {got} is not {want}");
             assert!(far(&before, &want) > 0.1);
         }
+    }
+
+    #[test]
+    fn a_stack_of_many_experts_is_followed_to_all_of_them() {
+        let mut body = String::new();
+        for i in 0..600 {
+            body += &format!("%n{i} = weight \"n{i}\" i64[] = [{i}]\n%g{i} = Gather(%w, %n{i}, axis=0) : f32[2,2]\n");
+            body += &format!("%t{i} = Transpose(%g{i}, perm=[1,0]) : f32[2,2]\n%p{i} = MatMul(%x, %t{i}) : f32[1,2]\n");
+        }
+        let sum: Vec<String> = (0..600).map(|i| format!("%p{i}")).collect();
+        body += &format!("%y = Sum({}) : f32[1,2]", sum.join(", "));
+        let text = format!("graph g(%x: f32[1,2]) -> %y {{ %w = weight \"w\" f32[600,2,2]\n{body} }}");
+        let graph = parse(&text).expect("parses");
+        let targets = select(&graph, &["all-experts"]).expect("a stack");
+        let matrix = targets[0].matrix().expect("a stack");
+        assert_eq!((matrix.products.len(), matrix.transposed), (600, true));
     }
 
     #[test]

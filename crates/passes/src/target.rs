@@ -14,7 +14,7 @@ pub struct Target {
     pub weight_name: String,
     /// Its shape.
     pub dims: Vec<usize>,
-    /// The products that read it, where it is a matrix that multiplies activations.
+    /// How it is read, where it is a linear map: a matrix, a table, a kernel, a stack of matrices.
     pub matrix: Option<Matrix>,
     /// The slice of the matrix that is meant; all of it where there is none.
     pub slice: Option<FusedSlice>,
@@ -52,10 +52,9 @@ impl Target {
     /// The matrix.
     ///
     /// # Errors
-    /// A weight that multiplies no activations.
+    /// A weight that is trained as it is.
     pub fn matrix(&self) -> Result<&Matrix, PassError> {
-        let why =
-            || PassError::Unsuitable(format!("`{}` is not a matrix that multiplies activations", self.weight_name));
+        let why = || PassError::Unsuitable(format!("`{}` is not a matrix, a table or a kernel", self.weight_name));
         self.matrix.as_ref().ok_or_else(why)
     }
 

@@ -134,7 +134,12 @@ impl Head {
             match &*node.op.name {
                 _ if !node.op.domain.is_empty() => return None,
                 "MatMul" if constant(operand(1)?) && ranks(operand(1)?) == Some(2) => break (id, operand(0)?),
-                "Gemm" if node.operands().skip(1).all(|(_, v)| constant(v)) && node.int("transA", 0) == 0 => {
+                // What is added is the same for all rows: the result of another product is not.
+                "Gemm"
+                    if node.operands().skip(1).all(|(_, v)| constant(v))
+                        && node.input(2).is_none_or(|c| matches!(ranks(c), Some(0 | 1)))
+                        && node.int("transA", 0) == 0 =>
+                {
                     break (id, operand(0)?);
                 }
                 "Reshape" if *graph.fact(operand(0)?).dims()?.last()? == width => value = operand(0)?,
@@ -214,7 +219,8 @@ impl Head {
         if let Some(earlier) = earlier {
             let sum = |v: ValueId| {
                 let sum = e.op("ReduceSum", &[e.val(v).cast(DType::F32)], &[("keepdims", 0i64.into())]);
-                sum * 0.0
+                // Of an infinite sum, as of a label that does not count and whose class is masked, zero times it is not zero.
+                sum.unary("IsNaN").cast(DType::F32) * 0.0
             };
             let nothing = earlier.grad.map_or(sum(earlier.picked), |grad| sum(grad) + sum(earlier.picked));
             rows = rows + nothing.cast(rows.fact().dtype);
@@ -313,6 +319,7 @@ mod tests {
               %w = weight "w" f64[3,5] = [0.5, -1, 0.25, 2, 0.75, 1, -0.5, 0.3, -0.2, 0.1, -2, 0.4, 0.6, -0.7, 0.9]
               %bias = weight "bias" f64[5] = [0.1, -0.2, 0.3, -0.4, 0.5]
               %scale = weight "scale" f64[] = [0.5]
+              %masked = weight "masked" f64[5] = [-inf, 0, 0, 0, 0]
               %flat = weight "flat" i64[2] = [-1, 3]
               %m = Mul(%x, %a) : f64[B,S,3]
               %h = Add(%m, %b) : f64[B,S,3]
@@ -323,10 +330,12 @@ mod tests {
     }
 
     const PLAIN: &str = "%y = MatMul(%h, %w) : f64[B,S,5]";
-    const HEADS: [&str; 3] = [
+    const HEADS: [&str; 4] = [
         PLAIN,
         "%p = MatMul(%h, %w) : f64[B,S,5]\n%c = Mul(%scale, %p) : f64[B,S,5]\n%t = Tanh(%c) : f64[B,S,5]\n\
          %y = Add(%t, %bias) : f64[B,S,5]",
+        // The class 0, which labels that do not count are taken for, is masked.
+        "%p = MatMul(%h, %w) : f64[B,S,5]\n%y = Add(%p, %masked) : f64[B,S,5]",
         "%r = Reshape(%h, %flat) : f64[..]\n%g = Gemm(%r, %w, %bias) : f64[..]\n%d = Shape(%x, end=2) : i64[2]\n\
          %five = weight \"five\" i64[1] = [5]\n%e = Concat(%d, %five, axis=0) : i64[3]\n%y = Reshape(%g, %e) : f64[B,S,5]",
     ];
@@ -347,7 +356,7 @@ mod tests {
         let array = |dims: &[usize], of: &dyn Fn(usize) -> f64| {
             Array::from_shape_vec(dims, (0..dims.iter().product()).map(of).collect()).expect("fits")
         };
-        let labels = array(&[rows, length], &|i| if i % 4 == 3 { -100.0 } else { (i * 7 % 5) as f64 });
+        let labels = array(&[rows, length], &|i| if i % 4 == 3 { -100.0 } else { (1 + i * 7 % 4) as f64 });
         let feeds = [
             ("x", array(&[rows, length, 3], &|i| (i as f64 * 0.7).sin())),
             ("a", array(&[3], &|i| 1.0 + i as f64)),
@@ -388,6 +397,17 @@ mod tests {
         let head = |inputs: &str, body: &str| format!("graph g(%x: f64[N,3], {inputs}) -> %y {{ {body} }}");
         let plain = head("%w: f64[3,5], %a: f64[3]", "%h = Mul(%x, %a) : f64[N,3]\n%y = MatMul(%h, %w) : f64[N,5]");
         assert_eq!((whole(&plain, &["a"]), whole(&plain, &["a", "w"])), (false, true));
+        // An evaluation of a head with a branch, whose last product adds the rows of another one.
+        let branch = head(
+            "%w: f64[3,5], %a: f64[3,2], %b: f64[2,5]",
+            "%p = MatMul(%x, %w) : f64[N,5]\n%l = MatMul(%x, %a) : f64[N,2]\n%y = Gemm(%l, %b, %p) : f64[N,5]",
+        );
+        let mut evaluated = lorac_ir::parse(&branch).expect("parses");
+        let y = evaluated.find("y").expect("logits");
+        let loss = cross_entropy(&mut evaluated, y, "labels").expect("a loss");
+        let before = evaluated.node_count();
+        chunk_vocabulary(&mut evaluated, loss, None, 4).expect("stays");
+        assert_eq!(evaluated.node_count(), before);
         let read = plain.replace("-> %y", "-> %z").replace(" }", "\n%z = Exp(%y) : f64[N,5] }");
         assert!(whole(&read, &["a"]));
     }

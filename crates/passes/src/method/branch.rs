@@ -164,6 +164,28 @@ pub(super) fn sum_of<'e, 'g>(
     before.replace(w.id(), sum.id());
 }
 
+/// Numbers of rewritings for matrices: in one there are none that follow each other, the first is 0.
+pub(super) fn levels(graph: &Graph, matrices: &[&Matrix]) -> Vec<usize> {
+    let mut results: HashMap<ValueId, Vec<usize>> = HashMap::new();
+    for (at, m) in matrices.iter().enumerate() {
+        m.products.iter().for_each(|p| results.entry(after_bias(graph, *p)).or_default().push(at));
+    }
+    let mut neighbours = vec![Vec::new(); matrices.len()];
+    for (at, m) in matrices.iter().enumerate() {
+        let read = m.products.iter().filter_map(|p| graph.node(*p)?.input(0));
+        for other in read.filter_map(|x| results.get(&x)).flatten().filter(|other| **other != at) {
+            neighbours[at].push(*other);
+            neighbours[*other].push(at);
+        }
+    }
+    let mut levels: Vec<Option<usize>> = vec![None; matrices.len()];
+    for at in 0..matrices.len() {
+        let taken: HashSet<usize> = neighbours[at].iter().filter_map(|other| levels[*other]).collect();
+        levels[at] = (0..=taken.len()).find(|level| !taken.contains(level));
+    }
+    levels.into_iter().map(Option::unwrap_or_default).collect()
+}
+
 /// Whether the result of one target's product is what another's multiplies, with nothing in between.
 pub(super) fn follow_each_other(graph: &Graph, targets: &[Target]) -> bool {
     let products = || targets.iter().filter_map(|t| t.matrix.as_ref()).flat_map(|m| &m.products);

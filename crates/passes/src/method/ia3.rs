@@ -1,7 +1,7 @@
 //! IA3 (Liu et al. 2022): what matrices compute, or are given, is multiplied by a trained vector.
 
 use super::scaled::{Bias, Scales, bias_of};
-use super::{Delta, DeltaForm, Inserted, Method, Use, stack};
+use super::{Delta, DeltaForm, Inserted, Method, Use, stack, target_list};
 use crate::{
     FoldError, Group, Init, LeftOut, NoMatch, NoMatches, Param, ParamValues, PassError, ReadAs, Target, left_out,
     select,
@@ -18,7 +18,9 @@ use std::collections::BTreeSet;
 #[serde(deny_unknown_fields, default)]
 pub struct Ia3 {
     /// Matrices whose results are scaled, with their biases: names, roles, all-linear, or globs over names. Default:
-    /// role:key and role:value
+    /// role:key and role:value. Of a matrix that does several things, { match: PATTERN, slice: [k, v] } are columns
+    #[serde(deserialize_with = "target_list::read")]
+    #[schemars(with = "target_list::TargetList")]
     pub targets: Vec<String>,
     /// Matrices that are fed scaled inputs; they may be among `targets`, too. Default: role:down; [] for none
     pub feedforward: Vec<String>,
@@ -157,5 +159,32 @@ impl Method for Ia3 {
             DeltaForm::Scaled { param, inputs } => super::scaled::fold(&delta.target, w0, values.get(param)?, *inputs),
             _ => Err(FoldError::Foreign { name: delta.target.name() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_ir::parse;
+    use std::fmt::Write;
+
+    /// As many rewritings as matrices would not end.
+    #[test]
+    fn thousands_of_matrices_that_follow_each_other() {
+        let count = 4000;
+        let mut text = "graph g(%x: f32[N,2]) -> %y {\n".to_string();
+        (0..count).for_each(|i| {
+            let (x, y) = (if i == 0 { "x".into() } else { format!("h{i}") }, format!("h{}", i + 1));
+            let y = if i + 1 == count { "y" } else { &y };
+            writeln!(text, "%w{i} = weight \"w{i}\" f32[2,2]\n%{y} = MatMul(%{x}, %w{i}) : f32[N,2]").expect("writes");
+        });
+        let mut graph = parse(&format!("{text}}}")).expect("parses");
+        let ia3 = Ia3 { targets: vec!["w*".into()], feedforward: Vec::new() };
+        let targets = ia3.select(&graph).expect("targets");
+        assert_eq!(ia3.insert(&mut graph, &targets, Use::Verify).expect("fits").deltas.len(), count);
+        // Every product is scaled, and the next one reads that.
+        let is = |v: lorac_ir::ValueId, op: &str| graph.producer(v).is_some_and(|(_, n)| &*n.op.name == op);
+        let read = graph.nodes().filter(|(_, n)| &*n.op.name == "MatMul").filter_map(|(_, n)| n.input(0));
+        assert_eq!(read.filter(|x| is(*x, "Mul")).count(), count - 1);
     }
 }

@@ -6,9 +6,10 @@ use super::narrow::{Narrow, note_entries};
 use super::{
     Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list,
 };
+use crate::tables_and_kernels::is_lookup;
 use crate::{
-    FoldError, Layers, LeftOut, Matrix, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Role, Target, left_out,
-    product_bias, select,
+    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Role, Target, left_out,
+    product_bias, roles, select,
 };
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
@@ -49,7 +50,8 @@ pub struct Lora {
     /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA, Kalajdzievski 2023)
     #[serde(default)]
     pub rslora: bool,
-    /// Probability that an element of what a branch reads is dropped in a training step (PEFT's lora_dropout)
+    /// Probability that an element of what a branch reads is dropped in a training step (PEFT's lora_dropout);
+    /// nothing is dropped in front of a look-up
     #[serde(default)]
     pub dropout: f64,
     /// What A and B are before the first step
@@ -166,21 +168,24 @@ impl Lora {
         self.freeze_a && target.matrix.as_ref().is_some_and(|m| m.read_as != ReadAs::Lookup)
     }
 
-    /// Why the head has no weight of its own, where one is asked for.
-    fn still_tied(&self, targets: &[Target]) -> Option<NoMatch> {
-        let why = |why: String| NoMatch::Idle { path: "tied".into(), pattern: "untie".into(), why };
-        let matrices = || targets.iter().filter_map(|t| Some((t, t.matrix.as_ref()?)));
-        let is_either = |(t, m): (&Target, &Matrix)| m.read_as == ReadAs::Lookup || t.roles.contains(&Role::Head);
-        let both = matrices().find(|(t, m)| m.shared && t.roles.contains(&Role::Head));
-        match both {
-            _ if self.tied == TiedChoice::Both => None,
-            Some((target, _)) => Some(why(format!(
+    /// Why the head has no weight of its own, where one is asked for. `targets` are all that are trained.
+    fn still_tied(&self, graph: &Graph, targets: &[Target]) -> Option<NoMatch> {
+        if self.tied == TiedChoice::Both {
+            return None;
+        }
+        let why = |why: String| Some(NoMatch::Idle { path: "tied".into(), pattern: "untie".into(), why });
+        let roles = roles(graph);
+        let is_head = |t: &Target| roles.get(&t.weight).is_some_and(|roles| roles.contains(&Role::Head));
+        let looked_up = |u: &lorac_ir::Use| graph.node(u.node).is_some_and(|node| is_lookup(node, u.slot));
+        let is_table = |t: &Target| graph.value(t.weight).is_some_and(|value| value.uses().iter().any(looked_up));
+        match targets.iter().find(|t| is_head(t) && is_table(t)) {
+            Some(target) => why(format!(
                 "needs a second weight beside `{}`, which is a table and the head in one, and the bytes of an .onnx file cannot \
                  grow: leave `tied` out, or train from the config.json and safetensors that the file was made of",
                 target.weight_name
-            ))),
-            None if matrices().any(is_either) => None,
-            None => Some(why("unties nothing: no target is a head, or a table of embeddings".into())),
+            )),
+            None if targets.iter().any(|t| is_head(t) || is_table(t)) => None,
+            None => why("unties nothing: no target is a head, or a table of embeddings".into()),
         }
     }
 
@@ -202,9 +207,13 @@ impl Lora {
 
     /// What is asked for that stacks of matrices do not have.
     fn not_of_stacks(&self) -> Option<&'static str> {
-        let drawn = matches!(self.init, LoraInit::Normal | LoraInit::Kaiming | LoraInit::Gaussian);
-        let asked = [(!drawn, "such an `init`"), (self.dropout > 0.0, "dropout"), (self.freeze_a, "`freeze_a`")];
-        asked.into_iter().find(|(asked, _)| *asked).map(|(_, setting)| setting)
+        match self.init {
+            LoraInit::Orthogonal => Some("`init: orthogonal`"),
+            LoraInit::Pissa => Some("`init: pissa`"),
+            LoraInit::Olora => Some("`init: olora`"),
+            _ if self.dropout > 0.0 => Some("dropout"),
+            _ => self.freeze_a.then_some("`freeze_a`"),
+        }
     }
 
     /// The biases that are trained beside these targets.
@@ -324,7 +333,6 @@ impl Method for Lora {
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
         wrong.extend(self.beyond(&targets));
-        wrong.extend(self.still_tied(&targets));
         if let Some(setting) = self.not_of_stacks() {
             wrong.extend(targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, setting)));
         }
@@ -336,6 +344,7 @@ impl Method for Lora {
             Ok(also) => targets.extend(also),
             Err(e) => wrong.extend(e.0),
         }
+        wrong.extend(self.still_tied(graph, &targets));
         if wrong.is_empty() { Ok(targets) } else { Err(NoMatches(wrong)) }
     }
 

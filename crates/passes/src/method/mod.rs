@@ -139,8 +139,8 @@ pub struct Delta {
 /// How a weight changes, by the names of params: what formats of adapters store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeltaForm {
-    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`, of a stack of matrices with one of each for every matrix; less what they were before the first step, and each column of the
-    /// length of its magnitude, where there are such.
+    /// `W0 + scale B A`, with A `[r, in]` and B `[out, r]`; of a stack, with one of each for every matrix. Where A and B begin as a
+    /// part of W0, their first product is taken out. Where there are magnitudes, each column has the length of its own.
     LowRank {
         /// Name of A.
         a: String,

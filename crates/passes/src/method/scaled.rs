@@ -1,6 +1,6 @@
 //! Matrices whose results, or inputs, are multiplied by vectors: how that is written and what it makes of the bytes.
 
-use super::branch::{follow_each_other, producers_first};
+use super::branch::{levels, producers_first};
 use crate::product_bias::{added_bias, inner_bias};
 use crate::rewrite::{replace_value, rewrite};
 use crate::{FoldError, Matrix, PassError, Target, group_by_weight};
@@ -74,14 +74,15 @@ pub(super) fn insert(graph: &mut Graph, scales: &[Scales]) -> Result<Vec<ValueId
         };
         Ok(scales.iter().map(input).collect::<Vec<_>>())
     })?;
-    let targets: Vec<Target> = scales.iter().map(|s| s.target.clone()).collect();
     let all: Vec<(&Scales, ValueId)> = scales.iter().zip(inputs.iter().copied()).collect();
     let groups = group_by_weight(&all, |(s, _)| s.target);
-    // What one scale writes, the next must read: of matrices that follow each other every one is written for itself.
-    let steps = match follow_each_other(graph, &targets) {
-        true => groups.into_iter().map(|group| vec![group]).collect(),
-        false => vec![groups],
-    };
+    // What one scale writes, the next must read: matrices that follow each other are written one behind the other.
+    let matrices: Vec<&Matrix> = groups.iter().filter_map(|group| group.first()?.0.target.matrix.as_ref()).collect();
+    let mut steps: Vec<Vec<_>> = Vec::new();
+    for (group, level) in groups.into_iter().zip(levels(graph, &matrices)) {
+        steps.resize_with(steps.len().max(level + 1), Vec::new);
+        steps[level].push(group);
+    }
     for step in steps {
         rewrite(graph, "ia3", |e| {
             for group in step {

@@ -33,6 +33,6 @@ pub(super) fn not_with(target: &Target, setting: &str) -> NoMatch {
         pattern: target.pattern.clone(),
         names: format!("`{}`", target.weight_name),
         why: format!("is a stack of matrices, as of experts, for which there is no {setting}"),
-        advice: "choose other targets, or `lora` with a drawn `init` and without dropout and `freeze_a`",
+        advice: "choose other targets, or `lora` with another `init` and without dropout and `freeze_a`",
     }
 }

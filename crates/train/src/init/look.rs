@@ -5,7 +5,7 @@ use super::principal::Principal;
 use crate::program::compile_graph;
 use crate::{Feeds, TrainError};
 use lorac_data::{Batch, LABELS};
-use lorac_ir::Tensor;
+use lorac_ir::{Graph, Tensor};
 use lorac_passes::{
     FactorPair, FactorSource, FirstLook, GradientsLook, Init, InputsLook, LayoutError, Param, WeightColumns,
     before_the_look,
@@ -86,33 +86,13 @@ fn components(
         if all.values().all(is_done) {
             break;
         }
-        let mut rows: BTreeMap<&[String], (usize, Vec<f32>)> = BTreeMap::new();
-        for slice in batch {
-            let counts = counted(slice);
-            let fed = feeds.for_program(program.as_ref(), slice)?;
-            let fed: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-            let wanted: Vec<&[String]> = all.iter().filter(|(_, p)| !is_done(p)).map(|(outputs, _)| *outputs).collect();
-            let names: Vec<&str> = wanted.iter().flat_map(|outputs| outputs.iter()).map(String::as_str).collect();
-            let mut values = program.run(&fed, &names)?.into_iter();
-            for outputs in wanted {
-                for value in values.by_ref().take(outputs.len()) {
-                    let width = value.dims().last().copied().unwrap_or(1).max(1);
-                    let (_, rows) = rows.entry(outputs).or_insert_with(|| (width, Vec::new()));
-                    let value = value.to_vec::<f32>()?;
-                    let is_counted = |i: usize| match counts.len() == value.len() / width {
-                        true => counts.get(i).copied().unwrap_or(true),
-                        false => true,
-                    };
-                    rows.extend(
-                        value.chunks(width).enumerate().filter(|(i, _)| is_counted(*i)).flat_map(|(_, row)| row),
-                    );
-                }
+        let wanted: Vec<&[String]> = all.iter().filter(|(_, p)| !is_done(p)).map(|(outputs, _)| *outputs).collect();
+        for group in groups(&wanted, &look.graph, batch) {
+            for (outputs, (width, rows)) in rows(program.as_mut(), feeds, batch, &group)? {
+                let (Some(known), Some(rank)) = (all.get_mut(outputs), ranks.get(outputs)) else { continue };
+                let known = known.get_or_insert_with(|| Principal::new(*rank, width));
+                known.add(&rows).ok_or_else(|| not_finite(look, outputs))?;
             }
-        }
-        for (outputs, (width, rows)) in rows {
-            let (Some(known), Some(rank)) = (all.get_mut(outputs), ranks.get(outputs)) else { continue };
-            let known = known.get_or_insert_with(|| Principal::new(*rank, width));
-            known.add(&rows).ok_or_else(|| not_finite(look, outputs))?;
         }
     }
     let directions = |matrix: &lorac_passes::FedMatrix| {
@@ -123,6 +103,62 @@ fn components(
         Ok((matrix.a.clone(), Tensor::from_slice(&[matrix.rank, width], &found)?))
     };
     look.of.iter().map(directions).collect()
+}
+
+/// Bytes of rows that are held at once.
+const HELD: usize = 256 << 20;
+
+/// What matrices are fed, in groups whose rows are held at once.
+fn groups<'a>(wanted: &[&'a [String]], graph: &Graph, batch: &[Batch]) -> Vec<Vec<&'a [String]>> {
+    let tokens: usize = batch.iter().map(|slice| slice.tokens.max(slice.rows)).sum();
+    let width = |name: &String| {
+        let known = graph.find(name).and_then(|v| usize::try_from(graph.fact(v).dims()?.last()?.known()?).ok());
+        known.unwrap_or(1)
+    };
+    let mut groups: Vec<Vec<&[String]>> = Vec::new();
+    let mut held = 0usize;
+    for outputs in wanted {
+        let bytes = outputs.iter().map(width).sum::<usize>().saturating_mul(tokens).saturating_mul(4);
+        held = held.saturating_add(bytes);
+        match groups.last_mut() {
+            Some(group) if held <= HELD => group.push(*outputs),
+            _ => {
+                groups.push(vec![*outputs]);
+                held = bytes;
+            }
+        }
+    }
+    groups
+}
+
+/// The rows of a batch that matrices are fed, as far as they count, with how long they are.
+fn rows<'a>(
+    program: &mut dyn Program,
+    feeds: &Feeds,
+    batch: &[Batch],
+    wanted: &[&'a [String]],
+) -> Result<BTreeMap<&'a [String], (usize, Vec<f32>)>, TrainError> {
+    let mut rows: BTreeMap<&[String], (usize, Vec<f32>)> = BTreeMap::new();
+    let names: Vec<&str> = wanted.iter().flat_map(|outputs| outputs.iter()).map(String::as_str).collect();
+    for slice in batch {
+        let counts = counted(slice);
+        let fed = feeds.for_program(&*program, slice)?;
+        let fed: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut values = program.run(&fed, &names)?.into_iter();
+        for outputs in wanted {
+            for value in values.by_ref().take(outputs.len()) {
+                let width = value.dims().last().copied().unwrap_or(1).max(1);
+                let (_, rows) = rows.entry(outputs).or_insert_with(|| (width, Vec::new()));
+                let value = value.to_vec::<f32>()?;
+                let is_counted = |i: usize| match counts.len() == value.len() / width {
+                    true => counts.get(i).copied().unwrap_or(true),
+                    false => true,
+                };
+                rows.extend(value.chunks(width).enumerate().filter(|(i, _)| is_counted(*i)).flat_map(|(_, row)| row));
+            }
+        }
+    }
+    Ok(rows)
 }
 
 fn not_finite(look: &InputsLook, outputs: &[String]) -> TrainError {
