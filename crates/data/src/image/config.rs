@@ -17,10 +17,13 @@ pub struct PreprocessError {
 /// The largest side.
 const MOST_SIDE: usize = 1 << 13;
 
-/// What a class of image processors does where a configuration leaves it open.
+/// What a class of image processors does where a configuration leaves it open: that of transformers 5.24, and of all versions but
+/// for what is `disputed`.
 struct Class {
     /// Its names, without what all such names end with.
     names: &'static [&'static str],
+    /// Keys that versions of transformers take differently where they are left open, and that a configuration has to say.
+    disputed: &'static [&'static str],
     size: Size,
     /// Whether a size of one number is that of both sides, else that of the shorter one.
     square: bool,
@@ -38,6 +41,7 @@ const HALF: [f64; 3] = [0.5; 3];
 /// Of transformers' ViT, which stands for configurations that name no class.
 const VIT: Class = Class {
     names: &["vit"],
+    disputed: &[],
     size: Size::Exact(224, 224),
     square: true,
     resample: Resample::Bilinear,
@@ -50,7 +54,7 @@ const VIT: Class = Class {
 
 const CLASSES: &[Class] = &[
     VIT,
-    Class { names: &["beit"], resample: Resample::Bicubic, ..VIT },
+    Class { names: &["beit"], disputed: &["size", "do_center_crop"], resample: Resample::Bicubic, ..VIT },
     Class { names: &["siglip"], resample: Resample::Bicubic, square: false, ..VIT },
     Class { names: &["deit"], size: Size::Exact(256, 256), resample: Resample::Bicubic, crop: Some(224), ..VIT },
     Class {
@@ -65,9 +69,16 @@ const CLASSES: &[Class] = &[
     },
     Class { names: &[CONVNEXT], size: Size::Shortest(384), square: false, resample: Resample::Bicubic, ..VIT },
     Class { names: &["mobilenetv1", "mobilenetv2"], size: Size::Shortest(256), square: false, crop: Some(224), ..VIT },
-    Class { names: &[EFFICIENTNET], size: Size::Exact(346, 346), resample: Resample::Bicubic, ..VIT },
+    Class {
+        names: &[EFFICIENTNET],
+        disputed: &["resample"],
+        size: Size::Exact(346, 346),
+        resample: Resample::Bicubic,
+        ..VIT
+    },
     Class {
         names: &["mobilevit"],
+        disputed: &["resample"],
         size: Size::Shortest(224),
         square: false,
         resample: Resample::Bicubic,
@@ -155,8 +166,20 @@ impl Preprocess {
 
         let mut made =
             Preprocess { flip: asks("do_flip_channel_order")?.unwrap_or(class.flips), ..Preprocess::default() };
+        let resizes = asks("do_resize")?.unwrap_or(true);
+        let idle = |key: &str| !resizes && key != "do_center_crop";
+        let open: Vec<&str> = class.disputed.iter().copied().filter(|key| given(key).is_none() && !idle(key)).collect();
+        if let (Some(key), Some(name)) = (open.first(), named(config).map(|(_, name)| name)) {
+            let open = open.join("`, `");
+            return Err(wrong(
+                key,
+                format!(
+                    "versions of transformers differ in what a {name} does, and the configuration leaves open `{open}`"
+                ),
+            ));
+        }
         let square = asks("default_to_square")?.unwrap_or(class.square);
-        if asks("do_resize")?.unwrap_or(true) {
+        if resizes {
             made.size = Some(match given("size") {
                 None => class.size,
                 Some(value) => size_of(value, square).ok_or_else(|| is("size", value))?,
@@ -168,11 +191,18 @@ impl Preprocess {
         };
         let crops = asks("do_center_crop")?.unwrap_or(class.crop.is_some());
         if is_class(CONVNEXT) {
-            let pct = given("crop_pct").map_or(Some(224.0 / 256.0), Value::as_f64).filter(|pct| *pct > 0.0);
-            let pct = pct.ok_or_else(|| wrong("crop_pct", "it is no number above 0".into()))?;
+            let pct = given("crop_pct").map_or(Some(224.0 / 256.0), Value::as_f64);
+            let pct = pct.filter(|pct| *pct > 0.0 && *pct <= 1.0);
+            let pct = pct.ok_or_else(|| wrong("crop_pct", "it is no number above 0 and at most 1".into()))?;
             if let Some(Size::Shortest(shortest)) = made.size {
+                let resized = (shortest as f64 / pct) as usize;
                 made.size = Some(match shortest < 384 {
-                    true => Size::Shortest((shortest as f64 / pct) as usize),
+                    true if resized > MOST_SIDE => {
+                        let why =
+                            format!("images are resized to {resized} pixels a side, and {MOST_SIDE} are the most");
+                        return Err(wrong("crop_pct", why));
+                    }
+                    true => Size::Shortest(resized),
                     false => Size::Exact(shortest, shortest),
                 });
                 made.crop = (shortest < 384).then_some([shortest, shortest]);
@@ -249,12 +279,15 @@ impl Preprocess {
     }
 }
 
+/// The key that names a class, and the name.
+fn named(config: &Map<String, Value>) -> Option<(&'static str, &str)> {
+    let keys = ["image_processor_type", "feature_extractor_type"];
+    keys.into_iter().find_map(|key| Some((key, config.get(key)?.as_str()?)))
+}
+
 /// The class that a configuration names. One that is not known does what the configuration says, where that says all.
 fn class_of(config: &Map<String, Value>) -> Result<&'static Class, PreprocessError> {
-    let named = ["image_processor_type", "feature_extractor_type"];
-    let Some((key, name)) = named.iter().find_map(|key| Some((*key, config.get(*key)?.as_str()?))) else {
-        return Ok(&VIT);
-    };
+    let Some((key, name)) = named(config) else { return Ok(&VIT) };
     let lower = name.to_lowercase();
     let short = ENDS.iter().find_map(|end| lower.strip_suffix(end)).unwrap_or(&lower);
     if let Some(class) = CLASSES.iter().find(|class| class.names.contains(&short)) {
@@ -329,7 +362,8 @@ mod tests {
         assert_eq!(small(384).map(|p| (p.size, p.crop)), Ok((Some(Size::Exact(384, 384)), None)));
         let plain = of(json!({ "do_resize": false, "do_rescale": false, "do_normalize": false })).expect("reads");
         assert_eq!((plain.size, plain.rescale, plain.mean), (None, 1.0, vec![0.0]));
-        let mobile = of(json!({ "feature_extractor_type": "MobileViTFeatureExtractor", "size": 288 })).expect("reads");
+        let mobile = of(json!({ "feature_extractor_type": "MobileViTFeatureExtractor", "size": 288, "resample": 2 }));
+        let mobile = mobile.expect("reads");
         assert_eq!((mobile.size, mobile.crop), (Some(Size::Shortest(288)), Some([256, 256])));
         assert!(mobile.flip && mobile.mean == [0.0], "{mobile:?}");
     }
@@ -357,10 +391,49 @@ mod tests {
         for (key, value) in [("do_pad", json!(false)), ("crop_pct", json!(null)), ("do_convert_rgb", json!(true))] {
             assert_eq!(vit(key, value), Ok(()), "{key}");
         }
-        let efficient =
-            |top: Value| of(json!({ "image_processor_type": "EfficientNetImageProcessor", "include_top": top }));
+        let efficient = |top: Value| {
+            of(json!({ "image_processor_type": "EfficientNetImageProcessor", "include_top": top, "resample": 0 }))
+        };
         assert!(efficient(json!(null)).is_err_and(|e| e.starts_with("`include_top`")));
         assert!(efficient(json!(false)).is_ok());
+    }
+
+    #[test]
+    fn a_share_of_what_is_cropped_is_one() {
+        let of = |pct: Value, size: u64| {
+            of(
+                json!({ "image_processor_type": "ConvNextImageProcessor", "size": { "shortest_edge": size }, "crop_pct": pct }),
+            )
+        };
+        assert_eq!(of(json!(1.0), 224).map(|p| p.size), Ok(Some(Size::Shortest(224))));
+        for pct in [json!(0), json!(-1), json!(1.01), json!(300), json!("most")] {
+            assert_eq!(of(pct, 224), Err("`crop_pct`: it is no number above 0 and at most 1".into()));
+        }
+        let large = "`crop_pct`: images are resized to 224000 pixels a side, and 8192 are the most";
+        assert_eq!(of(json!(0.001), 224), Err(large.into()));
+        assert!(of(json!(1e-300), 224).is_err());
+        assert_eq!(of(json!(0.001), 384).map(|p| p.size), Ok(Some(Size::Exact(384, 384))));
+    }
+
+    #[test]
+    fn what_versions_of_a_class_differ_in_is_said_by_the_configuration() {
+        for (class, says, open, said) in [
+            ("BeitImageProcessor", json!({ "do_center_crop": false }), "size", json!(224)),
+            ("BeitFeatureExtractor", json!({ "size": 224 }), "do_center_crop", json!(true)),
+            ("MobileViTImageProcessor", json!({}), "resample", json!(2)),
+            ("EfficientNetImageProcessor", json!({ "include_top": false }), "resample", json!(0)),
+        ] {
+            let mut config = says;
+            config["image_processor_type"] = json!(class);
+            let wrong = format!(
+                "`{open}`: versions of transformers differ in what a {class} does, and the configuration leaves open `{open}`"
+            );
+            assert_eq!(of(config.clone()), Err(wrong));
+            config[open] = said;
+            assert!(of(config).is_ok(), "{class}");
+        }
+        let whole = json!({ "image_processor_type": "MobileViTImageProcessor", "do_resize": false });
+        assert!(of(whole).is_ok(), "what is not resized is made in no way");
     }
 
     #[test]
@@ -377,6 +450,7 @@ mod tests {
         );
         assert!(of(json!({ "image_processor_type": "LevitImageProcessor" })).is_err());
     }
+
     #[test]
     fn what_is_written_says_the_same() {
         let numbers = vec![0.25, 0.5, 0.75];
