@@ -10,7 +10,7 @@ use lorac::pipeline::Loaded;
 use lorac::progress::Silent;
 use lorac::run::{ResumeError, ResumeFrom, RunOptions, resume};
 use lorac::source::Resolver;
-use lorac_tests::border::{Border, border};
+use lorac_tests::border::{Border, Ears, border};
 use lorac_tests::data;
 use prost::Message;
 use serde_json::{Value, json};
@@ -33,11 +33,17 @@ fn preprocess(manifest: &Manifest) -> Preprocess {
 
 /// The loss of a model on the held-out images of the border, by `lorac eval`.
 fn scored(images: &Border, model: &str, settings: &[&str]) -> f64 {
+    heard(images, model, settings).0
+}
+
+/// The same with the notes.
+fn heard(images: &Border, model: &str, settings: &[&str]) -> (f64, String) {
     let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
     let loaded = Loaded::load(&images.path().join("pipeline.yaml"), &settings).unwrap_or_else(|e| panic!("{e}"));
     let resolver = Resolver::new(None, images.path()).expect("a cache");
     let scored = evaluate(model, &loaded, &resolver, &resolver, &Silent, &AtomicBool::new(false));
-    scored.unwrap_or_else(|e| panic!("{e}")).scores.get("loss").expect("a loss")
+    let scored = scored.unwrap_or_else(|e| panic!("{e}"));
+    (scored.scores.get("loss").expect("a loss"), scored.notes.join("\n"))
 }
 
 #[test]
@@ -58,6 +64,19 @@ fn what_is_done_to_images_goes_with_the_model() {
         for settings in [&[][..], &["data.images.mean=0.25"]] {
             let loss = scored(&images, "first/model.onnx", settings);
             assert!((loss - after).abs() < 1e-5, "{settings:?}: {loss}, {after} after the training");
+        }
+        let [red, green, blue] = [0, 1, 2].map(|at| *made.std.get(at).unwrap_or(&made.std[0]));
+        let mean = made.mean[0];
+        for (settings, differs) in [
+            (vec!["data.images.mean=7".to_string()], Some("`mean`")),
+            (vec![format!("data.images.std=[{red}, {green}, {blue}]"), "data.images.crop=16".into()], None),
+            (vec!["data.images.crop=15".into(), format!("data.images.mean={mean}")], Some("`crop`")),
+        ] {
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            let (_, said) = heard(&images, "first/model.onnx", &settings);
+            let note = differs.map(|key| format!("not as data.images says, which differs in {key}"));
+            let noted = said.contains("as the model was trained on them");
+            assert!(noted == note.is_some() && note.is_none_or(|note| said.contains(&note)), "{settings:?}: {said}");
         }
         let again = images.succeeds(&["model.source=first/model.onnx", "train.steps=1"]).manifest;
         assert_eq!(preprocess(&again), made);
@@ -93,6 +112,27 @@ fn a_configuration_is_followed_or_refused_by_the_key() {
         assert!(said.contains(&place) && said.contains(says), "{config}: {said}");
         images.succeeds(&["train.steps=1", all]);
     }
+}
+
+#[test]
+fn blue_comes_first_where_the_configuration_says_so_whatever_else_is_said() {
+    let all = "data.images={size: 16, resample: bilinear, rescale: 0.00392156862745098, mean: 0.5, std: 0.5}";
+    for (config, note) in [
+        (json!({ "do_flip_channel_order": true, "size": 16 }), None),
+        (json!({ "image_processor_type": "OursImageProcessor", "do_flip_channel_order": true }), Some("is not known")),
+        (json!({ "image_processor_type": "MobileViTImageProcessor" }), Some("leaves open `resample`")),
+    ] {
+        let images = configured(&config);
+        let ears = Ears::default();
+        let manifest =
+            images.go("out", &["train.steps=1", all], None, &ears).unwrap_or_else(|e| panic!("{e}")).manifest;
+        let (made, said) = (preprocess(&manifest), ears.text());
+        assert_eq!((made.flip, made.dims(), made.mean), (true, Some([16, 16]), vec![0.5]), "{config}");
+        let noted = said.contains("images are made as data.images says, the first channel blue");
+        assert!(noted == note.is_some() && note.is_none_or(|note| said.contains(note)), "{config}: {said}");
+    }
+    let said = configured(&json!({ "do_flip_channel_order": "no" })).fails(&["train.steps=1", all]);
+    assert!(said.contains("`do_flip_channel_order`: it is \"no\""), "{said}");
 }
 
 #[test]

@@ -81,7 +81,8 @@ pub(crate) fn image_feeds(loaded: &Loaded, graph: &Graph) -> Result<Feeds, Error
 /// model's input, or of transformers' ViT, and noted.
 ///
 /// # Errors
-/// A configuration that cannot be read or followed, where the pipeline does not say all, and a size that the model does not
+/// A configuration that cannot be read or followed, where the pipeline does not say all, or that does not say which channel comes
+/// first, and a size that the model does not
 /// take.
 pub(crate) fn preprocess(
     loaded: &Loaded,
@@ -98,18 +99,25 @@ pub(crate) fn preprocess(
     let asked = loaded.pipeline.data.images.clone().unwrap_or_default();
     let folder = if model.path.is_dir() { model.path.clone() } else { model.path.with_file_name("") };
     let file = folder.join(CONFIG);
-    let counts = known.is_none() && !asked.says_all() && model.has(&file) && file.is_file();
+    let counts = known.is_none() && model.has(&file) && file.is_file();
     let all = "say all of it under data.images: size or shortest, resample, rescale, mean and std, and crop where it is cropped";
     let wrong = |why: String| problem("", format!("{CONFIG} beside the model: {why}"), Some(all));
-    let config = if counts { Some(read(&file).map_err(wrong)?) } else { None };
+    let found = match counts.then(|| configured(&file, asked.says_all())).transpose().map_err(wrong)? {
+        Some(Configured::Followed(made)) => Some(made),
+        Some(Configured::Flipped(flip, why)) => {
+            let first = if flip { ", the first channel blue" } else { "" };
+            notes.push(format!("{CONFIG} beside the model: {why}: images are made as data.images says{first}"));
+            Some(Preprocess { flip, ..Preprocess::default() })
+        }
+        None => None,
+    };
     let fact = feeds.inputs.first().and_then(|b| graph.find(&b.input)).map(|id| graph.fact(id));
     let dims = fact.as_ref().and_then(Fact::dims).unwrap_or_default().to_vec();
     let dim = |axis: usize| dims.get(axis).and_then(|d| d.known()).and_then(|n| usize::try_from(n).ok());
     let own = dim(2).zip(dim(3)).map(|(height, width)| [height, width]);
-    let mut made = match (known, &config) {
-        (Some(known), _) => known.clone(),
-        (None, Some(config)) => Preprocess::of_config(config).map_err(|e| wrong(e.to_string()))?,
-        (None, None) => {
+    let mut made = match known.or(found.as_ref()) {
+        Some(made) => made.clone(),
+        None => {
             let [height, width] = own.unwrap_or([224, 224]);
             let usual = vec![0.5];
             let size = Some(Size::Exact(height, width));
@@ -120,13 +128,17 @@ pub(crate) fn preprocess(
         None => asked.apply(&mut made),
         Some(known) => {
             asked.apply(&mut made);
-            if made != *known {
-                notes.push("images are made as the model was trained on them, not as data.images says".into());
-                made = known.clone();
+            let differing = made.differing(known);
+            if !differing.is_empty() {
+                let keys = differing.join("`, `");
+                notes.push(format!(
+                    "images are made as the model was trained on them, not as data.images says, which differs in `{keys}`"
+                ));
             }
+            made = known.clone();
         }
     }
-    if known.is_none() && config.is_none() && loaded.pipeline.data.images.is_none() {
+    if known.is_none() && found.is_none() && loaded.pipeline.data.images.is_none() {
         let size = made.dims().map_or(String::new(), |[height, width]| format!("{height} x {width} pixels, "));
         notes.push(format!(
             "no {CONFIG} lies beside the model: images are made {size}their bytes divided by 255, less 0.5 and divided by 0.5"
@@ -151,6 +163,29 @@ pub(crate) fn preprocess(
             Err(problem(".size", message, Some("size: [HEIGHT, WIDTH]")))
         }
         _ => Ok(made),
+    }
+}
+
+/// What is known of a configuration.
+enum Configured {
+    /// All that it says.
+    Followed(Preprocess),
+    /// Whether blue comes first, and why no more: the rest is said elsewhere.
+    Flipped(bool, String),
+}
+
+/// Follows a configuration, as far as it can be where `all` else is said.
+fn configured(file: &Path, all: bool) -> Result<Configured, String> {
+    let config = match read(file) {
+        Err(why) if all => return Ok(Configured::Flipped(false, why)),
+        read => read?,
+    };
+    match Preprocess::of_config(&config) {
+        Err(error) if all => {
+            let flip = Preprocess::flips(&config).map_err(|e| e.to_string())?;
+            Ok(Configured::Flipped(flip, error.to_string()))
+        }
+        made => made.map(Configured::Followed).map_err(|e| e.to_string()),
     }
 }
 

@@ -136,6 +136,23 @@ const IDLE: [&str; 15] = [
 ];
 
 impl Preprocess {
+    /// Whether blue comes first by a `preprocessor_config.json`, whatever else it says.
+    ///
+    /// # Errors
+    /// What is neither true nor false.
+    pub fn flips(config: &Map<String, Value>) -> Result<bool, PreprocessError> {
+        let key = "do_flip_channel_order";
+        match config.get(key) {
+            None | Some(Value::Null) => {
+                let of_class = named(config).and_then(|(_, name)| known_class(name));
+                Ok(of_class.is_some_and(|class| class.flips))
+            }
+            Some(value) => {
+                value.as_bool().ok_or_else(|| PreprocessError { key: key.into(), why: format!("it is {value}") })
+            }
+        }
+    }
+
     /// What a `preprocessor_config.json` says, with the defaults of the class that it names.
     ///
     /// # Errors
@@ -164,8 +181,7 @@ impl Preprocess {
             }
         }
 
-        let mut made =
-            Preprocess { flip: asks("do_flip_channel_order")?.unwrap_or(class.flips), ..Preprocess::default() };
+        let mut made = Preprocess { flip: Self::flips(config)?, ..Preprocess::default() };
         let resizes = asks("do_resize")?.unwrap_or(true);
         let idle = |key: &str| !resizes && key != "do_center_crop";
         let open: Vec<&str> = class.disputed.iter().copied().filter(|key| given(key).is_none() && !idle(key)).collect();
@@ -285,16 +301,25 @@ fn named(config: &Map<String, Value>) -> Option<(&'static str, &str)> {
     keys.into_iter().find_map(|key| Some((key, config.get(key)?.as_str()?)))
 }
 
+/// A name of a class without what all such names end with.
+fn short(name: &str) -> String {
+    let lower = name.to_lowercase();
+    ENDS.iter().find_map(|end| lower.strip_suffix(end)).unwrap_or(&lower).to_string()
+}
+
+fn known_class(name: &str) -> Option<&'static Class> {
+    let short = short(name);
+    CLASSES.iter().find(|class| class.names.contains(&short.as_str()))
+}
+
 /// The class that a configuration names. One that is not known does what the configuration says, where that says all.
 fn class_of(config: &Map<String, Value>) -> Result<&'static Class, PreprocessError> {
     let Some((key, name)) = named(config) else { return Ok(&VIT) };
-    let lower = name.to_lowercase();
-    let short = ENDS.iter().find_map(|end| lower.strip_suffix(end)).unwrap_or(&lower);
-    if let Some(class) = CLASSES.iter().find(|class| class.names.contains(&short)) {
+    if let Some(class) = known_class(name) {
         return Ok(class);
     }
     let wrong = |why: String| PreprocessError { key: key.into(), why };
-    if NOT_FOLLOWED.contains(&short) {
+    if NOT_FOLLOWED.contains(&short(name).as_str()) {
         return Err(wrong(format!("what a {name} does is not followed")));
     }
     let does = |key: &str| config.get(key).and_then(Value::as_bool);
@@ -449,6 +474,24 @@ mod tests {
             "{wrong}"
         );
         assert!(of(json!({ "image_processor_type": "LevitImageProcessor" })).is_err());
+    }
+
+    #[test]
+    fn which_channel_comes_first_is_known_of_what_is_not_followed() {
+        let flips =
+            |config: Value| Preprocess::flips(config.as_object().expect("an object")).map_err(|e| e.to_string());
+        assert_eq!(flips(json!({ "image_processor_type": "MobileViTImageProcessor" })), Ok(true));
+        assert_eq!(
+            flips(json!({ "image_processor_type": "OurImageProcessor", "do_flip_channel_order": true })),
+            Ok(true)
+        );
+        let said = json!({ "image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": false });
+        assert_eq!(
+            (flips(said), flips(json!({ "image_processor_type": "OurImageProcessor" }))),
+            (Ok(false), Ok(false))
+        );
+        let wrong = flips(json!({ "do_flip_channel_order": "no" }));
+        assert_eq!(wrong, Err("`do_flip_channel_order`: it is \"no\"".into()));
     }
 
     #[test]

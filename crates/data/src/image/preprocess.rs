@@ -65,15 +65,30 @@ impl Preprocess {
         })
     }
 
+    /// The keys of `data.images` in which another does something else: what they are written as does not count.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let cut = |made: &Self| made.crop.filter(|[height, width]| made.size != Some(Size::Exact(*height, *width)));
+        let channels = self.channels.max(other.channels);
+        let numbers = |all: &[f64], usual: f64| (0..channels).map(|at| of_channel(all, at, usual)).collect::<Vec<_>>();
+        let valued = self.levels() != other.levels();
+        let differ = [
+            ("size", self.size != other.size),
+            ("resample", self.size.and(other.size).is_some() && self.resample != other.resample),
+            ("crop", cut(self) != cut(other)),
+            ("rescale", valued && self.rescale != other.rescale),
+            ("mean", valued && numbers(&self.mean, 0.0) != numbers(&other.mean, 0.0)),
+            ("std", valued && numbers(&self.std, 1.0) != numbers(&other.std, 1.0)),
+            ("flip", self.flip != other.flip),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// What the bytes of its images stand for.
     #[must_use]
     pub fn levels(&self) -> Arc<Levels> {
-        let of = |all: &[f64], channel: usize, usual: f64| {
-            // Of a grey image the first number counts, as it is the only one or stands for all.
-            all.get(channel).or(all.first()).copied().unwrap_or(usual) as f32
-        };
         let channel = |channel: usize| {
-            let (mean, std) = (of(&self.mean, channel, 0.0), of(&self.std, channel, 1.0));
+            let (mean, std) = (of_channel(&self.mean, channel, 0.0), of_channel(&self.std, channel, 1.0));
             let mut levels = [0.0; 256];
             for (byte, level) in levels.iter_mut().enumerate() {
                 *level = ((byte as f64 * self.rescale) as f32 - mean) / std;
@@ -167,6 +182,11 @@ impl Pixels {
     }
 }
 
+/// The number of a channel: of one number, that is it. Of a grey image the first counts, as it is the only one or stands for all.
+fn of_channel(all: &[f64], channel: usize, usual: f64) -> f32 {
+    all.get(channel).or(all.first()).copied().unwrap_or(usual) as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +209,22 @@ mod tests {
         let want = [-1.0, 1.0, 0.2 - 0.25, 0.4 - 0.25, 0.5, 0.0];
         let got: Vec<f32> = numbers.to_vec().expect("f32");
         assert!(got.iter().zip(want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6), "{got:?}");
+    }
+
+    #[test]
+    fn the_same_in_other_words_differs_in_nothing() {
+        let one =
+            Preprocess { size: Some(Size::Exact(8, 8)), mean: vec![0.5], std: vec![0.5], ..Preprocess::default() };
+        let three = Preprocess { crop: Some([8, 8]), mean: vec![0.5; 3], std: vec![0.5; 3], ..one.clone() };
+        assert_eq!(one.differing(&three), Vec::<&str>::new());
+        let other =
+            Preprocess { resample: Resample::Box, mean: vec![0.5, 0.5, 0.25], crop: Some([4, 8]), ..one.clone() };
+        assert_eq!(
+            (one.differing(&other), other.differing(&one)),
+            (vec!["resample", "crop", "mean"], vec!["resample", "crop", "mean"])
+        );
+        let any = Preprocess { size: None, ..one.clone() };
+        assert_eq!(any.differing(&Preprocess { resample: Resample::Box, ..any.clone() }), Vec::<&str>::new());
+        assert_eq!(one.differing(&Preprocess { flip: true, rescale: 1.0, ..any }), ["size", "rescale", "flip"]);
     }
 }

@@ -35,7 +35,8 @@ fn both(sides: &[usize]) -> Option<[usize; 2]> {
 }
 
 impl ImageOptions {
-    /// Whether nothing is left to a configuration: a size, how it is made, and what the bytes become.
+    /// Whether no more is left to a configuration than which channel comes first: a size, how it is made, and what the bytes
+    /// become are said.
     pub fn says_all(&self) -> bool {
         let sized = !self.size.is_empty() || self.shortest.is_some();
         let valued = self.rescale.is_some() && !self.mean.is_empty() && !self.std.is_empty();
