@@ -116,8 +116,41 @@ fn within_a_limit_less_is_computed_at_once_and_the_same_learnt() {
     assert!(said.contains("slices    the 32 examples of a step are computed in slices"), "{said}");
     assert!((whole.train.loss_last - sliced.train.loss_last).abs() < 1e-4, "{:?} {:?}", whole.train, sliced.train);
     let none = border.fails(&["train.memory=0.05MiB"]);
-    let (_, size) =
-        none.split_once("train.memory: one row of 16 tokens takes about ").unwrap_or_else(|| panic!("{none}"));
+    let (_, size) = none
+        .split_once("error[pipeline::memory]: one row of 16 tokens takes about ")
+        .unwrap_or_else(|| panic!("{none}"));
     let kib: f64 = size.split_once(" KiB").and_then(|(kib, _)| kib.parse().ok()).unwrap_or_else(|| panic!("{none}"));
     assert!((51.0..=512.0).contains(&kib), "{none}");
+}
+
+#[test]
+fn a_limit_holds_for_what_comes_late_in_a_stream() {
+    let border = border("bert");
+    jsonl(&border, 40);
+    let none = border.fails(&[STREAM, "train.memory=0.05MiB"]);
+    assert!(none.contains("error[pipeline::memory]: one row of 32 tokens takes about "), "{none}");
+    assert!(none.contains("lower data.max_length, or choose"), "{none}");
+    let ears = Ears::default();
+    let settings = [STREAM, "train.batch=32", "train.steps=2", "train.memory=0.8MiB"];
+    border.go("tight", &settings, None, &ears).unwrap_or_else(|e| panic!("{e}"));
+    let said = ears.text();
+    let rows =
+        said.split_once("within 0.8 MiB, ").and_then(|(_, rows)| rows.split_once(" rows of 32 tokens are computed"));
+    let rows: usize = rows.and_then(|(rows, _)| rows.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    let most = format!("computed in slices of at most {} tokens", rows * 32);
+    assert!(rows < 32 && said.contains(&most), "{said}");
+}
+
+#[test]
+fn a_limit_of_images_is_one_of_rows() {
+    let border = border("images");
+    let none = border.fails(&["train.memory=0.001MiB"]);
+    assert!(none.contains("error[pipeline::memory]: one row takes about ") && !none.contains("max_length"), "{none}");
+    let ears = Ears::default();
+    let settings = ["train.steps=2", "train.memory=0.12MiB"];
+    border.go("tight", &settings, None, &ears).unwrap_or_else(|e| panic!("{e}"));
+    let said = ears.text();
+    let rows = said.split_once("within 0.12 MiB, ").and_then(|(_, rows)| rows.split_once(" rows are computed at once"));
+    let rows: usize = rows.and_then(|(rows, _)| rows.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    assert!(rows < 8 && said.contains(&format!("in slices of at most {rows} rows\n")), "{said}");
 }

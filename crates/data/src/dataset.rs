@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, PadTo, collate};
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, Field};
 use crate::masking::{EVALUATION, Masking};
 
 /// Examples and the shape that their batches are padded to.
@@ -20,7 +20,7 @@ impl Dataset {
     /// A data set whose batches are padded as `pad` says, with room for its longest example.
     #[must_use]
     pub fn new(examples: Vec<Example>, pad: PadTo) -> Self {
-        let longest = examples.iter().map(longest).max().unwrap_or(0);
+        let longest = examples.iter().map(Example::longest).max().unwrap_or(0);
         Self { examples, pad: PadTo { max: pad.max.max(longest), ..pad }, masking: None }
     }
 
@@ -56,7 +56,38 @@ impl Dataset {
     /// The number of tokens of each example, of one with an answer that of the longer text.
     #[must_use]
     pub fn lengths(&self) -> Vec<usize> {
-        self.examples.iter().map(longest).collect()
+        self.examples.iter().map(Example::longest).collect()
+    }
+
+    /// One example alone that no example of the data set is longer than: with the fields of that with the longest input, but for
+    /// the longest answer, either of at least so many tokens; without examples none.
+    #[must_use]
+    pub fn widest(&self, least: usize) -> Dataset {
+        let of = |length: fn(&Example) -> usize| self.examples.iter().max_by_key(|example| length(example));
+        let (input, answer) = (of(Example::length), of(|example| example.answer_length().unwrap_or(0)));
+        let least = least.min(self.pad.max);
+        let fill = |ids: &[i64], pad: i64| {
+            let mut ids = ids.to_vec();
+            ids.resize(ids.len().max(least), pad);
+            ids
+        };
+        let widened = |(name, field): &(&'static str, Field)| {
+            let field = match answer.and_then(|answer| answer.field(name)) {
+                Some(longest @ Field::Answer { .. }) => longest,
+                _ => field,
+            };
+            let wide = match field {
+                Field::Tokens { ids, pad } => Field::Tokens { ids: fill(ids, *pad), pad: *pad },
+                Field::Answer { ids, pad } => Field::Answer { ids: fill(ids, *pad), pad: *pad },
+                Field::Texts { ids, pad } => {
+                    Field::Texts { ids: ids.iter().map(|ids| fill(ids, *pad)).collect(), pad: *pad }
+                }
+                other => other.clone(),
+            };
+            (*name, wide)
+        };
+        let examples = input.map(|input| Example { fields: input.fields.iter().map(widened).collect() });
+        Dataset { examples: examples.into_iter().collect(), pad: self.pad, masking: self.masking.clone() }
     }
 
     /// The number of examples.
@@ -79,14 +110,9 @@ impl Dataset {
     }
 }
 
-fn longest(example: &Example) -> usize {
-    example.length().max(example.answer_length().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::example::Field;
 
     fn data(lengths: &[usize], pad: PadTo) -> Dataset {
         let example =
@@ -99,6 +125,26 @@ mod tests {
         let data = data(&[2, 4, 9], PadTo::default());
         assert_eq!([1, 2, 3, 16].map(|batch| data.tokens_per_step(batch)), [5, 10, 15, 15]);
         assert_eq!(Dataset::default().tokens_per_step(4), 0);
+    }
+
+    #[test]
+    fn the_widest_has_the_longest_input_and_the_longest_answer() {
+        let example = |(input, answer): (usize, usize)| {
+            let answer = Field::Answer { ids: vec![2; answer], pad: -100 };
+            let tokens = Field::Tokens { ids: vec![1; input], pad: 0 };
+            Example { fields: vec![("input_ids", tokens), ("decoder_input_ids", answer.clone()), ("labels", answer)] }
+        };
+        let data = Dataset::new([(9, 2), (3, 12), (5, 5)].map(example).to_vec(), PadTo { max: 14, ..PadTo::default() });
+        let lengths = |least: usize| {
+            let wide = data.widest(least);
+            let batch = wide.batch(&[0, 0], 0).expect("a batch");
+            let dims = |name: &str| batch.get(name).map(|t| t.dims().to_vec()).expect("a tensor");
+            (wide.examples[0].length(), wide.examples[0].answer_length(), dims("input_ids"), dims("labels"))
+        };
+        assert_eq!(lengths(0), (9, Some(12), vec![2, 14], vec![2, 14]));
+        assert_eq!(lengths(10), (10, Some(12), vec![2, 14], vec![2, 14]));
+        assert_eq!(lengths(100), (14, Some(14), vec![2, 14], vec![2, 14]), "no longer than any may be");
+        assert!(Dataset::default().widest(9).is_empty());
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl Example {
         self.fields.iter().find_map(length).unwrap_or(0)
     }
 
+    /// The number of tokens of the longest text, of one that answers too; 0 where there are none.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.length().max(self.answer_length().unwrap_or(0))
+    }
+
     /// The number of tokens of all texts, of one that answers too; 0 where there are none.
     #[must_use]
     pub fn tokens_of_all(&self) -> usize {
@@ -181,6 +187,9 @@ mod tests {
         let one = example(&[4, 5, 6], &[0, 0, 1], 1);
         assert_eq!((one.length(), one.tokens("token_type_ids"), one.tokens(LABELS)), (3, Some(&[0, 0, 1][..]), None));
         assert_eq!(Example { fields: vec![("x", Field::Real(0.5))] }.length(), 0);
+        let mut answered = one;
+        answered.fields.push(("decoder_input_ids", Field::Answer { ids: vec![1; 5], pad: 0 }));
+        assert_eq!((answered.length(), answered.longest()), (3, 5));
     }
 
     #[test]

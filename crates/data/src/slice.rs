@@ -1,6 +1,7 @@
 //! Batches in slices, which are computed one after the other.
 
 use crate::dataset::Dataset;
+use crate::example::Example;
 
 /// The most that is computed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +22,14 @@ impl Dataset {
     /// holds all, else by length, since each slice is padded to its own longest.
     #[must_use]
     pub fn slices(&self, batch: &[usize], most: &Slicing) -> Vec<Vec<usize>> {
-        let length = |row: usize| self.examples.get(row).map_or(0, |example| self.pad.length(example.length()));
+        let length = |row: usize| self.examples.get(row).map_or(0, |example| self.pad.length(example.longest()));
         let fits = |rows: usize, length: usize| rows <= most.rows && rows.saturating_mul(length) <= most.tokens;
         let longest = batch.iter().map(|row| length(*row)).max().unwrap_or(0);
         if fits(batch.len(), longest) {
             return vec![batch.to_vec()];
         }
         let mut order = batch.to_vec();
-        order.sort_by_key(|row| self.examples.get(*row).map_or(0, |example| example.length()));
+        order.sort_by_key(|row| self.examples.get(*row).map_or(0, Example::longest));
         let mut slices: Vec<Vec<usize>> = Vec::new();
         for row in order {
             match slices.last_mut() {
@@ -43,7 +44,7 @@ impl Dataset {
     #[must_use]
     pub fn longest(&self, rows: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by_key(|i| std::cmp::Reverse(self.examples[*i].length()));
+        order.sort_by_key(|i| std::cmp::Reverse(self.examples[*i].longest()));
         order.truncate(rows);
         order
     }
@@ -53,7 +54,7 @@ impl Dataset {
 mod tests {
     use super::*;
     use crate::batch::PadTo;
-    use crate::example::{Example, Field};
+    use crate::example::Field;
 
     fn data(lengths: &[usize]) -> Dataset {
         let example =
@@ -78,6 +79,20 @@ mod tests {
         assert_eq!(data.slices(&[2, 1, 0], &Slicing { rows: 3, tokens: 48 }), [vec![2, 1, 0]]);
         assert_eq!(data.slices(&[2, 1, 0], &Slicing { rows: 3, tokens: 47 }).len(), 2);
         assert_eq!(data.slices(&[], &Slicing::WHOLE), [Vec::<usize>::new()]);
+    }
+
+    #[test]
+    fn answers_count_as_inputs_do() {
+        let example = |(input, answer): (usize, usize)| Example {
+            fields: vec![
+                ("input_ids", Field::Tokens { ids: vec![1; input], pad: 0 }),
+                ("decoder_input_ids", Field::Answer { ids: vec![1; answer], pad: 0 }),
+            ],
+        };
+        let pad = PadTo { multiple: 4, ..PadTo::default() };
+        let data = Dataset::new([(3, 16), (8, 2), (4, 4)].map(example).to_vec(), pad);
+        assert_eq!(data.slices(&[0, 1, 2], &Slicing { rows: 9, tokens: 16 }), [vec![2, 1], vec![0]]);
+        assert_eq!(data.longest(2), [0, 1]);
     }
 
     #[test]

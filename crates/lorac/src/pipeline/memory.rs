@@ -22,15 +22,21 @@ impl MemoryLimit {
     pub fn check(self, key: &str, problems: &mut Problems) {
         problems.range(key, self.bytes as f64, 1.0, (1u64 << 50) as f64);
     }
+
+    /// The largest unit of which it is a whole number, and how many; otherwise in MiB.
+    fn in_unit(self) -> (f64, &'static str) {
+        let whole = UNITS.iter().find(|(_, size)| self.bytes >= *size && self.bytes.is_multiple_of(*size));
+        let (unit, size) = whole.copied().unwrap_or(("MiB", 1 << 20));
+        (self.bytes as f64 / size as f64, unit)
+    }
 }
 
+/// As people write it, to a hundredth.
 impl fmt::Display for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, size)| self.bytes >= *size && self.bytes.is_multiple_of(*size));
-        match unit {
-            Some((unit, size)) => write!(f, "{}{unit}", self.bytes / size),
-            None => write!(f, "{}MiB", self.bytes as f64 / f64::from(1 << 20)),
-        }
+        let (number, unit) = self.in_unit();
+        let number = format!("{number:.2}");
+        write!(f, "{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -47,7 +53,8 @@ impl TryFrom<NumberOrText> for MemoryLimit {
 
 impl From<MemoryLimit> for NumberOrText {
     fn from(limit: MemoryLimit) -> NumberOrText {
-        NumberOrText::Text(limit.to_string())
+        let (number, unit) = limit.in_unit();
+        NumberOrText::Text(format!("{number}{unit}"))
     }
 }
 
@@ -81,5 +88,7 @@ mod tests {
             let text = serde_json::to_string(&MemoryLimit { bytes }).expect("writes");
             assert_eq!(read(&text), Some(bytes), "{text}");
         }
+        let shown = |json: &str| serde_json::from_str::<MemoryLimit>(json).expect("reads").to_string();
+        assert_eq!((shown("\"0.8MiB\""), shown("\"10 GB\"")), ("0.8 MiB".into(), "10 GB".into()));
     }
 }

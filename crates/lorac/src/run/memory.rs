@@ -19,16 +19,18 @@ pub(super) struct Within<'a> {
 }
 
 impl Within<'_> {
-    /// The most rows as long as the longest example, from `least` to `most`, that `graph` computes at once within the limit, by
-    /// an estimate of sizes and order: the same in every process of a training.
+    /// The most rows like the only one of `row`, from `least` to `most`, that `graph` computes at once within the limit, by an
+    /// estimate of sizes and order: the same in every process of a training.
     ///
     /// # Errors
     /// A limit that the fewest exceed, at its key.
-    pub(super) fn rows(&self, graph: &Graph, data: &Dataset, least: usize, most: usize) -> Result<usize, Error> {
-        let Some(longest) = data.longest(1).first().copied() else { return Ok(most) };
+    pub(super) fn rows(&self, graph: &Graph, row: &Dataset, least: usize, most: usize) -> Result<usize, Error> {
+        if row.is_empty() {
+            return Ok(most);
+        }
         let inputs: Vec<String> = graph.inputs().iter().map(|v| graph.name_of(*v)).collect();
         let bytes = |rows: usize| -> Result<u64, Error> {
-            let batch = data.batch(&vec![longest; rows], 0)?;
+            let batch = row.batch(&vec![0; rows], 0)?;
             let tensors = self.feeds.for_inputs(&inputs, &batch)?;
             let shapes: Vec<(String, Vec<usize>)> =
                 tensors.into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
@@ -39,8 +41,7 @@ impl Within<'_> {
         }
         let needed = bytes(least)?;
         if needed > self.limit.bytes {
-            let length = data.pad.length(data.examples[longest].length());
-            return Err(self.exceeded(needed, least, length));
+            return Err(self.exceeded(needed, least, padded(row)));
         }
         let (mut fits, mut exceeds) = (least, most);
         while exceeds - fits > 1 {
@@ -50,19 +51,36 @@ impl Within<'_> {
         Ok(fits)
     }
 
-    fn exceeded(&self, needed: u64, rows: usize, length: usize) -> Error {
+    fn exceeded(&self, needed: u64, rows: usize, tokens: usize) -> Error {
         let limit = self.limit;
         let size = match needed >> 20 {
             0..10 => format!("{} KiB", needed.div_ceil(1 << 10)),
             _ => format!("{} MiB", needed.div_ceil(1 << 20)),
         };
-        let (what, take, fewer) = match rows {
-            1 => ("one row".to_string(), "takes", ""),
-            rows => (format!("{rows} rows, which are computed at once,"), "take", "train.batch and train.eval_batch, "),
+        let of = of_tokens(tokens);
+        let what = match rows {
+            1 => format!("one row{of} takes"),
+            rows => format!("{rows} rows{of}, which are computed at once, take"),
         };
-        let message = format!("{what} of {length} tokens {take} about {size}, and the limit is {limit}");
-        let help = Some(format!("raise train.memory, lower {fewer}data.max_length, or choose a smaller model"));
+        let message = format!("{what} about {size}, and the limit is {limit}");
+        let batches = (rows > 1).then_some("train.batch and train.eval_batch, ").unwrap_or_default();
+        let length = (tokens > 0).then_some("data.max_length, ").unwrap_or_default();
+        let lower = if rows > 1 || tokens > 0 { "lower " } else { "" };
+        let help = Some(format!("raise train.memory, {lower}{batches}{length}or choose a smaller model"));
         let problem = Problem { path: "train.memory".into(), code: "pipeline::memory", message, help };
         Box::new(self.loaded.errors_at(vec![problem])).into()
     }
+}
+
+/// Tokens of a row, padding included: 0 where it has none, whatever it would be padded to.
+pub(super) fn padded(row: &Dataset) -> usize {
+    match row.lengths().into_iter().max() {
+        None | Some(0) => 0,
+        Some(longest) => row.pad.length(longest),
+    }
+}
+
+/// How long rows are, in words; nothing where they have no tokens.
+pub(super) fn of_tokens(tokens: usize) -> String {
+    if tokens > 0 { format!(" of {tokens} tokens") } else { String::new() }
 }

@@ -231,18 +231,18 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     if let Some(limit) = p.train.memory {
         let within = memory::Within { loaded, limit, feeds: &feeds };
         let fewest = |most: usize| if task.whole_batch() || shape.fixed_rows().is_some() { most } else { 1 };
-        let all = shape.fixed_rows().unwrap_or_else(|| steps.rows(&train));
-        let rows = within.rows(&training.step, &train, fewest(all), all)?;
+        // Of a stream, what comes later may be as long as anything may.
+        let row = train.widest(if stream.is_some() { shape.max_length } else { 0 });
+        let all = shape.fixed_rows().unwrap_or_else(|| steps.rows(&row));
+        let rows = within.rows(&training.step, &row, fewest(all), all)?;
         if rows < all {
-            steps = steps.within(rows, &train);
+            steps = steps.within(rows, &row);
             training = compile(&steps)?;
         }
-        let held = if eval.is_empty() { &train } else { &eval };
-        eval_batch = within.rows(&training.eval, held, fewest(eval_batch), eval_batch)?;
-        let longest = train.pad.length(train.lengths().into_iter().max().unwrap_or(0));
-        notes.push(format!(
-            "within {limit}, {rows} rows of {longest} tokens are computed at once, and {eval_batch} evaluated"
-        ));
+        let held = if eval.is_empty() { row.clone() } else { eval.widest(0) };
+        eval_batch = within.rows(&training.eval, &held, fewest(eval_batch), eval_batch)?;
+        let of = memory::of_tokens(memory::padded(&row));
+        notes.push(format!("within {limit}, {rows} rows{of} are computed at once, and {eval_batch} evaluated"));
     }
     emitter.finish()?;
     let look = first_look(&base, &spec(&steps), &training).map_err(|e| update::error(loaded, e))?;

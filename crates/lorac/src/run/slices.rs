@@ -67,12 +67,15 @@ impl StepShape {
 
     /// The same with no more at once than so many rows as long as the longest example.
     pub(super) fn within(self, rows: usize, data: &Dataset) -> Self {
-        let longest = data.pad.length(data.lengths().into_iter().max().unwrap_or(0));
-        let (tokens, sliced) = (self.most.tokens.min(rows.saturating_mul(longest)), self.sliced || rows < self.batch);
-        // Where examples have no tokens, rows are what can be counted.
-        let most = match longest {
-            0 => Slicing { rows: self.most.rows.min(rows), ..self.most },
-            _ => Slicing { tokens, ..self.most },
+        let longest = data.lengths().into_iter().max().unwrap_or(0);
+        let tokens = self.most.tokens.min(rows.saturating_mul(data.pad.length(longest)));
+        let sliced = self.sliced || rows < self.batch;
+        let answers = data.examples.iter().any(|example| example.answer_length().is_some());
+        // Rows are counted where examples have no tokens, and where more short ones have more tokens of inputs, or of answers,
+        // than as many as the longest.
+        let most = match longest == 0 || answers {
+            true => Slicing { rows: self.most.rows.min(rows), ..self.most },
+            false => Slicing { tokens, ..self.most },
         };
         StepShape { most, fill: if sliced && !self.sliced { 1 } else { self.fill }, sliced, ..self }
     }
@@ -171,6 +174,28 @@ mod tests {
         assert_eq!((whole.sliced, whole.rows(&data)), (false, 32));
         let some = whole.within(5, &data);
         assert_eq!((some.batch, some.most.tokens, some.fill, some.sliced, some.rows(&data)), (32, 80, 1, true, 5));
+    }
+
+    #[test]
+    fn within_a_limit_rows_are_counted_of_what_has_no_tokens_and_of_answers() {
+        let train = Train { batch: 32, ..Train::default() };
+        let of = |field: &dyn Fn() -> Vec<(&'static str, Field)>| {
+            let examples = (0..40).map(|_| Example { fields: field() }).collect();
+            Dataset::new(examples, PadTo::default())
+        };
+        let images = of(&|| vec![("x", Field::Real(1.0))]);
+        let whole = StepShape::of(&train, &BatchShape::with_rows(None), &images, Device::Cpu, true);
+        let some = whole.within(5, &images);
+        assert_eq!((some.most, some.fill, some.rows(&images)), (Slicing { rows: 5, ..Slicing::WHOLE }, 1, 5));
+        assert_eq!(
+            some.describe().as_deref(),
+            Some("the 32 examples of a step are computed in slices of at most 5 rows")
+        );
+        let tokens = |n: usize| Field::Tokens { ids: vec![1; n], pad: 0 };
+        let answered = of(&|| vec![("input_ids", tokens(8)), ("labels", Field::Answer { ids: vec![1; 16], pad: 0 })]);
+        let whole = StepShape::of(&train, &BatchShape::with_rows(None), &answered, Device::Cpu, true);
+        let some = whole.within(5, &answered);
+        assert_eq!((some.most, some.rows(&answered)), (Slicing { rows: 5, tokens: 1024 }, 5));
     }
 
     #[test]

@@ -305,7 +305,7 @@ impl Streamed<'_> {
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
         let drawn = shuffled(examples, self.rows.buffer, seed, epoch);
-        let batches = batched(drawn, Grouped { batch, by_length, seed, epoch }, Example::length);
+        let batches = batched(drawn, Grouped { batch, by_length, seed, epoch }, Example::longest);
         Box::new(batches.map(move |batch| batch.map(|examples| (epoch, examples))))
     }
 }
