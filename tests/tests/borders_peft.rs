@@ -277,6 +277,16 @@ fn what_peft_has_no_form_for_is_said_before_the_training() {
     }
 }
 
+/// The one would be in the adapter twice, by itself and in the module as a whole.
+#[test]
+fn a_module_that_is_scaled_is_not_trained_in_full_as_well() {
+    let adapt = "ia3: { targets: [], feedforward: [\"role:down\"] } }, { full: { targets: [\"*.output.dense.bias\"] }";
+    let case = case("bert");
+    let notes = case.notes(CLASSIFY, adapt, "");
+    assert!(notes.contains("there will be no adapter: PEFT has no module with scales and `"), "{notes}");
+    assert!(!case.folder.path().join("out/adapter").exists());
+}
+
 #[test]
 fn the_head_of_an_unknown_type_is_asked_for_by_name() {
     let wrong = nameless().run(CLASSIFY_OWN, QUERY_VALUE, "").expect_err("no type").to_string();

@@ -16,10 +16,20 @@ use std::sync::atomic::AtomicBool;
 
 /// A token for every word of the tiny decoders' vocabularies.
 fn tokenizer(words: usize) -> Tokenizer {
+    special_tokenizer(words, &[])
+}
+
+/// The same; some of the words are special tokens.
+fn special_tokenizer(words: usize, special: &[i64]) -> Tokenizer {
+    let token = |id: &i64| {
+        serde_json::json!({ "id": id, "content": format!("w{id}"), "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true })
+    };
+    let added: Vec<serde_json::Value> = special.iter().map(token).collect();
     let folder = tempfile::tempdir().expect("a folder");
     let vocab: serde_json::Map<String, serde_json::Value> = (0..words).map(|i| (format!("w{i}"), i.into())).collect();
     let file = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
         "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
     });
@@ -29,6 +39,17 @@ fn tokenizer(words: usize) -> Tokenizer {
 }
 
 fn writer(model: &Path, words: usize, engine: &dyn Backend, settings: &Generate, ends: &[i64], rows: usize) -> Writer {
+    writer_of(model, tokenizer(words), engine, settings, ends, rows)
+}
+
+fn writer_of(
+    model: &Path,
+    tokenizer: Tokenizer,
+    engine: &dyn Backend,
+    settings: &Generate,
+    ends: &[i64],
+    rows: usize,
+) -> Writer {
     let model = load(model).unwrap_or_else(|e| panic!("{e}"));
     let mut base = readable(&model.graph, &model.functions).expect("readable");
     let feeds = feeds(&base).expect("known inputs");
@@ -49,7 +70,7 @@ fn writer(model: &Path, words: usize, engine: &dyn Backend, settings: &Generate,
         cached: &|| None,
         settings: settings.clone(),
         ends: ends.to_vec(),
-        tokenizer: tokenizer(words),
+        tokenizer,
         rows,
         multiple: 8,
         start: None,
@@ -123,6 +144,23 @@ fn tokens_are_those_of_transformers_with_caches_and_without() {
     }
     assert!(wrong.is_empty(), "{} of {}: {}", wrong.len(), cases.len(), wrong[..wrong.len().min(3)].join("\n"));
     assert!(with_caches >= 60, "{with_caches}");
+}
+
+#[test]
+fn a_stop_string_that_is_a_special_token_ends_a_text_before_it() {
+    let file = std::fs::read_to_string(data("truth/generation/cases.json")).expect("the cases");
+    let cases = file.lines().map(|line| serde_json::from_str::<Case>(line).expect("a case"));
+    let plain = |case: &Case| case.settings.num_beams == 1 && case.ends.is_empty() && case.texts[0].len() > 4;
+    let case = cases.into_iter().find(plain).expect("a text that nothing ends");
+    let (prompts, text) = (&case.prompts[..1], &case.texts[0]);
+    let before = text.iter().position(|id| *id == text[3]).expect("it is in the text");
+    let settings = Generate { stop_strings: vec![format!("w{}", text[3])], ..case.settings.clone() };
+    for engine in engines() {
+        let tokenizer = special_tokenizer(97, &[text[3]]);
+        let model = data(&case.model).join("model.onnx");
+        let writer = writer_of(&model, tokenizer, engine.as_ref(), &settings, &[], 4);
+        assert_eq!(written(&writer, engine.as_ref(), prompts), [text[..before].to_vec()]);
+    }
 }
 
 /// The merged one sees what follows where it has no caches, as it was made: what it would write with them is something else.

@@ -62,4 +62,8 @@ impl NextToken for StoppableNext<'_> {
         interrupted(self.stop)?;
         self.next.score(rows)
     }
+
+    fn forget(&mut self) {
+        self.next.forget();
+    }
 }

@@ -71,12 +71,13 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
             (writer(parts.base, &spec, &[], &mut |_| {})?, parts.feeds.clone(), Vec::new())
         }
     };
-    let positions = input_limits(parts.base).and_then(|limits| limits.positions.iter().map(|t| t.rows).min());
-    let most = fixed.len.or(positions).unwrap_or(usize::MAX);
+    let most = fixed.len.or_else(|| positions(parts.base)).unwrap_or(usize::MAX);
     let pad = match fixed.len {
         Some(len) => PadTo { multiple: 1, min: len, max: len, rows: 0 },
         None => PadTo { multiple: parts.multiple, min: 1, max: most, rows: 0 },
     };
+    let mut ends = parts.ends;
+    ends.extend(special(&parts.settings.stop_strings, &parts.tokenizer));
     Ok(Writer {
         trained: made.theta.is_some(),
         graph: made.graph,
@@ -90,11 +91,23 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
             fixed_rows: fixed.rows,
         },
         settings: parts.settings,
-        ends: parts.ends,
+        ends,
         tokenizer: parts.tokenizer,
         rows: parts.rows,
         start: parts.start,
     })
+}
+
+/// Tokens of a row at most, by the model's tables of positions; none where it has none.
+fn positions(graph: &Graph) -> Option<usize> {
+    input_limits(graph)?.positions.iter().map(|table| table.usable).min()
+}
+
+/// The ids of those texts that are special tokens, which no decoded text has in it.
+fn special(texts: &[String], tokenizer: &Tokenizer) -> Vec<i64> {
+    let special = tokenizer.special_ids();
+    let ids = texts.iter().filter_map(|text| tokenizer.token(text).ok());
+    ids.filter(|id| special.contains(id)).collect()
 }
 
 /// The writer that uses the model's caches, where it has any, and can be trained with them as without.
@@ -166,6 +179,25 @@ mod tests {
         graph.aliases.insert("attention_mask".into(), "x".into());
         let feeds = feeds(&graph).expect("known inputs");
         Some(pairs(&graph, &feeds)?.into_iter().map(|pair| (pair.input, pair.output)).collect())
+    }
+
+    /// As OPT has it: the first two rows of the table belong to no token.
+    #[test]
+    fn rows_of_positions_that_no_token_has_are_no_room() {
+        let text = r#"graph opt(%input_ids: i64[B,S], %attention_mask: i64[B,S]) -> %y {
+            %words = weight "words" f32[9,1] = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+            %places = weight "places" f32[66,1]
+            %one = weight "one" i64[] = [1]
+            %off = weight "off" i64[] = [2]
+            %w = Gather(%words, %input_ids) : f32[B,S,1]
+            %sum = CumSum(%attention_mask, %one) : i64[B,S]
+            %own = Mul(%sum, %attention_mask) : i64[B,S]
+            %at = Sub(%own, %one) : i64[B,S]
+            %p = Add(%at, %off) : i64[B,S]
+            %q = Gather(%places, %p) : f32[B,S,1]
+            %y = Add(%w, %q) : f32[B,S,1]
+        }"#;
+        assert_eq!(positions(&lorac_ir::parse(text).expect("parses")), Some(64));
     }
 
     #[test]

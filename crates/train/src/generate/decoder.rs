@@ -85,7 +85,7 @@ impl Decoder {
         if !right {
             self.ports.caches.clear();
         }
-        self.held = Default::default();
+        self.forget();
         Ok(right)
     }
 
@@ -217,6 +217,10 @@ impl NextToken for Decoder {
     fn score(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
         if self.ports.caches.is_empty() { self.whole(rows) } else { self.cached(rows) }
     }
+
+    fn forget(&mut self) {
+        self.held = Default::default();
+    }
 }
 
 /// What a row feeds: its tokens, or, where an encoder reads something else, that with its tokens for the decoder.
@@ -316,6 +320,45 @@ mod tests {
             ..DecoderPorts::default()
         };
         Decoder::new(Box::new(program), ports)
+    }
+
+    #[test]
+    fn nothing_is_held_once_texts_are_written_or_cannot_be() {
+        use crate::{Generate, Writing, generate};
+        let settings = Generate { max_new_tokens: 3, ..Generate::default() };
+        let (never, prompts) = (|_: &[i64]| false, [vec![3, 9], vec![4]]);
+        let job = Writing {
+            prompts: &prompts,
+            sources: &[],
+            settings: &settings,
+            ends: &[],
+            length: 9,
+            rows: 2,
+            is_over: &never,
+        };
+        let mut decoder = with_cache(|dims| dims.to_vec());
+        generate(&mut decoder, &job, |_| ()).expect("writes");
+        assert_eq!((decoder.held.0.len(), decoder.held.1), (0, 0));
+        /// Fails at its second call.
+        struct Second(Decoder, usize);
+        impl NextToken for Second {
+            fn equal_lengths(&self) -> bool {
+                self.0.equal_lengths()
+            }
+
+            fn score(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
+                self.1 += 1;
+                let scored = self.0.score(rows);
+                if self.1 == 2 { Err(TrainError::NoField { field: "none".into() }) } else { scored }
+            }
+
+            fn forget(&mut self) {
+                self.0.forget();
+            }
+        }
+        let mut fails = Second(decoder, 0);
+        generate(&mut fails, &job, |_| ()).expect_err("fails");
+        assert_eq!((fails.0.held.0.len(), fails.0.held.1), (0, 0));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub trait NextToken {
     /// # Errors
     /// What the engine says.
     fn score(&mut self, rows: &[Going]) -> Result<Scored, TrainError>;
+
+    /// Lets go of what it holds of the rows before: the next ones begin.
+    fn forget(&mut self) {}
 }
 
 /// A row that goes on.
@@ -89,7 +92,9 @@ pub fn generate(
     let mut texts = vec![Vec::new(); prompts.len()];
     for group in groups {
         let searches = group.iter().map(|at| (search(prompts[*at], job), source(*at))).collect();
-        for (at, text) in group.iter().zip(together_to_the_end(next, searches)?) {
+        let found = together_to_the_end(next, searches);
+        next.forget();
+        for (at, text) in group.iter().zip(found?) {
             texts[*at] = text;
         }
         on_text(group.len());

@@ -154,20 +154,31 @@ impl<'a> Contract<'a> {
         modules.iter().try_for_each(|named| no_norm_inside(plan, &named.items[0].delta.target))?;
         let adapted = |Named { names, items, apart }: Named<LowRank<'a>>| Adapted { names, branches: items, apart };
         let modules: Vec<Adapted> = modules.into_iter().map(adapted).collect();
+        let tokens = more.rows.into_iter().map(|delta| Ok((table(plan, &paths, delta, class)?, delta)));
+        let tokens = tokens.collect::<Result<Vec<_>, String>>()?;
+        // What of a module is changed otherwise.
+        let changed = |path: &str, weight: ValueId| {
+            let is_of = |names: &[Module]| names.iter().any(|n| n.path == path);
+            let kinds = [
+                ("a branch", modules.iter().any(|m| is_of(&m.names))),
+                ("scales", scaled.iter().any(|m| is_of(&m.names))),
+                ("trained tokens", tokens.iter().any(|(of, delta)| of == path || delta.target.weight == weight)),
+            ];
+            kinds.into_iter().find(|(_, found)| *found).map(|(kind, _)| kind)
+        };
         for delta in more.whole {
             for one in whole(plan, &paths, delta, class)? {
                 let module = one.key.rsplit_once('.').map_or("", |(module, _)| module);
-                if modules.iter().any(|m| m.names.iter().any(|n| n.path == module)) {
+                let SavedOf::Weight { weight, .. } = one.of else { continue };
+                if let Some(kind) = changed(module, weight) {
                     let name = &delta.target.weight_name;
-                    return Err(format!("PEFT has no module with a branch and `{name}` trained in full"));
+                    return Err(format!("PEFT has no module with {kind} and `{name}` trained in full"));
                 }
                 if saved.iter().all(|s| s.key != one.key) {
                     saved.push(one);
                 }
             }
         }
-        let tokens = more.rows.into_iter().map(|delta| Ok((table(plan, &paths, delta, class)?, delta)));
-        let tokens = tokens.collect::<Result<Vec<_>, String>>()?;
         let input = input.map(|input| plan.readable.name_of(input));
         let biases = biases.into_iter().map(|bias| bias_module(&paths, &modules, plan, bias, class));
         let biases = biases.collect::<Result<Vec<_>, String>>()?;
