@@ -2,8 +2,9 @@
 
 use lorac::ir::Tensor;
 use lorac::output::{Manifest, PeftAdapter, read_peft};
+use lorac::run::ResumeFrom;
 use lorac::train::Checkpoint;
-use lorac_tests::border::{Border, border};
+use lorac_tests::border::{Border, Ears, border};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,6 +81,8 @@ fn what_overrides_nothing_is_named() {
             "`init_batches` says how many batches `init: eva` and `init: lora_ga` look at",
         ),
         ("init: eva, init_batches: 0", "`init_batches` is 0: expected at least 1"),
+        ("init: pissa, init_rho: 2", "`init_rho` says how ranks are shared out by `init: eva`"),
+        ("init: eva, init_rho: 0.5", "`init_rho` is 0.5: expected at least 1"),
         (
             "init: lora_ga, rank: 17",
             "rank 17 of `encoder.layer.0.attention.self.query.weight`, a 32 x 32 matrix: the rank lies between 1 and half",
@@ -121,6 +124,37 @@ fn every_beginning_can_be_gone_on_from() {
             border.succeeds(&[&STANDS_STILL[..], &[&setting, from]].concat());
             assert_eq!(adapter(&border), learnt, "{init}, {from}");
         }
+    }
+}
+
+/// Some matrices get more than their rank, others less, and a run that goes on has the same.
+#[test]
+fn ranks_that_are_shared_out_are_trained_and_written() {
+    let border = border("bert");
+    for method in ["lora", "dora"] {
+        let setting =
+            adapt(&format!("{method}: {{ targets: [all-linear], rank: 3, alpha: 6, init: eva, init_rho: 4 }}"));
+        let (settings, heard) = ([&setting[..], "train.checkpoint={ every: 3 steps }"], Ears::default());
+        let outcome = border.go("out", &settings, None, &heard).unwrap_or_else(|e| panic!("{e}"));
+        assert!(outcome.manifest.verify.passed);
+        let whole = adapter(&border);
+        let ranks: Vec<usize> = whole.modules.iter().map(|m| m.a.len() / m.rows).collect();
+        let (least, most) = (ranks.iter().min().expect("some"), ranks.iter().max().expect("some"));
+        let matrices = outcome.manifest.targets.iter().filter(|t| t.name.ends_with(".weight")).count();
+        assert!(*least < 3 && *most > 3 && *most <= 12, "{ranks:?}");
+        let said =
+            format!("ranks     are shared out by 8 batches: {} matrices get ranks of {least} to {most}", ranks.len());
+        assert!(matrices == ranks.len() && heard.text().contains(&said), "{said}, {matrices}: {}", heard.text());
+        let none = heard.text().split_once(&said).and_then(|(_, rest)| {
+            rest.strip_prefix(", ")?.split_once(" get no branch").and_then(|(count, _)| count.parse::<usize>().ok())
+        });
+        assert_eq!(ranks.iter().sum::<usize>(), 3 * (ranks.len() + none.unwrap_or(0)));
+        assert!(whole.modules.iter().all(|m| (m.scale() - 2.0).abs() < 1e-12));
+        border.go("cut", &settings, None, &Ears::until(4)).expect_err("stopped");
+        fs::rename(border.path().join("cut"), border.path().join("out2")).expect("renames");
+        border.go("out2", &settings, Some(&ResumeFrom::Newest), &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(read_peft(&border.path().join("out2/adapter")).expect("an adapter"), whole, "{method}");
+        fs::remove_dir_all(border.path().join("out2")).expect("removes");
     }
 }
 

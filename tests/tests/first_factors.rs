@@ -4,12 +4,12 @@
 use lorac::data::Batch;
 use lorac::ir::Graph;
 use lorac::passes::{
-    AdamW, Adaptation, Caches, DeltaForm, Lora, LoraInit, Method, Objective, Param, Role, Training, TrainingSpec,
-    UpdateSpec, first_look, readable, training_step,
+    AdamW, Adaptation, Caches, Delta, DeltaForm, FirstLook, Lora, LoraInit, Method, MethodChoice, Objective, Param,
+    Role, Target, Training, TrainingSpec, UpdateSpec, before_the_look, first_look, readable, training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;
-use lorac::train::{Binding, Feeds, initial_theta, look};
+use lorac::train::{Binding, Feeds, directions_of_inputs, initial_theta, look, with_directions};
 use lorac_tests::objective::FirstOutput;
 use lorac_tests::variants::Case;
 use lorac_tests::{Truth, data, engines, truth};
@@ -57,12 +57,12 @@ fn batches(case: &Case, count: usize) -> (Feeds, Vec<Vec<Batch>>) {
     (Feeds { inputs: all[0][0].tensors.iter().map(bind).collect(), constants: Vec::new() }, all)
 }
 
-/// A and B of every module before the first step.
-fn first(graph: &Graph, case: &Case, of: &Of, lora: Lora, engine: &dyn Backend) -> BTreeMap<String, [Vec<f32>; 2]> {
-    let targets = lora.select(graph).expect("targets");
-    let adaptations = [Adaptation { method: &lora, targets }];
+/// A training, and what is looked at before its first step.
+fn compiled(graph: &Graph, case: &Case, lora: &Lora, engine: &dyn Backend) -> (Training, FirstLook) {
     let (rows, tokens, optimizer) = (FirstOutput::default(), CausalLm::default(), AdamW::default());
     let objective: &dyn Objective = if case.kind == "lm" { &tokens } else { &rows };
+    let targets = lora.select(graph).expect("targets");
+    let adaptations = [Adaptation { method: lora, targets }];
     let spec = TrainingSpec {
         adaptations: &adaptations,
         objective,
@@ -72,8 +72,16 @@ fn first(graph: &Graph, case: &Case, of: &Of, lora: Lora, engine: &dyn Backend) 
         caches: Caches::default(),
     };
     let training = training_step(graph, &spec, &mut |_| {}).expect("compiles");
-    assert!(initial_theta(&training.params, 0).is_err(), "nobody has looked");
     let found = first_look(graph, &spec, &training).expect("compiles").expect("something to look at");
+    let known = Training { params: before_the_look(&training.params), ..training.clone() };
+    assert!(first_look(graph, &spec, &known).expect("compiles").is_none(), "nothing that is known is looked at");
+    (training, found)
+}
+
+/// A and B of every module before the first step.
+fn first(graph: &Graph, case: &Case, of: &Of, lora: Lora, engine: &dyn Backend) -> BTreeMap<String, [Vec<f32>; 2]> {
+    let (training, found) = compiled(graph, case, &lora, engine);
+    assert!(initial_theta(&training.params, 0).is_err(), "nobody has looked");
     let (feeds, batches) = batches(case, found.batches);
     let params = look(engine, &found, &training.params, 0, &feeds, &batches).expect("looks");
     values(&training, &params, of)
@@ -152,6 +160,59 @@ fn eva_begins_with_the_directions_of_peft() {
             }
         }
     });
+}
+
+/// Ranks that are shared out are PEFT's, as are directions and scales.
+#[test]
+fn ranks_are_shared_out_as_peft_does() {
+    each(|of, case, graph, engine, truth, name| {
+        let counts = if name.ends_with("torchscript, 0") { &[1, 3][..] } else { &[1] };
+        for count in counts.iter().copied() {
+            let lora = Lora { init_rho: Some(2.0), alpha: 4.0, ..lora(of, LoraInit::Eva, 8, count) };
+            let (training, found) = compiled(graph, case, &lora, engine);
+            let (feeds, batches) = batches(case, count);
+            let directions =
+                directions_of_inputs(engine, found.shares_ranks().expect("ranks"), &feeds, &batches).expect("looks");
+            let target = |a: &str| {
+                let is_a = |d: &Delta| matches!(&d.form, DeltaForm::LowRank { a: name, .. } if name == a);
+                training.deltas.iter().find(|(_, d)| is_a(d)).map(|(_, d)| d.target.name()).expect("a target")
+            };
+            let ranks: BTreeMap<String, usize> =
+                directions.iter().map(|(a, found)| (target(a), found.dims()[0])).collect();
+            assert_eq!(ranks.values().sum::<usize>(), 6 * 8, "{name}: {ranks:?}");
+            let Some(MethodChoice::Lora(lora)) = lora.with_ranks(&ranks) else { panic!("LoRA has ranks") };
+            let (training, _) = compiled(graph, case, &lora, engine);
+            let params = with_directions(&training.params, &directions);
+            for (_, delta) in &training.deltas {
+                assert_eq!(delta.form.scale(), Some(0.5), "{name}");
+            }
+            for (module, [a, b]) in values(&training, &params, of) {
+                let want = numbers(truth, &format!("shared.{count}.{module}"));
+                assert_eq!(numbers(truth, &format!("shared.{count}.{module}.scale")), [0.5]);
+                assert_eq!(a.len(), want.len(), "{name}, {count} batches: the rank of {module}");
+                let off = off(&a, &want, true);
+                assert!(off < 1e-3, "{name}, {count} batches, {module}: A is off by {off}");
+                assert!(b.iter().all(|x| *x == 0.0));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_matrix_that_gets_no_rank_is_no_target() {
+    let of = &CASES[0];
+    let case = Case::read(&data("peft2").join(of.case)).expect("a case");
+    let model = lorac::onnx::load(case.folder.join("base.dynamo.onnx")).expect("loads");
+    let graph = readable(&model.graph, &model.functions).expect("readable");
+    let all = lora(of, LoraInit::Eva, 8, 1);
+    let names: Vec<String> = all.select(&graph).expect("targets").iter().map(Target::name).collect();
+    let ranks = BTreeMap::from([(names[1].clone(), 0), (names[2].clone(), 11)]);
+    let Some(MethodChoice::Lora(lora)) = all.with_ranks(&ranks) else { panic!("LoRA has ranks") };
+    let left = lora.select(&graph).expect("targets");
+    let found: Vec<(String, usize)> = left.iter().map(|t| (t.name(), lora.rank_of(t))).collect();
+    let want = names.iter().enumerate().filter(|(i, _)| *i != 1);
+    assert_eq!(found, want.map(|(i, name)| (name.clone(), if i == 2 { 11 } else { 8 })).collect::<Vec<_>>());
+    assert_eq!(lora.alpha_of(&left[1]), 8.0 * 11.0 / 8.0);
 }
 
 #[test]

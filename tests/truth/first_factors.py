@@ -6,7 +6,8 @@ Made with PyTorch 2.15, transformers 5.23 and PEFT 0.21.2:
 
 A case is one of variants.py's, with its model and its batches. Ranks are such that PEFT's randomized decompositions have all
 directions there are: 16 of 32 for EVA, 8 for LoRA-GA. `eva.N.MODULE` is A of EVA after N batches, without its
-redistribution of ranks (rho = 1); `ga.N.MODULE.A` and `.B` are those of LoRA-GA with PEFT's own settings, alpha = 8, and `.S`
+redistribution of ranks (rho = 1), `shared.N.MODULE` with it (r = 8, rho = 2; a module that is not there has no branch), and
+`shared.N.MODULE.scale` what the branch is multiplied by there (alpha = 4); `ga.N.MODULE.A` and `.B` are those of LoRA-GA with PEFT's own settings, alpha = 8, and `.S`
 the largest singular values of the gradient: what has none, or one like another's, has no direction of its own.
 """
 
@@ -66,6 +67,18 @@ def make(name, cases, out):
         for path, [a, b] in factors(model):
             assert b.abs().max() == 0 and a.shape[0] == 16
             found[f"eva.{count}.{path}"] = a.detach().float()
+
+        config = LoraConfig(
+            r=8, lora_alpha=4, target_modules=OF[name], init_lora_weights="eva", eva_config=EvaConfig(rho=2.0),
+        )
+        model = get_peft_model(copy.deepcopy(base), config)
+        initialize_lora_eva_weights(model, fed, show_progress_bar=False)
+        for path, [a, b] in factors(model):
+            found[f"shared.{count}.{path}"] = a.detach().float()
+        for path, module in model.named_modules():
+            if hasattr(module, "lora_A"):
+                key = f"shared.{count}.{path.removeprefix('base_model.model.')}.scale"
+                found[key] = torch.tensor([module.scaling["default"]])
 
         config = LoraConfig(
             r=8, lora_alpha=8, target_modules=OF[name], init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig(),

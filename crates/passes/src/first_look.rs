@@ -2,7 +2,7 @@
 
 use crate::sequence::{Gradients, for_dialect, gradients_of};
 use crate::{
-    Adaptation, Delta, DeltaForm, FactorSource, Full, Init, Method, Param, PassError, Target, Training, TrainingSpec,
+    Adaptation, DeltaForm, FactorSource, Full, Init, Method, Param, PassError, Target, Training, TrainingSpec,
     UpdateSpec, remove_dead, rewrite,
 };
 use lorac_ir::{DType, Graph, ValueId};
@@ -18,6 +18,14 @@ pub struct FirstLook {
     pub gradients: Option<GradientsLook>,
     /// How many of the training's first batches.
     pub batches: usize,
+}
+
+impl FirstLook {
+    /// What matrices are fed, where the ranks of any are shared out by it.
+    #[must_use]
+    pub fn shares_ranks(&self) -> Option<&InputsLook> {
+        self.inputs.as_ref().filter(|inputs| inputs.of.iter().any(|matrix| matrix.shared_in.is_some()))
+    }
 }
 
 /// What matrices are fed.
@@ -36,6 +44,10 @@ pub struct FedMatrix {
     pub a: String,
     /// r.
     pub rank: usize,
+    /// The most that r may become where ranks are shared out, otherwise r: so many directions are looked for.
+    pub most: usize,
+    /// The adaptation among whose matrices ranks are shared out.
+    pub shared_in: Option<usize>,
     /// The outputs that hold what it is fed, one for each value that it multiplies.
     pub outputs: Vec<String>,
 }
@@ -55,46 +67,54 @@ pub struct GradientsLook {
 /// # Errors
 /// What a pass cannot do.
 pub fn first_look(base: &Graph, spec: &TrainingSpec, training: &Training) -> Result<Option<FirstLook>, PassError> {
-    let low_rank = |(_, delta): &'_ (usize, Delta)| -> Option<(String, usize, FactorSource, Target)> {
-        let DeltaForm::LowRank { a, rank, .. } = &delta.form else { return None };
-        let param = training.params.iter().find(|p| p.name == *a)?;
-        let Init::Factor { pair, .. } = &param.init else { return None };
-        Some((a.clone(), *rank, pair.source.clone(), delta.target.clone()))
-    };
-    let all: Vec<_> = training.deltas.iter().filter_map(low_rank).collect();
-    let fed: Vec<_> = all.iter().filter(|(.., source, _)| matches!(source, FactorSource::Inputs(_))).collect();
-    let moved: Vec<_> = all.iter().filter(|(.., source, _)| matches!(source, FactorSource::Gradient { .. })).collect();
+    let (mut fed, mut moved) = (Vec::new(), Vec::new());
+    for (adaptation, delta) in &training.deltas {
+        let DeltaForm::LowRank { a, rank, .. } = &delta.form else { continue };
+        let Some(Init::Factor { pair, .. }) = training.params.iter().find(|p| p.name == *a).map(|p| &p.init) else {
+            continue;
+        };
+        match &pair.source {
+            FactorSource::Inputs(None) => {
+                let factor = spec.adaptations.get(*adaptation).and_then(|a| a.method.rank_factor());
+                let most = factor.map_or(*rank, |factor| (*rank as f64 * factor).round() as usize);
+                let (most, shared_in) = (most.min(pair.rows).min(pair.cols).max(*rank), factor.map(|_| *adaptation));
+                fed.push((
+                    FedMatrix { a: a.clone(), rank: *rank, most, shared_in, outputs: Vec::new() },
+                    &delta.target,
+                ));
+            }
+            FactorSource::Gradient { is_known: false, .. } => moved.push((a.as_str(), &delta.target)),
+            _ => {}
+        }
+    }
     if fed.is_empty() && moved.is_empty() {
         return Ok(None);
     }
-    let fed: Vec<(&str, usize, &Target)> = fed.iter().map(|(a, rank, _, target)| (a.as_str(), *rank, target)).collect();
-    let moved: Vec<(&str, &Target)> = moved.iter().map(|(a, _, _, target)| (a.as_str(), target)).collect();
-    let inputs = (!fed.is_empty()).then(|| inputs(base, spec, &fed)).transpose()?;
+    let inputs = (!fed.is_empty()).then(|| inputs(base, spec, fed)).transpose()?;
     let gradients = (!moved.is_empty()).then(|| gradients(base, spec, &moved)).transpose()?;
     let batches = spec.adaptations.iter().map(|a| a.method.first_batches()).max().unwrap_or_default();
     Ok(Some(FirstLook { inputs, gradients, batches }))
 }
 
 /// The model up to what matrices multiply.
-fn inputs(base: &Graph, spec: &TrainingSpec, of: &[(&str, usize, &Target)]) -> Result<InputsLook, PassError> {
+fn inputs(base: &Graph, spec: &TrainingSpec, of: Vec<(FedMatrix, &Target)>) -> Result<InputsLook, PassError> {
     let mut graph = base.clone();
     graph.reserve_names();
     let of = rewrite(&mut graph, "first_look", |e| {
         let mut written: BTreeMap<(ValueId, usize), Val> = BTreeMap::new();
         let mut all = Vec::new();
-        for (a, rank, target) in of {
+        for (mut fed, target) in of {
             let matrix = target.matrix()?;
             let read = matrix.products.iter().filter_map(|p| e.graph().node(*p)?.input(0));
-            let mut outputs: Vec<String> = Vec::new();
             for x in read {
                 let width = matrix.rows;
                 let rows = *written.entry((x, width)).or_insert_with(|| as_rows(e, x, width));
                 let name = e.name_of(rows.id());
-                if !outputs.contains(&name) {
-                    outputs.push(name);
+                if !fed.outputs.contains(&name) {
+                    fed.outputs.push(name);
                 }
             }
-            all.push(FedMatrix { a: a.to_string(), rank: *rank, outputs });
+            all.push(fed);
         }
         let outputs = written.values().map(|v| v.id()).collect();
         e.edit(|p| p.set_outputs(outputs));

@@ -42,7 +42,7 @@ pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
 pub use generate::{CachePair, Decoder, DecoderPorts, Generate, Going, NextToken, Scored, Writing, generate};
 pub use history::{Best, History, Waiting};
-pub use init::{derive, initial_theta, look};
+pub use init::{derive, directions_of_inputs, initial_theta, look, with_directions};
 pub use metric::*;
 pub use noise::Noise;
 pub use number::number;

@@ -5,6 +5,7 @@
 
 mod beside;
 mod card;
+mod compiler;
 pub(crate) mod data;
 pub(crate) mod decoder;
 mod emit;

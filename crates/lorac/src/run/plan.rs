@@ -1,6 +1,7 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
 use super::beside::Beside;
+use super::compiler::{Compiled, Compiler};
 use super::data::{Examples, Reading};
 use super::decoder::{check_decoder, started};
 use super::emit::Emitter;
@@ -29,10 +30,7 @@ use lorac_data::{Dataset, Sampler, Tokenizer};
 use lorac_ir::Graph;
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
-use lorac_passes::{
-    Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, TrainingSpec, UpdateSpec, first_look, readable,
-    training_step,
-};
+use lorac_passes::{Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, readable};
 use lorac_train::{Feeds, LearningRate, Prediction};
 use std::path::Path;
 
@@ -207,26 +205,9 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         None => steps,
     };
     let mut steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
-    let spec = |steps: &StepShape| TrainingSpec {
-        adaptations: &adaptations,
-        objective: task,
-        update: UpdateSpec {
-            optimizer: &*p.train.optimizer,
-            clip: p.train.clip.limit(),
-            groups: p.train.groups(),
-            slices: steps.sliced,
-            average: p.train.ema,
-        },
-        dialect: engine.backend.dialect(),
-        tokens: Some(steps.tokens(&train)).filter(|tokens| *tokens > 0),
-        caches: caches.clone(),
-    };
+    let compiler = Compiler { loaded, base: &base, objective: task, engine: &engine, caches: &caches, train: &train };
     let mut emitter = Emitter::new(emit)?;
-    let mut compile = |steps: &StepShape| {
-        let written = training_step(&base, &spec(steps), &mut |graph| emitter.write(graph));
-        written.map_err(|e| update::error(loaded, e))
-    };
-    let mut training = compile(&steps)?;
+    let mut training = compiler.compile(&adaptations, &steps, &mut emitter)?;
     feeds.inputs.push(target_input(task.prediction(), &training.names.targets));
     if let Some(limit) = p.train.memory {
         let within = memory::Within { loaded, limit, feeds: &feeds };
@@ -237,15 +218,13 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         let rows = within.rows(&training.step, &row, fewest(all), all)?;
         if rows < all {
             steps = steps.within(rows, &row);
-            training = compile(&steps)?;
+            training = compiler.compile(&adaptations, &steps, &mut emitter)?;
         }
         let held = if eval.is_empty() { row.clone() } else { eval.widest(0) };
         eval_batch = within.rows(&training.eval, &held, fewest(eval_batch), eval_batch)?;
         let of = memory::of_tokens(memory::padded(&row));
         notes.push(format!("within {limit}, {rows} rows{of} are computed at once, and {eval_batch} evaluated"));
     }
-    emitter.finish()?;
-    let look = first_look(&base, &spec(&steps), &training).map_err(|e| update::error(loaded, e))?;
     language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
     named_targets(loaded, &training)?;
     let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
@@ -253,6 +232,11 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         sampler = sampler.weighted(&weights)?;
     }
     card.train.drawn = sampler.draws();
+    let left = passed_over(&adaptations, &base);
+    let said = (&mut emitter, progress);
+    let Compiled { training, look, methods } =
+        compiler.looking((training, methods.clone()), &steps, (&feeds, &sampler), said)?;
+    emitter.finish()?;
     let total = match &mut stream {
         None => p.train.total_steps(sampler.batches_per_epoch()),
         Some(stream) => {
@@ -269,9 +253,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model.node_count,
         training.trained_len()
     ));
-    for line in passed_over(&adaptations, &base) {
-        progress.line(&line);
-    }
+    left.iter().for_each(|line| progress.line(line));
     for (split, card) in [("train", Some(&card.train)), ("eval", card.eval.as_ref())] {
         let Some(card) = card else { continue };
         let max_length = tokenizer.as_ref().map_or(0, Tokenizer::max_length);
@@ -338,7 +320,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         model,
         readable: base,
         task: chosen.clone(),
-        methods: methods.clone(),
+        methods,
         training,
         look,
         feeds,

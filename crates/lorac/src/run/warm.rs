@@ -1,6 +1,7 @@
 //! What the params are before the first step: drawn from the seed, or what `train.init_from` names.
 
 use super::Plan;
+use super::compiler::first_batches;
 use super::folder::{CHECKPOINTS, TRAINED};
 use crate::deploy::{Given, adapter_params};
 use crate::error::Error;
@@ -51,12 +52,7 @@ pub(super) fn start(plan: &Plan, loaded: &Loaded, progress: &dyn Progress) -> Re
 /// The params with what the first batches say of them, where that is what they begin with.
 fn looked(plan: &Plan, seed: u64, progress: &dyn Progress) -> Result<Option<Vec<Param>>, Error> {
     let Some(first) = &plan.look else { return Ok(None) };
-    let batch = |rows: Vec<usize>| {
-        let slices = plan.train.slices(&rows, &plan.steps.most).into_iter();
-        slices.map(|slice| plan.train.batch_of(0, &slice, plan.steps.fill)).collect::<Result<Vec<_>, _>>()
-    };
-    let batches = plan.sampler.epoch(0).take(first.batches).map(batch).collect::<Result<Vec<_>, _>>();
-    let batches = batches.map_err(TrainError::from)?;
+    let batches = first_batches(&plan.train, &plan.steps, &plan.sampler, first.batches)?;
     let (backend, params) = (plan.engine.backend.as_ref(), &plan.training.params);
     let fed = first.inputs.as_ref().map_or(0, |look| look.of.len());
     let moved = first.gradients.as_ref().map_or(0, |look| look.of.len());

@@ -1,13 +1,14 @@
 //! DoRA (Liu et al. 2024): `W = m (W0 + s B A) / |W0 + s B A|`, column by column.
 
 use super::lora::Lora;
-use super::{Delta, Inserted, Method, Use, low_rank, stack};
+use super::{Delta, Inserted, Method, MethodChoice, Use, low_rank, stack};
 use crate::{FoldError, LeftOut, NoMatches, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// LoRA whose matrices have trained lengths of their columns (Liu et al. 2024), with the settings of `lora`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +59,14 @@ impl Method for Dora {
 
     fn first_batches(&self) -> usize {
         self.0.first_batches()
+    }
+
+    fn rank_factor(&self) -> Option<f64> {
+        self.0.rank_factor()
+    }
+
+    fn with_ranks(&self, ranks: &BTreeMap<String, usize>) -> Option<MethodChoice> {
+        Some(MethodChoice::Dora(Dora(self.0.ranked(ranks))))
     }
 
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {

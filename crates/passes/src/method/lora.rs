@@ -4,7 +4,8 @@ use super::by_pattern::ByPattern;
 use super::lora_init::LoraInit;
 use super::narrow::{Narrow, note_entries};
 use super::{
-    Bias, Delta, Full, Inserted, Method, Use, low_rank, low_rank_scale, stack, tables_and_kernels, target_list,
+    Bias, Delta, Full, Inserted, Method, MethodChoice, Use, low_rank, low_rank_scale, stack, tables_and_kernels,
+    target_list,
 };
 use crate::tables_and_kernels::is_lookup;
 use crate::{
@@ -16,7 +17,7 @@ use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Low-rank branches (Hu et al. 2021)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +61,13 @@ pub struct Lora {
     /// How many of the training's first batches `init: eva` and `init: lora_ga` look at. Default: 8
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_batches: Option<usize>,
+    /// With `init: eva`, share the ranks out among the targets, more to those that are fed what varies in more directions: none
+    /// gets more than so many times its own, and alpha moves with r (PEFT's rho, whose default is 2). Default: ranks stay
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_rho: Option<f64>,
+    /// The ranks that targets got where they were shared out, by their names.
+    #[serde(skip)]
+    pub shared_out: BTreeMap<String, usize>,
     /// Train B alone, its gradient projected onto what A can reach (LoRA-FA, Zhang et al. 2023); of tables of embeddings A, which
     /// begins with zeros, is trained as well
     #[serde(default, skip_serializing_if = "is_default")]
@@ -130,6 +138,8 @@ impl Default for Lora {
             dropout: 0.0,
             init: LoraInit::default(),
             init_batches: None,
+            init_rho: None,
+            shared_out: BTreeMap::new(),
             freeze_a: false,
             tied: TiedChoice::default(),
             bias: BiasChoice::default(),
@@ -150,12 +160,26 @@ impl Lora {
 
     /// r of a target.
     pub fn rank_of(&self, target: &Target) -> usize {
+        self.shared_out.get(&target.name()).copied().unwrap_or(self.asked_rank(target))
+    }
+
+    /// r of a target as the pipeline says it.
+    fn asked_rank(&self, target: &Target) -> usize {
         self.rank_pattern.at(target.entries.get(RANKS)).copied().unwrap_or(self.rank)
     }
 
     /// alpha of a target.
     pub fn alpha_of(&self, target: &Target) -> f64 {
-        self.alpha_pattern.at(target.entries.get(ALPHAS)).copied().unwrap_or(self.alpha)
+        let alpha = self.alpha_pattern.at(target.entries.get(ALPHAS)).copied().unwrap_or(self.alpha);
+        match self.shared_out.get(&target.name()) {
+            Some(rank) => alpha * *rank as f64 / self.asked_rank(target) as f64,
+            None => alpha,
+        }
+    }
+
+    /// The same with such ranks.
+    pub(super) fn ranked(&self, ranks: &BTreeMap<String, usize>) -> Lora {
+        Lora { shared_out: ranks.clone(), ..self.clone() }
     }
 
     /// s: what the branch of a target is multiplied by.
@@ -296,6 +320,14 @@ impl Check for Lora {
             Some(batches) => problems.range("init_batches", batches as f64, 1.0, 1e6),
             None => {}
         }
+        match self.init_rho {
+            Some(_) if self.init != LoraInit::Eva => {
+                let why = "`init_rho` says how ranks are shared out by `init: eva`, and `init` is another";
+                problems.report("init_rho", "pipeline::init", why);
+            }
+            Some(rho) => problems.range("init_rho", rho, 1.0, 1000.0),
+            None => {}
+        }
         if self.init == LoraInit::Orthogonal {
             let odd = |rank: usize| format!("`init: orthogonal` halves the rank, and {rank} is odd");
             if self.rank % 2 == 1 {
@@ -333,6 +365,7 @@ impl Method for Lora {
         let alphas = note_entries(graph, &mut targets, ALPHAS, self.alpha_pattern.patterns());
         wrong.extend([ranks, alphas].into_iter().filter_map(Result::err).flat_map(|e| e.0));
         wrong.extend(self.beyond(&targets));
+        targets.retain(|t| self.shared_out.get(&t.name()) != Some(&0));
         if let Some(setting) = self.not_of_stacks() {
             wrong.extend(targets.iter().filter(|t| stack::is_stack(t)).map(|t| stack::not_with(t, setting)));
         }
@@ -378,6 +411,14 @@ impl Method for Lora {
             LoraInit::Eva | LoraInit::LoraGa => self.init_batches.unwrap_or(FIRST_BATCHES),
             _ => 0,
         }
+    }
+
+    fn rank_factor(&self) -> Option<f64> {
+        self.init_rho
+    }
+
+    fn with_ranks(&self, ranks: &BTreeMap<String, usize>) -> Option<MethodChoice> {
+        Some(MethodChoice::Lora(self.ranked(ranks)))
     }
 
     fn insert(&self, graph: &mut Graph, targets: &[Target], purpose: Use) -> Result<Inserted, PassError> {

@@ -21,6 +21,7 @@ use crate::no_match::some_of;
 use crate::{FoldError, LeftOut, NoMatches, Param, ParamValues, PassError, Target};
 use bytes::Bytes;
 use lorac_ir::{Graph, Tensor, ValueId};
+use std::collections::BTreeMap;
 
 lorac_config::choices! {
     /// A way of adapting a model.
@@ -89,6 +90,17 @@ pub trait Method: std::fmt::Debug {
     /// How many of the training's first batches are looked at before the first step, for what it begins with.
     fn first_batches(&self) -> usize {
         0
+    }
+
+    /// The most that the rank of a target may become, in its own, where the ranks of all are shared out by what the first
+    /// batches say.
+    fn rank_factor(&self) -> Option<f64> {
+        None
+    }
+
+    /// The same with the ranks that targets got, by their names: what got none is no target. None where there are no ranks.
+    fn with_ranks(&self, _: &BTreeMap<String, usize>) -> Option<MethodChoice> {
+        None
     }
 
     /// Puts the adaptation of `targets`, which [`Method::select`] picked in this graph, into the graph.

@@ -7,11 +7,11 @@ use crate::{Feeds, TrainError};
 use lorac_data::{Batch, LABELS};
 use lorac_ir::{Graph, Tensor};
 use lorac_passes::{
-    FactorPair, FactorSource, FirstLook, GradientsLook, Init, InputsLook, LayoutError, Param, WeightColumns,
+    FactorPair, FactorSource, FedMatrix, FirstLook, GradientsLook, Init, InputsLook, LayoutError, Param, WeightColumns,
     before_the_look,
 };
 use lorac_runtime::{Backend, Program};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The inputs that say which tokens of a batch are no padding, and its targets, where -100 does not count.
@@ -21,8 +21,8 @@ const IGNORED: f64 = -100.0;
 /// So many batches are looked at, the same ones over and over, where directions do not converge before.
 const MOST_LOOKS: usize = 256;
 
-/// Params with what was found about those that begin so: directions of what matrices are fed (EVA, Paischer et al. 2024,
-/// without its redistribution of ranks) and of gradients (LoRA-GA, Wang et al. 2024). `seed` is that of the training,
+/// Params with what was found about those that begin so: directions of what matrices are fed, whose ranks stay, and of gradients
+/// (LoRA-GA, Wang et al. 2024). `seed` is that of the training,
 /// each of `batches` comes in slices. What a matrix is fed counts where the batch has a token that its targets do not ignore.
 ///
 /// # Errors
@@ -37,14 +37,21 @@ pub fn look(
 ) -> Result<Vec<Param>, TrainError> {
     let mut found: BTreeMap<String, FactorSource> = BTreeMap::new();
     if let Some(inputs) = &look.inputs {
-        let components = components(backend, inputs, feeds, batches)?;
-        found.extend(components.into_iter().map(|(a, directions)| (a, FactorSource::Inputs(Some(directions)))));
+        let directions = directions_of_inputs(backend, inputs, feeds, batches)?;
+        found.extend(directions.into_iter().map(|(a, directions)| (a, FactorSource::Inputs(Some(directions)))));
     }
     if let Some(gradients) = &look.gradients {
         let before = before_the_look(params);
         found.extend(directions(backend, gradients, params, &before, seed, feeds, batches)?);
     }
     Ok(with(params, &found))
+}
+
+/// The params with such directions of what matrices are fed, by the names of A, which have their ranks.
+#[must_use]
+pub fn with_directions(params: &[Param], directions: &BTreeMap<String, Tensor>) -> Vec<Param> {
+    let source = |(a, found): (&String, &Tensor)| (a.clone(), FactorSource::Inputs(Some(found.clone())));
+    with(params, &directions.iter().map(source).collect())
 }
 
 /// The params whose pairs are made of what was found. The two of a pair stay one.
@@ -66,8 +73,12 @@ fn with(params: &[Param], found: &BTreeMap<String, FactorSource>) -> Vec<Param> 
     params.iter().map(one).collect()
 }
 
-/// Directions `[r, in]` of what matrices are fed, by the names of A.
-fn components(
+/// Directions `[r, in]` of what matrices are fed by the batches, by the names of A, those in which it varies most first (EVA,
+/// Paischer et al. 2024). r is what a matrix got where ranks are shared out, 0 too.
+///
+/// # Errors
+/// What the engine says; fewer tokens in every batch than directions; what is not finite.
+pub fn directions_of_inputs(
     backend: &dyn Backend,
     look: &InputsLook,
     feeds: &Feeds,
@@ -75,34 +86,61 @@ fn components(
 ) -> Result<BTreeMap<String, Tensor>, TrainError> {
     let mut program = compile_graph(backend, &look.graph, Vec::new())?;
     // Matrices that are fed the same have the same directions.
-    let mut ranks: BTreeMap<&[String], usize> = BTreeMap::new();
+    let mut all: BTreeMap<&[String], (usize, Option<Principal>)> = BTreeMap::new();
     for matrix in &look.of {
-        let rank = ranks.entry(&matrix.outputs).or_default();
-        *rank = (*rank).max(matrix.rank);
+        let (most, _) = all.entry(&matrix.outputs).or_default();
+        *most = (*most).max(matrix.most);
     }
-    let mut all: BTreeMap<&[String], Option<Principal>> = ranks.keys().map(|outputs| (*outputs, None)).collect();
-    let is_done = |p: &Option<Principal>| p.as_ref().is_some_and(|p| p.converged);
+    let mut ranks: Vec<usize> = look.of.iter().map(|matrix| matrix.most).collect();
     for batch in batches.iter().cycle().take(MOST_LOOKS.max(batches.len())) {
-        if all.values().all(is_done) {
+        let needed = |outputs: &[String]| {
+            let of = look.of.iter().zip(&ranks).filter(|(matrix, _)| matrix.outputs == outputs);
+            of.map(|(_, rank)| *rank).max().unwrap_or(0)
+        };
+        let is_done = |(outputs, (_, known)): &(&&[String], &(usize, Option<Principal>))| {
+            known.as_ref().is_some_and(|known| known.is_converged(needed(outputs)))
+        };
+        let wanted: Vec<&[String]> = all.iter().filter(|one| !is_done(one)).map(|(outputs, _)| *outputs).collect();
+        if wanted.is_empty() {
             break;
         }
-        let wanted: Vec<&[String]> = all.iter().filter(|(_, p)| !is_done(p)).map(|(outputs, _)| *outputs).collect();
         for group in groups(&wanted, &look.graph, batch) {
             for (outputs, (width, rows)) in rows(program.as_mut(), feeds, batch, &group)? {
-                let (Some(known), Some(rank)) = (all.get_mut(outputs), ranks.get(outputs)) else { continue };
-                let known = known.get_or_insert_with(|| Principal::new(*rank, width));
+                let Some((most, known)) = all.get_mut(outputs) else { continue };
+                let known = known.get_or_insert_with(|| Principal::new(*most, width));
                 known.add(&rows).ok_or_else(|| not_finite(look, outputs))?;
             }
         }
+        let shares = |matrix: &FedMatrix| all.get(&matrix.outputs[..])?.1.as_ref()?.shares();
+        if let Some(shares) = look.of.iter().map(shares).collect::<Option<Vec<_>>>() {
+            ranks = shared_out(&look.of, &shares);
+        }
     }
-    let directions = |matrix: &lorac_passes::FedMatrix| {
-        let found = all.get(&matrix.outputs[..]).and_then(Option::as_ref).and_then(|p| p.directions(matrix.rank));
-        let few = || TrainError::FewTokens { name: matrix.a.clone(), rank: matrix.rank };
-        let found = found.ok_or_else(few)?;
-        let width = found.len() / matrix.rank.max(1);
-        Ok((matrix.a.clone(), Tensor::from_slice(&[matrix.rank, width], &found)?))
+    let directions = |(matrix, rank): (&FedMatrix, usize)| {
+        let known = all.get(&matrix.outputs[..]).and_then(|(_, known)| known.as_ref());
+        let few = || TrainError::FewTokens { name: matrix.a.clone(), rank: matrix.most };
+        let found = known.and_then(|known| Some((known.width(), known.directions(rank)?)));
+        let (width, found) = found.ok_or_else(few)?;
+        Ok((matrix.a.clone(), Tensor::from_slice(&[rank, width], &found)?))
     };
-    look.of.iter().map(directions).collect()
+    look.of.iter().zip(ranks).map(directions).collect()
+}
+
+/// The ranks of matrices. Where they are shared out, as many directions as the ranks of all are kept, those with the largest
+/// shares of the variance of what their own matrix is fed.
+fn shared_out(of: &[FedMatrix], shares: &[Vec<f64>]) -> Vec<usize> {
+    let mut ranks: Vec<usize> = of.iter().map(|matrix| matrix.rank).collect();
+    let adaptations: BTreeSet<usize> = of.iter().filter_map(|matrix| matrix.shared_in).collect();
+    for adaptation in adaptations {
+        let members = || (0..of.len()).filter(|at| of[*at].shared_in == Some(adaptation));
+        let budget: usize = members().map(|at| of[at].rank).sum();
+        let mut kept: Vec<(f64, usize)> =
+            members().flat_map(|at| shares[at].iter().map(move |share| (*share, at))).collect();
+        kept.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        members().for_each(|at| ranks[at] = 0);
+        kept.iter().take(budget).for_each(|(_, at)| ranks[*at] += 1);
+    }
+    ranks
 }
 
 /// Bytes of rows that are held at once.

@@ -12,7 +12,7 @@ use rand_distr::{Distribution, Normal};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use look::look;
+pub use look::{directions_of_inputs, look, with_directions};
 
 /// The values of params before the first step, one after the other, drawn from the seed.
 ///

@@ -14,19 +14,21 @@ pub(super) struct Principal {
     /// Vectors seen.
     seen: f64,
     mean: Vec<f64>,
+    /// The sum of the squares of how far they are from it.
+    spread: f64,
     /// `[count, width]`, row-major, of length 1, with the largest element of each positive.
     directions: Vec<f64>,
     /// Roots of the sums of squares along them.
     sizes: Vec<f64>,
-    /// Whether the last batch has turned none of them.
-    pub(super) converged: bool,
+    /// Of each, whether the last batch has not turned it.
+    converged: Vec<bool>,
 }
 
 impl Principal {
     /// Of vectors of a length.
     pub(super) fn new(count: usize, width: usize) -> Principal {
         let (mean, directions, sizes) = (vec![0.0; width], Vec::new(), Vec::new());
-        Principal { count, width, seen: 0.0, mean, directions, sizes, converged: false }
+        Principal { count, width, seen: 0.0, mean, spread: 0.0, directions, sizes, converged: vec![false; count] }
     }
 
     /// Adds a batch of vectors, `[rows, width]`. One with fewer vectors than there are components says too little and is passed
@@ -64,11 +66,29 @@ impl Principal {
             let dot: f64 = directions[at.clone()].iter().zip(&self.directions[at]).map(|(x, y)| x * y).sum();
             dot >= ALIKE
         };
-        self.converged = before > 0.0 && (0..self.count).all(alike);
+        self.converged = (0..self.count).map(|k| before > 0.0 && alike(k)).collect();
+        self.spread += centred.iter().map(|x| x * x).sum::<f64>();
+        self.spread += self.mean.iter().zip(&own).map(|(m, own)| (shift * (m - own)).powi(2)).sum::<f64>();
         let mean = |(m, own): (&f64, &f64)| (m * before + own * batch as f64) / all;
         self.mean = self.mean.iter().zip(&own).map(mean).collect();
         (self.directions, self.sizes, self.seen) = (directions, sizes, all);
         Some(())
+    }
+
+    /// Length of a vector.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether the last batch has turned none of the first of them.
+    pub(super) fn is_converged(&self, count: usize) -> bool {
+        self.converged.iter().take(count).all(|converged| *converged)
+    }
+
+    /// The share of the variance along each direction, the largest first; none where no batch had enough vectors.
+    pub(super) fn shares(&self) -> Option<Vec<f64>> {
+        let all = (!self.sizes.is_empty()).then(|| self.sizes.iter().map(|size| size * size / self.spread));
+        all.map(|shares| shares.map(|share| if share.is_finite() { share } else { 0.0 }).collect())
     }
 
     /// The first of the directions, `[count, width]`; none where no batch had enough vectors.
@@ -125,9 +145,9 @@ mod tests {
         for rows in [10, 200] {
             let mut principal = Principal::new(2, 6);
             principal.add(&batch(rows, 1)).expect("finite");
-            assert!(!principal.converged);
+            assert!(!principal.is_converged(1) && principal.is_converged(0));
             principal.add(&batch(rows, 1)).expect("finite");
-            assert!(principal.converged);
+            assert!(principal.is_converged(2));
             let found = principal.directions(2).expect("there");
             assert!(found[5] > 0.9 && found[7] > 0.9, "{rows}: {found:?}");
         }
@@ -142,6 +162,9 @@ mod tests {
         let mut parts = Principal::new(6, 6);
         parts.add(&first).expect("finite");
         parts.add(&second).expect("finite");
+        let (one, other) = (whole.shares().expect("there"), parts.shares().expect("there"));
+        assert!(one.iter().zip(&other).all(|(x, y)| (x - y).abs() < 1e-6), "{one:?} {other:?}");
+        assert!((one.iter().sum::<f64>() - 1.0).abs() < 1e-6 && one[0] > 0.8, "{one:?}");
         let (whole, parts) = (whole.directions(6).expect("there"), parts.directions(6).expect("there"));
         assert!(whole.iter().zip(&parts).all(|(x, y)| (x - y).abs() < 1e-6), "{whole:?} {parts:?}");
     }
