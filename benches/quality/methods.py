@@ -17,29 +17,39 @@ SEEDS = [0, 1, 2]
 TASKS = {"tweets": ["accuracy", "f1_macro"], "spam": ["f1", "matthews"]}
 WHERE = 'targets: ["role:query", "role:value"]'
 LOW_RANK = f"{WHERE}, rank: 8, alpha: 16"
-# What `adapt` has, and the rate of AdamW.
+# What `adapt` has, the rate of AdamW, and what else is set.
 METHODS = {
     "lora": (f"lora: {{ {LOW_RANK} }}", 1e-3),
-    "dora": (f"dora: {{ {LOW_RANK} }}", 1e-3),
+    "lora, rslora": (f"lora: {{ {LOW_RANK}, rslora: true }}", 1e-3),
+    "lora, init: kaiming": (f"lora: {{ {LOW_RANK}, init: kaiming }}", 1e-3),
+    "lora, init: gaussian": (f"lora: {{ {LOW_RANK}, init: gaussian }}", 1e-3),
+    "lora, init: orthogonal": (f"lora: {{ {LOW_RANK}, init: orthogonal }}", 1e-3),
     "lora, init: pissa": (f"lora: {{ {LOW_RANK}, init: pissa }}", 1e-3),
     "lora, init: olora": (f"lora: {{ {LOW_RANK}, init: olora }}", 1e-3),
-    "lora, init: orthogonal": (f"lora: {{ {LOW_RANK}, init: orthogonal }}", 1e-3),
-    "lora, rslora": (f"lora: {{ {LOW_RANK}, rslora: true }}", 1e-3),
+    "lora, init: eva": (f"lora: {{ {LOW_RANK}, init: eva }}", 1e-3),
+    "lora, init: eva, init_rho: 2": (f"lora: {{ {LOW_RANK}, init: eva, init_rho: 2 }}", 1e-3),
+    "lora, init: lora_ga": (f"lora: {{ {LOW_RANK}, init: lora_ga }}", 1e-3),
     "lora, freeze_a": (f"lora: {{ {LOW_RANK}, freeze_a: true }}", 1e-3),
     "lora, bias: all": (f"lora: {{ {LOW_RANK}, bias: all }}", 1e-3),
+    "lora, train_also: norms": (f'lora: {{ {LOW_RANK}, train_also: ["*LayerNorm*"] }}', 1e-3),
+    "lora, lora_plus: 16": (f"lora: {{ {LOW_RANK} }}", 1e-3, "train.lora_plus=16"),
+    "lora, all-linear": ("lora: { targets: [all-linear], rank: 8, alpha: 16 }", 1e-3),
+    "lora, word table too": (f'lora: {{ targets: ["role:query", "role:value", "*word_embeddings*"], rank: 8, alpha: 16 }}', 1e-3),
+    "dora": (f"dora: {{ {LOW_RANK} }}", 1e-3),
     "ia3": ('ia3: { targets: ["role:key", "role:value", "role:down"] }', 1e-2),
     "bias": ("bias: {}", 5e-3),
     "full": (f"full: {{ {WHERE} }}", 1e-4),
+    "full, norms": ('full: { targets: ["*LayerNorm*"] }', 5e-3),
 }
 
 
 def measured(work, task, name, seed, args):
-    result = work / "methods" / f"{task}-{name.replace(': ', '_').replace(', ', '-')}-{seed}.json"
+    result = work / "methods" / f"{task}-{name.replace(': ', '_').replace(', ', '-').replace(' ', '_')}-{seed}.json"
     if not result.exists():
         result.parent.mkdir(exist_ok=True)
-        method, rate = METHODS[name]
+        method, rate, *more = METHODS[name]
         out = work.resolve() / "runs" / f"methods-{task}"
-        settings = [f"train.seed={seed}", f"runtime.threads={args.threads}", f"adapt=[{{{method}}}]"]
+        settings = [f"train.seed={seed}", f"runtime.threads={args.threads}", f"adapt=[{{{method}}}]", *more]
         settings.append(f"train.optimizer={{adamw: {{lr: {rate}, weight_decay: 0.01}}}}")
         sets = [word for setting in settings for word in ("--set", setting)]
         subprocess.run([args.lorac, "run", HERE / f"{task}.yaml", "--quiet", "--out", out, *sets], cwd=work, check=True)

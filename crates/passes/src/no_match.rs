@@ -1,8 +1,9 @@
 //! Why a pattern picks nothing.
 
 use crate::ReadAs;
-use crate::matrix::{Candidate, inside};
+use crate::matrix::Candidate;
 use crate::obstacle::Obstacle;
+use crate::obstacle::inside;
 use crate::role::{Matrices, ROLES};
 use lorac_ir::Graph;
 use lorac_ops::{Grad, find};

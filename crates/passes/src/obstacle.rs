@@ -1,6 +1,8 @@
 //! What keeps a matrix from being adapted.
 
-use lorac_ir::{DType, Graph, NodeId};
+use crate::matrix::{MOST_STEPS, candidates};
+use lorac_ir::{DType, Graph, Node, NodeId, Use, ValueId};
+use lorac_ops::{Grad, Op, find};
 use std::fmt;
 
 /// Why a matrix is not a target. As text, what follows "is": `quantized (int8, ...)`.
@@ -91,4 +93,71 @@ impl fmt::Display for Obstacle {
             Obstacle::InFunction => f.write_str("a constant inside a function of the model"),
         }
     }
+}
+
+/// Why a product that multiplies by a weight cannot be given a branch.
+pub(crate) fn refusal(graph: &Graph, weight: ValueId, node: &Node, op: Option<&Op>) -> Option<Obstacle> {
+    let dtype = graph.fact(weight).dtype;
+    match op.map(|op| &op.grad) {
+        Some(Grad::Rule { .. }) => None,
+        _ if !dtype.is_float() => Some(Obstacle::Quantized { dtype, op: node.op.to_string() }),
+        _ => Some(Obstacle::Operator(node.op.to_string())),
+    }
+}
+
+/// A product that multiplies by the weight in a way that no branch follows.
+pub(crate) fn odd_product(graph: &Graph, node: &Node, op: Option<&Op>, slot: usize, rank: usize) -> Option<Obstacle> {
+    if !matches!(op.map(|op| &op.grad), Some(Grad::Rule { .. })) || slot > 1 {
+        return None;
+    }
+    if let Some(equation) = node.str("equation") {
+        return Some(Obstacle::Einsum(equation.to_string()));
+    }
+    match (slot, rank) {
+        (1, 3..) => Some(Obstacle::Stacked(graph.fact(node.input(1)?).known_dims().unwrap_or_default())),
+        (1, _) => Some(Obstacle::Scaled(node.op.to_string())),
+        _ => Some(Obstacle::Left(node.op.to_string())),
+    }
+}
+
+/// Whether something inside a node multiplies by what it captures.
+pub(crate) fn multiplied_inside(node: &Node, capture: usize) -> bool {
+    let mut at = capture;
+    for body in node.bodies() {
+        if at < body.captures.len() {
+            let inner = body.graph.inputs().get(body.own_inputs() + at).and_then(|v| body.graph.value(*v));
+            return inner.is_some_and(|v| v.uses().iter().any(|u| multiplies(&body.graph, u, MOST_STEPS)));
+        }
+        at -= body.captures.len();
+    }
+    false
+}
+
+fn multiplies(graph: &Graph, u: &Use, steps: usize) -> bool {
+    let Some(node) = graph.node(u.node) else { return false };
+    let traits = find(&node.op).map(|op| op.traits).unwrap_or_default();
+    let handed_on = || {
+        let [y] = node.outputs[..] else { return false };
+        let next = graph.value(y).map(|v| v.uses()).unwrap_or_default();
+        let handed = steps > 0 && (traits.moves == 1 || traits.reshapes) && u.slot == 0;
+        handed && next.iter().any(|u| multiplies(graph, u, steps - 1))
+    };
+    match traits.projects {
+        Some(projects) => projects(node, u.slot, 2).is_some(),
+        None if u.slot >= node.inputs.len() => multiplied_inside(node, u.slot - node.inputs.len()),
+        None => handed_on(),
+    }
+}
+
+/// Matrices that only graphs inside nodes have: the name, and the node's operator.
+pub(crate) fn inside(graph: &Graph) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (_, node) in graph.nodes() {
+        for body in node.bodies() {
+            let own = candidates(&body.graph).into_iter().map(|c| (c.matrix.name, node.op.to_string()));
+            found.extend(own);
+            found.extend(inside(&body.graph).into_iter().map(|(name, _)| (name, node.op.to_string())));
+        }
+    }
+    found
 }

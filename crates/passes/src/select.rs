@@ -1,8 +1,9 @@
 //! Targets of an adaptation: matrices named by a pattern.
 
 use crate::fused_slice::{FusedSlice, fused_slices};
-use crate::matrix::{Candidate, inside};
+use crate::matrix::Candidate;
 use crate::no_match::{NoMatch, NoMatches, explanation, of_weight, within_nodes};
+use crate::obstacle::inside;
 use crate::role::{Matrices, Operand, ROLES};
 use crate::stack::stack;
 use crate::tables_and_kernels::{ALL_CONVOLUTIONS, ALL_EMBEDDINGS, ALL_EXPERTS, TablesAndKernels};

@@ -1,5 +1,6 @@
 //! Conversations, and prompts with their completions.
 
+use super::said::{alpaca, asked, columns_of, conversation, fill, is_list, json_list, optional};
 use super::{Encode, Encodings, Question};
 use crate::batch::IGNORE;
 use crate::chat_template::{ChatTemplate, Refused, Rendered};
@@ -9,7 +10,6 @@ use crate::error::DataError;
 use crate::example::{Example, Field, LABELS};
 use crate::messages::{MessageStyle, messages, turn};
 use crate::row::{Cell, Row};
-use crate::template::Template;
 use crate::tokenize::{EncodedSpans, Spans, Tokenizer};
 use lorac_config::{Check, Problems};
 use schemars::JsonSchema;
@@ -317,66 +317,6 @@ fn example(one: EncodedSpans, pad: i64) -> Example {
             ("token_type_ids", Field::Tokens { ids: types, pad: 0 }),
         ],
     }
-}
-
-/// The columns of a text: one, or those of a template.
-fn columns_of(text: &str) -> Vec<&str> {
-    Template::parse(text).map_or_else(|_| Vec::new(), |template| template.columns())
-}
-
-/// A text of a row: a column, or a template of several.
-fn fill(row: &Row, text: &str) -> Result<String, DataError> {
-    Ok(Template::parse(text)?.fill(row)?.into_owned())
-}
-
-/// Whether a text is a column with a list.
-fn is_list(row: &Row, text: &str) -> Result<bool, DataError> {
-    match text.contains(['{', '}']) {
-        true => Ok(false),
-        false => Ok(matches!(row.need(text)?, Cell::Other { kind: "an array", .. })),
-    }
-}
-
-/// The text in a column; nothing where there is no value.
-fn optional<'r>(row: &'r Row, column: &str) -> Result<&'r str, DataError> {
-    match row.need(column)? {
-        Cell::Null => Ok(""),
-        _ => row.text(column),
-    }
-}
-
-/// The list in a column: an array, or a text that is one in JSON.
-fn json_list(row: &Row, column: &str) -> Result<Option<Value>, DataError> {
-    let list = match row.need(column)? {
-        Cell::Other { text, .. } => serde_json::from_str(text).ok(),
-        Cell::Text(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
-        _ => None,
-    };
-    Ok(list.filter(Value::is_array))
-}
-
-/// What is wrong with the conversation of a row.
-fn conversation(row: &Row, what: String) -> DataError {
-    DataError::Conversation { path: row.path.to_path_buf(), row: row.position, line: row.line, what }
-}
-
-/// The prompt of Stanford's Alpaca.
-fn alpaca(instruction: &str, input: &str) -> String {
-    match input.is_empty() {
-        false => format!(
-            "Below is an instruction that describes a task, paired with an input that provides further context. Write a response \
-             that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
-        ),
-        true => format!(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n\
-             ### Instruction:\n{instruction}\n\n### Response:"
-        ),
-    }
-}
-
-/// What a user asks with an instruction and its input.
-fn asked(instruction: &str, input: &str) -> String {
-    if input.is_empty() { instruction.to_owned() } else { format!("{instruction}\n{input}") }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::row::Row;
 use crate::tokenize::Tokenizer;
 
 mod question;
+mod said;
 
 pub use arrays::field_of;
 pub use blocks::Rest;

@@ -7,13 +7,11 @@ use super::{
     Bias, Delta, Full, Inserted, Method, MethodChoice, Use, low_rank, low_rank_scale, stack, tables_and_kernels,
     target_list,
 };
-use crate::tables_and_kernels::is_lookup;
 use crate::{
-    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Role, Target, left_out,
-    product_bias, roles, select,
+    FoldError, Layers, LeftOut, NoMatch, NoMatches, ParamValues, PassError, ReadAs, Target, left_out, product_bias,
+    select,
 };
 use bytes::Bytes;
-use lorac_config::{Check, Problems};
 use lorac_ir::{Graph, Tensor, ValueId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -149,8 +147,8 @@ impl Default for Lora {
 }
 
 /// The keys of settings that hold for some targets only.
-const RANKS: &str = "rank_pattern";
-const ALPHAS: &str = "alpha_pattern";
+pub(super) const RANKS: &str = "rank_pattern";
+pub(super) const ALPHAS: &str = "alpha_pattern";
 
 impl Lora {
     /// s: what the branch of a target without settings of its own is multiplied by.
@@ -190,54 +188,6 @@ impl Lora {
     /// Whether A of a target stays as it begins. That of a table begins with zeros: with it the branch would learn nothing.
     pub(super) fn freezes_a(&self, target: &Target) -> bool {
         self.freeze_a && target.matrix.as_ref().is_some_and(|m| m.read_as != ReadAs::Lookup)
-    }
-
-    /// Why the head has no weight of its own, where one is asked for. `targets` are all that are trained.
-    fn still_tied(&self, graph: &Graph, targets: &[Target]) -> Option<NoMatch> {
-        if self.tied == TiedChoice::Both {
-            return None;
-        }
-        let why = |why: String| Some(NoMatch::Idle { path: "tied".into(), pattern: "untie".into(), why });
-        let roles = roles(graph);
-        let is_head = |t: &Target| roles.get(&t.weight).is_some_and(|roles| roles.contains(&Role::Head));
-        let looked_up = |u: &lorac_ir::Use| graph.node(u.node).is_some_and(|node| is_lookup(node, u.slot));
-        let is_table = |t: &Target| graph.value(t.weight).is_some_and(|value| value.uses().iter().any(looked_up));
-        match targets.iter().find(|t| is_head(t) && is_table(t)) {
-            Some(target) => why(format!(
-                "needs a second weight beside `{}`, which is a table and the head in one, and the bytes of an .onnx file cannot \
-                 grow: leave `tied` out, or train from the config.json and safetensors that the file was made of",
-                target.weight_name
-            )),
-            None if targets.iter().any(|t| is_head(t) || is_table(t)) => None,
-            None => why("unties nothing: no target is a head, or a table of embeddings".into()),
-        }
-    }
-
-    /// The targets whose rank is beyond them.
-    fn beyond(&self, targets: &[Target]) -> Vec<NoMatch> {
-        let unfit = |target: &Target| {
-            let (matrix, rank) = (target.matrix.as_ref()?, self.rank_of(target));
-            let (rows, cols) = (matrix.rows, target.cols());
-            let entry = target.entries.get(RANKS).and_then(|at| self.rank_pattern.patterns().nth(*at));
-            let path = entry.map_or("rank".to_string(), |pattern| format!("{RANKS}.{pattern}"));
-            let pattern = entry.unwrap_or("rank").to_string();
-            let (name, read_as) = (target.name(), matrix.read_as);
-            let halved = self.init == LoraInit::LoraGa && read_as == ReadAs::Product;
-            let most = rows.min(cols) / if halved { 2 } else { 1 };
-            (rank > most).then_some(NoMatch::Rank { path, pattern, rank, name, rows, cols, read_as, halved })
-        };
-        targets.iter().filter_map(unfit).collect()
-    }
-
-    /// What is asked for that stacks of matrices do not have.
-    fn not_of_stacks(&self) -> Option<&'static str> {
-        match self.init {
-            LoraInit::Orthogonal => Some("`init: orthogonal`"),
-            LoraInit::Pissa => Some("`init: pissa`"),
-            LoraInit::Olora => Some("`init: olora`"),
-            _ if self.dropout > 0.0 => Some("dropout"),
-            _ => self.freeze_a.then_some("`freeze_a`"),
-        }
     }
 
     /// The biases that are trained beside these targets.
@@ -294,51 +244,6 @@ impl Lora {
             inserted.deltas.extend(more.deltas);
         }
         Ok(inserted)
-    }
-}
-
-impl Check for Lora {
-    fn check(&self, problems: &mut Problems) {
-        if self.targets.is_empty() {
-            problems.report("targets", "pipeline::targets", "no targets: try [\"role:query\", \"role:value\"]");
-        }
-        problems.range("rank", self.rank as f64, 1.0, 1e5);
-        problems.positive("alpha", self.alpha, 1e6);
-        problems.range("dropout", self.dropout, 0.0, 0.99);
-        problems.within(RANKS, |p| {
-            self.rank_pattern.0.iter().for_each(|(pattern, rank)| p.range(pattern, *rank as f64, 1.0, 1e5));
-        });
-        problems.within(ALPHAS, |p| {
-            self.alpha_pattern.0.iter().for_each(|(pattern, alpha)| p.positive(pattern, *alpha, 1e6));
-        });
-        let looks = matches!(self.init, LoraInit::Eva | LoraInit::LoraGa);
-        match self.init_batches {
-            Some(_) if !looks => {
-                let why = "`init_batches` says how many batches `init: eva` and `init: lora_ga` look at, and `init` is neither";
-                problems.report("init_batches", "pipeline::init", why);
-            }
-            Some(batches) => problems.range("init_batches", batches as f64, 1.0, 1e6),
-            None => {}
-        }
-        match self.init_rho {
-            Some(_) if self.init != LoraInit::Eva => {
-                let why = "`init_rho` says how ranks are shared out by `init: eva`, and `init` is another";
-                problems.report("init_rho", "pipeline::init", why);
-            }
-            Some(rho) => problems.range("init_rho", rho, 1.0, 1000.0),
-            None => {}
-        }
-        if self.init == LoraInit::Orthogonal {
-            let odd = |rank: usize| format!("`init: orthogonal` halves the rank, and {rank} is odd");
-            if self.rank % 2 == 1 {
-                problems.report("rank", "pipeline::init", odd(self.rank));
-            }
-            problems.within(RANKS, |p| {
-                for (pattern, rank) in self.rank_pattern.0.iter().filter(|(_, rank)| rank % 2 == 1) {
-                    p.report(pattern, "pipeline::init", odd(*rank));
-                }
-            });
-        }
     }
 }
 

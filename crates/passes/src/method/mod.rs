@@ -4,6 +4,7 @@
 mod branch;
 mod by_pattern;
 mod lora_init;
+mod lora_refusals;
 mod low_rank;
 mod magnitude;
 mod narrow;
