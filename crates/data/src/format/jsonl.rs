@@ -1,16 +1,14 @@
 //! One JSON object per line, or a list of them.
 
 mod array;
+mod object;
 
-use super::{Format, MOST_COLUMNS, MOST_ROW_BYTES, Rows, Written};
+use super::{Format, MOST_ROW_BYTES, Rows, Written};
 use crate::error::DataError;
 use crate::file;
-use crate::row::{Cell, Row};
+use crate::row::Row;
 use array::Items;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde_json::Value;
-use std::collections::HashSet;
-use std::fmt;
+use object::Objects;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,12 +42,14 @@ impl Format for JsonLines {
         let begin = reader.fill_buf().map_err(|source| DataError::reading(&path, source))?;
         if let Some((bytes, line)) = list(begin) {
             reader.consume(bytes);
-            let mut items = Items::new(reader, line);
-            let mut next =
-                move || items.next(&path)?.map(|item| object(&item.bytes, &path, item.position, item.line)).transpose();
+            let (mut items, mut objects) = (Items::new(reader, line), Objects::new(path, written.clone()));
+            let mut next = move || {
+                let item = items.next(&objects.path)?;
+                item.map(|item| objects.row(&item.bytes, item.position, item.line)).transpose()
+            };
             return Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || next().transpose())) });
         }
-        let mut lines = Lines { path, reader, bytes: Vec::new(), line: 0 };
+        let mut lines = Lines { objects: Objects::new(path, written.clone()), reader, bytes: Vec::new(), line: 0 };
         Ok(Rows { columns: None, rows: Box::new(std::iter::from_fn(move || lines.next_row().transpose())) })
     }
 }
@@ -65,23 +65,8 @@ fn list(begin: &[u8]) -> Option<(usize, u64)> {
 /// What a text in UTF-8 may begin with.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The row of an object that begins on this line.
-fn object(bytes: &[u8], path: &Arc<Path>, row: usize, line: u64) -> Result<Row, DataError> {
-    let not_utf8 = |_| DataError::NotUtf8 { path: path.to_path_buf(), row, line };
-    let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
-    let fields: Fields = serde_json::from_str(text).map_err(|error| {
-        let at = error.line().saturating_sub(1);
-        let what = fault(text.split('\n').nth(at).unwrap_or_default(), &error);
-        let what = if line == row as u64 { what } else { format!("{what} of line {}", line + at as u64) };
-        DataError::BadJson { path: path.to_path_buf(), row, what }
-    })?;
-    let (columns, cells): (Vec<String>, Vec<Cell>) =
-        fields.0.into_iter().map(|(name, value)| (name, Cell::of(&value))).unzip();
-    Ok(Row::new(path.clone(), row, columns.into(), cells).on_line(line))
-}
-
 struct Lines<R> {
-    path: Arc<Path>,
+    objects: Objects,
     reader: R,
     bytes: Vec<u8>,
     /// Lines read.
@@ -97,52 +82,22 @@ impl<R: BufRead> Lines<R> {
                 .by_ref()
                 .take(MOST_ROW_BYTES + 1)
                 .read_until(b'\n', &mut self.bytes)
-                .map_err(|source| DataError::reading(&self.path, source))?;
+                .map_err(|source| DataError::reading(&self.objects.path, source))?;
             if length == 0 {
                 return Ok(None);
             }
             self.line += 1;
-            let (path, row) = (&self.path, self.line);
+            let row = self.line;
             if length as u64 > MOST_ROW_BYTES {
-                let path = path.to_path_buf();
+                let path = self.objects.path.to_path_buf();
                 return Err(DataError::LongRow { path, row, line: row as u64, most: MOST_ROW_BYTES });
             }
             let bytes = self.bytes.strip_prefix(MARK).filter(|_| row == 1).unwrap_or(&self.bytes);
             let bytes = bytes.trim_ascii_end();
             if !bytes.is_empty() {
-                return object(bytes, path, row, row as u64).map(Some);
+                return self.objects.row(bytes, row, row as u64).map(Some);
             }
         }
-    }
-}
-
-/// The fields of an object, in its order, no two of one name.
-struct Fields(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let (mut names, mut fields) = (HashSet::new(), Vec::new());
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if !names.insert(name.clone()) {
-                        let name = name.escape_debug();
-                        return Err(A::Error::custom(format!("the field `{name}` is there twice")));
-                    }
-                    if fields.len() == MOST_COLUMNS {
-                        return Err(A::Error::custom(format!("it has more than {MOST_COLUMNS} fields")));
-                    }
-                    fields.push((name, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Object)
     }
 }
 
