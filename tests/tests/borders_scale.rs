@@ -50,6 +50,16 @@ fn a_stream_is_trained_and_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn a_stream_that_nobody_has_counted_goes_on_in_its_second_epoch() {
+    let border = border("bert");
+    jsonl(&border, 36);
+    // 2,304 rows are 72 batches.
+    let said = goes_on_to_the_same_bits(&border, &[STREAM, "train.steps=80", "train.batch=32"], 76);
+    assert!(!said.contains("are counted") && said.contains("is of its first 2048\n"), "{said}");
+    assert!(said.contains("stream    2304 examples of 2304 rows that were read\n"), "{said}");
+}
+
+#[test]
 fn what_a_stream_cannot_do_is_said_at_its_key() {
     let border = border("bert");
     jsonl(&border, 1);

@@ -19,6 +19,10 @@ pub enum DataError {
     #[error("cannot read `{}`: {source}", Path(path))]
     Io { path: PathBuf, source: std::io::Error },
 
+    /// A file that is not what it was when its sum was taken.
+    #[error("{what}")]
+    Changed { path: PathBuf, what: String },
+
     /// What is to be read as a file is none.
     #[error("`{}` is {what}, not a regular file", Path(path))]
     NotRegular { path: PathBuf, what: &'static str },
@@ -343,6 +347,7 @@ impl DataError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "data::io",
+            Self::Changed { .. } => "source::changed",
             Self::NotRegular { .. } => "data::not_regular",
             Self::OtherContent { .. } => "data::other_content",
             Self::BadFile { .. } => "data::bad_file",

@@ -4,6 +4,7 @@ use crate::image::Picture;
 use lorac_ir::Tensor;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The field of targets: what an example is to be answered with, and not part of the question.
 pub const LABELS: &str = "labels";
@@ -127,6 +128,49 @@ pub fn hold_out<T: AsRef<Example>>(train: &mut Vec<T>, eval: &[T]) -> usize {
     before - train.len()
 }
 
+/// Examples that are held out, to be asked of others one by one.
+#[derive(Debug, Clone, Default)]
+pub struct HeldOut {
+    examples: Vec<Example>,
+    /// Their places by a sum of what is not [`LABELS`].
+    places: HashMap<u64, Vec<usize>>,
+}
+
+impl HeldOut {
+    /// These.
+    #[must_use]
+    pub fn of(examples: Vec<Example>) -> Self {
+        let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (at, example) in examples.iter().enumerate() {
+            places.entry(sum(&question(example))).or_default().push(at);
+        }
+        Self { examples, places }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Whether one of them is the same but for [`LABELS`].
+    #[must_use]
+    pub fn has(&self, example: &Example) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let own = question(example);
+        let places = self.places.get(&sum(&own)).map_or(&[][..], Vec::as_slice);
+        places.iter().filter_map(|at| self.examples.get(*at)).any(|held| question(held) == own)
+    }
+}
+
+fn sum(question: &[(&str, Bits<'_>)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    question.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// How many examples are the same as an earlier one but for [`LABELS`], and how many of those have other ones.
 pub fn duplicates<'e>(examples: impl Iterator<Item = &'e Example>) -> (usize, usize) {
     let mut first: HashMap<Vec<(&str, Bits<'_>)>, Option<Bits<'_>>> = HashMap::new();
@@ -200,7 +244,11 @@ mod tests {
             example(&[1, 2], &[0, 1], 0),
             example(&[1, 2], &[0, 0], 1),
         ];
-        assert_eq!(hold_out(&mut train, &[example(&[1, 2], &[0, 0], 5), example(&[9], &[0], 0)]), 2);
+        let eval = [example(&[1, 2], &[0, 0], 5), example(&[9], &[0], 0)];
+        let held = HeldOut::of(eval.to_vec());
+        assert_eq!(train.iter().map(|example| held.has(example)).collect::<Vec<_>>(), [true, false, false, true]);
+        assert!(!HeldOut::default().has(&train[0]));
+        assert_eq!(hold_out(&mut train, &eval), 2);
         assert_eq!(train, [example(&[1], &[0], 0), example(&[1, 2], &[0, 1], 0)]);
         assert_eq!(hold_out(&mut train, &[]), 0);
         let again = [example(&[1], &[0], 0), example(&[2], &[0], 1), example(&[1], &[0], 0), example(&[1], &[0], 1)];

@@ -88,7 +88,7 @@ pub use encode::{Encode, Encodings, Inputs, Question};
 pub use encoded::{Encoded, Measure, Truncate};
 pub use encoding::TextEncoding;
 pub use error::{DataError, Fault};
-pub use example::{Example, Field, LABELS, duplicates, hold_out};
+pub use example::{Example, Field, HeldOut, LABELS, duplicates, hold_out};
 pub use filter::{Filter, FilterError};
 pub use format::{FORMATS, Format, Quote, Rows, Written, format};
 pub use image::{Levels, Picture, Preprocess, PreprocessError, Resample, Size};

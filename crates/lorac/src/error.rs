@@ -150,6 +150,9 @@ impl Error {
             Error::Pipeline(_) | Error::Usage(_) | Error::Resume(_) | Error::Served(_) => Class::Usage,
             // Patches that do not fit and graphs that break are lorac's own defects.
             Error::Pass(PassError::Patch { .. } | PassError::Verify { .. }) => Class::Failed,
+            Error::Data(DataError::Changed { .. }) | Error::Train(TrainError::Data(DataError::Changed { .. })) => {
+                Class::Failed
+            }
             Error::Pass(_) | Error::Infer(_) | Error::Data(_) => Class::Usage,
             Error::Source(SourceError::Interrupted { .. }) => Class::Interrupted,
             Error::Source(

@@ -6,17 +6,33 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
 use super::SourceError;
 
-/// A file's sum, and what tells that it is still the same file with the same bytes.
+/// A file's sum, and what tells that it is still the same file with the same bytes: as it was when that was last seen.
 #[derive(Debug, Clone)]
 pub(super) struct Sum {
     pub(super) sha256: String,
-    pub(super) stamp: Stamp,
+    stamp: Arc<Mutex<Stamp>>,
+}
+
+impl Sum {
+    pub(super) fn new(sha256: String, stamp: Stamp) -> Sum {
+        Sum { sha256, stamp: Arc::new(Mutex::new(stamp)) }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes are the same, and this tells it from now on.
+    pub(super) fn set_stamp(&self, stamp: Stamp) {
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+    }
 }
 
 /// Which file, how large, and when it was changed.
@@ -28,6 +44,9 @@ pub(super) struct Stamp {
     unix: Option<[i128; 4]>,
 }
 
+/// File systems count changes in no larger steps.
+const SETTLED: Duration = Duration::from_secs(3);
+
 impl Stamp {
     pub(super) fn of(meta: &Metadata) -> Stamp {
         #[cfg(unix)]
@@ -38,6 +57,14 @@ impl Stamp {
         #[cfg(not(unix))]
         let unix = None;
         Stamp { size: meta.len(), modified: meta.modified().ok(), unix }
+    }
+
+    /// Whether the last change is so long ago that another one has another time, whatever clock the file system has.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        let since = |then: SystemTime| now.duration_since(then).is_ok_and(|since| since > SETTLED);
+        let changed = self.unix.and_then(|[.., seconds, _]| u64::try_from(seconds).ok());
+        let changed = changed.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        self.modified.is_some_and(since) && changed.is_none_or(since)
     }
 }
 
@@ -66,7 +93,7 @@ pub(super) fn sum(path: &Path) -> Result<Sum, SourceError> {
     if stamp(&reader)? != before {
         return Err(SourceError::Changed { spec: path.display().to_string(), path: path.to_owned() });
     }
-    Ok(Sum { sha256, stamp: before })
+    Ok(Sum::new(sha256, before))
 }
 
 /// Copies and hashes in one go: the sha256 and the number of bytes.
@@ -196,6 +223,16 @@ mod tests {
     fn folder(path: &Path) -> Result<String, SourceError> {
         let sums = super::folder(path)?;
         Ok(folder_of(sums.iter().map(|(path, sum)| (path.as_str(), sum.sha256.as_str()))))
+    }
+
+    #[test]
+    fn a_stamp_tells_changes_apart_once_the_last_is_long_ago() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "a").unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        let settled = |more: u64| Stamp::of(&meta).is_settled(meta.modified().unwrap() + Duration::from_secs(more));
+        assert_eq!([0, 1, 9].map(settled), [false, false, true]);
     }
 
     #[test]

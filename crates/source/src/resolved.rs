@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::hash::{self, Stamp, Sum};
 use super::{SourceError, checked_sha256};
@@ -67,11 +68,16 @@ impl Resolved {
         let changed = || SourceError::Changed { spec: self.source.clone(), path: file.to_owned() };
         let sum = self.files.sums.get(file).ok_or_else(changed)?;
         let mut opened = hash::open(file)?;
-        let meta = opened.metadata().map_err(SourceError::io("read", file))?;
-        if Stamp::of(&meta) != sum.stamp {
+        let stamp =
+            |opened: &File| opened.metadata().map(|meta| Stamp::of(&meta)).map_err(SourceError::io("read", file));
+        let before = stamp(&opened)?;
+        if before != sum.stamp() {
             let (now, _) = hash::copy(&mut opened, &mut std::io::sink()).map_err(SourceError::io("read", file))?;
             if now != sum.sha256 {
                 return Err(changed());
+            }
+            if stamp(&opened)? == before && before.is_settled(SystemTime::now()) {
+                sum.set_stamp(before);
             }
             opened.seek(SeekFrom::Start(0)).map_err(SourceError::io("read", file))?;
         }

@@ -83,6 +83,11 @@ pub trait Encode {
     /// and else one of examples.
     fn one_per_row(&self) -> bool;
 
+    /// Whether every row that [`Encode::check_row`] finds right becomes an example, whatever tokens its texts become.
+    fn takes_every_row(&self) -> bool {
+        false
+    }
+
     /// Whether it reads texts, which a tokenizer makes tokens of.
     fn reads_texts(&self) -> bool {
         true

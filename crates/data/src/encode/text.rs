@@ -36,6 +36,10 @@ impl Encode for Text {
         true
     }
 
+    fn takes_every_row(&self) -> bool {
+        true
+    }
+
     fn check_row(&self, row: &Row) -> Result<(), DataError> {
         Template::parse(&self.column)?.fill(row).map(drop)
     }

@@ -47,6 +47,10 @@ impl Encode for Texts {
         true
     }
 
+    fn takes_every_row(&self) -> bool {
+        true
+    }
+
     fn check_row(&self, row: &Row) -> Result<(), DataError> {
         self.templates()?.iter().try_for_each(|template| template.fill(row).map(drop))
     }

@@ -1,5 +1,6 @@
 //! The data card: what became of the rows of a run's data, and what its examples are like.
 
+use super::StreamCard;
 use serde::{Deserialize, Serialize};
 
 /// What a run has learned from and is evaluated on.
@@ -74,6 +75,9 @@ pub struct SplitCard {
     pub words_empty: usize,
     /// What is wrong with the first rows that were left out, each with its file, row, line and column.
     pub errors: Vec<String>,
+    /// Of a stream, what was counted as its rows were read: the rest of the card is of the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamCard>,
 }
 
 /// One source of a split.

@@ -6,6 +6,7 @@ mod manifest;
 mod peft;
 #[cfg(feature = "report")]
 mod report;
+mod stream_card;
 
 pub(crate) use atomic::{TEMPORARY, temporary};
 pub use atomic::{sha256, sha256_file, write_atomic};
@@ -21,6 +22,7 @@ pub use peft::{
 };
 #[cfg(feature = "report")]
 pub use report::report;
+pub use stream_card::StreamCard;
 
 use std::path::{Path, PathBuf};
 

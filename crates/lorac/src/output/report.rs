@@ -219,7 +219,10 @@ fn data(card: &DataCard) -> String {
         rows.push(row(&format!("label {}", label.name), splits.iter().map(|(_, split)| count(split)).collect()));
     }
     let head: Vec<&str> = std::iter::once("").chain(splits.iter().map(|(name, _)| *name)).collect();
-    warnings + &table(&head, &rows)
+    let stream = card.train.stream.as_ref().map_or(String::new(), |stream| {
+        format!("<p>Of the stream: {}. The table is of what comes first.</p>", escape(&stream.describe()))
+    });
+    warnings + &stream + &table(&head, &rows)
 }
 
 fn asked(m: &Manifest) -> String {

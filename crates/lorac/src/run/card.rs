@@ -94,9 +94,10 @@ pub(super) fn warnings(card: &DataCard) -> Vec<String> {
             .iter()
             .zip(&card.train.labels)
             .filter(|(held, learned)| held.examples > 0 && learned.examples == 0);
+        let none = none_of(&card.train);
         said.extend(unseen.map(|(held, _)| {
             let (n, name) = (held.examples, held.name.escape_debug());
-            format!("{n} held-out examples have the label `{name}`, which no example to train on has")
+            format!("{n} held-out examples have the label `{name}`, which {none} has")
         }));
     }
     for (name, split) in [("data.train", Some(&card.train)), ("data.eval", card.eval.as_ref())] {
@@ -128,11 +129,23 @@ pub(super) fn warnings(card: &DataCard) -> Vec<String> {
             let more = if n > split.unknown.rows.len() { ", ..." } else { "" };
             said.push(format!("{name}: the tokenizer knows nothing of {n} texts: {rows}{more}"));
         }
-        if split.skipped > 0 {
-            said.push(format!("{name}: {} rows are wrong and were left out: {}", split.skipped, first(&split.errors)));
+        let (skipped, errors) = match &split.stream {
+            None => (split.skipped, &split.errors),
+            Some(all) => (all.skipped, &all.errors),
+        };
+        if skipped > 0 {
+            said.push(format!("{name}: {skipped} rows are wrong and were left out: {}", first(errors)));
         }
     }
     said
+}
+
+/// No example of a training set, in words: of a stream, none of those that come first.
+pub(super) fn none_of(train: &SplitCard) -> String {
+    match train.stream {
+        None => "no example to train on".into(),
+        Some(_) => format!("none of the first {} examples to train on", train.examples),
+    }
 }
 
 /// The first of what is wrong.
@@ -144,6 +157,7 @@ fn first(errors: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::StreamCard;
     use std::path::Path;
 
     fn example(ids: &[i64], class: i64) -> Example {
@@ -215,5 +229,16 @@ mod tests {
         let said = warnings(&DataCard { train: strings, ..DataCard::default() });
         assert!(said[0].contains("data.train: 3 labels are strings of numbers"), "{said:?}");
         assert_eq!(said[1], "data.train: 2 rows are wrong and were left out: f: row 1 is bad");
+        let wrong = StreamCard { skipped: 1, errors: vec!["f: row 9 is bad".into()], ..StreamCard::default() };
+        let stream = SplitCard { stream: Some(wrong), ..train.clone() };
+        let eval = Some(card(&[(&[3], 2, known), (&[4], 0, known)]));
+        let said = warnings(&DataCard { train: stream, eval, ..DataCard::default() });
+        assert_eq!(
+            said,
+            [
+                "1 held-out examples have the label `other`, which none of the first 2 examples to train on has",
+                "data.train: 1 rows are wrong and were left out: f: row 9 is bad"
+            ]
+        );
     }
 }

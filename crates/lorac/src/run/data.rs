@@ -96,20 +96,18 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
     };
     let open = |(split, options)| {
         let held: Vec<Example> = eval.iter().map(|item| item.example.clone()).collect();
-        RowStream::open(split, options, task, data, reading, resolver, &held)
+        RowStream::open(split, options, task, data, reading, resolver, held)
     };
-    let stream = streamed.map(open).transpose()?;
-    if let Some(stream) = &stream {
-        let item = |example: &Example| Item { example: example.clone(), seen: None, source: 0 };
-        train = stream.first.iter().map(item).collect();
-        let (source, read) = (stream.file.source.clone(), train.len());
-        train_card.read = read;
-        train_card.sources.push(SourceCard { source, weight: 1.0, read, examples: read });
+    let mut stream = streamed.map(open).transpose()?;
+    if let Some(stream) = &mut stream {
+        let item = |(example, seen)| Item { example, seen: Some(seen), source: 0 };
+        train = std::mem::take(&mut stream.first).into_iter().map(item).collect();
+        train_card = stream.card().of_first(&stream.file.source);
         files.push(("train".to_string(), stream.file.clone()));
     }
     let dropped = hold_out(&mut train, &eval);
     some_left(train.len(), dropped, is_part)?;
-    train_card.held_out = dropped;
+    train_card.held_out += dropped;
     let targets = data.train.first().map(|split| task.targets(split)).transpose()?;
     let classes = targets.as_ref().map_or(&[][..], |targets| targets.classes());
     let fill = |card: &mut SplitCard, items: &[Item]| {
@@ -183,7 +181,7 @@ impl AsRef<Example> for Item {
 }
 
 /// Refuses a training set of which holding out leaves nothing.
-fn some_left(left: usize, dropped: usize, part: bool) -> Result<(), Error> {
+pub(super) fn some_left(left: usize, dropped: usize, part: bool) -> Result<(), Error> {
     match left {
         0 if dropped > 0 => {
             let choose = match part {

@@ -216,6 +216,9 @@ fn begin(
                 training::speed(summary.tokens as f64 / summary.seconds, ", "),
                 training.busy * 100.0
             ));
+            if let Some(stream) = &plan.stream {
+                progress.line(&format!("stream    {}", stream.card().describe()));
+            }
             // What has been set aside is for what is written from here on.
             let Reserved { artifacts, records } = reserved;
             drop(artifacts);

@@ -1,6 +1,7 @@
 //! Everything that a run needs, found and checked before anything is trained.
 
 use super::beside::Beside;
+use super::card::{self, none_of};
 use super::compiler::{Compiled, Compiler};
 use super::data::{Examples, Reading};
 use super::decoder::{check_decoder, started};
@@ -106,6 +107,16 @@ impl Plan {
             None => Some(self.sampler.batches_per_epoch() as u64),
             Some(stream) => stream.batches_per_epoch(self.steps.batch),
         }
+    }
+
+    /// What became of the rows; of a stream, of those that were read so far.
+    pub fn data_card(&self) -> DataCard {
+        let mut card = self.card.clone();
+        if let Some(stream) = &self.stream {
+            card.train.stream = Some(stream.card());
+            card.warnings = card::warnings(&card);
+        }
+        card
     }
 
     /// The weights that change, and slices of them.
@@ -263,8 +274,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
         }
     }
     card.warnings.iter().for_each(|warning| progress.warning(warning));
-    let absent = card.train.absent();
-    notes.extend(absent.iter().map(|label| format!("no example to train on has the label `{label}`")));
+    let (absent, none) = (card.train.absent(), none_of(&card.train));
+    notes.extend(absent.iter().map(|label| format!("{none} has the label `{label}`")));
     notes.extend(tokenizer.iter().flat_map(Tokenizer::notes).map(ToString::to_string));
     notes.extend(idle_threads(p.runtime.threads, std::thread::available_parallelism().map_or(1, usize::from)));
     let is_new = !base.outputs().iter().any(|v| base.name_of(*v) == training.prediction);

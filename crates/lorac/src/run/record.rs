@@ -25,7 +25,7 @@ pub(super) fn manifest(
         gates: Vec::new(),
         command: options.command.clone(),
         inputs: plan.inputs.clone(),
-        data: plan.card.clone(),
+        data: plan.data_card(),
         runtime: RuntimeRecord {
             engine: plan.engine.backend.name(),
             provider: plan.engine.backend.device().to_string(),

@@ -1,24 +1,30 @@
 //! Examples to learn from that are never there all at once: their file is read anew in every epoch.
 
-use super::data::{Interruptible, Reading, needed, none_refused, reader, refused};
+mod pass;
+
+use super::card::Seen;
+use super::data::{Interruptible, Reading, needed, reader, some_left};
 use super::plan::reads_texts;
 use crate::error::Error;
+use crate::output::StreamCard;
 use crate::pipeline::{Data, Loaded, Pipeline, Split, StreamOptions};
 use crate::progress::Progress;
-use crate::source::{Resolved, Resolver};
-use crate::task::{LABELS, Targets, Task, TaskChoice};
+use crate::source::{Resolved, Resolver, SourceError};
+use crate::task::{Task, TaskChoice};
 use lorac_config::Problem;
 use lorac_data::{
-    Columns, DataError, EachRow, Encodings, Example, Field, Grouped, IGNORE, Inputs, Row, Skipped, Tokenizer, Truncate,
-    batched, each_row, hold_out, shuffled,
+    Columns, DataError, Example, Grouped, HeldOut, Inputs, Tokenizer, Truncate, batched, each_row, shuffled,
 };
 use lorac_train::{Drawn, Every, Stream};
-
-/// Rows that are encoded together, on all cores.
-const CHUNK: usize = 1024;
+use pass::{CHUNK, Pass, Read, Rows};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 /// So many examples are looked at before the training, at least.
 const FIRST: usize = 2048;
+
+/// Chunks of rows that are read ahead of what counts them.
+const AHEAD: usize = 4;
 
 /// A file of rows, and what is made of them.
 pub struct RowStream {
@@ -30,13 +36,17 @@ pub struct RowStream {
     tokenizer: Option<Tokenizer>,
     truncate: Option<Truncate>,
     /// Held-out examples: what stands among them is not learnt.
-    held: Vec<Example>,
+    held: HeldOut,
     /// What is read.
     pub(super) file: Resolved,
-    /// The examples that come first.
-    pub(super) first: Vec<Example>,
+    /// The examples that come first, until they are taken, and how many they were.
+    pub(super) first: Vec<(Example, Seen)>,
+    looked_at: usize,
+    /// What is wrong with all the rows of those, where that may come right later.
+    absent: Option<DataError>,
     /// How many there are in all, where they are counted.
     pub(super) count: Option<usize>,
+    card: Mutex<StreamCard>,
 }
 
 impl RowStream {
@@ -51,7 +61,7 @@ impl RowStream {
         data: &Data,
         reading: Reading,
         resolver: &Resolver,
-        held: &[Example],
+        held: Vec<Example>,
     ) -> Result<RowStream, Error> {
         let file = resolver.resolve(&split.source, split.sha256.as_deref())?;
         file.nothing_else()?;
@@ -66,27 +76,41 @@ impl RowStream {
             inputs,
             tokenizer: reading.tokenizer.cloned(),
             truncate: data.truncate,
-            held: held.to_vec(),
+            held: HeldOut::of(held),
             file,
             first: Vec::new(),
+            looked_at: 0,
+            absent: None,
             count: None,
+            card: Mutex::default(),
         };
-        let mut rows = stream.examples(task)?;
-        let first = rows.by_ref().take(FIRST).collect::<Result<Vec<_>, _>>()?;
-        let ended = first.len() < FIRST;
+        let (mut pass, mut first) = (stream.examples(task)?, Vec::new());
+        while first.len() < FIRST
+            && let Some(some) = pass.some()
+        {
+            first.extend(some?);
+        }
+        let (said, absent) = (pass.card().clone(), pass.absent());
+        drop(pass);
         if first.is_empty() {
-            let (path, read, skipped) = (stream.file.path.clone(), rows.read, rows.skipped.count());
-            return Err(DataError::Empty { path, read, skipped }.into());
+            some_left(0, said.held_out, false)?;
+            let path = stream.file.path.clone();
+            return Err(match said.unlearned {
+                0 => DataError::Empty { path, read: said.read, skipped: said.skipped },
+                rows => DataError::NothingToLearn { path, rows },
+            }
+            .into());
         }
-        if let Some(error) = rows.rows.absent().filter(|_| ended) {
-            return Err(error.into());
-        }
-        drop(rows);
-        (stream.count, stream.first) = (ended.then_some(first.len()), first);
+        let absent = match absent {
+            Some(error) if said.whole => return Err(error.into()),
+            absent => absent,
+        };
+        (stream.count, stream.looked_at) = (said.whole.then_some(first.len()), first.len());
+        (stream.first, stream.absent) = (first, absent);
         Ok(stream)
     }
 
-    /// Counts the examples: reads the whole file.
+    /// Counts the examples: reads the whole file, on a thread beside the one that counts.
     ///
     /// # Errors
     /// What is wrong with any row.
@@ -94,16 +118,40 @@ impl RowStream {
         if let Some(count) = self.count {
             return Ok(count);
         }
-        let (mut count, mut rows) = (0, self.examples(task)?);
-        for example in rows.by_ref() {
-            example?;
-            count += 1;
-        }
-        if let Some(error) = rows.rows.absent() {
-            return Err(error.into());
-        }
-        drop(rows);
-        self.count = Some(count);
+        self.unchanged()?;
+        let stream: &RowStream = self;
+        let count = std::thread::scope(|scope| -> Result<usize, DataError> {
+            let (send, receive) = sync_channel::<Vec<Read>>(AHEAD);
+            let reads = scope.spawn(move || {
+                let mut rows = match each_row(&stream.format, &stream.file.path, &stream.columns) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        // Whoever counts has ended where nobody takes it.
+                        _ = send.send(vec![Err(error)]);
+                        return None;
+                    }
+                };
+                loop {
+                    let some: Vec<Read> = rows.by_ref().take(CHUNK).collect();
+                    if some.is_empty() || send.send(some).is_err() {
+                        return rows.absent();
+                    }
+                }
+            });
+            let rows = Rows::Elsewhere(Box::new(receive.into_iter().flatten()));
+            let (mut pass, mut count) = (Pass::of(stream, rows, task)?, 0);
+            while let Some(some) = pass.count_some() {
+                count += some?;
+            }
+            let ended = pass.card().whole;
+            drop(pass);
+            match reads.join() {
+                Ok(Some(error)) if ended => Err(error),
+                Ok(_) => Ok(count),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })?;
+        (self.count, self.absent) = (Some(count), None);
         Ok(count)
     }
 
@@ -115,15 +163,19 @@ impl RowStream {
     /// Counts the examples where something comes by epochs. Returns what the user should know.
     ///
     /// # Errors
-    /// As [`RowStream::count`].
+    /// As [`RowStream::count`]; an optional column that no row has which was looked at.
     pub(super) fn prepare(&mut self, p: &Pipeline, task: &dyn Task, progress: &dyn Progress) -> Result<String, Error> {
         let by_epochs = |every: Every| matches!(every, Every::Epochs(_));
         let asked = p.train.checkpoint.as_ref().map(|checkpoint| checkpoint.every);
         if p.train.steps.is_none() || [p.train.evaluated_every(), asked].into_iter().flatten().any(by_epochs) {
             progress.line("stream    the examples are counted: all rows are read once");
             self.count(task)?;
+            progress.line(&format!("stream    {}", self.card().describe()));
         }
-        let (looked_at, buffer) = (self.first.len(), self.buffer);
+        if let Some(error) = self.absent.take() {
+            return Err(error.into());
+        }
+        let (looked_at, buffer) = (self.looked_at, self.buffer);
         let all = self.count.map_or(String::new(), |count| format!(" of {count}"));
         Ok(format!(
             "data.train is a stream, shuffled in a buffer of {buffer} examples: what is said of it is of its first {looked_at}{all}"
@@ -131,124 +183,24 @@ impl RowStream {
     }
 
     /// The examples in the order of the file. The first error is the last.
-    fn examples<'a>(&'a self, task: &'a dyn Task) -> Result<Examples<'a>, DataError> {
-        if let Err(why) = self.file.unchanged() {
-            let source = std::io::Error::other(why.to_string());
-            return Err(DataError::Io { path: self.file.path.clone(), source });
-        }
-        Ok(Examples {
-            rows: each_row(&self.format, &self.file.path, &self.columns)?,
-            read: 0,
-            stream: self,
-            targets: task.targets(&self.split)?,
-            skipped: Skipped::new(self.columns.max_errors),
-            ready: Vec::new().into_iter(),
-            pass: self.split.skip,
-            left: self.split.take.unwrap_or(usize::MAX),
-            ended: false,
-        })
-    }
-}
-
-/// The examples of one epoch in the order of the file.
-struct Examples<'a> {
-    stream: &'a RowStream,
-    rows: EachRow,
-    /// Rows that were read.
-    read: usize,
-    targets: Box<dyn Targets + 'a>,
-    skipped: Skipped,
-    ready: std::vec::IntoIter<Example>,
-    /// Rows still to be passed over.
-    pass: usize,
-    /// Rows still to be taken.
-    left: usize,
-    ended: bool,
-}
-
-impl Iterator for Examples<'_> {
-    type Item = Result<Example, DataError>;
-
-    fn next(&mut self) -> Option<Result<Example, DataError>> {
-        loop {
-            if let Some(example) = self.ready.next() {
-                return Some(Ok(example));
-            }
-            if self.ended {
-                return None;
-            }
-            match self.chunk().and_then(|rows| self.encoded(rows)) {
-                Ok(examples) => self.ready = examples.into_iter(),
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-    }
-}
-
-impl Examples<'_> {
-    /// The next rows that are right.
-    fn chunk(&mut self) -> Result<Vec<Row>, DataError> {
-        let mut some = Vec::with_capacity(CHUNK);
-        while some.len() < CHUNK && self.left > 0 {
-            let row = self.rows.next();
-            self.read += usize::from(row.is_some());
-            match row {
-                Some(Ok(Some(_))) if self.pass > 0 => self.pass -= 1,
-                Some(Ok(Some(row))) => {
-                    self.left -= 1;
-                    some.push(row);
-                }
-                Some(Ok(None)) => {}
-                Some(Err(error)) => self.skipped.leave_out(error)?,
-                None => {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
-        self.ended |= self.left == 0;
-        Ok(some)
+    fn examples<'a>(&'a self, task: &'a dyn Task) -> Result<Pass<'a>, DataError> {
+        self.unchanged()?;
+        let rows = each_row(&self.format, &self.file.path, &self.columns)?;
+        Pass::of(self, Rows::Here(Box::new(rows)), task)
     }
 
-    fn encoded(&mut self, rows: Vec<Row>) -> Result<Vec<Example>, DataError> {
-        let (stream, targets) = (self.stream, &*self.targets);
-        let inputs = &stream.inputs;
-        let right = |row: &Row| {
-            let field = targets.of_row(row)?;
-            inputs.check_row(row).map(|()| field)
-        };
-        let (rows, fields) = self.skipped.each(rows, right)?;
-        let made = inputs.encode(&rows, stream.tokenizer.as_ref())?;
-        let Encodings { examples: encoded, measures, refused: mut wrong, .. } = made;
-        if !self.skipped.allows() {
-            none_refused(&rows, std::mem::take(&mut wrong))?;
-        }
-        let longest = stream.tokenizer.as_ref().map_or(0, Tokenizer::max_length);
-        let (mut wrong, mut examples) = (wrong.into_iter().peekable(), Vec::with_capacity(rows.len()));
-        for (at, (mut example, field)) in encoded.into_iter().zip(fields).enumerate() {
-            if let Some((_, error)) = wrong.next_if(|(row, _)| *row == at) {
-                self.skipped.leave_out(error)?;
-                continue;
-            }
-            let measure = measures.get(at).copied().unwrap_or_default();
-            if let Some(error) = refused(stream.truncate, measure, &rows[at], longest) {
-                self.skipped.leave_out(error)?;
-                continue;
-            }
-            if example.field(LABELS).is_none() {
-                let made = || targets.of_tokens(example.tokens("input_ids").unwrap_or_default());
-                let field: Field = field.unwrap_or_else(made);
-                example.fields.push((LABELS, field));
-            }
-            examples.push(example);
-        }
-        let counts = |labels: &[i64]| labels.iter().any(|label| *label != IGNORE);
-        examples.retain(|example| example.tokens(LABELS).is_none_or(counts));
-        hold_out(&mut examples, &stream.held);
-        Ok(examples)
+    /// Whether the file is still what its sum is of.
+    ///
+    /// # Errors
+    /// `Changed`.
+    fn unchanged(&self) -> Result<(), DataError> {
+        let what = |why: SourceError| DataError::Changed { path: self.file.path.clone(), what: why.to_string() };
+        self.file.unchanged().map_err(what)
+    }
+
+    /// What was counted as rows were read so far, of the pass over the file that went furthest.
+    pub(super) fn card(&self) -> StreamCard {
+        self.card.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -109,7 +109,7 @@ impl Entry {
         }
         let times = (modified_ns(&meta), changed_ns(&meta));
         if look != Look::Bytes && times == (self.modified_ns, self.changed_ns) {
-            return Some(Sum { sha256: self.sha256.clone(), stamp: Stamp::of(&meta) });
+            return Some(Sum::new(self.sha256.clone(), Stamp::of(&meta)));
         }
         let sum =
             (look != Look::Times).then(|| hash::sum(path).ok()).flatten().filter(|sum| sum.sha256 == self.sha256)?;

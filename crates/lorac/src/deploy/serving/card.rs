@@ -31,8 +31,12 @@ pub(super) fn card(trained: &Trained, typed: bool) -> String {
     for input in &plan.inputs {
         out += &format!("- {}: {}, sha256 `{}`\n", code(&input.role), code(&input.source), input.sha256);
     }
-    let (train, eval) = (&plan.card.train, plan.card.eval.as_ref());
-    out += &format!("- {} examples to learn from", train.examples);
+    let card = plan.data_card();
+    let (train, eval) = (&card.train, card.eval.as_ref());
+    out += &match &train.stream {
+        None => format!("- {} examples to learn from", train.examples),
+        Some(stream) => format!("- A stream to learn from: {}", stream.describe()),
+    };
     out += &eval.map_or(".\n".to_string(), |eval| format!(", {} held out.\n", eval.examples));
     let (version, cut) = (&served.lorac_version, served.max_length);
     out += &format!(
