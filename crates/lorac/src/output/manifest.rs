@@ -125,6 +125,9 @@ pub struct TargetRecord {
 #[allow(missing_docs)]
 pub struct TrainRecord {
     pub steps: u64,
+    /// Examples of a step.
+    #[serde(default)]
+    pub batch: usize,
     pub epochs: f64,
     #[serde(deserialize_with = "lorac_train::number")]
     pub loss_first: f64,

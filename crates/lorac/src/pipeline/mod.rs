@@ -1,5 +1,6 @@
 //! Pipelines: YAML to [`Pipeline`], with every mistake shown where it stands.
 
+mod batch;
 mod checkpoint;
 mod data;
 mod de;
@@ -26,6 +27,7 @@ mod texts;
 mod train;
 mod yaml;
 
+pub use batch::BatchChoice;
 pub use checkpoint::CheckpointOptions;
 pub(crate) use data::named;
 pub use data::{Data, OnError, Split, SplitOptions};

@@ -4,6 +4,7 @@
 const SYNONYMS: &[(&str, &str)] = &[
     ("accuracy_min", "metrics: { accuracy: { min: X } }"),
     ("adapter", "adapt: [lora: { .. }]"),
+    ("auto_find_batch_size", "train.batch: auto"),
     ("base_model", "model: { source: .. }"),
     ("batch_size", "train.batch"),
     ("bf16", "nothing: a model is trained in the element types of its file"),

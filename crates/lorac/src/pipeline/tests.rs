@@ -339,7 +339,7 @@ fn mistakes_of_overrides_name_the_key_and_the_override() {
     assert_eq!(
         findings(SMALL, &["train.batch=abc", "train.epoch=1", "runtime.provider=gpu", "name.x=1"]),
         [
-            " error[pipeline::value]: `batch`: expected a whole number that is not negative, found `abc` (with --set train.batch=abc)",
+            " error[pipeline::value]: `abc` is not a batch: expected auto or a number of examples (with --set train.batch=abc)",
             " error[pipeline::unknown_key]: unknown key `epoch` (with --set train.epoch=1) (nearest: epochs)",
             " error[pipeline::unknown_value]: unknown `gpu` (with --set runtime.provider=gpu) (lorac says this as cuda)",
             " error[pipeline::value]: `name`: expected a word, found `t` with a key `x` below it (with --set name.x=1)",

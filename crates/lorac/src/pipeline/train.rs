@@ -1,6 +1,6 @@
 //! `train:`: how long and how fast the model learns.
 
-use super::{CheckpointOptions, EvaluateOptions, MemoryLimit, SliceChoice, SourceSpec, StopOptions};
+use super::{BatchChoice, CheckpointOptions, EvaluateOptions, MemoryLimit, SliceChoice, SourceSpec, StopOptions};
 use lorac_config::{Check, Problems};
 use lorac_passes::{AdamW, Average, Clip, Groups, OptimizerChoice, ParamGroup};
 use lorac_train::{LearningRate, Linear, ScheduleChoice};
@@ -15,8 +15,10 @@ pub struct Train {
     pub epochs: f64,
     /// Steps of the whole training: where they are given, they alone decide
     pub steps: Option<usize>,
-    /// Batch size: examples of a step, where `accumulate` is 1
-    pub batch: usize,
+    /// Batch size: examples of a step, where `accumulate` is 1. auto: the largest power of two, up to 64 and to as many as there
+    /// are, whose longest rows are computed at once within `memory`, or, where that is not given, within half of the memory that is
+    /// free. The learning rate stays as it is, and a training that goes on has the number that it began with
+    pub batch: BatchChoice,
     /// Gradient accumulation: batches of a step, which sees batch x accumulate examples and changes the parameters once
     pub accumulate: usize,
     /// How much of a batch is computed at once: so many rows, each such slice padded to its own longest, with the loss and the
@@ -60,7 +62,7 @@ impl Default for Train {
         Train {
             epochs: 1.0,
             steps: None,
-            batch: 16,
+            batch: BatchChoice::Examples(16),
             accumulate: 1,
             slice: SliceChoice::Auto,
             memory: None,
@@ -114,7 +116,7 @@ impl Train {
 impl Check for Train {
     fn check(&self, problems: &mut Problems) {
         problems.positive("epochs", self.epochs, 1e6);
-        problems.range("batch", self.batch as f64, 1.0, 1e5);
+        self.batch.check("batch", problems);
         problems.range("accumulate", self.accumulate as f64, 1.0, 1e5);
         self.slice.check("slice", problems);
         if let Some(limit) = self.memory {

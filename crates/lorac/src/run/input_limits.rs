@@ -34,11 +34,12 @@ impl BatchShape {
         };
         let adapted =
             |n: usize, asked: usize| if n == asked { n.to_string() } else { format!("{n} instead of {asked}") };
-        let asked = p.train.batch;
-        let rows = fixed.rows.filter(|n| *n != asked).map(|n| match n < asked {
+        let asked = p.train.batch.given();
+        let others = |n: usize, asked: usize| match n < asked {
             true => format!("batches of {asked} are computed {n} at a time"),
             false => format!("batches of {asked} are filled up"),
-        });
+        };
+        let rows = fixed.rows.zip(asked).filter(|(n, asked)| n != asked).map(|(n, asked)| others(n, asked));
         let len = fixed.len.map(|n| match max_length < p.data.max_length {
             true => format!("texts are cut after {} tokens and padded to {n}", adapted(n, p.data.max_length)),
             false => format!("texts are padded to {n} tokens"),

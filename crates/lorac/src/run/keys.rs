@@ -59,6 +59,11 @@ impl Keys {
         Keys(keys)
     }
 
+    /// Examples of a batch.
+    pub(super) fn batch(&self) -> Option<usize> {
+        self.0.get("train.batch")?.as_u64().and_then(|batch| usize::try_from(batch).ok())
+    }
+
     /// What a section comes to, in place of what the pipeline says of it.
     pub(super) fn decide(&mut self, section: &str, value: &impl Serialize) {
         self.0.retain(|key, _| !is_below(key, section));
@@ -198,6 +203,7 @@ mod tests {
         let differing: Vec<&str> = differing.iter().map(|d| d.key.as_str()).collect();
         assert_eq!(differing, ["train.checkpoint.best", "train.eval_batch"]);
         let both = keys(&["train.seed=7", "train.batch=3"], SUMS);
+        assert_eq!((both.batch(), keys(&["train.batch=auto"], SUMS).batch()), (Some(3), None));
         assert_eq!(both.differing(&base).len(), 2);
         let text = serde_json::to_string(&base).expect("JSON");
         assert_eq!(serde_json::from_str::<Keys>(&text).expect("JSON"), base);

@@ -25,33 +25,43 @@ impl Within<'_> {
     /// # Errors
     /// A limit that the fewest exceed, at its key.
     pub(super) fn rows(&self, graph: &Graph, row: &Dataset, least: usize, most: usize) -> Result<usize, Error> {
-        if row.is_empty() {
+        match self.fitting(graph, row, most)? {
+            fits if fits >= least => Ok(fits),
+            _ => Err(self.exceeded(self.bytes(graph, row, least)?, least, padded(row))),
+        }
+    }
+
+    /// The most rows, up to `most`, that fit, 0 where not even one does.
+    ///
+    /// # Errors
+    /// A row that is none of the graph's.
+    pub(super) fn fitting(&self, graph: &Graph, row: &Dataset, most: usize) -> Result<usize, Error> {
+        if row.is_empty() || self.bytes(graph, row, most)? <= self.limit.bytes {
             return Ok(most);
         }
-        let inputs: Vec<String> = graph.inputs().iter().map(|v| graph.name_of(*v)).collect();
-        let bytes = |rows: usize| -> Result<u64, Error> {
-            let batch = row.batch(&vec![0; rows], 0)?;
-            let tensors = self.feeds.for_inputs(&inputs, &batch)?;
-            let shapes: Vec<(String, Vec<usize>)> =
-                tensors.into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
-            Ok(peak_bytes(graph, &shapes)? as u64)
-        };
-        if bytes(most)? <= self.limit.bytes {
-            return Ok(most);
-        }
-        let needed = bytes(least)?;
-        if needed > self.limit.bytes {
-            return Err(self.exceeded(needed, least, padded(row)));
-        }
-        let (mut fits, mut exceeds) = (least, most);
+        let (mut fits, mut exceeds) = (0, most);
         while exceeds - fits > 1 {
             let middle = fits + (exceeds - fits) / 2;
-            if bytes(middle)? <= self.limit.bytes { fits = middle } else { exceeds = middle }
+            if self.bytes(graph, row, middle)? <= self.limit.bytes { fits = middle } else { exceeds = middle }
         }
         Ok(fits)
     }
 
-    fn exceeded(&self, needed: u64, rows: usize, tokens: usize) -> Error {
+    /// What so many rows take.
+    ///
+    /// # Errors
+    /// A row that is none of the graph's.
+    pub(super) fn bytes(&self, graph: &Graph, row: &Dataset, rows: usize) -> Result<u64, Error> {
+        let inputs: Vec<String> = graph.inputs().iter().map(|v| graph.name_of(*v)).collect();
+        let batch = row.batch(&vec![0; rows], 0)?;
+        let tensors = self.feeds.for_inputs(&inputs, &batch)?;
+        let shapes: Vec<(String, Vec<usize>)> =
+            tensors.into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+        Ok(peak_bytes(graph, &shapes)? as u64)
+    }
+
+    /// The error of so many rows, the fewest that may be computed at once.
+    pub(super) fn exceeded(&self, needed: u64, rows: usize, tokens: usize) -> Error {
         let limit = self.limit;
         let size = match needed >> 20 {
             0..10 => format!("{} KiB", needed.div_ceil(1 << 10)),

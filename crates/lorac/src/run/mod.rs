@@ -12,6 +12,7 @@ mod emit;
 mod evaluator;
 mod finish;
 mod folder;
+mod free;
 pub(crate) mod input_limits;
 mod keys;
 mod labels;
@@ -25,6 +26,7 @@ mod record;
 mod rehearsal;
 mod resume;
 mod slices;
+mod steps;
 mod stream;
 mod targets;
 pub(crate) mod task;
@@ -262,7 +264,8 @@ fn prepare(
     stop: &AtomicBool,
 ) -> Result<Prepared, Error> {
     let (p, progress) = (&loaded.pipeline, options.progress);
-    let mut plan = plan(loaded, resolver, progress, options.emit.as_deref())?;
+    let had = candidates.and_then(Candidates::batch);
+    let mut plan = plan::going_on(loaded, resolver, progress, options.emit.as_deref(), had)?;
     // Whoever hears of it says it better.
     let untrained = || untrained(None);
     stopped(stop, untrained)?;

@@ -10,18 +10,19 @@ use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
 use super::opened::{open_engine, open_model, record, tokenizer};
 use super::slices::{StepShape, update_is_cheap};
+use super::steps::{Shaped, Steps};
 use super::stream::{self, RowStream};
 use super::targets::{adaptations, named_targets, passed_over};
-use super::task::{check_metrics, masking, of_teacher, resolved_task, target_input, taught};
+use super::task::{check_metrics, masking, of_teacher, resolved_task, taught};
 use super::texts::{Planned, texts};
-use super::{data, language, memory, sampler, tokens, update};
+use super::{data, language, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::output::{DataCard, InputRecord};
-use crate::pipeline::{CheckpointOptions, Deploy, Loaded, Pipeline, Split};
+use crate::pipeline::{BatchChoice, CheckpointOptions, Deploy, Loaded, Pipeline, Split};
 use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver};
@@ -131,6 +132,20 @@ impl Plan {
 /// # Errors
 /// Everything that can be wrong before anything is trained.
 pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit: Option<&Path>) -> Result<Plan, Error> {
+    going_on(loaded, resolver, progress, emit, None)
+}
+
+/// The same for a training that goes on: where `train.batch` is auto, with as many examples as it had.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn going_on(
+    loaded: &Loaded,
+    resolver: &Resolver,
+    progress: &dyn Progress,
+    emit: Option<&Path>,
+    batch: Option<usize>,
+) -> Result<Plan, Error> {
     let p = &loaded.pipeline;
     let (mut inputs, mut notes) = (Vec::new(), Vec::new());
     let untied = p.adapt.iter().any(|method| method.unties());
@@ -197,7 +212,7 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
-    let mut eval_batch = shape.rows(p.train.eval_batch, evaluated);
+    let eval_batch = shape.rows(p.train.eval_batch, evaluated);
     let init_from = p.train.init_from.as_ref().map(|spec| resolver.resolve(&spec.source, spec.sha256.as_deref()));
     let init_from = init_from.transpose()?;
     inputs.extend(init_from.iter().map(|found| record("train.init_from", found)));
@@ -209,33 +224,25 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     if let Some(why) = &engine.fallback {
         progress.warning(&format!("the embedded engine is used: {why}"));
     }
-    let cheap = update_is_cheap(&base, &adaptations);
-    let steps = StepShape::of(&p.train, &shape, &train, engine.backend.device(), cheap);
-    let steps = match &stream {
-        Some(_) => steps.of_stream(&p.train, &shape, train.pad.length(shape.max_length)),
-        None => steps,
-    };
-    let mut steps = if task.whole_batch() { steps.whole(loaded, &shape, task.fills())? } else { steps };
     let compiler = Compiler { loaded, base: &base, objective: task, engine: &engine, caches: &caches, train: &train };
     let mut emitter = Emitter::new(emit)?;
-    let mut training = compiler.compile(&adaptations, &steps, &mut emitter)?;
-    feeds.inputs.push(target_input(task.prediction(), &training.names.targets));
-    if let Some(limit) = p.train.memory {
-        let within = memory::Within { loaded, limit, feeds: &feeds };
-        let fewest = |most: usize| if task.whole_batch() || shape.fixed_rows().is_some() { most } else { 1 };
-        // Of a stream, what comes later may be as long as anything may.
-        let row = train.widest(if stream.is_some() { shape.max_length } else { 0 });
-        let all = shape.fixed_rows().unwrap_or_else(|| steps.rows(&row));
-        let rows = within.rows(&training.step, &row, fewest(all), all)?;
-        if rows < all {
-            steps = steps.within(rows, &row);
-            training = compiler.compile(&adaptations, &steps, &mut emitter)?;
-        }
-        let held = if eval.is_empty() { row.clone() } else { eval.widest(0) };
-        eval_batch = within.rows(&training.eval, &held, fewest(eval_batch), eval_batch)?;
-        let of = memory::of_tokens(memory::padded(&row));
-        notes.push(format!("within {limit}, {rows} rows{of} are computed at once, and {eval_batch} evaluated"));
-    }
+    // Of a stream, what comes later may be as long as anything may.
+    let row = train.widest(if stream.is_some() { shape.max_length } else { 0 });
+    let held = if eval.is_empty() { row.clone() } else { eval.widest(0) };
+    let shaping = Steps {
+        loaded,
+        task,
+        shape: &shape,
+        compiler: &compiler,
+        adaptations: &adaptations,
+        feeds: &feeds,
+        streamed: stream.is_some(),
+        row: &row,
+        cheap: update_is_cheap(&base, &adaptations),
+    };
+    let Shaped { steps, training, feeds, notes: said, eval_batch, chosen: batch } =
+        shaping.shaped(batch, (&held, eval_batch), &mut emitter)?;
+    notes.extend(said);
     language::vocabulary(loaded, task, &base, &training.prediction, [&train, &eval])?;
     named_targets(loaded, &training)?;
     let mut sampler = sampler(&train, steps.batch, p.train.seed, p.train.by_length)?;
@@ -292,7 +299,8 @@ pub fn plan(loaded: &Loaded, resolver: &Resolver, progress: &dyn Progress, emit:
     }
     progress.line(&format!("runtime   {}: {}", engine.backend.name(), engine.backend.reason()));
     // What the task leaves to the model counts as well.
-    let decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    let mut decided = Pipeline { task: chosen.clone(), ..p.clone() };
+    decided.train.batch = batch.map_or(p.train.batch, BatchChoice::Examples);
     let mut keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
     if let Some(preprocess) = &preprocess {
         keys.decide("data.images", preprocess);

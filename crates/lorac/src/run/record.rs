@@ -37,6 +37,7 @@ pub(super) fn manifest(
         model_parameters: weights.map(|w| w.2.len()).sum(),
         train: TrainRecord {
             steps: summary.steps,
+            batch: plan.steps.batch,
             epochs: plan.batches_per_epoch().map_or(0.0, |epoch| summary.steps as f64 / epoch.max(1) as f64),
             loss_first: summary.loss_first,
             loss_last: summary.loss_last,

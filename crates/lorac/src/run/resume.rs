@@ -192,6 +192,11 @@ pub(super) fn candidates(folder: &Folder, from: &ResumeFrom) -> Result<Candidate
 }
 
 impl Candidates {
+    /// Examples of a batch of the likeliest.
+    pub(super) fn batch(&self) -> Option<usize> {
+        self.all.first()?.keys.batch()
+    }
+
     /// The one that a plan's training goes on from. One that cannot be read is told of, and the one before it is taken.
     ///
     /// # Errors

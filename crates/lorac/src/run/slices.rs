@@ -33,7 +33,7 @@ pub struct StepShape {
 impl StepShape {
     /// As the pipeline says, as far as the model takes it. `update_is_cheap` says whether slices may be chosen unasked.
     pub(super) fn of(train: &Train, shape: &BatchShape, data: &Dataset, device: Device, update_is_cheap: bool) -> Self {
-        let batch = train.batch.saturating_mul(train.accumulate).min(data.len());
+        let batch = train.batch.most().saturating_mul(train.accumulate).min(data.len());
         let whole = Slicing::WHOLE;
         let mut most = match (shape.fixed_rows(), train.slice) {
             (Some(rows), _) => Slicing { rows, ..whole },
@@ -44,7 +44,7 @@ impl StepShape {
             (None, SliceChoice::Auto) => whole,
         };
         if train.accumulate > 1 {
-            most.rows = most.rows.min(train.batch);
+            most.rows = most.rows.min(train.batch.most());
         }
         let longest = data.lengths().into_iter().max().unwrap_or(0);
         if longest == 0 {
@@ -60,7 +60,7 @@ impl StepShape {
 
     /// The same of examples that are not all there, the longest of which has so many tokens, padding included.
     pub(super) fn of_stream(self, train: &Train, shape: &BatchShape, longest: usize) -> Self {
-        let batch = train.batch.saturating_mul(train.accumulate);
+        let batch = train.batch.most().saturating_mul(train.accumulate);
         let sliced = batch > self.most.rows || batch.saturating_mul(longest) > self.most.tokens;
         StepShape { batch, fill: shape.fixed_rows().unwrap_or(if sliced { 1 } else { batch }), sliced, ..self }
     }
@@ -129,6 +129,7 @@ pub(super) fn update_is_cheap(graph: &Graph, adaptations: &[Adaptation]) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::BatchChoice;
     use lorac_data::{Example, Field, PadTo};
 
     fn data(rows: usize, len: usize) -> Dataset {
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn a_batch_of_more_tokens_than_are_best_is_sliced() {
         let (short, long) = (data(100, 16), data(100, 128));
-        let train = || Train { batch: 64, ..Train::default() };
+        let train = || Train { batch: BatchChoice::Examples(64), ..Train::default() };
         let whole = StepShape { batch: 64, most: Slicing { rows: usize::MAX, tokens: 1024 }, fill: 64, sliced: false };
         assert_eq!(shape(train(), None, &short), whole);
         let sliced = shape(train(), None, &long);
@@ -158,19 +159,20 @@ mod tests {
     #[test]
     fn accumulated_batches_are_one_step_in_slices() {
         let data = data(100, 16);
-        let found = shape(Train { batch: 8, accumulate: 4, ..Train::default() }, None, &data);
+        let found = shape(Train { batch: BatchChoice::Examples(8), accumulate: 4, ..Train::default() }, None, &data);
         assert_eq!((found.batch, found.most.rows, found.sliced), (32, 8, true));
         let slice = SliceChoice::Rows(3);
-        let found = shape(Train { batch: 8, accumulate: 4, slice, ..Train::default() }, None, &data);
+        let found =
+            shape(Train { batch: BatchChoice::Examples(8), accumulate: 4, slice, ..Train::default() }, None, &data);
         assert_eq!((found.batch, found.most, found.tokens(&data)), (32, Slicing { rows: 3, ..Slicing::WHOLE }, 48));
-        let all = shape(Train { batch: 64, accumulate: 4, ..Train::default() }, None, &data);
+        let all = shape(Train { batch: BatchChoice::Examples(64), accumulate: 4, ..Train::default() }, None, &data);
         assert_eq!((all.batch, all.most.rows), (100, 64), "no more than there are");
     }
 
     #[test]
     fn within_a_limit_less_is_computed_at_once() {
         let data = data(100, 16);
-        let whole = shape(Train { batch: 32, ..Train::default() }, None, &data);
+        let whole = shape(Train { batch: BatchChoice::Examples(32), ..Train::default() }, None, &data);
         assert_eq!((whole.sliced, whole.rows(&data)), (false, 32));
         let some = whole.within(5, &data);
         assert_eq!((some.batch, some.most.tokens, some.fill, some.sliced, some.rows(&data)), (32, 80, 1, true, 5));
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn within_a_limit_rows_are_counted_of_what_has_no_tokens_and_of_answers() {
-        let train = Train { batch: 32, ..Train::default() };
+        let train = Train { batch: BatchChoice::Examples(32), ..Train::default() };
         let of = |field: &dyn Fn() -> Vec<(&'static str, Field)>| {
             let examples = (0..40).map(|_| Example { fields: field() }).collect();
             Dataset::new(examples, PadTo::default())
@@ -201,9 +203,9 @@ mod tests {
     #[test]
     fn a_model_of_fixed_rows_is_fed_them() {
         let data = data(100, 16);
-        let found = shape(Train { batch: 8, ..Train::default() }, Some(3), &data);
+        let found = shape(Train { batch: BatchChoice::Examples(8), ..Train::default() }, Some(3), &data);
         assert_eq!((found.batch, found.most.rows, found.fill, found.sliced), (8, 3, 3, true));
-        let found = shape(Train { batch: 2, ..Train::default() }, Some(3), &data);
+        let found = shape(Train { batch: BatchChoice::Examples(2), ..Train::default() }, Some(3), &data);
         assert_eq!((found.batch, found.fill, found.sliced), (2, 3, false));
     }
 }

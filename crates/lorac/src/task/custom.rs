@@ -113,7 +113,7 @@ impl Task for Custom {
             problems.report("slice", "pipeline::idle", format!("`slice`: {whole}"));
         }
         if train.accumulate > 1 {
-            let help = Some(format!("batch: {}", train.batch.saturating_mul(train.accumulate)));
+            let help = train.batch.given().map(|batch| format!("batch: {}", batch.saturating_mul(train.accumulate)));
             problems.report_with_help("accumulate", "pipeline::idle", format!("`accumulate`: {whole}"), help);
         }
     }

@@ -199,10 +199,10 @@ impl Task for Embed {
             problems.report("slice", "pipeline::idle", format!("`slice`: {whole}"));
         }
         if train.accumulate > 1 {
-            let help = Some(format!("batch: {}", train.batch.saturating_mul(train.accumulate)));
+            let help = train.batch.given().map(|batch| format!("batch: {}", batch.saturating_mul(train.accumulate)));
             problems.report_with_help("accumulate", "pipeline::idle", format!("`accumulate`: {whole}"), help);
         }
-        if train.batch < 2 {
+        if train.batch.most() < 2 {
             let message = "`batch` is 1: a text is told from those of the other pairs of its batch, and there are none";
             problems.report("batch", "pipeline::range", message);
         }
