@@ -73,8 +73,8 @@ impl Within<'_> {
             rows => format!("{rows} rows{of}, which are computed at once, take"),
         };
         let message = format!("{what} about {size}, and the limit is {limit}");
-        let batches = (rows > 1).then_some("train.batch and train.eval_batch, ").unwrap_or_default();
-        let length = (tokens > 0).then_some("data.max_length, ").unwrap_or_default();
+        let batches = if rows > 1 { "train.batch and train.eval_batch, " } else { "" };
+        let length = if tokens > 0 { "data.max_length, " } else { "" };
         let lower = if rows > 1 || tokens > 0 { "lower " } else { "" };
         let help = Some(format!("raise train.memory, {lower}{batches}{length}or choose a smaller model"));
         let problem = Problem { path: "train.memory".into(), code: "pipeline::memory", message, help };

@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
         }
         let made = self.chunk().and_then(|rows| of(self, rows));
         // What was read is what the sum is of: otherwise an error, too, may be one of what stands there now.
-        let made = self.stream.unchanged().and_then(|()| made);
+        let made = self.stream.unchanged().and(made);
         self.ended |= made.is_err();
         self.tell();
         Some(made)
