@@ -157,6 +157,7 @@ pub fn step(graph: &Graph) -> Made<Graph> {
         dialect: lorac::ir::Dialect::FULL,
         tokens: None,
         caches: Caches::default(),
+        packed: false,
     };
     Ok(training_step(&graph, &spec, &mut |_| {})?.step)
 }

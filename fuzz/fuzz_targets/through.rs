@@ -64,6 +64,7 @@ fn train(graph: &Graph, lora: &Lora, targets: Vec<Target>) {
         dialect: Dialect { fused: false, i64_cumsum: false, half_gemm: false, empty_inputs: false, files: false },
         tokens: None,
         caches: Caches::default(),
+        packed: false,
     };
     // Names that a model has already are its own affair; a graph that a pass broke is not.
     if let Err(defect @ PassError::Verify { .. }) = training_step(graph, &spec, &mut |_| {}) {

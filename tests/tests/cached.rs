@@ -60,6 +60,7 @@ fn loss_and_gradients_with_empty_caches_are_pytorchs() {
             dialect: engine.dialect(),
             tokens: None,
             caches: caches.clone(),
+            packed: false,
         };
         let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         let names: Vec<String> = compiled.step.inputs().iter().map(|v| compiled.step.name_of(*v)).collect();

@@ -163,6 +163,7 @@ fn compiled(graph: &Graph, dropout: f64, dialect: Dialect) -> Training {
         // So many that sums of weights would be cheaper.
         tokens: Some(1 << 20),
         caches: caches(graph, &feeds(graph).expect("known inputs")),
+        packed: false,
     };
     training_step(graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -70,6 +70,7 @@ fn compiled(graph: &Graph, case: &Case, lora: &Lora, engine: &dyn Backend) -> (T
         dialect: engine.dialect(),
         tokens: None,
         caches: Caches::default(),
+        packed: false,
     };
     let training = training_step(graph, &spec, &mut |_| {}).expect("compiles");
     let found = first_look(graph, &spec, &training).expect("compiles").expect("something to look at");

@@ -33,6 +33,7 @@ fn inserted_branches_change_no_bit() {
             dialect: Dialect::FULL,
             tokens: None,
             caches: caches(&graph, &feeds(&graph).expect("known inputs")),
+            packed: false,
         };
         let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         // The other order: sums of weights in the place of branches.

@@ -42,6 +42,7 @@ fn prepared(graph: &Graph, methods: &[&dyn Method], objective: &dyn Objective, o
         dialect: engine.dialect(),
         tokens: None,
         caches: Caches::default(),
+        packed: false,
     };
     let training = training_step(graph, &spec, &mut |_| {}).expect("compiles");
     let theta = initial_theta(&training.params, 5).expect("a theta");

@@ -53,6 +53,7 @@ fn every_export_can_be_trained_by_every_method() {
                 dialect: Dialect::FULL,
                 tokens: None,
                 caches: Caches::default(),
+                packed: false,
             };
             let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
             assert!(in_file && !compiled.layout.is_empty(), "{who}");

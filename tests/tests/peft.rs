@@ -77,6 +77,7 @@ fn reproduces(export: &str) {
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),
+            packed: false,
         };
         let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
         peft.is_done_by(engine.as_ref(), &compiled, [&theta_of(first), &theta_of(last)], &who);

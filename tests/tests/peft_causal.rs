@@ -44,6 +44,7 @@ fn reproduces(case: &str, export: &str, plan: Plan, name: Name) {
             dialect: engine.dialect(),
             tokens,
             caches: caches(&graph, &feeds),
+            packed: false,
         };
         let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
         let chunks = compiled.step.nodes().filter(|(_, node)| &*node.op.name == "LogSoftmax").count();

@@ -208,6 +208,7 @@ fn compiled(
         dialect: engine.dialect(),
         tokens: None,
         caches,
+        packed: false,
     };
     training_step(graph, &spec, &mut |_| {}).map_err(text)
 }

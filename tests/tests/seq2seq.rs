@@ -73,6 +73,7 @@ fn thirty_steps_are_those_of_pytorch() {
                     dialect: engine.dialect(),
                     tokens: None,
                     caches: Caches::default(),
+                    packed: false,
                 };
                 let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
                 let start = initial_theta(&compiled.params, 0).expect("first values");

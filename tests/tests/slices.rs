@@ -38,6 +38,7 @@ fn compiled(graph: &Graph, objective: &dyn Objective, engine: &dyn Backend, slic
         dialect: engine.dialect(),
         tokens: None,
         caches: caches(graph, &feeds(graph).expect("known inputs")),
+        packed: false,
     };
     training_step(graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -129,6 +129,7 @@ fn are_those_of_pytorch(folder: &str, count: usize) {
                 dialect: engine.dialect(),
                 tokens: None,
                 caches: Caches::default(),
+                packed: false,
             };
             let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
             let start = theta(&compiled, &case, &places, &truth);

@@ -46,6 +46,7 @@ fn compiled(engine: &dyn Backend, tokens: usize) -> Training {
         dialect: engine.dialect(),
         tokens: Some(tokens),
         caches: Caches::default(),
+        packed: false,
     };
     training_step(&graph, &spec, &mut |_| {}).expect("compiles")
 }

@@ -59,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dialect: engine.backend.dialect(),
         tokens: Some(slice.min(batch) * length),
         caches: caches(&graph, &feeds),
+        packed: false,
     };
     let compiled = training_step(&graph, &spec, &mut |_| {})?;
     let built = start.elapsed();

@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dialect: engine.backend.dialect(),
         tokens: Some(tokens),
         caches: caches(&graph, &feeds),
+        packed: false,
     };
     let compiled = training_step(&graph, &spec, &mut |_| {})?;
     let weights: usize = compiled.step.weights().map(|(_, _, tensor)| tensor.bytes().len()).sum();

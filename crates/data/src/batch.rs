@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use crate::example::{Example, Field};
+use crate::packing::POSITION_IDS;
 use lorac_ir::Tensor;
 
 /// What counts for nothing where labels are counted: the ignored class of PyTorch, and by custom of ONNX's
@@ -62,7 +63,8 @@ impl Batch {
 /// themselves. Of examples of several texts, tensors of tokens have as many rows for each, the first texts of all examples before their second ones.
 ///
 /// Where there are tokens, two more tensors say what they are, both i64 `[rows, length]`: `attention_mask` is 1 on a token
-/// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps. Every row has a 1 in its
+/// and 0 on padding, and `position_ids` is the token's place in its row, which padding keeps, unless examples have a field of this
+/// name. Every row has a 1 in its
 /// mask, since a softmax over nothing is NaN. Where there are answers, `decoder_attention_mask` says the same of their tokens.
 ///
 /// Rows that only fill the batch have padding for tokens, [`IGNORE`] for integers, NaN for other numbers, and zeros for arrays and
@@ -105,7 +107,11 @@ pub fn collate(examples: &[&Example], pad: &PadTo) -> Result<Batch, DataError> {
         let places = || all.iter().flat_map(|attended| (0..length).map(move |place| (*attended, place)));
         let mask: Vec<i64> = places().map(|(attended, place)| i64::from(place < attended)).collect();
         let positions: Vec<i64> = places().map(|(attended, place)| place.min(attended - 1) as i64).collect();
-        for (name, numbers) in [("attention_mask", mask), ("position_ids", positions)] {
+        let given = |name: &str| first.fields.iter().any(|(known, _)| *known == name);
+        for (name, numbers) in [("attention_mask", mask), (POSITION_IDS, positions)] {
+            if given(name) {
+                continue;
+            }
             tensors.push((name.to_owned(), Tensor::from_slice(&[texts * rows, length], &numbers)?));
         }
     }

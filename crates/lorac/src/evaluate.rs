@@ -156,6 +156,7 @@ pub fn evaluate(
         dialect: engine.backend.dialect(),
         tokens: None,
         caches: caches.clone(),
+        packed: false,
     };
     let compiled = evaluation(&graph, &spec, &mut |_| {})?;
     let texts = match &tokenizer {

@@ -143,8 +143,15 @@ fn gradients(base: &Graph, spec: &TrainingSpec, of: &[(&str, &Target)]) -> Resul
     let adaptations = [Adaptation { method: &whole as &dyn Method, targets }];
     let update = UpdateSpec { slices: true, ..spec.update };
     let (objective, dialect, tokens) = (spec.objective, spec.dialect, spec.tokens);
-    let own =
-        TrainingSpec { adaptations: &adaptations, objective, update, dialect, tokens, caches: spec.caches.clone() };
+    let own = TrainingSpec {
+        adaptations: &adaptations,
+        objective,
+        update,
+        dialect,
+        tokens,
+        caches: spec.caches.clone(),
+        packed: spec.packed,
+    };
     let gradients = gradients_of(base, &own)?;
     let param_of = |target: &Target| {
         let (_, delta) = gradients.deltas.iter().find(|(_, d)| d.target.weight == target.weight)?;

@@ -4,6 +4,7 @@
 mod reach;
 
 use lorac_ir::{Graph, Node, ValueId};
+pub(crate) use reach::counts_tokens;
 use reach::{Reach, reach};
 use std::collections::HashSet;
 use std::fmt;
@@ -162,13 +163,15 @@ fn reshaped(graph: &Graph, mut value: ValueId) -> ValueId {
 }
 
 /// Everything that a value is computed from.
-struct Upstream {
-    values: HashSet<ValueId>,
+pub(crate) struct Upstream {
+    /// It, and all values before it.
+    pub(crate) values: HashSet<ValueId>,
     /// Whether a running sum is part of it.
     cumulative: bool,
 }
 
-fn upstream(graph: &Graph, value: ValueId) -> Upstream {
+/// What a value is computed from.
+pub(crate) fn upstream(graph: &Graph, value: ValueId) -> Upstream {
     let mut found = Upstream { values: HashSet::new(), cumulative: false };
     let mut open = vec![value];
     while let Some(value) = open.pop() {

@@ -37,6 +37,7 @@ mod head;
 mod inline;
 mod input_limits;
 mod instantiate;
+mod isolate;
 mod layer;
 mod layer_norm_stats;
 mod loss;
@@ -93,6 +94,7 @@ pub use half_gemm::half_gemm_to_matmul;
 pub use head::{Head, Pool, hidden_states, language_logits, unit};
 pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
+pub use isolate::{EXAMPLE_IDS, EXAMPLE_POSITIONS, Isolated, isolate_examples};
 pub use layer::Layers;
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{

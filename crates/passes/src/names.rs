@@ -1,7 +1,7 @@
 //! What a training calls its own inputs and outputs: what the passes wish, unless the model has a value of that name.
 
 use crate::dropout::{COLUMNS, ROWS};
-use crate::{GRAD_NORM, LOSS, LOSS_COUNT, LOSS_SUM, THETA};
+use crate::{EXAMPLE_IDS, EXAMPLE_POSITIONS, GRAD_NORM, LOSS, LOSS_COUNT, LOSS_SUM, THETA};
 use lorac_ir::Graph;
 
 /// The wish of targets, the labels of a batch.
@@ -26,6 +26,10 @@ pub struct Names {
     pub rows: String,
     /// The input of columns that it is drawn by, [`crate::dropout::COLUMNS`].
     pub columns: String,
+    /// The input of examples, where rows hold several, [`EXAMPLE_IDS`].
+    pub example_ids: String,
+    /// The input of places in them, [`EXAMPLE_POSITIONS`].
+    pub example_positions: String,
 }
 
 impl Names {
@@ -33,7 +37,8 @@ impl Names {
     pub fn of(graph: &Graph) -> Names {
         let [theta, targets, loss, grad_norm] = [THETA, TARGETS, LOSS, GRAD_NORM].map(|n| graph.given_name(n));
         let [loss_sum, loss_count, rows, columns] = [LOSS_SUM, LOSS_COUNT, ROWS, COLUMNS].map(|n| graph.given_name(n));
-        Names { theta, targets, loss, grad_norm, loss_sum, loss_count, rows, columns }
+        let [example_ids, example_positions] = [EXAMPLE_IDS, EXAMPLE_POSITIONS].map(|n| graph.given_name(n));
+        Names { theta, targets, loss, grad_norm, loss_sum, loss_count, rows, columns, example_ids, example_positions }
     }
 }
 

@@ -69,6 +69,8 @@ pub struct SplitCard {
     pub left_out: usize,
     /// Examples that were dropped because no token of them is learnt.
     pub unlearned: usize,
+    /// How examples share rows, where they do.
+    pub packed: Option<PackedCard>,
     /// Words that were cut off with their labels, of a classification of tokens.
     pub words_lost: usize,
     /// Words that have no token.
@@ -92,6 +94,29 @@ pub struct SourceCard {
     pub read: usize,
     /// Examples of it that are there.
     pub examples: usize,
+}
+
+/// How examples share rows of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PackedCard {
+    /// Rows.
+    pub rows: usize,
+    /// Tokens that a row has room for.
+    pub room: usize,
+    /// Examples of a row, as a mean.
+    pub examples_per_row: f64,
+    /// The share of the room of all rows that tokens take.
+    pub filled: f64,
+}
+
+impl PackedCard {
+    /// In words.
+    pub fn describe(&self) -> String {
+        let PackedCard { rows, room, examples_per_row, filled } = self;
+        let filled = 100.0 * filled;
+        format!("{rows} rows of {room} tokens, {examples_per_row:.1} examples each; tokens fill {filled:.1} % of them")
+    }
 }
 
 /// How many examples have a class.

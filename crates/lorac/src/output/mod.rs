@@ -10,7 +10,7 @@ mod stream_card;
 
 pub(crate) use atomic::{TEMPORARY, temporary};
 pub use atomic::{sha256, sha256_file, write_atomic};
-pub use card::{DataCard, LabelCount, LabelsFrom, Lengths, SourceCard, SplitCard, Truncated, Unknown};
+pub use card::{DataCard, LabelCount, LabelsFrom, Lengths, PackedCard, SourceCard, SplitCard, Truncated, Unknown};
 pub use manifest::{
     Artifact, Evaluation, InputRecord, Manifest, MetricsEval, MissedGate, PipelineRecord, RuntimeRecord, Status,
     TargetRecord, TrainRecord, WrittenTexts,

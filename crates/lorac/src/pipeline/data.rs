@@ -48,6 +48,11 @@ pub struct Data {
     /// How many rows of each source `on_error: skip` leaves out; one more is an error. Default: 100
     #[serde(default)]
     pub max_errors: Option<usize>,
+    /// Whether short examples to learn from share rows of `max_length` tokens, so that few tokens are padding. None sees another,
+    /// and positions begin anew with each. `train.batch` counts rows then. For tasks that learn tokens: causal_lm, masked_lm, tag.
+    /// Default: every example has a row of its own
+    #[serde(default)]
+    pub pack: bool,
     /// Batches are padded to a multiple of this many tokens
     #[serde(default = "pad_to_multiple")]
     pub pad_to_multiple: usize,

@@ -17,6 +17,7 @@ mod label_columns;
 mod log;
 mod memory;
 mod metrics;
+mod pack;
 mod reference;
 mod runtime;
 mod shorthand;
@@ -169,6 +170,7 @@ impl Check for Pipeline {
                 });
             }
             self.check_strata(p);
+            self.check_pack(p);
         });
         if self.adapt.is_empty() {
             let help = "no method: try - lora: { targets: [\"role:query\", \"role:value\"] }";

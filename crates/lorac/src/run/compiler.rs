@@ -53,6 +53,7 @@ impl Compiler<'_> {
             dialect: self.engine.backend.dialect(),
             tokens: Some(steps.tokens(self.train)).filter(|tokens| *tokens > 0),
             caches: self.caches.clone(),
+            packed: self.loaded.pipeline.data.pack,
         }
     }
 

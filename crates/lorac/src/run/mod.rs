@@ -20,6 +20,7 @@ mod language;
 mod logs;
 mod memory;
 pub(crate) mod opened;
+mod packed;
 mod part;
 pub(crate) mod plan;
 mod record;
@@ -313,6 +314,7 @@ fn prepare(
         progress.warning(&note);
         plan.notes.push(note);
     }
+    packed::prove(loaded, &plan, evaluator.program.as_mut())?;
     if let Some(sees) = language::causal(loaded, &plan, evaluator.program.as_mut())? {
         progress.warning(&sees);
         plan.notes.push(sees);

@@ -9,6 +9,7 @@ use super::emit::Emitter;
 use super::input_limits::{self, BatchShape};
 use super::keys::Keys;
 use super::opened::{open_engine, open_model, record, tokenizer};
+use super::packed::pack_rows;
 use super::slices::{StepShape, update_is_cheap};
 use super::steps::{Shaped, Steps};
 use super::stream::{self, RowStream};
@@ -180,7 +181,7 @@ pub(super) fn going_on(
 
     let reading = Reading { graph: &base, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
     stream::check_texts(loaded)?;
-    let Examples { train, weights, eval, asked, mut stream, mut card, files } =
+    let Examples { mut train, mut weights, mut eval, asked, mut stream, mut card, files } =
         data::examples(&p.data, &*chosen, reading, resolver)?;
     card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
@@ -189,6 +190,10 @@ pub(super) fn going_on(
     let chosen = counted.unwrap_or(chosen);
     let task = &*chosen;
     inputs.extend(files.iter().map(|(path, file)| record(&format!("data.{path}"), file)));
+    let examples = train.len();
+    if p.data.pack {
+        card.train.packed = Some(pack_rows(task, &mut train, &mut eval, &mut weights, shape.max_length));
+    }
     let (mut train, mut eval) = (Dataset::new(train, shape.pad), Dataset::new(eval, shape.pad));
     if let (Some(share), Some(tokenizer)) = (chosen.hides(), &tokenizer) {
         let masking = masking(loaded, share, tokenizer)?;
@@ -249,7 +254,7 @@ pub(super) fn going_on(
     if !weights.is_empty() {
         sampler = sampler.weighted(&weights)?;
     }
-    card.train.drawn = sampler.draws();
+    card.train.drawn = sampler.draws() * examples / train.len().max(1);
     let left = passed_over(&adaptations, &base);
     let said = (&mut emitter, progress);
     let Compiled { training, look, methods } =
@@ -279,6 +284,9 @@ pub(super) fn going_on(
         if tokenizer.is_some() {
             progress.line(&format!("tokens    {split}: {}", card.describe_tokens()));
         }
+    }
+    if let Some(packed) = &card.train.packed {
+        progress.line(&format!("packed    {}", packed.describe()));
     }
     card.warnings.iter().for_each(|warning| progress.warning(warning));
     let (absent, none) = (card.train.absent(), none_of(&card.train));

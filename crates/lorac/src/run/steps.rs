@@ -5,6 +5,7 @@ use super::emit::Emitter;
 use super::free::free_memory;
 use super::input_limits::BatchShape;
 use super::memory::{Within, of_tokens, padded};
+use super::packed;
 use super::slices::StepShape;
 use super::task::target_input;
 use crate::error::Error;
@@ -110,6 +111,10 @@ impl Steps<'_> {
         let training = self.compiler.compile(self.adaptations, steps, emitter)?;
         let mut feeds = self.feeds.clone();
         feeds.inputs.push(target_input(self.task.prediction(), &training.names.targets));
+        if self.loaded.pipeline.data.pack {
+            packed::has_attention(self.loaded, training.isolated.as_ref())?;
+            feeds.inputs.extend(packed::inputs(&training.names));
+        }
         Ok((training, feeds))
     }
 

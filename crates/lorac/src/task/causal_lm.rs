@@ -68,6 +68,10 @@ impl Task for CausalLm {
         Prediction::Tokens
     }
 
+    fn packs(&self) -> bool {
+        true
+    }
+
     fn metrics(&self) -> &'static [&'static str] {
         &["perplexity", "loss"]
     }

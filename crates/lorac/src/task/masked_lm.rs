@@ -55,6 +55,10 @@ impl Task for MaskedLm {
         Prediction::Masked
     }
 
+    fn packs(&self) -> bool {
+        true
+    }
+
     fn metrics(&self) -> &'static [&'static str] {
         &["perplexity", "loss"]
     }

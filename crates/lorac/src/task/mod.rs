@@ -67,6 +67,11 @@ pub trait Task: Objective {
         true
     }
 
+    /// Whether several examples may share a row of tokens: what is learnt is one thing a token.
+    fn packs(&self) -> bool {
+        false
+    }
+
     /// Whether the model may be fed arrays and images in place of texts.
     fn takes_arrays(&self) -> bool {
         false

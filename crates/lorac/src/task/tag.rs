@@ -150,6 +150,10 @@ impl Task for Tag {
         Prediction::Tags
     }
 
+    fn packs(&self) -> bool {
+        true
+    }
+
     fn metrics(&self) -> &'static [&'static str] {
         match self.labels.iter().any(|label| label.starts_with("B-") || label.starts_with("I-")) {
             true => &["span_f1", "accuracy", "loss"],

@@ -165,6 +165,7 @@ fn spec<'s>(parts: &'s Parts<'_>, adaptations: &'s [Adaptation<'s>], caches: &Ca
         dialect: parts.backend.dialect(),
         tokens: None,
         caches: caches.clone(),
+        packed: false,
     }
 }
 

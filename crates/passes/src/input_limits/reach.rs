@@ -39,6 +39,20 @@ pub(super) fn reach(graph: &Graph, indices: ValueId, rows: usize) -> Reach {
     if last && ends { Reach::Positions(most) } else { Reach::Other }
 }
 
+/// Whether indices, `[.., length]`, are numbers that follow each other from token to token.
+pub(crate) fn counts_tokens(graph: &Graph, indices: ValueId) -> bool {
+    const TOKENS: usize = 5;
+    let Some(lookup) = Lookup::new(graph, indices) else { return false };
+    let follow = |array: &Array| {
+        let all: Vec<f64> = array.iter().copied().collect();
+        all.len() == TOKENS && all.windows(2).all(|pair| pair[1] == pair[0] + 1.0)
+    };
+    TOKEN_IDS.into_iter().any(|token| lookup.indices(TOKENS, token).is_some_and(|array| follow(&array)))
+}
+
+/// One of two tokens is not what pads.
+const TOKEN_IDS: [f64; 2] = [0.0, 3.0];
+
 /// The part of a graph that computes indices.
 struct Lookup {
     graph: Graph,
@@ -71,8 +85,7 @@ impl Lookup {
 
     /// The indices for one row of so many tokens, none of which is padding.
     fn at(&self, len: usize) -> Option<Looked> {
-        // One of two tokens is not what pads.
-        let both = [0.0, 3.0].map(|token| self.indices(len, token));
+        let both = TOKEN_IDS.map(|token| self.indices(len, token));
         let largest = |array: &Array| array.iter().copied().fold(f64::NEG_INFINITY, f64::max) as i64;
         let found: Vec<Array> = both.into_iter().flatten().collect();
         let tokens = found.first()?.shape().last().copied()?;

@@ -5,8 +5,8 @@ use crate::loss::{mean_loss, slice_loss};
 use crate::optimizer::{SliceLoss, StepLoss, Update, optimize};
 use crate::vocabulary::{HiddenGrad, chunk_vocabulary, chunks};
 use crate::{
-    Delta, DropoutSite, Layout, Packed, Param, PassError, Use, differentiate, differentiate_from, drop_inputs,
-    expose_next_token, half_gemm_to_matmul, pack, remove_dead, rewrite,
+    Delta, DropoutSite, Isolated, Layout, Packed, Param, PassError, Use, differentiate, differentiate_from,
+    drop_inputs, expose_next_token, half_gemm_to_matmul, isolate_examples, pack, remove_dead, rewrite,
 };
 use lorac_ir::{Graph, Tensor, ValueId};
 
@@ -35,6 +35,8 @@ pub(super) struct Build<'a> {
     pub(super) dropout: usize,
     /// Names of outputs that stay beside those of next tokens.
     pub(super) kept: Vec<String>,
+    /// Where the examples of a row are kept apart.
+    pub(super) isolated: Option<Isolated>,
 }
 
 impl<'a> Build<'a> {
@@ -59,6 +61,7 @@ impl<'a> Build<'a> {
             update: None,
             dropout: 0,
             kept: Vec::new(),
+            isolated: None,
         }
     }
 
@@ -113,6 +116,13 @@ impl<'a> Build<'a> {
 
     pub(super) fn prepare(&mut self) -> Result<(), PassError> {
         training_copy(&mut self.graph, &[], &self.spec.caches, &self.spec.dialect)
+    }
+
+    pub(super) fn isolate(&mut self) -> Result<(), PassError> {
+        if self.spec.packed {
+            self.isolated = Some(isolate_examples(&mut self.graph)?);
+        }
+        Ok(())
     }
 
     pub(super) fn prepare_for_dialect(&mut self) -> Result<(), PassError> {

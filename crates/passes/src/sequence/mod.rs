@@ -6,7 +6,7 @@ mod build;
 
 use crate::optimizer::{Update, UpdateSpec};
 use crate::{
-    Adaptation, Delta, Layout, NEXT_AT, NEXT_LOGITS, Names, Objective, Param, PassError, Use, cumsum_to_i32,
+    Adaptation, Delta, Isolated, Layout, NEXT_AT, NEXT_LOGITS, Names, Objective, Param, PassError, Use, cumsum_to_i32,
     expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, half_gemm_to_matmul, prepare,
     reassociate, remove_dead, specialize_empty_cache, take_branches,
 };
@@ -35,6 +35,8 @@ pub struct TrainingSpec<'a> {
     pub tokens: Option<usize>,
     /// Inputs that are caches without an entry, and the batch's dimension.
     pub caches: Caches,
+    /// Whether a row may hold several examples, which are kept apart: see [`crate::isolate_examples`].
+    pub packed: bool,
 }
 
 /// Inputs that hold what came before the tokens of a batch, nothing in training, and those that say whether they do.
@@ -105,6 +107,8 @@ pub struct Training {
     pub names: Names,
     /// Width of the numbers that a step draws what it drops from; 0 where it drops nothing.
     pub dropout: usize,
+    /// Where the examples of a row are kept apart, of rows that may hold several.
+    pub isolated: Option<Isolated>,
 }
 
 impl Training {
@@ -145,8 +149,13 @@ const ADAPTED: &[Stage] = &[
 ];
 
 /// What evaluation and training have in common.
-const TRAINED: &[Stage] =
-    &[("insert", |b| b.insert()), ("attach", |b| b.attach()), ("prune", |b| b.prune()), ("prepare", |b| b.prepare())];
+const TRAINED: &[Stage] = &[
+    ("insert", |b| b.insert()),
+    ("attach", |b| b.attach()),
+    ("prune", |b| b.prune()),
+    ("prepare", |b| b.prepare()),
+    ("isolate", |b| b.isolate()),
+];
 
 const SCORED: &[Stage] = &[("score", |b| b.score()), ("vocabulary", |b| b.chunk_evaluation())];
 
@@ -254,6 +263,7 @@ pub fn training_step(base: &Graph, spec: &TrainingSpec, observe: Observer) -> Re
         names: Names::of(&adapted.graph),
         adapted: adapted.graph,
         dropout: step.dropout,
+        isolated: step.isolated,
     })
 }
 
