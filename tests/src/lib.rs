@@ -17,6 +17,7 @@
 //! `doctor` need that pip, and no index. A test that lacks an engine or a package fails and names it: `this test needs ..`.
 //! Without a browser, a reader or that Python its test is skipped, and says so: `skipped: needs ..`.
 
+pub mod answers;
 pub mod border;
 pub mod browser;
 pub mod equivalence;

@@ -5,72 +5,21 @@ use lorac::pipeline::Loaded;
 use lorac::predict::{Options, Predictor, Says};
 use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
-use lorac_tests::{ONNXRUNTIME, data, resolver};
-use serde_json::{Value, json};
+use lorac_tests::{ONNXRUNTIME, answers, data, resolver};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
-const WORDS: usize = 41;
-
-/// Prompts of two words, of which the completion has the next ones in the other order; some of them are held out.
-fn rows(held: bool) -> String {
-    let pairs = (3..13).flat_map(|a| (20..26).map(move |b| (a, b)));
-    let pairs = pairs.filter(|(a, b)| ((a + b) % 6 == 0) == held);
-    let row = |(a, b)| json!({ "prompt": format!("w{a} w{b}"), "completion": format!("w{} w{}", b + 1, a + 1) });
-    pairs.map(|pair| format!("{}\n", row(pair))).collect()
-}
-
 /// A folder with a model of the truth, its configuration and data.
 fn folder(model: &str) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    let vocab: serde_json::Map<String, Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
-    let end = json!({ "SpecialToken": { "id": "w1", "type_id": 0 } });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
-        "added_tokens": [{ "id": 1, "content": "w1", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            "special": true }],
-        "pre_tokenizer": { "type": "WhitespaceSplit" },
-        "post_processor": { "type": "TemplateProcessing", "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, end],
-            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, end, { "Sequence": { "id": "B", "type_id": 0 } }, end],
-            "special_tokens": { "w1": { "id": "w1", "ids": [1], "tokens": ["w1"] } } },
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
-    let start = if model.starts_with("bart") { 1 } else { 0 };
-    for (name, text) in [
-        ("tokenizer.json", tokenizer.to_string()),
-        ("tokenizer_config.json", json!({ "eos_token": "w1", "pad_token": "w0" }).to_string()),
-        ("config.json", json!({ "decoder_start_token_id": start, "eos_token_id": 1 }).to_string()),
-        ("train.jsonl", rows(false)),
-        ("eval.jsonl", rows(true)),
-    ] {
-        fs::write(folder.path().join(name), text).expect("writes");
-    }
+    let folder = answers::folder(usize::from(model.starts_with("bart")));
     fs::copy(data("truth/seq2seq").join(model), folder.path().join("model.onnx")).expect("copies");
     folder
 }
 
 fn loaded(folder: &Path, sets: &[&str]) -> Result<Loaded, String> {
-    let here = folder.display();
-    let text = format!(
-        "name: answers
-model: {{ source: {here}/model.onnx }}
-task: {{ seq2seq: {{ generate: {{ max_new_tokens: 6 }} }} }}
-data:
-  train: {{ jsonl: {here}/train.jsonl, prompt: \"{{prompt}}\", completion: completion }}
-  eval: {{ jsonl: {here}/eval.jsonl, prompt: prompt, completion: completion }}
-  max_length: 16
-adapt:
-  - lora: {{ targets: [\"all-linear\"], rank: 8, alpha: 16 }}
-train: {{ epochs: 40, batch: 8, optimizer: {{ adamw: {{ lr: 2e-2 }} }} }}
-runtime: {{ source: {ONNXRUNTIME} }}
-metrics: {{ bleu: {{}}, rougeL: {{ not_worse_than: before }}, exact_match: {{ min: 0.5 }}, perplexity: {{}} }}
-deploy: {{ formats: [onnx, serving, peft], verify: {{ samples: 4 }} }}
-"
-    );
-    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
-    Loaded::parse(&text, &folder.join("p.yaml"), &sets).map_err(|e| e.to_string())
+    answers::pipeline(folder, "model.onnx", sets)
 }
 
 fn trained(folder: &Path, sets: &[&str]) -> Result<Outcome, String> {
@@ -144,13 +93,4 @@ fn models_and_tasks_that_do_not_belong_together_are_named() {
     assert_eq!(outcome.unwrap_or_else(|e| panic!("{e}")).gates, [] as [String; 0]);
     let said = fails(&["task.seq2seq.decoder_start_token_id=99", "train.steps=1", "metrics={ bleu: {} }"]);
     assert!(said.contains("token 99") && said.contains("41 rows"), "{said}");
-
-    let model = folder.path().join("model.onnx");
-    let split = folder.path().join("split");
-    fs::create_dir(&split).expect("a folder");
-    for name in ["encoder_model.onnx", "decoder_model.onnx"] {
-        fs::copy(&model, split.join(name)).expect("copies");
-    }
-    let said = fails(&[&format!("model={}", split.display())]);
-    assert!(said.contains("holds encoder and decoder as two models") && said.contains("decoder_input_ids"), "{said}");
 }

@@ -156,4 +156,5 @@ def main(folder):
     (folder / "cases.json").write_text(json.dumps(more | {"cases": cases}) + "\n")
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,11 +1,16 @@
 //! The base model: an `.onnx` file, or a folder from which one is built once and kept in the cache.
 
+mod pair;
+
+pub use pair::open_pair;
+
 use crate::error::Error;
 use crate::source::{Resolved, Resolver, SourceError};
 use lorac_ir::Graph;
 use lorac_models::{Form, ModelKind};
 use lorac_onnx::{Model, SaveOptions, load, save};
 use lorac_passes::untie;
+use pair::pair_of;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +19,7 @@ use tempfile::TempDir;
 /// Models built by another version of the builders are built again.
 const BUILDER: &str = concat!("lorac-", env!("CARGO_PKG_VERSION"));
 
-/// The model at a path: the file itself, the only `.onnx` of a folder, or a model built from `config.json` with
+/// The model at a path: the file itself, the only `.onnx` of a folder, its encoder and its decoder as one model, or a model built from `config.json` with
 /// safetensors or from a `.gguf` file, kept in the resolver's cache. What is read is what the sum of `resolved` is of.
 ///
 /// # Errors
@@ -60,15 +65,14 @@ fn read(resolved: &Resolved, resolver: &Resolver, form: Form, untied: bool) -> R
     if path.is_file() {
         return Ok(load(path)?);
     }
-    match onnx_files(resolved).as_slice() {
+    let files = onnx_files(resolved);
+    if let Some([encoder, decoder]) = pair_of(path, &files)? {
+        return open_pair(&encoder, &decoder);
+    }
+    match files.as_slice() {
         [one] => Ok(load(one)?),
         [] => Err(Error::Usage(format!(
             "{} holds neither an .onnx or .gguf file nor config.json with model.safetensors",
-            path.display()
-        ))),
-        many if is_split(many) => Err(Error::Usage(format!(
-            "{} holds encoder and decoder as two models: a training needs both in one file, with the inputs input_ids, attention_mask and \
-             decoder_input_ids and the output logits",
             path.display()
         ))),
         many => {
@@ -217,12 +221,6 @@ fn built(
         Ok::<_, Error>(())
     })?;
     Ok(Kept { path: file.path, built: true, folder: None })
-}
-
-/// Whether models are the encoder and the decoder of one, as optimum names them.
-fn is_split(files: &[PathBuf]) -> bool {
-    let begins = |word: &str| files.iter().filter_map(|file| file.file_name()?.to_str()).any(|n| n.starts_with(word));
-    begins("encoder") && begins("decoder")
 }
 
 /// The models directly in a folder.

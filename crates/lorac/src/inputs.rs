@@ -79,8 +79,8 @@ fn unknown(graph: &Graph, inputs: &[String]) -> Option<(String, Option<String>)>
     let named: Vec<String> = unknown.iter().map(|name| format!("`{name}` {}", fact(name))).collect();
     let all = format!("{}, past_key_values.* and {SWITCH}", FIELDS.join(", "));
     if unknown.iter().any(|name| name.contains("encoder_hidden_states")) {
-        let help =
-            "export encoder and decoder as one file, with the inputs input_ids, attention_mask and decoder_input_ids";
+        let help = "name the folder that has encoder_model.onnx and decoder_model.onnx, or export both as one file, with the inputs input_ids, \
+             attention_mask and decoder_input_ids";
         let message = format!("the input {} comes from an encoder in another file", named.join(", "));
         return Some((message, Some(help.to_string())));
     }

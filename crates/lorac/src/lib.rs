@@ -22,6 +22,7 @@ pub use {
 
 mod arrays;
 pub mod base;
+mod chain;
 pub mod coverage;
 pub mod deploy;
 pub mod engine;

@@ -10,7 +10,7 @@ use lorac_models::{Classes, ModelKind, Place, base_path, classes_by_paths, class
 use lorac_onnx::{Model, ModuleScope, module_scopes};
 use lorac_passes::{Matrix, ReadAs, Role, matrices, product_bias};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A module of a class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,8 @@ pub struct ModulePaths<'a> {
     /// Number of layers, where the configuration says it.
     layers: Option<usize>,
     layer_modules: OnceCell<LayerModules>,
+    /// Weights of an encoder in a file of its own, which may be all that its exporter saw.
+    of_encoder: HashSet<ValueId>,
 }
 
 /// What the model itself says of a matrix.
@@ -51,8 +53,20 @@ impl<'a> ModulePaths<'a> {
         let known = given.as_deref().and_then(classes_of);
         let layer_modules = OnceCell::new();
         let is_known = known.is_some();
-        let mut paths =
-            ModulePaths { graph, scopes, classes: known, model_type: given, known: is_known, layers, layer_modules };
+        let of_encoder = match &model.parts[..] {
+            [encoder, _] => encoder.weights.keys().copied().collect(),
+            _ => HashSet::new(),
+        };
+        let mut paths = ModulePaths {
+            graph,
+            scopes,
+            classes: known,
+            model_type: given,
+            known: is_known,
+            layers,
+            layer_modules,
+            of_encoder,
+        };
         if known.is_none() {
             let all: Vec<String> =
                 matrices(graph).iter().filter_map(|m| Some(paths.raw(m).ok()?.into_iter().next()?.path)).collect();
@@ -144,6 +158,16 @@ impl<'a> ModulePaths<'a> {
     }
 
     fn raw(&self, matrix: &Matrix) -> Result<Vec<Raw>, String> {
+        let mut found = self.raw_in_file(matrix)?;
+        for raw in found.iter_mut().filter(|_| self.of_encoder.contains(&matrix.weight)) {
+            if raw.path.split('.').all(|part| part != "encoder") {
+                raw.path.insert_str(0, "encoder.");
+            }
+        }
+        Ok(found)
+    }
+
+    fn raw_in_file(&self, matrix: &Matrix) -> Result<Vec<Raw>, String> {
         let unknown = || "neither its name nor the nodes around it say which module it is".to_string();
         if matrix.read_as != ReadAs::Product {
             let own = own_path(&matrix.name).map(String::from);
@@ -276,8 +300,17 @@ mod tests {
         let scope = |(path, class): &(&str, &str)| ModuleScope { path: path.to_string(), class: class.to_string() };
         let scopes = scopes.iter().map(|(v, s)| (v.to_string(), s.iter().map(scope).collect())).collect();
         let (known, layer_modules) = (known.is_some(), OnceCell::new());
-        let paths =
-            ModulePaths { graph: &graph, scopes, classes, model_type: None, known, layers: None, layer_modules };
+        let of_encoder = graph.weights().filter(|(_, v, _)| v.name.starts_with("onnx::E")).map(|w| w.0).collect();
+        let paths = ModulePaths {
+            graph: &graph,
+            scopes,
+            classes,
+            model_type: None,
+            known,
+            layers: None,
+            layer_modules,
+            of_encoder,
+        };
         let name = |m: &Matrix| match paths.of(m, class) {
             Ok(all) => {
                 let each = all.iter().map(|m| format!("{}{}", m.path, if m.conv1d { " (Conv1D)" } else { "" }));
@@ -304,6 +337,25 @@ mod tests {
         // One bias of several modules, as an exporter keeps equal ones, says nothing.
         let shared = BERT.replace("%y = Add(%b, %p)", "%q = Add(%b, %p) : f32[2,2]\n %y = Add(%q, %b)");
         assert!(names(&shared, Some("bert"), &[], Class::Base)[0].contains("neither its name"));
+    }
+
+    #[test]
+    fn an_encoder_that_was_exported_alone_is_that_of_the_whole_model() {
+        let text = |path: &str| {
+            format!(
+                "graph g(%x: f32[2,2]) -> %y {{
+                %w = weight \"onnx::E_7\" f32[2,2] = [1, 2, 3, 4]
+                %b = weight \"{path}.bias\" f32[2] = [1, 2]
+                %p = MatMul(%x, %w) : f32[2,2]
+                %y = Add(%b, %p) : f32[2,2]
+            }}"
+            )
+        };
+        let query = "block.0.layer.0.SelfAttention.q";
+        for path in [query.to_string(), format!("encoder.{query}"), format!("m.encoder.{query}")] {
+            let found = names(&text(&path), Some("t5"), &[], Class::Seq2SeqLm);
+            assert_eq!(found, [format!("encoder.{query}")]);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Model files to programs of an engine.
 
+use crate::chain::Chain;
 use crate::error::Error;
 use lorac_ir::ValueId;
 use lorac_onnx::{Location, Model};
@@ -19,14 +20,18 @@ pub fn compile_in_place(backend: &dyn Backend, model: &Model, caches: &Caches) -
     Ok(compile_graph(backend, &graph, Vec::new())?)
 }
 
-/// Compiles a model as its users do: an engine that reads files gets the bytes of the file, and copies them. For others it
-/// is [`compile_in_place`].
+/// Compiles a model as its users do: an engine that reads files gets the bytes of the file, and copies them; of a model of
+/// several files each of them is a program, which is fed what those before give. For others it is [`compile_in_place`].
 ///
 /// # Errors
 /// As [`compile_in_place`].
 pub fn compile_file(backend: &dyn Backend, model: &Model, caches: &Caches) -> Result<Box<dyn Program>, Error> {
     if !backend.dialect().files {
         return compile_in_place(backend, model, caches);
+    }
+    if !model.parts.is_empty() {
+        let programs = model.parts.iter().map(|part| Ok((part, compile_file(backend, &part.model, caches)?)));
+        return Ok(Box::new(Chain::of(programs.collect::<Result<_, Error>>()?)));
     }
     model.check_unchanged()?;
     let external = |(id, location): (&ValueId, &Location)| match location {

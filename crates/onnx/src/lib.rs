@@ -59,7 +59,7 @@ pub use compare::{Comparison, Inserted, compare};
 pub use encode::{EncodeOptions, Encoded, encode};
 pub use error::OnnxError;
 pub use load::{decode, load};
-pub use model::{Location, Model};
+pub use model::{Location, Model, ModelPart};
 pub use part::Part;
 pub use patch::{Changed, Edit, PatchReport, patch};
 pub use problem::{ExternalFault, Problem, TensorFault};

@@ -79,6 +79,7 @@ fn read(path: &Path, file: Bytes, mapped: Option<Mapped>) -> Result<Model, OnnxE
         external: externals.into_files(),
         file,
         mapped,
+        parts: Vec::new(),
         keep: None,
     })
 }

@@ -41,8 +41,34 @@ pub struct Model {
     /// External data files that tensors refer to, by path relative to the model's folder.
     pub(crate) external: BTreeMap<PathBuf, Mapped>,
     pub(crate) mapped: Option<Mapped>,
+    /// Models of which this one is put together; empty where it is one file.
+    pub parts: Vec<ModelPart>,
     /// What has to live as long as the model: a guard of its files.
     pub keep: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A model that is part of another one: its file, and what its values are in the whole.
+#[derive(Debug, Clone)]
+pub struct ModelPart {
+    /// The model of its file.
+    pub model: Model,
+    /// Its weights by those of the whole.
+    pub weights: HashMap<ValueId, ValueId>,
+    /// What its values are called in the whole, where they are called otherwise; of what it is fed by another part, as that part's
+    /// output.
+    pub renamed: HashMap<String, String>,
+}
+
+impl ModelPart {
+    /// What a value of the part is called in the whole.
+    pub fn name<'a>(&'a self, own: &'a str) -> &'a str {
+        self.renamed.get(own).map_or(own, String::as_str)
+    }
+
+    /// What a weight of the whole is called in the part; none where it is another part's.
+    pub fn own_name(&self, weight: ValueId) -> Option<String> {
+        Some(self.model.graph.name_of(*self.weights.get(&weight)?))
+    }
 }
 
 /// Where the bytes of a weight lie.
@@ -68,6 +94,29 @@ pub enum Location {
 }
 
 impl Model {
+    /// A model of several files, each a part of it that is fed by those before: `graph` is what they compute together. It has no
+    /// file of its own, and what is patched, compared and run are its parts.
+    pub fn of_parts(graph: Graph, path: PathBuf, parts: Vec<ModelPart>) -> Model {
+        let models = || parts.iter().map(|part| &part.model);
+        Model {
+            graph,
+            path,
+            file: Bytes::new(),
+            locations: HashMap::new(),
+            constants: HashSet::new(),
+            ir_version: models().map(|model| model.ir_version).max().unwrap_or_default(),
+            functions: Vec::new(),
+            function_protos: Vec::new(),
+            metadata: models().flat_map(|model| model.metadata.clone()).collect(),
+            producer: models().next().map(|model| model.producer.clone()).unwrap_or_default(),
+            node_count: models().map(|model| model.node_count).sum(),
+            external: BTreeMap::new(),
+            mapped: None,
+            parts,
+            keep: None,
+        }
+    }
+
     /// The files beside the model's own that its weights lie in, relative to its folder, sorted.
     pub fn external_files(&self) -> impl Iterator<Item = &Path> {
         self.external.keys().map(PathBuf::as_path)
@@ -84,6 +133,7 @@ impl Model {
     /// # Errors
     /// [`OnnxError::ChangedOnDisk`].
     pub fn check_unchanged(&self) -> Result<(), OnnxError> {
+        self.parts.iter().try_for_each(|part| part.model.check_unchanged())?;
         match self.mapped.iter().chain(self.external.values()).find(|file| !file.is_unchanged()) {
             Some(file) => Err(OnnxError::ChangedOnDisk { path: file.path.clone() }),
             None => Ok(()),

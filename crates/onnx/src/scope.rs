@@ -17,8 +17,15 @@ pub struct ModuleScope {
 /// The modules around the nodes of a model's main graph, the outermost first, by the name of a node's first result.
 ///
 /// Only the exporter of `torch.onnx.export(.., dynamo=True)` writes them (`pkg.torch.onnx.name_scopes` and
-/// `pkg.torch.onnx.class_hierarchy`, or `namespace`); nodes without are left out. The model's file is read anew.
+/// `pkg.torch.onnx.class_hierarchy`, or `namespace`); nodes without are left out. The model's file is read anew; of a model of
+/// several files each of them, and results are called as in the whole.
 pub fn module_scopes(model: &Model) -> HashMap<String, Vec<ModuleScope>> {
+    if !model.parts.is_empty() {
+        let named = model.parts.iter().flat_map(|part| {
+            module_scopes(&part.model).into_iter().map(|(result, scopes)| (part.name(&result).to_string(), scopes))
+        });
+        return named.collect();
+    }
     let Ok(proto) = ModelProto::decode(model.file.clone()) else { return HashMap::new() };
     let nodes = proto.graph.map(|graph| graph.node).unwrap_or_default();
     let scoped = nodes.iter().filter_map(|node| {

@@ -38,6 +38,7 @@ mod inline;
 mod input_limits;
 mod instantiate;
 mod isolate;
+mod join;
 mod layer;
 mod layer_norm_stats;
 mod loss;
@@ -95,6 +96,7 @@ pub use head::{Head, Pool, hidden_states, language_logits, unit};
 pub use inline::{inline, take_branches};
 pub use input_limits::{FixedInput, InputLimits, InputStats, LimitExceeded, Table, fixed_input, input_limits};
 pub use isolate::{EXAMPLE_IDS, EXAMPLE_POSITIONS, Isolated, isolate_examples};
+pub use join::{Joined, join};
 pub use layer::Layers;
 pub use layer_norm_stats::expose_layer_norm_stats;
 pub use loss::{

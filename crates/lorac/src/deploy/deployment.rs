@@ -4,7 +4,7 @@ use super::Trained;
 use crate::error::Error;
 use crate::stop::stopped;
 use lorac_ir::Graph;
-use lorac_onnx::{Appendix, Edit, Model, OnnxError, patch};
+use lorac_onnx::{Appendix, Edit, Model, ModelPart, OnnxError, patch};
 use lorac_passes::{Delta, Method, fold_all, group_by_weight};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,22 @@ impl<'a> Deployment<'a> {
             Some(graph) => Deployment::BytesAndAppendix(edits, Box::new(graph)),
             None => Deployment::Bytes(edits),
         })
+    }
+
+    /// What of it is for a part of the model.
+    ///
+    /// # Errors
+    /// Nodes that come behind the model: which part's they were is not known.
+    pub fn of_part(&self, part: &ModelPart) -> Result<Deployment<'a>, Error> {
+        let Deployment::Bytes(edits) = self else {
+            return Err(Error::Usage("a model of two files is deployed as it is, and no head is put behind it".into()));
+        };
+        let own = |edit: &Edit<'a>| {
+            let mut own = edit.clone();
+            own.weight = *part.weights.get(&edit.weight)?;
+            Some(own)
+        };
+        Ok(Deployment::Bytes(edits.iter().filter_map(own).collect()))
     }
 
     /// Nodes that come behind the model.

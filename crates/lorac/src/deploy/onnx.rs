@@ -1,15 +1,17 @@
 //! The deployable model: the user's file with other bytes in the adapted weights, and a head at the end of its graph
-//! where the task needs one.
+//! where the task needs one; of an encoder and a decoder in two files, both of them under their names.
 
 use super::{DeployFormat, Deployment, Trained, Written};
+use crate::base::open_pair;
 use crate::error::Error;
 use crate::output::OutputError;
 use crate::run::Plan;
 use crate::verify::{Check, VerifyReport};
 use lorac_ir::ValueId;
-use lorac_onnx::{OnnxError, check_patch, load};
+use lorac_onnx::{Model, ModelPart, OnnxError, check_patch, load};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// The deployed model, below the output folder.
 const MODEL: &str = "model.onnx";
@@ -25,6 +27,20 @@ fn metadata(trained: &Trained) -> BTreeMap<String, String> {
     }
 }
 
+/// What the file of a part is called: as the one that it was made of.
+fn file_name(part: &ModelPart) -> OsString {
+    part.model.path.file_name().unwrap_or_default().to_os_string()
+}
+
+/// Refuses a place that a patched model cannot take.
+fn check_place(model: &Model, targets: &[ValueId], out: &Path) -> Result<(), Error> {
+    match check_patch(model, targets, out) {
+        // Nothing has been written: it is the place that cannot be taken.
+        Err(OnnxError::Write { path, source }) => Err(OutputError::in_the_way(&path, &source.to_string()).into()),
+        checked => Ok(checked?),
+    }
+}
+
 impl DeployFormat for Onnx {
     fn about(&self) -> &'static str {
         "The deployable model; always written"
@@ -36,26 +52,41 @@ impl DeployFormat for Onnx {
 
     fn check(&self, plan: &Plan, folder: &Path) -> Result<Vec<String>, Error> {
         let targets: Vec<ValueId> = plan.targets().iter().map(|t| t.weight).collect();
-        match check_patch(&plan.model, &targets, folder.join(MODEL)) {
-            Ok(()) => Ok(Vec::new()),
-            // Nothing has been written: it is the place that cannot be taken.
-            Err(OnnxError::Write { path, source }) => Err(OutputError::in_the_way(&path, &source.to_string()).into()),
-            Err(error) => Err(error.into()),
+        if plan.model.parts.is_empty() {
+            check_place(&plan.model, &targets, &folder.join(MODEL))?;
         }
+        for part in &plan.model.parts {
+            let own: Vec<ValueId> = targets.iter().filter_map(|t| part.weights.get(t).copied()).collect();
+            check_place(&part.model, &own, &folder.join(file_name(part)))?;
+        }
+        Ok(Vec::new())
     }
 
     fn write(&self, trained: &Trained, folder: &Path) -> Result<Written, Error> {
-        let out = folder.join(MODEL);
-        let written = Deployment::of(trained)?.write(&trained.plan.model, metadata(trained), &out)?;
-        let mut files = vec![(out.clone(), "model")];
-        files.extend(written.into_iter().filter(|file| *file != out).map(|file| (file, "weights")));
+        let (model, deployment) = (&trained.plan.model, Deployment::of(trained)?);
+        let mut files = Vec::new();
+        let mut put = |deployment: Deployment, model: &Model, out: PathBuf| -> Result<(), Error> {
+            let written = deployment.write(model, metadata(trained), &out)?;
+            files.push((out.clone(), "model"));
+            files.extend(written.into_iter().filter(|file| *file != out).map(|file| (file, "weights")));
+            Ok(())
+        };
+        for part in &model.parts {
+            put(deployment.of_part(part)?, &part.model, folder.join(file_name(part)))?;
+        }
+        if model.parts.is_empty() {
+            put(deployment, model, folder.join(MODEL))?;
+        }
         Ok(Written { files, skipped: None })
     }
 
     /// Bytes, nodes, and the outputs on held-out examples; where nothing is held out, on those to train on.
     fn verify(&self, trained: &Trained, folder: &Path) -> Result<Option<VerifyReport>, Error> {
         let (plan, verify) = (trained.plan, &trained.pipeline.deploy.verify);
-        let deployed = load(folder.join(MODEL))?;
+        let deployed = match &plan.model.parts[..] {
+            [encoder, decoder] => open_pair(&folder.join(file_name(encoder)), &folder.join(file_name(decoder)))?,
+            _ => load(folder.join(MODEL))?,
+        };
         let check = Check {
             base: &plan.model,
             deployed: &deployed,

@@ -85,6 +85,8 @@ fn of_run(source: Source, resolver: &Resolver) -> Result<Source, Error> {
             Err(ServedError::Rejected { folder: path.clone(), gates }.into())
         }
         _ if model.exists() => Ok(Source::Path(model)),
+        // Encoder and decoder have files of their own.
+        Status::Passed if manifest.artifacts.iter().filter(|one| one.kind == "model").count() > 1 => Ok(source),
         _ => Err(ServedError::NoModel { folder: path.clone() }.into()),
     }
 }
@@ -136,10 +138,11 @@ pub(crate) fn served(resolved: &Resolved, model: &Model) -> Result<Served, Error
         let wrong = |e: serde_json::Error| ServedError::Section { file: config_file.clone(), why: e.to_string() };
         return Ok(serde_json::from_value(section.clone()).map_err(wrong)?);
     }
-    let folder = resolved.path.parent().unwrap_or(Path::new(""));
-    let name = resolved.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let path = &resolved.path;
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     if let Ok(manifest) = Manifest::read(folder)
-        && manifest.artifacts.iter().any(|a| Some(&a.path) == name.as_ref())
+        && manifest.artifacts.iter().any(|a| path.is_dir() || Some(&a.path) == name.as_ref())
         && let Some(served) = manifest.served
     {
         return Ok(served);

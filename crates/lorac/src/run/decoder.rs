@@ -25,8 +25,8 @@ pub(crate) fn check_decoder(loaded: &Loaded, graph: &Graph, feeds: &Feeds) -> Re
                 "the model has no input `decoder_input_ids`, which `task: {}` feeds what the decoder has written so far",
                 task.name()
             ),
-            "export encoder and decoder as one file, with the inputs input_ids, attention_mask and decoder_input_ids and the \
-             output logits; a decoder alone is for task: causal_lm",
+            "name the folder that has encoder_model.onnx and decoder_model.onnx, or export both as one file, with the inputs input_ids, \
+             attention_mask and decoder_input_ids and the output logits; a decoder alone is for task: causal_lm",
         ),
         (Some(answers), true) if bound("input_ids").flatten() != answers => (
             "encoder and decoder of the model take texts of different fixed lengths".to_string(),

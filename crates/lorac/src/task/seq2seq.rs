@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The completion of a prompt, by a model with an encoder that reads the prompt and a decoder that writes, by its own logits: one
-/// file with the inputs input_ids, attention_mask and decoder_input_ids
+/// file with the inputs input_ids, attention_mask and decoder_input_ids, or a folder with encoder_model.onnx and decoder_model.onnx
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Seq2Seq {

@@ -12,11 +12,12 @@ use crate::error::Error;
 use crate::program::compile_file;
 use crate::stop::Stoppable;
 use lorac_ir::{Graph, Tensor};
-use lorac_onnx::{Inserted, Model, Part, compare};
+use lorac_onnx::{Comparison, Inserted, Model, Part, compare};
 use lorac_passes::{Caches, Target, group_by_weight};
 use lorac_runtime::Backend;
 use lorac_train::theta_program;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use tolerance::{Accepted, computed};
 
@@ -106,15 +107,15 @@ impl Check<'_> {
     }
 
     fn report(&self, accepted: Accepted, samples: usize) -> VerifyReport {
-        let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
-        let c = compare(self.base, self.deployed, &names);
+        let c = self.compared();
         let nodes = c.nodes_after == c.nodes_before + self.head;
         let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_slices());
         let allowed: &[Allow] = if self.head > 0 { &[Allow::Head] } else { &[] };
         let ours = |i: &&Inserted| i.part == Part::Metadata && self.metadata.contains(&i.name);
         let (metadata, others): (Vec<&Inserted>, Vec<&Inserted>) = c.inserted.iter().partition(ours);
-        let metadata: Vec<String> = metadata.into_iter().map(|i| i.name.clone()).collect();
-        let complete = metadata.len() == self.metadata.len();
+        let complete = metadata.len() == self.metadata.len() * self.base.parts.len().max(1);
+        let metadata: BTreeSet<String> = metadata.into_iter().map(|i| i.name.clone()).collect();
+        let metadata: Vec<String> = metadata.into_iter().collect();
         let inserted = files::refused(&others.into_iter().cloned().collect::<Vec<_>>(), allowed);
         let unexpected: Vec<String> = c.changed.into_iter().chain(inserted).collect();
         let passed = accepted.passed() && changed == 0 && nodes && complete && unexpected.is_empty();
@@ -134,6 +135,27 @@ impl Check<'_> {
         }
     }
 
+    /// How the files differ; of a model of several, each from its own.
+    fn compared(&self) -> Comparison {
+        if self.base.parts.is_empty() {
+            let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
+            return compare(self.base, self.deployed, &names);
+        }
+        let mut all = Comparison::default();
+        for (base, deployed) in self.base.parts.iter().zip(&self.deployed.parts) {
+            let names: Vec<String> = self.targets.iter().filter_map(|t| base.own_name(t.weight)).collect();
+            let one = compare(&base.model, &deployed.model, &names);
+            all.changed_bytes_outside_targets += one.changed_bytes_outside_targets;
+            all.inserted_bytes += one.inserted_bytes;
+            all.nodes_before += one.nodes_before;
+            all.nodes_after += one.nodes_after;
+            all.changed_targets.extend(one.changed_targets);
+            all.inserted.extend(one.inserted);
+            all.changed.extend(one.changed);
+        }
+        all
+    }
+
     /// Bytes that differ in columns of fused matrices of which other columns are targets.
     fn changed_beside_slices(&self) -> u64 {
         let slices: Vec<&&Target> = self.targets.iter().filter(|t| t.slice.is_some()).collect();
@@ -144,8 +166,9 @@ impl Check<'_> {
                 || (1, target.dims.iter().product(), false),
                 |matrix| (matrix.rows, matrix.cols, matrix.transposed),
             );
-            let (before, after) = (self.base.graph.weight(target.weight), self.deployed.location(&target.weight_name));
-            let after = after.and_then(|(id, _)| self.deployed.graph.weight(id));
+            let (before, after) =
+                (self.base.graph.weight(target.weight), self.deployed.graph.find(&target.weight_name));
+            let after = after.and_then(|id| self.deployed.graph.weight(id));
             let (Some(before), Some(after)) = (before, after) else { return u64::MAX };
             let mut may = vec![false; cols];
             slices.iter().flat_map(|t| &t.slice).flat_map(|s| &s.columns).for_each(|column| may[*column] = true);

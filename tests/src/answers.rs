@@ -1,0 +1,76 @@
+//! A task of answers: prompts of two words that a model with an encoder and a decoder answers with the next ones.
+
+use lorac::pipeline::Loaded;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+use crate::ONNXRUNTIME;
+
+/// Words of the tokenizer: the second ends a text.
+const WORDS: usize = 41;
+
+/// Prompts of two words, of which the completion has the next ones in the other order; some of them are held out.
+fn rows(held: bool) -> String {
+    let pairs = (3..13).flat_map(|a| (20..26).map(move |b| (a, b)));
+    let pairs = pairs.filter(|(a, b)| ((a + b) % 6 == 0) == held);
+    let row = |(a, b)| json!({ "prompt": format!("w{a} w{b}"), "completion": format!("w{} w{}", b + 1, a + 1) });
+    pairs.map(|pair| format!("{}\n", row(pair))).collect()
+}
+
+/// A folder with a tokenizer, a configuration and data, and no model; `start` is what the decoder begins with.
+///
+/// # Panics
+/// Where nothing can be written.
+pub fn folder(start: usize) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let vocab: Map<String, Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
+    let end = json!({ "SpecialToken": { "id": "w1", "type_id": 0 } });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
+        "added_tokens": [{ "id": 1, "content": "w1", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true }],
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "post_processor": { "type": "TemplateProcessing", "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, end],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, end, { "Sequence": { "id": "B", "type_id": 0 } }, end],
+            "special_tokens": { "w1": { "id": "w1", "ids": [1], "tokens": ["w1"] } } },
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
+    });
+    for (name, text) in [
+        ("tokenizer.json", tokenizer.to_string()),
+        ("tokenizer_config.json", json!({ "eos_token": "w1", "pad_token": "w0" }).to_string()),
+        ("config.json", json!({ "decoder_start_token_id": start, "eos_token_id": 1 }).to_string()),
+        ("train.jsonl", rows(false)),
+        ("eval.jsonl", rows(true)),
+    ] {
+        fs::write(folder.path().join(name), text).expect("writes");
+    }
+    folder
+}
+
+/// The pipeline of that folder, which trains its file or folder `model`, with more settings.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn pipeline(folder: &Path, model: &str, sets: &[&str]) -> Result<Loaded, String> {
+    let here = folder.display();
+    let text = format!(
+        "name: answers
+model: {{ source: {here}/{model} }}
+task: {{ seq2seq: {{ generate: {{ max_new_tokens: 6 }} }} }}
+data:
+  train: {{ jsonl: {here}/train.jsonl, prompt: \"{{prompt}}\", completion: completion }}
+  eval: {{ jsonl: {here}/eval.jsonl, prompt: prompt, completion: completion }}
+  max_length: 16
+adapt:
+  - lora: {{ targets: [\"all-linear\"], rank: 8, alpha: 16 }}
+train: {{ epochs: 40, batch: 8, optimizer: {{ adamw: {{ lr: 2e-2 }} }} }}
+runtime: {{ source: {ONNXRUNTIME} }}
+metrics: {{ bleu: {{}}, rougeL: {{ not_worse_than: before }}, exact_match: {{ min: 0.5 }}, perplexity: {{}} }}
+deploy: {{ formats: [onnx, serving, peft], verify: {{ samples: 4 }} }}
+"
+    );
+    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+    Loaded::parse(&text, &folder.join("p.yaml"), &sets).map_err(|e| e.to_string())
+}
