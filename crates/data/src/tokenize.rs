@@ -117,6 +117,21 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// The same, cutting texts to another number of tokens, special ones included.
+    ///
+    /// # Errors
+    /// `MaxLengthTooSmall` when special tokens fill it, `Encode`.
+    pub fn with_max_length(mut self, max_length: usize) -> Result<Self, DataError> {
+        let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        if max_length <= special {
+            return Err(DataError::MaxLengthTooSmall { max_length, special });
+        }
+        self.max_length = max_length;
+        let truncation = self.inner.get_truncation().map(|old| TruncationParams { max_length, ..old.clone() });
+        self.inner.with_truncation(truncation).map_err(refused)?;
+        Ok(self)
+    }
+
     /// The same, with settings for conversations that another file has.
     #[must_use]
     pub fn with_chat(self, chat: ChatSettings) -> Self {

@@ -18,7 +18,8 @@ pub struct Question {
 }
 
 impl Dialogue {
-    /// What each row asks; none of a row that cannot be encoded, or that nobody answers.
+    /// What each row asks; none of a row that cannot be encoded, or that nobody answers: a turn of the assistant without a word, as
+    /// one that only calls tools, is no answer.
     pub(super) fn asked(&self, rows: &[Row], tokenizer: &Tokenizer) -> Result<Vec<Option<Question>>, DataError> {
         if matches!(self.form, Form::Text(_)) {
             return Ok(vec![None; rows.len()]);
@@ -48,8 +49,9 @@ fn pair(said: &Said, templates: Option<&Templates>) -> Option<(String, String)> 
         Said::Chat { talk, from } => {
             let messages = &talk.messages;
             let from = from.or_else(|| messages.iter().rposition(|message| message["role"] == "assistant"))?;
+            let reference = Some(content(messages.get(from)?)).filter(|text| !text.trim().is_empty())?;
             let prompt = templates?.of(talk).render(messages.get(..from)?, talk.tools.as_ref(), true).ok()?.text;
-            Some((prompt, content(messages.get(from)?)))
+            Some((prompt, reference))
         }
     }
 }
@@ -116,5 +118,8 @@ mod tests {
         let form = || Form::Messages("m".into());
         assert_eq!(asked(form(), json!({ "m": all })), question("aecbfcagcb", &[0, 4, 2, 1, 5, 2, 0, 6, 2, 1], "h"));
         assert_eq!(asked(form(), json!({ "m": [turn("user", json!("e"))] })), None);
+        for nothing in [json!(""), json!(" \n"), json!(null), json!([])] {
+            assert_eq!(asked(form(), json!({ "m": [turn("user", json!("e")), turn("assistant", nothing)] })), None);
+        }
     }
 }

@@ -104,15 +104,20 @@ impl Seq2Seq {
     }
 }
 
-/// The labels of an answer, with the end of text behind it, in the place of its last token where there is no room for one more. Of
-/// nothing at all, one that does not count.
+/// The labels of an answer, with the end of text behind it, in the place of its last token where there is no room for one more: where
+/// it is not among the special tokens that the answer ends with already, as before the language of an mBART. Of nothing at all, one
+/// that does not count.
 fn ended(answer: Encoded, end: Option<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
     let mut ids = answer.ids;
     // What stands for nothing is nothing that is to be learnt.
     if answer.measure.tokens == 0 && ids == [tokenizer.pad_id()] && end != Some(tokenizer.pad_id()) {
         ids.clear();
     }
-    if let Some(end) = end.filter(|end| ids.last() != Some(end)) {
+    // What only pads is put behind no text by a tokenizer, and may be a word where nothing pads.
+    let special: Vec<i64> = tokenizer.special_ids().into_iter().filter(|id| *id != tokenizer.pad_id()).collect();
+    let last = |end: i64| ids.iter().rev().take_while(move |id| **id == end || special.contains(id));
+    let has = |end: i64| last(end).any(|id| *id == end);
+    if let Some(end) = end.filter(|end| !has(*end)) {
         ids.truncate(tokenizer.max_length().saturating_sub(1));
         ids.push(end);
     }
@@ -135,6 +140,7 @@ mod tests {
     use crate::chat_settings::ChatSettings;
     use crate::row::Cell;
     use crate::tokenize::tests::{letters, letters_of};
+    use serde_json::json;
     use std::collections::BTreeMap;
     use std::path::Path;
 
@@ -177,6 +183,37 @@ mod tests {
         assert_eq!(labels(Some(false), "e"), [8, 4, 8]);
         let none = seq2seq(Some(true)).encode(&[row("a", "e")], Some(&letters()));
         assert!(matches!(none, Err(DataError::NoEndOfText)));
+    }
+
+    /// As mBART's tokenizer ends a text: by the end of text, and its language behind that.
+    #[test]
+    fn an_answer_that_has_ended_before_its_language_gets_no_second_end() {
+        let token = |id: i64, text: &str| {
+            json!({ "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                "special": true })
+        };
+        let piece = |text: &str| json!({ "SpecialToken": { "id": text, "type_id": 0 } });
+        let one = |id: i64, text: &str| json!({ "id": text, "ids": [id], "tokens": [text] });
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
+            "added_tokens": [token(2, "</s>"), token(3, "en_XX")], "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "post_processor": { "type": "TemplateProcessing", "special_tokens": { "</s>": one(2, "</s>"), "en_XX": one(3, "en_XX") },
+                "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, piece("</s>"), piece("en_XX")],
+                "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 0 } }] },
+            "model": { "type": "WordLevel", "vocab": { "a": 0, "b": 1, "</s>": 2, "en_XX": 3 }, "unk_token": "a" }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        for (eos, completion, want) in
+            [("</s>", "a b", &[0, 1, 2, 3][..]), ("en_XX", "a b", &[0, 1, 2, 3]), ("b", "b a", &[1, 0, 2, 3, 1])]
+        {
+            let named = BTreeMap::from([("eos_token".to_owned(), eos.to_owned())]);
+            let settings = ChatSettings { tokens: named, ..ChatSettings::default() };
+            let tokenizer = Tokenizer::from_file(&path, 6).unwrap().with_chat(settings);
+            let made = seq2seq(None).encode(&[row("a", completion)], Some(&tokenizer)).unwrap();
+            assert_eq!(tokens(&made, LABELS), want, "{eos}");
+        }
     }
 
     #[test]

@@ -75,6 +75,21 @@ impl Format for Images {
     }
 }
 
+/// The images in a folder and those below it, in the order of their paths; of a file, that one alone.
+///
+/// # Errors
+/// `Io`, and `NoImage` of a folder without any.
+pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let kind = std::fs::metadata(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    if !kind.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    below(path, &mut Vec::new(), &mut files)?;
+    files.sort();
+    if files.is_empty() { Err(DataError::NoImage { path: path.to_owned() }) } else { Ok(files) }
+}
+
 /// The images in a folder and those below it. A link to a folder above leads to no other images.
 fn below(folder: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let real = folder.canonicalize().map_err(|source| DataError::Io { path: folder.to_owned(), source })?;
@@ -126,12 +141,18 @@ mod tests {
         let labels: Vec<&str> = rows.iter().map(|row| row.text("label").unwrap()).collect();
         assert_eq!(labels, ["cat", "cat", "dog"]);
         assert!(rows[1].text("image").unwrap().ends_with("a.jpg") && rows[2].position == 3);
+        let images: Vec<String> = rows.iter().map(|row| row.text("image").unwrap().to_string()).collect();
+        let listed = image_files(folder.path()).unwrap();
+        assert_eq!(listed.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(), images);
+        assert_eq!(image_files(&listed[0]).unwrap(), listed[..1]);
         std::fs::write(folder.path().join("z.png"), "").unwrap();
         let mut rows = Images.open(folder.path(), &Written::default()).unwrap().rows;
         assert!(matches!(rows.nth(3), Some(Err(DataError::ImageWithoutClass { row: 4, .. }))));
         let empty = tempfile::tempdir().unwrap();
         assert!(matches!(Images.open(empty.path(), &Written::default()).err(), Some(DataError::NoImage { .. })));
+        assert!(matches!(image_files(empty.path()), Err(DataError::NoImage { .. })));
     }
+
     #[test]
     fn a_class_without_an_image_is_named() {
         let folder = tempfile::tempdir().unwrap();

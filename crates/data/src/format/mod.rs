@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 mod arrays;
 
+pub use images::image_files;
+
 lorac_config::members! {
     /// Every format by its key in a pipeline.
     pub static FORMATS: dyn Format = {
