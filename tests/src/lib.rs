@@ -28,6 +28,7 @@ pub mod readers;
 pub mod table;
 pub mod update;
 pub mod variants;
+pub mod words;
 
 use lorac::engine::EngineChoice;
 use lorac::ir::Tensor;

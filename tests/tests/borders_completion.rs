@@ -7,6 +7,7 @@ use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::train::Count;
 use lorac_tests::border::border;
+use lorac_tests::words::words;
 use lorac_tests::{ONNXRUNTIME, data, resolver};
 use serde_json::{Value, json};
 use std::fs;
@@ -20,19 +21,13 @@ const WORDS: usize = 97;
 /// A tokenizer of words, a chat template, and rows of training and evaluation data in JSON lines.
 fn folder(rows: &[Value], held: &[Value]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let vocab: serde_json::Map<String, Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
     let template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
                     {{ ' w90 ' if m.role == 'user' else ' w91 ' }}{{ m.content }} w92{% endfor %}\
                     {% if add_generation_prompt %} w91 {% endif %}";
     let config = json!({ "eos_token": "w96", "chat_template": template });
     let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
     for (name, text) in [
-        ("tokenizer.json", tokenizer.to_string()),
+        ("tokenizer.json", words(WORDS).to_string()),
         ("tokenizer_config.json", config.to_string()),
         ("train.jsonl", lines(rows)),
         ("eval.jsonl", lines(held)),

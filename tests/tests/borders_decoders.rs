@@ -6,6 +6,7 @@ use lorac::predict::{Options, Predictor};
 use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::source::Resolver;
+use lorac_tests::words::words;
 use lorac_tests::{ONNXRUNTIME, data};
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -53,19 +54,13 @@ fn folder(model_type: &str, class: &str) -> TempDir {
             "intermediate_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
         });
     }
-    let vocab: Map<String, Value> = (0..97).map(|i| (format!("w{i}"), i.into())).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
     let rows = |from: usize, to: usize| -> String {
         let row = |i: usize| format!("{}w{},{}\n", "w5 ".repeat(1 + i % 4), 10 + i % 2, ["bad", "good"][i % 2]);
         format!("text,label\n{}", (from..to).map(row).collect::<String>())
     };
     for (name, text) in [
         ("config.json", config.to_string()),
-        ("tokenizer.json", tokenizer.to_string()),
+        ("tokenizer.json", words(97).to_string()),
         ("train.csv", rows(0, 32)),
         ("eval.csv", "text,label\nw7 w10,bad\nw7 w7 w7 w11,good\nw8 w8 w10,bad\nw9 w11,good\n".into()),
     ] {

@@ -140,13 +140,7 @@ fn in_parts(engine: &dyn Backend, graph: &Graph, ids: &[i64], parts: &[usize]) -
 fn the_deployed_model_keeps_its_caches() {
     let folder = tempfile::tempdir().expect("temp");
     let here = folder.path().display().to_string();
-    let vocab: serde_json::Map<String, serde_json::Value> = (0..97).map(|i| (format!("w{i}"), i.into())).collect();
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
-    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("writes");
+    std::fs::write(folder.path().join("tokenizer.json"), lorac_tests::words::words(97).to_string()).expect("writes");
     let words: Vec<String> = (0..400).map(|i| format!("w{}", i * i % 89)).collect();
     std::fs::write(folder.path().join("text.txt"), words.join(" ")).expect("writes");
     let text = format!(

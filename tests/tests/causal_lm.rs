@@ -10,6 +10,7 @@ use lorac::progress::Silent;
 use lorac::run::{RunOptions, run};
 use lorac::train::{Count, Scores};
 use lorac::verify::Check;
+use lorac_tests::words::words;
 use lorac_tests::{ONNXRUNTIME, data, resolver};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -19,13 +20,7 @@ const WORDS: usize = 97;
 
 /// A tokenizer, texts of a kind and others, and a pipeline over them.
 fn pipeline(folder: &Path, model: &str) -> String {
-    let vocab: serde_json::Map<String, serde_json::Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
-    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
+    std::fs::write(folder.join("tokenizer.json"), words(WORDS).to_string()).expect("writes");
     std::fs::create_dir_all(folder.join("texts")).expect("a folder");
     // Twice the last word, modulo 11; but every seventh word is whatever comes.
     for (name, seed) in [("one.txt", 1usize), ("two.txt", 4), ("held.txt", 2)] {
