@@ -1,7 +1,7 @@
 """Loads output folders of lorac as their users do: serve.py FOLDERS.json.
 
-A folder is {"name", "folder", "predict": what `lorac predict --format json` says of two texts}. AutoTokenizer and AutoConfig
-load it, the snippet of its README.md runs in it, and where optimum is installed, its ORTModelForSequenceClassification or
+A folder is {"name", "folder", "predict": what `lorac predict --format json` says of two texts}, or of "texts", which may be the name of an
+image in it. AutoTokenizer and AutoConfig load it, the snippet of its README.md runs in it, and where optimum is installed, its ORTModelForSequenceClassification or
 ORTModelForTokenClassification says the same. A line for each on stdout.
 """
 
@@ -61,9 +61,10 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
     # A type that nothing says has no class of its own.
     typed = "model_type" in json.load(open("config.json", encoding="utf-8"))
     config = (transformers.AutoConfig if typed else transformers.PretrainedConfig).from_pretrained(".")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(".")
-    cut = config.lorac["predicts"] == "tokens" or tokenizer.model_max_length == config.lorac["max_length"]
-    assert tokenizer.pad_token is not None and cut
+    images = config.lorac.get("reads") == "images"
+    tokenizer = None if images else transformers.AutoTokenizer.from_pretrained(".")
+    cut = images or config.lorac["predicts"] == "tokens" or tokenizer.model_max_length == config.lorac["max_length"]
+    assert (images or tokenizer.pad_token is not None) and cut
     labels = [row["label"] for row in job["predict"][0].get("probabilities", [])]
     assert not labels or [config.id2label[i] for i in range(config.num_labels)] == labels, config.id2label
     code = re.search(r"```python\n(.*?)```", open("README.md", encoding="utf-8").read(), re.S).group(1)
@@ -71,10 +72,12 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
     lines = [line.split("\t") for line in out.getvalue().splitlines()]
-    for line, text, said in zip(lines, TEXTS, job["predict"], strict=True):
+    for line, text, said in zip(lines, job.get("texts", TEXTS), job["predict"], strict=True):
         assert "words" in said or line[-1] == text, line
         if "words" in said:
             assert line == [" ".join(f"{w['word']}/{w['tag']}" for w in said["words"])], (line, said)
+        elif "text" in said:
+            assert line[0] == said["text"], (line, said)
         elif "perplexity" in said:
             assert abs(float(line[1]) / said["perplexity"] - 1) < 1e-3, (line, said)
         elif "labels" in said:
@@ -95,7 +98,7 @@ for job in json.load(open(sys.argv[1], encoding="utf-8")):
     assert json.loads(entries["lorac.served"]) == config.lorac, entries
     assert json.loads(entries.get("lorac.labels", "[]")) == config.lorac["labels"]
     predicts = config.lorac["predicts"]
-    if ORTModelForSequenceClassification is not None and predicts != "tokens":
+    if ORTModelForSequenceClassification is not None and predicts != "tokens" and not images:
         optimum_says_the_same(predicts, job["predict"])
         loaded += ", optimum"
     print("ok", job["name"], loaded)

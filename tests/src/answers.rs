@@ -1,12 +1,13 @@
 //! A task of answers: prompts of two words that a model with an encoder and a decoder answers with the next ones.
 
 use lorac::pipeline::Loaded;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
 use crate::ONNXRUNTIME;
+use crate::words::ended_words;
 
 /// Words of the tokenizer: the second ends a text.
 const WORDS: usize = 41;
@@ -25,20 +26,8 @@ fn rows(held: bool) -> String {
 /// Where nothing can be written.
 pub fn folder(start: usize) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let vocab: Map<String, Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
-    let end = json!({ "SpecialToken": { "id": "w1", "type_id": 0 } });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "decoder": null,
-        "added_tokens": [{ "id": 1, "content": "w1", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            "special": true }],
-        "pre_tokenizer": { "type": "WhitespaceSplit" },
-        "post_processor": { "type": "TemplateProcessing", "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, end],
-            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, end, { "Sequence": { "id": "B", "type_id": 0 } }, end],
-            "special_tokens": { "w1": { "id": "w1", "ids": [1], "tokens": ["w1"] } } },
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
     for (name, text) in [
-        ("tokenizer.json", tokenizer.to_string()),
+        ("tokenizer.json", ended_words(WORDS, 1).to_string()),
         ("tokenizer_config.json", json!({ "eos_token": "w1", "pad_token": "w0" }).to_string()),
         ("config.json", json!({ "decoder_start_token_id": start, "eos_token_id": 1 }).to_string()),
         ("train.jsonl", rows(false)),

@@ -25,6 +25,7 @@ pub mod golden;
 pub mod objective;
 pub mod peft;
 pub mod readers;
+pub mod serve;
 pub mod table;
 pub mod update;
 pub mod variants;

@@ -200,7 +200,7 @@ fn arrays_of_other_names_are_told_and_what_does_not_fit_is_named() {
     custom.succeeds(&["train.steps=2"]);
     let out = custom.out().display().to_string();
     let refused = Predictor::open(&out, &Options::default()).map(|_| ()).expect_err("no texts").to_string();
-    assert!(refused.contains("reads arrays, and texts are asked for"), "{refused}");
+    assert!(refused.contains("reads arrays, and texts and images are answered"), "{refused}");
 }
 
 #[test]

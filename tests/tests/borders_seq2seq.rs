@@ -1,11 +1,16 @@
 //! Models with an encoder and a decoder, from a pipeline to the answers of what is deployed; and those that do not fit.
 
 use lorac::evaluate::evaluate;
+use lorac::onnx::proto::type_proto::Value as Type;
+use lorac::onnx::proto::{ModelProto, tensor_shape_proto::dimension::Value as Size};
 use lorac::pipeline::Loaded;
 use lorac::predict::{Options, Predictor, Says};
 use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
+use lorac_tests::serve::{in_python, python_snippet, unfed};
 use lorac_tests::{ONNXRUNTIME, answers, data, resolver};
+use prost::Message;
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -67,6 +72,76 @@ fn a_model_learns_to_answer_and_what_is_deployed_answers_alike() {
         let error = Predictor::open(&out, &Options { writes: false, ..options }).map(drop).expect_err("refused");
         assert!(error.to_string().contains("has no perplexity of it"), "{error}");
     }
+}
+
+/// Inputs that exporters give such models, and that nothing in this one reads.
+fn with_more_inputs(file: &Path) {
+    let mut model = ModelProto::decode(&fs::read(file).expect("a model")[..]).expect("decodes");
+    let graph = model.graph.as_mut().expect("a graph");
+    let like = graph.input.iter().find(|input| input.name.as_deref() == Some("input_ids")).expect("tokens").clone();
+    let (named, number) = (|name: &str| Size::DimParam(name.into()), Size::DimValue);
+    let past = [None, Some(number(2)), Some(named("past")), Some(number(4))];
+    for (name, dtype, dims) in [
+        ("position_ids", 7, vec![None, None]),
+        ("past_key_values.0.decoder.key", 1, past.to_vec()),
+        ("use_cache_branch", 9, vec![Some(number(1))]),
+    ] {
+        let mut input = like.clone();
+        input.name = Some(name.into());
+        let Some(Type::TensorType(tensor)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else { panic!() };
+        tensor.elem_type = Some(dtype);
+        let shape = tensor.shape.as_mut().expect("a shape");
+        let own = shape.dim.clone();
+        let of = |(at, value): (usize, Option<Size>)| {
+            let mut dim = own[at.min(own.len() - 1)].clone();
+            dim.value = value.or(dim.value);
+            dim
+        };
+        shape.dim = dims.into_iter().enumerate().map(of).collect();
+        graph.input.push(input);
+    }
+    fs::write(file, model.encode_to_vec()).expect("writes");
+}
+
+/// Gives the inputs of a model this shape and no other.
+fn fixed(file: &Path, shape: [i64; 2]) {
+    let mut model = ModelProto::decode(&fs::read(file).expect("a model")[..]).expect("decodes");
+    for input in &mut model.graph.as_mut().expect("a graph").input {
+        let Some(Type::TensorType(tensor)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else { continue };
+        let dims = tensor.shape.as_mut().map(|shape| &mut shape.dim).into_iter().flatten();
+        dims.zip(shape).for_each(|(dim, n)| dim.value = Some(Size::DimValue(n)));
+    }
+    fs::write(file, model.encode_to_vec()).expect("writes");
+}
+
+#[test]
+fn the_snippet_of_a_card_writes_whatever_the_model_takes() {
+    let mut rows = Vec::new();
+    let shapes: [(&str, &dyn Fn(&Path), usize); 3] = [
+        ("t5.dynamo.onnx", &|_| (), 2),
+        ("t5.dynamo.onnx", &with_more_inputs, 2),
+        ("bart.torchscript.onnx", &|file| fixed(file, [4, 16]), 4),
+    ];
+    let cases = shapes.map(|(model, change, texts)| (model, folder(model), change, texts));
+    for (model, folder, change, texts) in &cases {
+        change(&folder.path().join("model.onnx"));
+        let sets = [
+            "train.epochs=15",
+            "train.batch=4",
+            "metrics={ bleu: {} }",
+            "deploy={ formats: [onnx, serving], metadata: true }",
+        ];
+        trained(folder.path(), &sets).unwrap_or_else(|e| panic!("{model}: {e}"));
+        let out = folder.path().join("out");
+        assert_eq!(unfed(&out), [] as [String; 0], "{model}: {}", python_snippet(&out));
+        let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
+        let options = Options { runtime, writes: true, ..Options::default() };
+        let asked = if *texts == 2 { vec!["a fine film", "a dull one"] } else { vec!["a fine film"; *texts] };
+        let said = Predictor::open(&out.display().to_string(), &options).and_then(|mut model| model.texts(&asked));
+        let said = said.unwrap_or_else(|e| panic!("{model}: {e}"));
+        rows.push(json!({ "name": "seq2seq", "folder": out, "predict": said, "texts": asked }));
+    }
+    in_python(rows);
 }
 
 #[test]

@@ -10,13 +10,13 @@ use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
 use lorac::source::Resolver;
 use lorac::train::Prediction;
+use lorac_tests::ONNXRUNTIME;
 use lorac_tests::border::{Border, border};
-use lorac_tests::{ONNXRUNTIME, root, skipped};
+use lorac_tests::serve::in_python;
 use onnx_protobuf::{Message, ModelProto};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 /// The snippet that a model card has.
@@ -438,9 +438,6 @@ fn a_model_without_a_configuration_gets_one_of_what_is_known() {
 /// says. It needs a Python with transformers and onnxruntime: `LORAC_PEFT_PYTHON`.
 #[test]
 fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
-    let Ok(program) = std::env::var("LORAC_PEFT_PYTHON") else {
-        return skipped("LORAC_PEFT_PYTHON, a Python with PyTorch, transformers and PEFT (tests/peft/venv.sh)");
-    };
     let border = border("bert");
     let mut rows = Vec::new();
     let regress = ["task=regress", "data.train.label=score", "data.eval.label=score"];
@@ -472,13 +469,5 @@ fn transformers_loads_the_folder_and_the_snippet_of_the_card_runs() {
         let said = open(&border.out()).and_then(|mut m| m.texts(&["a fine film", "a dull one"])).expect("answers");
         rows.push(json!({ "name": name, "folder": border.out(), "predict": said }));
     }
-    let list = border.path().join("folders.json");
-    fs::write(&list, Value::from(rows).to_string()).expect("writes");
-    let script = root().join("tests/peft/serve.py");
-    let output = Command::new(&program).arg(script).arg(&list).output();
-    let output = output.unwrap_or_else(|e| panic!("LORAC_PEFT_PYTHON, {program}: {e}"));
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 5, "{text}");
-    println!("{text}");
+    in_python(rows);
 }

@@ -6,6 +6,7 @@ use lorac::pipeline::Loaded;
 use lorac::predict::{Options, Predictor, Says};
 use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
+use lorac_tests::words::words;
 use lorac_tests::{ONNXRUNTIME, data, resolver};
 use serde_json::{Value, json};
 use std::fs;
@@ -27,14 +28,8 @@ fn rows(held: bool) -> String {
 
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let vocab: serde_json::Map<String, Value> = (0..WORDS).map(|i| (format!("w{i}"), i.into())).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
     for (name, text) in [
-        ("tokenizer.json", tokenizer.to_string()),
+        ("tokenizer.json", words(WORDS).to_string()),
         ("tokenizer_config.json", json!({ "eos_token": "w96" }).to_string()),
         ("train.jsonl", rows(false)),
         ("eval.jsonl", rows(true)),
@@ -116,6 +111,17 @@ fn a_model_is_judged_by_what_it_writes_before_on_the_way_and_after() {
             let again = found.scores.get(&score.name).expect("a score");
             assert!((again - score.value).abs() <= 1e-4 * score.value.abs().max(1.0), "{}: {again}", score.name);
         }
+        assert_eq!(found.texts.len(), 5);
+        // What only decides which parameters are kept is nothing that a deployed model is scored by.
+        let sets = [
+            "metrics={ perplexity: {} }",
+            "train.checkpoint={ every: 30 steps, best: rougeL }",
+            "train.evaluate={ every: 30 steps }",
+        ];
+        let loaded = self::loaded(folder.path(), model, &sets).expect("loads");
+        let found = evaluate(&out, &loaded, &resolver(), &resolver(), &Silent, &AtomicBool::new(false))
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert!(found.texts.is_empty() && found.scores.get("perplexity").is_some(), "{found:?}");
         let options = Options {
             runtime: ONNXRUNTIME.to_string().try_into().expect("a source"),
             writes: true,
@@ -194,6 +200,48 @@ fn texts_that_nothing_ends_and_prompts_that_leave_no_room_are_told_of() {
         "{notes}"
     );
     assert!(!notes.contains("nothing ends a text"), "{notes}");
+}
+
+#[test]
+fn a_prompt_has_the_room_that_the_model_has_and_is_cut_before_where_it_has_none() {
+    let folder = folder();
+    trained(folder.path(), "exports/gpt2-torchscript/model.onnx", &["train.steps=1", "metrics={ bleu: {} }"])
+        .unwrap_or_else(|e| panic!("{e}"));
+    let out = folder.path().join("out").display().to_string();
+    let options =
+        Options { runtime: ONNXRUNTIME.to_string().try_into().expect("a source"), writes: true, ..Options::default() };
+    let words =
+        |range: std::ops::Range<usize>| range.map(|i| format!("w{}", 1 + i * i % 89)).collect::<Vec<_>>().join(" ");
+    // 64 positions, and 6 tokens behind a prompt of which the last need not be fed; the training had 16.
+    let mut model = Predictor::open(&out, &options).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((model.served().max_length, model.max_length()), (16, 59));
+    let answers = model.texts(&[words(0..70), words(11..70), words(0..40)]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(answers.iter().map(|answer| answer.cut).collect::<Vec<_>>(), [11, 0, 0]);
+    assert_eq!(answers[0].says, answers[1].says, "the end of a prompt is what is gone on from");
+    // Of a prompt at least half of what the model takes stays.
+    let long = Options { max_new_tokens: Some(60), ..options };
+    assert_eq!(Predictor::open(&out, &long).unwrap_or_else(|e| panic!("{e}")).max_length(), 32);
+}
+
+#[test]
+fn examples_that_nobody_answers_are_told_of_and_ask_nothing() {
+    let folder = folder();
+    let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let talk =
+        |answer: &str| format!("{}\n", json!({ "messages": [turn("user", "w61 w2"), turn("assistant", answer)] }));
+    fs::write(folder.path().join("eval.jsonl"), [talk("w12"), talk("")].concat()).expect("writes");
+    let template = "{% for m in messages %}{{ m.content }} {% endfor %}";
+    let config = json!({ "eos_token": "w96", "chat_template": template });
+    fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).expect("writes");
+    let eval = format!("data.eval={{ jsonl: {}/eval.jsonl, messages: messages }}", folder.path().display());
+    let sets = [eval.as_str(), "train.steps=1", "metrics={ exact_match: {} }", "task={ causal_lm: { loss_on: all } }"];
+    let manifest = trained(folder.path(), "cached/llama/model.onnx", &sets).unwrap_or_else(|e| panic!("{e}")).manifest;
+    let warnings = manifest.data.warnings.join("; ");
+    assert!(
+        warnings.contains("1 of 2 held-out examples have no answer that a text could be compared with"),
+        "{warnings}"
+    );
+    assert_eq!(manifest.eval.texts.len(), 1);
 }
 
 #[test]

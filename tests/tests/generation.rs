@@ -1,45 +1,24 @@
 //! What language models write, token for token: what transformers' `generate` does, with caches and without, on both engines.
 
 use lorac::data::Tokenizer;
+use lorac::error::Error;
 use lorac::inputs::{caches, feeds};
+use lorac::ir::Graph;
 use lorac::onnx::load;
-use lorac::passes::{AdamW, UpdateSpec, readable};
+use lorac::passes::{AdamW, Adaptation, Caches, Full, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;
 use lorac::train::Generate;
-use lorac::writing::{Parts, Writer, compile};
+use lorac::writing::{Adapted, Parts, Writer, compile};
+use lorac_tests::words::{special_words, tokenizer, words};
 use lorac_tests::{data, engines};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// A token for every word of the tiny decoders' vocabularies.
-fn tokenizer(words: usize) -> Tokenizer {
-    special_tokenizer(words, &[])
-}
-
-/// The same; some of the words are special tokens.
-fn special_tokenizer(words: usize, special: &[i64]) -> Tokenizer {
-    let token = |id: &i64| {
-        serde_json::json!({ "id": id, "content": format!("w{id}"), "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true })
-    };
-    let added: Vec<serde_json::Value> = special.iter().map(token).collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    let vocab: serde_json::Map<String, serde_json::Value> = (0..words).map(|i| (format!("w{i}"), i.into())).collect();
-    let file = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
-    let path = folder.path().join("tokenizer.json");
-    std::fs::write(&path, file.to_string()).expect("writes");
-    Tokenizer::from_file(&path, 64).expect("a tokenizer")
-}
-
-fn writer(model: &Path, words: usize, engine: &dyn Backend, settings: &Generate, ends: &[i64], rows: usize) -> Writer {
-    writer_of(model, tokenizer(words), engine, settings, ends, rows)
+fn writer(model: &Path, count: usize, engine: &dyn Backend, settings: &Generate, ends: &[i64], rows: usize) -> Writer {
+    writer_of(model, tokenizer(&words(count)), engine, settings, ends, rows)
 }
 
 fn writer_of(
@@ -55,7 +34,6 @@ fn writer_of(
     let feeds = feeds(&base).expect("known inputs");
     let caches = caches(&base, &feeds);
     caches.switch_off(&mut base).expect("switches");
-    let adamw = AdamW::default();
     let parts = Parts {
         model: &model,
         base: &base,
@@ -63,11 +41,9 @@ fn writer_of(
         caches: &caches,
         names: &BTreeMap::new(),
         objective: &CausalLm::default(),
-        adaptations: &|_| Some(Vec::new()),
-        update: UpdateSpec::of(&adamw),
-        layout: None,
+        trained: None,
         backend: engine,
-        cached: &|| None,
+        source: None,
         settings: settings.clone(),
         ends: ends.to_vec(),
         tokenizer,
@@ -156,7 +132,7 @@ fn a_stop_string_that_is_a_special_token_ends_a_text_before_it() {
     let before = text.iter().position(|id| *id == text[3]).expect("it is in the text");
     let settings = Generate { stop_strings: vec![format!("w{}", text[3])], ..case.settings.clone() };
     for engine in engines() {
-        let tokenizer = special_tokenizer(97, &[text[3]]);
+        let tokenizer = tokenizer(&special_words(97, &[text[3]]));
         let model = data(&case.model).join("model.onnx");
         let writer = writer_of(&model, tokenizer, engine.as_ref(), &settings, &[], 4);
         assert_eq!(written(&writer, engine.as_ref(), prompts), [text[..before].to_vec()]);
@@ -183,3 +159,53 @@ fn fused_decoders_write_the_same_with_caches_and_without_and_caches_that_say_som
         }
     }
 }
+
+/// A model that cannot be adapted as it is trained writes nothing, and says so.
+#[test]
+fn what_is_trained_is_what_writes() {
+    let model = load(&data("exports/gpt2-torchscript/model.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let base = readable(&model.graph, &model.functions).expect("readable");
+    let (feeds, adamw) = (feeds(&base).expect("known inputs"), AdamW::default());
+    let engine = &engines()[0];
+    let full = Full { targets: vec!["all-linear".into()] };
+    let layout = {
+        let adaptations = [Adaptation { method: &full, targets: full.select(&base).expect("targets") }];
+        let spec = TrainingSpec {
+            adaptations: &adaptations,
+            objective: &CausalLm::default(),
+            update: UpdateSpec::of(&adamw),
+            dialect: engine.dialect(),
+            tokens: None,
+            caches: Caches::default(),
+        };
+        training_step(&base, &spec, &mut |_| {}).expect("compiles").layout
+    };
+    let (caches, names, objective) = (Caches::default(), BTreeMap::new(), CausalLm::default());
+    let (none, lost) = (|_: &Graph| Ok(Vec::new()), |_: &Graph| Err(Error::Usage("no such targets".into())));
+    let cases: [(&Adapts, &str); 2] =
+        [(&lost, "no such targets"), (&none, "other parameters than those that are trained")];
+    for (adaptations, says) in cases {
+        let parts = Parts {
+            model: &model,
+            base: &base,
+            feeds: &feeds,
+            caches: &caches,
+            names: &names,
+            objective: &objective,
+            trained: Some(Adapted { adaptations, update: UpdateSpec::of(&adamw), layout: &layout }),
+            backend: engine.as_ref(),
+            source: None,
+            settings: Generate::default(),
+            ends: Vec::new(),
+            tokenizer: tokenizer(&words(97)),
+            rows: 1,
+            multiple: 8,
+            start: None,
+        };
+        let said = compile(parts).map(|_| ()).expect_err("refused").to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+/// How a graph is adapted.
+type Adapts<'a> = dyn Fn(&Graph) -> Result<Vec<Adaptation<'a>>, Error> + 'a;

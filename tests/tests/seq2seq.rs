@@ -1,7 +1,6 @@
 //! Models with an encoder and a decoder: thirty AdamW steps against PyTorch's, and what transformers' `generate` writes, of T5, BART
 //! and Marian by both exporters on both engines (tests/truth/seq2seq.py).
 
-use lorac::data::Tokenizer;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor};
 use lorac::onnx::{Model, load};
@@ -10,6 +9,7 @@ use lorac::runtime::Backend;
 use lorac::task::Seq2Seq;
 use lorac::train::{Generate, initial_theta, training_program};
 use lorac::writing::{Parts, Writer, compile};
+use lorac_tests::words::{tokenizer, words};
 use lorac_tests::{Truth, data, engines, truth};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -101,24 +101,9 @@ fn row(all: &Truth, at: usize) -> Tensor {
     Tensor::from_slice(dims, &numbers).expect("fits")
 }
 
-/// A token for every word.
-fn tokenizer(words: usize) -> Tokenizer {
-    let folder = tempfile::tempdir().expect("a folder");
-    let vocab: serde_json::Map<String, serde_json::Value> = (0..words).map(|i| (format!("w{i}"), i.into())).collect();
-    let file = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" }
-    });
-    let path = folder.path().join("tokenizer.json");
-    std::fs::write(&path, file.to_string()).expect("writes");
-    Tokenizer::from_file(&path, 64).expect("a tokenizer")
-}
-
 fn writer(case: &Case, exporter: &str, engine: &dyn Backend, settings: &Generate, all: &Cases, rows: usize) -> Writer {
     let (model, base) = model(case, exporter);
     let feeds = feeds(&base).expect("known inputs");
-    let adamw = AdamW::default();
     let parts = Parts {
         model: &model,
         base: &base,
@@ -126,14 +111,12 @@ fn writer(case: &Case, exporter: &str, engine: &dyn Backend, settings: &Generate
         caches: &caches(&base, &feeds),
         names: &BTreeMap::new(),
         objective: &Seq2Seq::default(),
-        adaptations: &|_| Some(Vec::new()),
-        update: UpdateSpec::of(&adamw),
-        layout: None,
+        trained: None,
         backend: engine,
-        cached: &|| None,
+        source: None,
         settings: settings.clone(),
         ends: vec![all.eos],
-        tokenizer: tokenizer(all.vocab),
+        tokenizer: tokenizer(&words(all.vocab)),
         rows,
         multiple: 8,
         start: Some(case.start),

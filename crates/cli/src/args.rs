@@ -143,14 +143,16 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: CacheAction,
     },
-    /// Say what a deployed model makes of texts
+    /// Say what a deployed model makes of texts or images
     ///
     /// One line a text, in their order: the label and its probability, all labels above 0.5, a number, the words with their
-    /// tags, or what a language model writes behind the text; with --format json an object a line.
+    /// tags, or what a language model writes behind the text; with --format json an object a line. One line an image: the same,
+    /// and its file.
     Predict {
         /// The output folder of a run, a model.onnx beside its config.json and tokenizer, or another source of a model
         model: String,
-        /// A table with a column of texts, a .txt file with one text a line, or - for lines of standard input
+        /// A table with a column of texts, a .txt file with one text a line, or - for lines of standard input; of a model of
+        /// images a .png or .jpg file or a folder of them
         #[arg(required_unless_present = "text", conflicts_with = "text")]
         file: Option<PathBuf>,
         /// A text

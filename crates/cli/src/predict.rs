@@ -1,12 +1,15 @@
-//! `lorac predict`: texts, and a line for each.
+//! `lorac predict`: texts or images, and a line for each.
 
 use super::args::Format;
 use super::{resolver, terminal};
+use lorac::data::format::image_files;
 use lorac::data::{Row, TextEncoding};
 use lorac::error::Error;
 use lorac::pipeline::RuntimeSource;
 use lorac::predict::{Answer, Options, Predictor, Texts, WINDOW, lines, texts};
+use lorac::served::{Reads, ServedError};
 use lorac::source::Source;
+use lorac::train::Prediction;
 use std::io::{BufReader, stdin};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +41,7 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         let unknown = |near: Vec<String>| format!("`--encoding {name}`: known are {}", near.join(", "));
         TextEncoding::named(name).map_err(|near| Error::Usage(unknown(near)))
     })?;
+    let of_texts = ask.of_texts();
     let options = Options {
         tokenizer: ask.tokenizer.map(|source| source.parse::<Source>()).transpose()?,
         runtime: ask.runtime.map(RuntimeSource::try_from).transpose()?.unwrap_or_default(),
@@ -48,6 +52,14 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         stop_strings: ask.stop,
     };
     let mut model = Predictor::open_with(model, &options, &resolver(Path::new("."), quiet)?)?;
+    if ask.perplexity && model.served().predicts != Prediction::Tokens {
+        let (task, options) = (model.served().task.clone(), vec!["`--perplexity`"]);
+        return Err(ServedError::WritesNothing { task, options }.into());
+    }
+    let of_images = model.served().reads == Reads::Images;
+    if let Some(given) = of_texts.filter(|_| of_images) {
+        return Err(ServedError::OtherInput { reads: Reads::Images, given: given.into() }.into());
+    }
     model.notes().iter().for_each(|note| terminal::say(&format!("warning: {note}")));
     let mut cut = Cut::default();
     let mut show = |answers: &[Answer]| -> Result<bool, Error> {
@@ -59,6 +71,14 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
         terminal::print_lines(&answers.iter().map(line).collect::<Vec<_>>(), format == Format::Json)
     };
     let found = match &ask.file {
+        Some(path) if of_images => {
+            for files in image_files(path)?.chunks(IMAGES) {
+                if !show(&model.images(files)?)? {
+                    break;
+                }
+            }
+            None
+        }
         None if ask.pairs.is_empty() => {
             show(&model.texts(&ask.texts)?)?;
             None
@@ -90,8 +110,25 @@ pub(super) fn run(model: &str, ask: Ask, quiet: bool, format: Format) -> Result<
             }
         }
     }
-    cut.say(model.served().max_length, quiet);
+    cut.say(model.max_length(), quiet);
     Ok(())
+}
+
+/// Images that are told of at the same time.
+const IMAGES: usize = 32;
+
+impl Ask {
+    /// What is given that is for texts alone.
+    fn of_texts(&self) -> Option<&'static str> {
+        let is_input = |file: &PathBuf| file.as_os_str() == "-";
+        let given = [
+            ("texts", !self.texts.is_empty()),
+            ("lines of standard input", self.file.as_ref().is_some_and(is_input)),
+            ("`--column`", !self.columns.is_empty()),
+            ("`--encoding`", self.encoding.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(what, _)| what)
+    }
 }
 
 /// Texts that were cut.

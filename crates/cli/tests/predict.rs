@@ -12,18 +12,30 @@ const ORT: &str = "pypi:onnxruntime==1.31.1";
 
 /// A small run in a folder of its own: `out` beside `pipeline.yaml` and its tables.
 fn finished(more: &[&str]) -> TempDir {
+    finished_of("bert", more)
+}
+
+/// The same of another case.
+fn finished_of(case: &str, more: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("temp");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/borders");
-    for name in ["common", "bert", "bert/model"] {
-        let to = if name == "bert/model" { folder.path().join("model") } else { folder.path().to_path_buf() };
-        fs::create_dir_all(&to).expect("makes");
-        for entry in fs::read_dir(data.join(name)).expect("lists").flatten().filter(|e| e.path().is_file()) {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("copies");
-        }
+    for name in ["common", case] {
+        copy(&data.join(name), folder.path());
     }
     let run = lorac(folder.path(), &[&["run", "pipeline.yaml", "--out", "out", "--quiet"], more].concat(), "");
     assert!(run.status.code().is_some_and(|code| code < 2), "{}", err(&run));
     folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for entry in fs::read_dir(from).expect("lists").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(fs::copy(&from, &to).expect("copies")),
+        }
+    }
 }
 
 fn lorac(folder: &Path, args: &[&str], input: &str) -> Output {
@@ -80,6 +92,45 @@ fn texts_come_from_arguments_files_and_standard_input() {
         (&["--text", "a", "--text", "b", "--pair", "c"], "one for each"),
         (&["--text", "a", "--batch", "0"], "--batch"),
         (&["--text", "a", "--tokenizer", "no.json"], "no.json"),
+        (&["--text", "a", "--num-beams", "2", "--stop", "x"], "writes no texts: `--num-beams`, `--stop` is for"),
+        (&["--text", "a", "--max-new-tokens", "2"], "`classify` writes no texts: `--max-new-tokens`"),
+        (&["--text", "a", "--perplexity"], "`classify` writes no texts: `--perplexity`"),
+    ] {
+        let wrong = predict(at, args, "");
+        assert!(wrong.status.code() == Some(2) && err(&wrong).contains(says), "{args:?}: {}", err(&wrong));
+    }
+}
+
+#[test]
+fn an_image_or_a_folder_of_them_is_answered_file_by_file() {
+    let folder = finished_of("images", &["--set", "train.steps=3"]);
+    let at = folder.path();
+    let one = out(&predict(at, &["eval/down/1.jpg"], ""));
+    let cells: Vec<&str> = one.trim_end().split('\t').collect();
+    assert!(cells.len() == 3 && ["across", "down"].contains(&cells[0]) && cells[2] == "eval/down/1.jpg", "{one}");
+    let all = out(&predict(at, &["eval", "--batch", "3"], ""));
+    assert_eq!(all.lines().count(), 8);
+    assert!(all.lines().any(|line| line == one.trim_end()), "{all}");
+    let files: Vec<&str> = all.lines().filter_map(|line| line.rsplit('\t').next()).collect();
+    assert!(files.is_sorted() && files[0] == "eval/across/0.png", "{files:?}");
+    let json: Value = serde_json::from_str(
+        &out(&predict(at, &["eval/down", "--format", "json"], "")).lines().next().expect("a line"),
+    )
+    .expect("an object a line");
+    assert_eq!(
+        (json["file"].as_str(), json["probabilities"].as_array().map(Vec::len)),
+        (Some("eval/down/0.png"), Some(2))
+    );
+    fs::write(at.join("no.png"), "no image").expect("writes");
+    for (args, says) in [
+        (&["--text", "a"][..], "the model reads images, and is given texts"),
+        (&["-"], "is given lines of standard input"),
+        (&["eval", "--column", "a"], "is given `--column`"),
+        (&["eval", "--tokenizer", "t.json"], "is given a tokenizer"),
+        (&["eval", "--num-beams", "2"], "`--num-beams`"),
+        (&["no.png"], "no.png: row 1"),
+        (&["lost.png"], "lost.png"),
+        (&["model.onnx"], "model.onnx"),
     ] {
         let wrong = predict(at, args, "");
         assert!(wrong.status.code() == Some(2) && err(&wrong).contains(says), "{args:?}: {}", err(&wrong));

@@ -46,6 +46,14 @@ pub(crate) fn feeds(loaded: &Loaded, graph: &Graph, fields: &[&str], path: &str)
     if problems.is_empty() { Ok(feeds) } else { Err(Box::new(loaded.errors_at(problems)).into()) }
 }
 
+/// The float input `[batch, channels, height, width]` of a graph that has no other input.
+pub(crate) fn only_image_input(graph: &Graph) -> Option<Binding> {
+    let [id] = graph.inputs() else { return None };
+    let fact = graph.fact(*id);
+    let is_image = fact.dtype.is_float() && fact.rank() == Some(4);
+    is_image.then(|| Binding { field: PIXELS.into(), input: graph.name_of(*id), dtype: fact.dtype })
+}
+
 /// The input of images: the one that the pipeline names, else the one called `pixel_values`, else the only float input
 /// `[batch, channels, height, width]`.
 ///

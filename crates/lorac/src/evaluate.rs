@@ -1,7 +1,6 @@
 //! `lorac eval`: a deployed model, scored on what a pipeline holds out.
 
 use crate::arrays;
-use crate::base;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
@@ -15,17 +14,12 @@ use crate::run::input_limits::{self, BatchShape};
 use crate::run::opened::open_engine;
 use crate::run::plan::{fed, reads_texts};
 use crate::run::task::{check_metrics, masking, of_teacher, resolved_task, target_input, taught};
-use crate::run::texts::nothing_asked;
-use crate::served::Served;
-use crate::source::{Resolved, Resolver};
+use crate::source::Resolver;
 use crate::stop::{Stoppable, stopped};
-use crate::task::TaskChoice;
-use crate::writing::{Asked, Parts, SHOWN, Texts, compile};
+use crate::writing::{Parts, SHOWN, Texts};
 use lorac_data::{Dataset, Tokenizer};
-use lorac_ir::Graph;
-use lorac_onnx::Model;
-use lorac_passes::{Caches, TrainingSpec, UpdateSpec, evaluation, readable};
-use lorac_train::{Breakdown, Count, Evaluate, Feeds, Generated, Scores, compile_graph, evaluate as scored};
+use lorac_passes::{TrainingSpec, UpdateSpec, evaluation, readable};
+use lorac_train::{Breakdown, Count, Evaluate, Generated, Scores, compile_graph, evaluate as scored};
 use serde::Serialize;
 use std::sync::atomic::AtomicBool;
 
@@ -92,7 +86,8 @@ pub fn evaluate(
     let start = start_of(&source, &known).and_then(|start| u32::try_from(start).ok());
     let task = started(loaded, task, start)?;
     let is_gate = |(path, _): &(String, &str)| path.starts_with("metrics.");
-    let task = if p.text_metrics().iter().any(is_gate) { task.generating().unwrap_or(task) } else { task };
+    let writes = p.text_metrics().iter().any(is_gate);
+    let task = if writes { task.generating().unwrap_or(task) } else { task };
     if !known.labels.is_empty() && !task.labels().is_empty() && task.labels() != known.labels {
         let (ours, theirs) = (task.labels().join(", "), known.labels.join(", "));
         notes.push(format!("the model's labels are {theirs}; scored as if they were the pipeline's: {ours}"));
@@ -119,7 +114,8 @@ pub fn evaluate(
     let one_each: Vec<(String, usize)> = task.labels().iter().map(|label| (label.clone(), 1)).collect();
     let (task, held, asked) = match task.counted(&one_each, 1) {
         None => {
-            let (held, asked) = held_out(&p.data, &*task, reading, resolver)?;
+            let (held, asked, note) = held_out(&p.data, &*task, reading, resolver)?;
+            notes.extend(note.filter(|_| writes));
             (task, held, asked)
         }
         Some(_) => {
@@ -160,22 +156,29 @@ pub fn evaluate(
     };
     let compiled = evaluation(&graph, &spec, &mut |_| {})?;
     let texts = match &tokenizer {
-        None => None,
-        Some(tokenizer) => {
-            let of = Deployed {
-                loaded,
-                source: &source,
+        // What only the training is decided by is not asked for.
+        Some(tokenizer) if task.generation().is_some() && writes => {
+            let settings = task.generation().cloned().unwrap_or_default();
+            let parts = Parts {
                 model: &model,
-                known: &known,
-                graph: &graph,
+                base: &graph,
                 feeds: &feeds,
                 caches: &caches,
-                task: &task,
-                engine: &engine,
-                tokenizer,
+                names: if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs },
+                objective: &*task,
+                trained: None,
+                backend: engine.backend.as_ref(),
+                source: Some(&source),
+                settings,
+                ends: ends_of(&source, &known, tokenizer),
+                tokenizer: tokenizer.clone(),
+                rows: p.train.eval_batch,
+                multiple: p.data.pad_to_multiple,
+                start: task.decoder_start(),
             };
-            of.texts(asked)?
+            Some(Texts::compile(parts, asked)?)
         }
+        _ => None,
     };
     feeds.inputs.push(target_input(task.prediction(), &compiled.names.targets));
     let mut program = compile_graph(engine.backend.as_ref(), &compiled.graph, Vec::new())?;
@@ -214,51 +217,6 @@ pub fn evaluate(
     Ok(Evaluated { model: name.into(), by_class, texts, scores, gates, notes })
 }
 
-/// A deployed model that may be asked for texts.
-struct Deployed<'a> {
-    loaded: &'a Loaded,
-    source: &'a Resolved,
-    model: &'a Model,
-    known: &'a Served,
-    graph: &'a Graph,
-    feeds: &'a Feeds,
-    caches: &'a Caches,
-    task: &'a TaskChoice,
-    engine: &'a Engine,
-    tokenizer: &'a Tokenizer,
-}
-
-impl Deployed<'_> {
-    /// What writes the texts that the task is judged by; none where no metric is of texts.
-    fn texts(&self, asked: Vec<Asked>) -> Result<Option<Texts>, Error> {
-        let p = &self.loaded.pipeline;
-        let Some(settings) = self.task.generation() else { return Ok(None) };
-        if asked.is_empty() {
-            return Err(nothing_asked());
-        }
-        let writer = compile(Parts {
-            model: self.model,
-            base: self.graph,
-            feeds: self.feeds,
-            caches: self.caches,
-            names: if self.known.inputs.is_empty() { &p.data.inputs } else { &self.known.inputs },
-            objective: &**self.task,
-            adaptations: &|_| Some(Vec::new()),
-            update: UpdateSpec::of(&*p.train.optimizer),
-            layout: None,
-            backend: self.engine.backend.as_ref(),
-            cached: &|| base::with_caches(self.source),
-            settings: settings.clone(),
-            ends: ends_of(self.source, self.known, self.tokenizer),
-            tokenizer: self.tokenizer.clone(),
-            rows: p.train.eval_batch,
-            multiple: p.data.pad_to_multiple,
-            start: self.task.decoder_start(),
-        })?;
-        Ok(Some(Texts { writer, asked }))
-    }
-}
-
 /// What the model writes, and what a user should know of how it does.
 fn written(
     texts: &Texts,
@@ -267,13 +225,7 @@ fn written(
     stop: &AtomicBool,
 ) -> Result<(Vec<Generated>, Option<String>), Error> {
     let (mut decoder, note) = texts.writer.open(engine.backend.as_ref(), &[], texts.a_prompt())?;
-    progress.begin("writing", texts.asked.len() as u64);
-    let mut done = 0;
-    let written = texts.writer.answer(&mut decoder, &texts.asked, stop, |n| {
-        done += n as u64;
-        progress.at(done, "");
-    });
-    progress.end();
+    let (done, written) = texts.written(&mut decoder, progress, stop);
     stopped(stop, || Error::Interrupted(format!("{done} of {} texts are written", texts.asked.len())))?;
     Ok((written?, note))
 }

@@ -194,6 +194,11 @@ impl Served {
         }
     }
 
+    /// Whether what it has learnt answers what it reads by itself.
+    pub(crate) fn answers(&self) -> bool {
+        !matches!(self.predicts, Prediction::Loss | Prediction::Masked) && self.reads != Reads::Arrays
+    }
+
     /// The side on which texts are cut, where it is one.
     pub(crate) fn side(&self) -> Option<&'static str> {
         match self.truncate {
@@ -261,13 +266,31 @@ pub enum ServedError {
         /// What is wrong.
         why: String,
     },
-    /// The model reads no texts.
-    #[error("`{model}` reads {reads}, and texts are asked for: `lorac eval` scores it on the data of a pipeline")]
+    /// The model reads neither texts nor images.
+    #[error(
+        "`{model}` reads {reads}, and texts and images are answered: `lorac eval` scores it on the data of a pipeline"
+    )]
     NoTexts {
         /// The model.
         model: String,
         /// What it reads.
         reads: Reads,
+    },
+    /// A model is given what it does not read.
+    #[error("the model reads {reads}, and is given {given}")]
+    OtherInput {
+        /// What it reads.
+        reads: Reads,
+        /// What it is given, in words.
+        given: String,
+    },
+    /// Nothing says what is done to images before the model is fed them.
+    #[error(
+        "nothing says what is done to images before `{model}` is fed them: the section `{SECTION}` of its config.json has no `images`"
+    )]
+    NoPreprocessing {
+        /// The model.
+        model: String,
     },
     /// What the model has learnt does not answer a text.
     #[error(
@@ -286,6 +309,14 @@ pub enum ServedError {
     WritesOnly {
         /// The task.
         task: String,
+    },
+    /// What is said of writing is said to a model that writes nothing.
+    #[error("a model of `{task}` writes no texts: {} is for models that do", .options.join(", "))]
+    WritesNothing {
+        /// The task.
+        task: String,
+        /// What is said, by the names of the command's options.
+        options: Vec<&'static str>,
     },
     /// Nothing says what the decoder of a model begins with.
     #[error(
@@ -322,8 +353,11 @@ impl ServedError {
             ServedError::Section { .. } => "served::section",
             ServedError::NoAnswer { .. } => "served::no_answer",
             ServedError::WritesOnly { .. } => "served::writes_only",
+            ServedError::WritesNothing { .. } => "served::writes_nothing",
             ServedError::NoStart { .. } => "served::no_start",
             ServedError::NoTexts { .. } => "served::no_texts",
+            ServedError::OtherInput { .. } => "served::other_input",
+            ServedError::NoPreprocessing { .. } => "served::no_preprocessing",
             ServedError::Unknown { .. } => "served::unknown",
             ServedError::Output { .. } => "served::output",
         }

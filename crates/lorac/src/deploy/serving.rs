@@ -1,9 +1,12 @@
 //! What makes a folder of the deployable model one that serves: the tokenizer, a config.json and a model card; of a model of
-//! images, config.json and preprocessor_config.json.
+//! images, config.json, preprocessor_config.json and a model card.
 
 mod answering;
 mod card;
 mod config;
+mod feed;
+mod images;
+mod python;
 mod tokenizer;
 
 use super::{DeployFormat, Trained, Written};
@@ -48,7 +51,10 @@ impl DeployFormat for Serving {
                 files
             }
             Reads::Images => {
-                let mut files = vec![("config.json".into(), pretty(&config)?)];
+                let mut files = vec![
+                    ("config.json".into(), pretty(&config)?),
+                    ("README.md".into(), card::card(trained, typed).into_bytes()),
+                ];
                 match plan.served.images.as_ref().and_then(Preprocess::config) {
                     Some(made) => files.push((CONFIG.into(), pretty(&made)?)),
                     None => {

@@ -1,4 +1,4 @@
-//! What a model says of a text.
+//! What a model says of a text or an image.
 
 use super::examples::Words;
 use crate::served::Served;
@@ -7,7 +7,7 @@ use lorac_train::Prediction;
 use serde::Serialize;
 use std::fmt;
 
-/// What a model says of a text. As text it is one line: cells with tabs between them.
+/// What a model says of a text or an image. As text it is one line: cells with tabs between them, behind them the file of an image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answer {
     /// What it says.
@@ -16,6 +16,9 @@ pub struct Answer {
     /// Tokens of the text that were cut off.
     #[serde(skip_serializing_if = "is_zero")]
     pub cut: usize,
+    /// The file of the image; none of a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What a model says, by what it predicts.
@@ -127,7 +130,7 @@ impl Scores<'_> {
             Prediction::Tags => self.tags(words),
             Prediction::Tokens | Prediction::Masked => self.perplexity(example.tokens("input_ids").unwrap_or_default()),
         };
-        Answer { says, cut: measure.lost }
+        Answer { says, cut: measure.lost, file: None }
     }
 
     fn name(&self, at: usize) -> String {
@@ -252,7 +255,8 @@ impl fmt::Display for Answer {
                 Some(x) => write!(f, "perplexity\t{x:.4}\t{tokens} tokens"),
                 None => f.write_str("perplexity\t-\tnothing to predict"),
             },
-        }
+        }?;
+        self.file.as_ref().map_or(Ok(()), |file| write!(f, "\t{file}"))
     }
 }
 
@@ -305,6 +309,7 @@ mod tests {
         let scores = Scores { served: &served(Prediction::Values), done: false, scores: &[1.5], width: 1 };
         let measure = Measure { lost: 7, ..Measure::default() };
         let found = scores.answer(&example, None, measure);
+        assert_eq!(Answer { file: Some("a.png".into()), ..found.clone() }.to_string(), "1.500000\ta.png");
         assert_eq!((found.cut, serde_json::to_value(&found).expect("JSON")["cut"].clone()), (7, json!(7)));
     }
 

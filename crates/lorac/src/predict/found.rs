@@ -20,7 +20,8 @@ pub(crate) struct Found {
     pub(crate) resolved: Resolved,
     pub(crate) model: Model,
     pub(crate) served: Served,
-    pub(crate) tokenizer: TokenizerFile,
+    /// What makes tokens of texts, where it reads those.
+    pub(crate) tokenizer: Option<TokenizerFile>,
 }
 
 /// A tokenizer that is not opened yet.
@@ -28,15 +29,15 @@ pub(crate) struct TokenizerFile {
     path: PathBuf,
     /// The source, of which files beside it may be read.
     resolved: Resolved,
-    /// What keeps it there.
-    _kept: Option<base::Kept>,
+    /// What keeps it there, where it was built or lies beside the model.
+    kept: Option<base::Kept>,
 }
 
 impl TokenizerFile {
     pub(crate) fn open(&self, max_length: usize, truncate: Option<Truncate>) -> Result<Tokenizer, Error> {
         let tokenizer = Tokenizer::from_files(&self.path, max_length, &|file| self.resolved.has(file))?;
         // What a .gguf file says of its tokens stands in none beside its tokenizer.
-        let of_model = self._kept.as_ref().map(|_| base::chat(&self.resolved)).transpose()?.flatten();
+        let of_model = self.kept.as_ref().map(|_| base::chat(&self.resolved)).transpose()?.flatten();
         let tokenizer = match of_model {
             Some(keys) => tokenizer.with_chat(ChatSettings::of_config(&keys)),
             None => tokenizer,
@@ -56,13 +57,18 @@ pub(crate) fn find(name: &str, tokenizer: Option<&Source>, resolver: &Resolver) 
     let (resolved, model) = find_model(name, resolver)?;
     let served = served(&resolved, &model)?;
     check(&model.graph, &served, name)?;
-    if matches!(served.predicts, Prediction::Loss | Prediction::Masked) && served.reads == Reads::Texts {
-        return Err(ServedError::NoAnswer { model: name.into(), task: served.task }.into());
-    }
-    if served.reads != Reads::Texts {
+    if served.reads == Reads::Arrays {
         return Err(ServedError::NoTexts { model: name.into(), reads: served.reads }.into());
     }
-    Ok(Found { tokenizer: tokenizer_file(tokenizer, &resolved, resolver)?, resolved, model, served })
+    if !served.answers() {
+        return Err(ServedError::NoAnswer { model: name.into(), task: served.task }.into());
+    }
+    let tokenizer = match (served.reads, tokenizer) {
+        (Reads::Texts, asked) => Some(tokenizer_file(asked, &resolved, resolver)?),
+        (reads, Some(_)) => return Err(ServedError::OtherInput { reads, given: "a tokenizer".into() }.into()),
+        (_, None) => None,
+    };
+    Ok(Found { tokenizer, resolved, model, served })
 }
 
 /// The model itself.
@@ -113,17 +119,17 @@ pub(crate) fn tokenizer_file(
             true => resolved.path.join("tokenizer.json"),
             false => resolved.path.clone(),
         };
-        return Ok(TokenizerFile { path, resolved, _kept: None });
+        return Ok(TokenizerFile { path, resolved, kept: None });
     }
     let rejected = beside(model, "tokenizer.json");
     if !rejected.ends_with("tokenizer.json") && model.has(&rejected) {
-        return Ok(TokenizerFile { path: rejected, resolved: model.clone(), _kept: None });
+        return Ok(TokenizerFile { path: rejected, resolved: model.clone(), kept: None });
     }
     let kept = base::tokenizer(model, resolver).map_err(|_| {
         let source = &model.source;
         Error::Usage(format!("there is no tokenizer.json beside {source}: name one with --tokenizer"))
     })?;
-    Ok(TokenizerFile { path: kept.path.clone(), resolved: model.clone(), _kept: Some(kept) })
+    Ok(TokenizerFile { path: kept.path.clone(), resolved: model.clone(), kept: Some(kept) })
 }
 
 /// What is known of a model: by the config.json beside it, the manifest of its run, its own file, or its configuration and
@@ -233,6 +239,13 @@ pub(crate) fn ends_of(resolved: &Resolved, served: &Served, tokenizer: &Tokenize
 pub(crate) fn start_of(resolved: &Resolved, served: &Served) -> Option<i64> {
     let [generation, config] = configs(resolved);
     served.decoder_start.or_else(|| decoder_start(generation.as_ref(), config.as_ref()).map(i64::from))
+}
+
+/// Positions that a model has by its configuration, where that says so.
+pub(crate) fn positions_of(resolved: &Resolved) -> Option<usize> {
+    let [_, config] = configs(resolved);
+    let positions = config?.get("max_position_embeddings")?.as_u64()?;
+    usize::try_from(positions).ok().filter(|positions| *positions > 1)
 }
 
 /// generation_config.json and config.json of a model, where it has them.

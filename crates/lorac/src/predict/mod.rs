@@ -1,4 +1,4 @@
-//! `lorac predict`: what a deployed model says of texts.
+//! `lorac predict`: what a deployed model says of texts and images.
 //!
 //! A [`Predictor`] is opened from the folder of a run or a model's file. What it needs beside the file ([`Served`]) stands in
 //! the config.json, in the manifest of the run or in the file itself; of another tool's model it is told by its configuration.
@@ -7,6 +7,7 @@ mod answer;
 mod examples;
 mod file;
 pub(crate) mod found;
+mod images;
 mod writing;
 
 pub use answer::{Answer, Labelled, Says, Span, Tagged};
@@ -17,9 +18,11 @@ use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
 use crate::pipeline::RuntimeSource;
 use crate::program::compile_file;
-use crate::served::{Served, ServedError, is_probability};
+use crate::served::{Reads, Served, ServedError, is_probability};
 use crate::source::{Resolver, Source};
+use examples::{Examples, Words};
 use found::{Found, find};
+use lorac_data::encode::PIXELS;
 use lorac_data::{Dataset, Measure, PadTo, Row, Tokenizer};
 use lorac_ir::{DType, Tensor};
 use lorac_onnx::Model;
@@ -48,6 +51,22 @@ pub struct Options {
     pub stop_strings: Vec<String>,
 }
 
+impl Options {
+    /// Refuses what is said of writing where a model writes nothing.
+    fn check(&self, served: &Served) -> Result<(), ServedError> {
+        let given = [
+            ("`--max-new-tokens`", self.max_new_tokens.is_some()),
+            ("`--num-beams`", self.num_beams.is_some()),
+            ("`--stop`", !self.stop_strings.is_empty()),
+        ];
+        let options: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        match self.writes && served.predicts == Prediction::Tokens || options.is_empty() {
+            true => Ok(()),
+            false => Err(ServedError::WritesNothing { task: served.task.clone(), options }),
+        }
+    }
+}
+
 /// Texts that are looked at together: those of like length become batches.
 pub const WINDOW: usize = 2048;
 
@@ -57,7 +76,8 @@ const ROWS: usize = 32;
 /// A deployed model that is ready to answer.
 pub struct Predictor {
     served: Served,
-    tokenizer: Tokenizer,
+    /// What makes tokens of texts; none where it reads images.
+    tokenizer: Option<Tokenizer>,
     /// The model as it is; none where it writes.
     program: Option<Box<dyn Program>>,
     author: Option<Author>,
@@ -88,30 +108,40 @@ impl Predictor {
     /// A folder without a model, the model of a rejected run, nothing that says what it predicts, an output that is not the
     /// task's, and what cannot be read or run.
     pub fn open_with(model: &str, options: &Options, resolver: &Resolver) -> Result<Predictor, Error> {
-        let Found { resolved, model, served, tokenizer } = find(model, options.tokenizer.as_ref(), resolver)?;
+        let name = model;
+        let Found { resolved, model, served, tokenizer } = find(name, options.tokenizer.as_ref(), resolver)?;
+        options.check(&served)?;
         let mut graph = readable(&model.graph, &model.functions)?;
-        name_fields(&mut graph, &served.inputs).map_err(|wrong| {
-            let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
-            Error::Usage(said.join("; "))
-        })?;
-        let feeds = feeds(&graph)?;
-        let tokens = feeds.inputs.iter().find(|b| b.field == "input_ids");
-        let fixed = tokens.map(|b| fixed_input(&graph, &b.input)).unwrap_or_default();
+        let feeds = match served.reads {
+            Reads::Images => images::feeds(&graph, name)?,
+            _ => {
+                name_fields(&mut graph, &served.inputs).map_err(|wrong| {
+                    let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
+                    Error::Usage(said.join("; "))
+                })?;
+                feeds(&graph)?
+            }
+        };
+        let read = feeds.inputs.iter().find(|b| ["input_ids", PIXELS].contains(&b.field.as_str()));
+        let mut fixed = read.map(|b| fixed_input(&graph, &b.input)).unwrap_or_default();
+        if served.reads == Reads::Images {
+            images::check(&served, name)?;
+            fixed.len = None;
+        }
         let pad = match fixed.len {
             Some(len) => PadTo { multiple: 1, min: len, max: len, ..PadTo::default() },
             None => PadTo { multiple: 1, max: served.max_length, ..PadTo::default() },
         };
         let max_length = fixed.len.map_or(served.max_length, |len| len.min(served.max_length));
-        let tokenizer = tokenizer.open(max_length, served.truncate)?;
+        let tokenizer = tokenizer.map(|file| file.open(max_length, served.truncate)).transpose()?;
         let engine = engine::open(&options.runtime.choice(None), &Default::default(), resolver)?;
         let (backend, caches) = (engine.backend.as_ref(), caches(&graph, &feeds));
         let answers = feeds.inputs.iter().any(|b| b.field == "decoder_input_ids");
         if answers && !options.writes {
             return Err(ServedError::WritesOnly { task: served.task.clone() }.into());
         }
-        let (program, author) = match options.writes && served.predicts == Prediction::Tokens {
-            false => (Some(compile_file(backend, &model, &caches)?), None),
-            true => {
+        let (program, author) = match &tokenizer {
+            Some(tokenizer) if options.writes && served.predicts == Prediction::Tokens => {
                 let of = Opened {
                     source: &resolved,
                     model: &model,
@@ -119,11 +149,17 @@ impl Predictor {
                     graph: &graph,
                     feeds: &feeds,
                     caches: &caches,
-                    tokenizer: &tokenizer,
+                    tokenizer,
                     backend,
                 };
                 (None, Some(Author::open(of, options)?))
             }
+            _ => (Some(compile_file(backend, &model, &caches)?), None),
+        };
+        let tokenizer = match (tokenizer, &author) {
+            // A prompt has room for what the model takes, not for what it was trained with.
+            (Some(tokenizer), Some(author)) => Some(author.roomy(tokenizer, &served)?),
+            (tokenizer, _) => tokenizer,
         };
         let usual = if served.predicts == Prediction::Tokens { 1 } else { ROWS };
         let why = engine.fallback.map(|why| format!("the embedded engine is used: {why}"));
@@ -145,6 +181,11 @@ impl Predictor {
     /// What is known of the model.
     pub fn served(&self) -> &Served {
         &self.served
+    }
+
+    /// Tokens that a text is cut to: those that it was trained with; of one that is gone on from, those that the model has room for.
+    pub fn max_length(&self) -> usize {
+        self.tokenizer.as_ref().map_or(0, Tokenizer::max_length)
     }
 
     /// What a user should know, in words.
@@ -174,8 +215,11 @@ impl Predictor {
     /// What the model says of each row: of the text in a column or template, or of the two texts in two of them.
     ///
     /// # Errors
-    /// As [`Predictor::texts`]; a row without the columns, and another number of them than the model reads texts.
+    /// As [`Predictor::texts`]; a row without the columns, and another number of them than the model reads texts; a model of images.
     pub fn rows(&mut self, rows: &[Row], columns: &[String]) -> Result<Vec<Answer>, Error> {
+        if self.tokenizer.is_none() {
+            return Err(ServedError::OtherInput { reads: self.served.reads, given: "texts".into() }.into());
+        }
         let takes = if self.served.text_pair.is_some() { 2 } else { 1 };
         // Of another tool's model it is not known.
         if columns.len() != takes && (takes == 2 || columns.len() != 2 || !self.served.lorac_version.is_empty()) {
@@ -193,9 +237,15 @@ impl Predictor {
         if self.author.is_some() {
             return self.write(rows, columns.first().map_or(examples::COLUMNS[0], String::as_str));
         }
-        let encoded = examples::encode(rows, columns, &self.served, &self.tokenizer)?;
-        let data = Dataset::new(encoded.examples, self.pad);
+        let Some(tokenizer) = &self.tokenizer else { return Ok(Vec::new()) };
+        let Examples { examples, measures, words } = examples::encode(rows, columns, &self.served, tokenizer)?;
+        let data = Dataset::new(examples, self.pad);
         self.check(&data)?;
+        self.answers(&data, &measures, &words)
+    }
+
+    /// What the model says of each example; with what making tokens of it did, and its words, where there are any.
+    fn answers(&mut self, data: &Dataset, measures: &[Measure], words: &[Words]) -> Result<Vec<Answer>, Error> {
         let lengths = data.lengths();
         let mut order: Vec<usize> = (0..data.len()).collect();
         order.sort_by_key(|at| (lengths[*at], *at));
@@ -212,8 +262,8 @@ impl Predictor {
                 let scores = scores.get(row * each..(row + 1) * each).unwrap_or_default();
                 let width = dims.get(1..).and_then(<[usize]>::last).copied().unwrap_or(1);
                 let of = answer::Scores { served: &self.served, done: self.done, scores, width };
-                let measure: Measure = encoded.measures.get(*at).copied().unwrap_or_default();
-                answers[*at] = Some(of.answer(&data.examples[*at], encoded.words.get(*at), measure));
+                let measure: Measure = measures.get(*at).copied().unwrap_or_default();
+                answers[*at] = Some(of.answer(&data.examples[*at], words.get(*at), measure));
             }
         }
         Ok(answers.into_iter().flatten().collect())

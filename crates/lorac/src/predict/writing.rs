@@ -2,18 +2,17 @@
 
 use super::answer::{Answer, Says};
 use super::{Options, Predictor};
-use crate::base;
 use crate::error::Error;
-use crate::predict::found::{ends_of, start_of};
+use crate::predict::found::{ends_of, positions_of, start_of};
 use crate::served::{Served, ServedError};
 use crate::source::Resolved;
 use crate::task::CausalLm;
 use crate::writing::{Parts, Writer, compile};
 use lorac_config::{Check, Problems};
-use lorac_data::{DataError, Example, Field, Row, Template, Tokenizer};
+use lorac_data::{DataError, Example, Field, Row, Template, Tokenizer, Truncate};
 use lorac_ir::Graph;
 use lorac_onnx::Model;
-use lorac_passes::{AdamW, Caches, UpdateSpec};
+use lorac_passes::Caches;
 use lorac_runtime::Backend;
 use lorac_train::{Decoder, Feeds, Generate};
 use std::sync::atomic::AtomicBool;
@@ -56,18 +55,16 @@ impl Author {
         let mut base = graph.clone();
         caches.switch_off(&mut base)?;
         let logits = Some(served.output.clone());
-        let writer = compile(Parts {
+        let mut writer = compile(Parts {
             model,
             base: &base,
             feeds,
             caches,
             names: &served.inputs,
             objective: &CausalLm { logits, ..CausalLm::default() },
-            adaptations: &|_| Some(Vec::new()),
-            update: UpdateSpec::of(&AdamW::default()),
-            layout: None,
+            trained: None,
             backend,
-            cached: &|| base::with_caches(source),
+            source: Some(source),
             settings,
             ends: ends_of(source, served, tokenizer),
             tokenizer: tokenizer.clone(),
@@ -75,8 +72,20 @@ impl Author {
             multiple: 8,
             start,
         })?;
+        // Where no table says it, and the shape does not, the configuration may.
+        writer.ports.pad.max = writer.ports.pad.max.min(positions_of(source).unwrap_or(usize::MAX));
         let (decoder, note) = writer.open(backend, &[], &[])?;
         Ok(Author { writer, decoder, note })
+    }
+
+    /// A tokenizer that cuts prompts to what the model has room for: on the left, where nothing says on which side and the text is
+    /// what the model goes on from.
+    pub(super) fn roomy(&self, tokenizer: Tokenizer, served: &Served) -> Result<Tokenizer, Error> {
+        let tokenizer = tokenizer.with_max_length(self.writer.prompt_room())?;
+        match (self.writer.start, served.side()) {
+            (None, None) => Ok(tokenizer.truncated(Truncate::Left)?),
+            _ => Ok(tokenizer),
+        }
     }
 }
 
@@ -109,12 +118,13 @@ impl Predictor {
         let template = Template::parse(column).map_err(DataError::from)?;
         let texts: Vec<String> =
             rows.iter().map(|row| Ok(template.fill(row)?.into_owned())).collect::<Result<_, DataError>>()?;
+        let Some(tokenizer) = &self.tokenizer else { return Ok(Vec::new()) };
         let encoded = match self.author.as_ref().is_some_and(|author| author.writer.start.is_some()) {
-            true => self.tokenizer.encode(&texts)?,
-            false => self.tokenizer.encode_prompts(&texts, true)?,
+            true => tokenizer.encode(&texts)?,
+            false => tokenizer.encode_prompts(&texts, true)?,
         };
         let ids: Vec<Vec<i64>> = encoded.iter().map(|one| one.ids.clone()).collect();
-        let tokens = |ids: &Vec<i64>| Field::Tokens { ids: ids.clone(), pad: self.tokenizer.pad_id() };
+        let tokens = |ids: &Vec<i64>| Field::Tokens { ids: ids.clone(), pad: tokenizer.pad_id() };
         let examples = ids.iter().map(|ids| Example { fields: vec![("input_ids", tokens(ids))] }).collect();
         self.check(&lorac_data::Dataset::new(examples, self.pad))?;
         let Some(author) = &mut self.author else { return Ok(Vec::new()) };
@@ -122,6 +132,7 @@ impl Predictor {
         let answer = |(written, encoded): (crate::writing::Written, lorac_data::Encoded)| Answer {
             says: Says::Text { text: written.text, tokens: written.tokens },
             cut: encoded.measure.lost,
+            file: None,
         };
         Ok(texts.into_iter().zip(encoded).map(answer).collect())
     }

@@ -126,6 +126,9 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
     let mut card = DataCard { train: train_card, eval: eval_card, ..DataCard::default() };
     card.warnings = card::warnings(&card);
     let bare = |items: Vec<Item>| items.into_iter().map(|item| item.example).collect();
+    if task.generation().is_some() {
+        card.warnings.extend(unanswered(&eval));
+    }
     let asked = asked(&eval);
     Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, stream, card, files })
 }
@@ -135,12 +138,22 @@ fn asked(items: &[Item]) -> Vec<Asked> {
     together(items.iter().filter_map(|item| item.seen.as_ref()?.question.clone()))
 }
 
+/// What is said of examples that nobody answers, where others are.
+fn unanswered(items: &[Item]) -> Option<String> {
+    let answered = items.iter().filter(|item| item.seen.as_ref().is_some_and(|seen| seen.question.is_some())).count();
+    let (all, without) = (items.len(), items.len() - answered);
+    (answered > 0 && without > 0).then(|| {
+        format!("{without} of {all} held-out examples have no answer that a text could be compared with: none is written for them")
+    })
+}
+
 /// The error of what needs held-out examples where a pipeline has none.
 pub(crate) fn nothing_held_out() -> Error {
     Error::Usage("the pipeline has no held-out examples: give data.eval, as in --set data.eval.csv=FILE".into())
 }
 
-/// The held-out examples alone. Of the training set no more is read than they are split off from.
+/// The held-out examples alone, what they ask of a model that writes, and what a user should know of that. Of the training set no
+/// more is read than they are split off from.
 ///
 /// # Errors
 /// A pipeline that holds nothing out, and what is wrong with sources, files and rows.
@@ -149,7 +162,7 @@ pub(crate) fn held_out(
     task: &dyn Task,
     reading: Reading,
     resolver: &Resolver,
-) -> Result<(Vec<Example>, Vec<Asked>), Error> {
+) -> Result<(Vec<Example>, Vec<Asked>, Option<String>), Error> {
     let Some(held) = &data.eval else { return Err(nothing_held_out()) };
     let splits = if held.part().is_some() { &data.train } else { held.sources() };
     let (mut all, mut card) = (Vec::new(), SplitCard::default());
@@ -160,8 +173,8 @@ pub(crate) fn held_out(
     }
     let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
     let held = held.unwrap_or(all);
-    let asked = asked(&held);
-    Ok((held.into_iter().map(|item| item.example).collect(), asked))
+    let (asked, note) = (asked(&held), unanswered(&held));
+    Ok((held.into_iter().map(|item| item.example).collect(), asked, note))
 }
 
 /// An example, with what is to be said of it.

@@ -79,14 +79,7 @@ impl Evaluator {
         progress.end();
         let mut evaluation = evaluation?;
         if let (Some(writer), Some(texts)) = (&mut self.writer, &plan.texts) {
-            progress.begin("writing", texts.asked.len() as u64);
-            let mut done = 0;
-            let written = texts.writer.answer(writer, &texts.asked, stop, |n| {
-                done += n as u64;
-                progress.at(done, "");
-            });
-            progress.end();
-            evaluation.texts = written?;
+            evaluation.texts = texts.written(writer, progress, stop).1?;
         }
         Ok(evaluation)
     }

@@ -31,7 +31,6 @@ mod steps;
 mod stream;
 mod targets;
 pub(crate) mod task;
-pub(crate) mod texts;
 mod tokens;
 mod training;
 mod update;

@@ -15,7 +15,6 @@ use super::steps::{Shaped, Steps};
 use super::stream::{self, RowStream};
 use super::targets::{adaptations, named_targets, passed_over};
 use super::task::{check_metrics, masking, of_teacher, resolved_task, taught};
-use super::texts::{Planned, texts};
 use super::{data, language, sampler, tokens, update};
 use crate::arrays;
 use crate::base;
@@ -28,13 +27,13 @@ use crate::progress::Progress;
 use crate::served::Served;
 use crate::source::{Resolved, Resolver};
 use crate::task::{LOGITS, TaskChoice};
-use crate::writing::Texts;
+use crate::writing::{Adapted, Parts, Texts};
 use lorac_data::{Dataset, Sampler, Tokenizer};
 use lorac_ir::Graph;
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
-use lorac_passes::{Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, readable};
-use lorac_train::{Feeds, LearningRate, Prediction};
+use lorac_passes::{Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, UpdateSpec, readable};
+use lorac_train::{Feeds, Generate, LearningRate, Prediction};
 use std::path::Path;
 
 /// A run about to start.
@@ -318,21 +317,30 @@ pub(super) fn going_on(
     let texts = match &tokenizer {
         Some(tokenizer) if chosen.prediction() == Prediction::Tokens => {
             served.ends = beside.ends(tokenizer);
-            let of = Planned {
-                loaded,
-                source: &model_source,
+            let adaptations = |graph: &Graph| super::targets::adaptations(loaded, &methods, graph);
+            let trained = Adapted {
+                adaptations: &adaptations,
+                update: UpdateSpec::of(&*p.train.optimizer),
+                layout: &training.layout,
+            };
+            let parts = |settings: &Generate| Parts {
                 model: &model,
                 base: &base,
                 feeds: &feeds,
                 caches: &caches,
-                task: &chosen,
-                methods: &methods,
-                training: &training,
-                engine: &engine,
-                tokenizer,
-                ends: &served.ends,
+                names: &p.data.inputs,
+                objective: &*chosen,
+                trained: Some(trained),
+                backend: engine.backend.as_ref(),
+                source: Some(&model_source),
+                settings: settings.clone(),
+                ends: served.ends.clone(),
+                tokenizer: tokenizer.clone(),
+                rows: p.train.eval_batch,
+                multiple: p.data.pad_to_multiple,
+                start: chosen.decoder_start(),
             };
-            texts(&of, asked)?
+            chosen.generation().map(|settings| Texts::compile(parts(settings), asked)).transpose()?
         }
         _ => None,
     };

@@ -1,14 +1,16 @@
 //! From a model to the graph that scores next tokens: with the caches that it has, where it can be fed with them.
 
 use super::Writer;
+use crate::base::with_caches as with_caches_of;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
+use crate::source::Resolved;
 use lorac_data::{PadTo, Tokenizer};
 use lorac_ir::Graph;
 use lorac_onnx::Model;
 use lorac_passes::{
-    Adaptation, Caches, FixedInput, Layout, Objective, TrainingSpec, UpdateSpec, fixed_input, input_limits, readable,
-    writer,
+    AdamW, Adaptation, Caches, FixedInput, Layout, Objective, PassError, TrainingSpec, UpdateSpec, fixed_input,
+    input_limits, readable, writer,
 };
 use lorac_runtime::Backend;
 use lorac_train::{CachePair, DecoderPorts, Feeds, Generate};
@@ -28,16 +30,12 @@ pub struct Parts<'a> {
     pub names: &'a BTreeMap<String, String>,
     /// The next token.
     pub objective: &'a dyn Objective,
-    /// How it is adapted; the same for a graph in which other branches are taken.
-    pub adaptations: &'a dyn Fn(&Graph) -> Option<Vec<Adaptation<'a>>>,
-    /// How it would be trained, which no text depends on.
-    pub update: UpdateSpec<'a>,
-    /// The layout of what is trained; none where nothing is.
-    pub layout: Option<&'a Layout>,
+    /// What is trained of it; none where nothing is.
+    pub trained: Option<Adapted<'a>>,
     /// The engine.
     pub backend: &'a dyn Backend,
-    /// The same model with caches, where the file has none and there is such a graph.
-    pub cached: &'a dyn Fn() -> Option<Graph>,
+    /// Where it comes from: the same model with caches may be built of it, where the file has none.
+    pub source: Option<&'a Resolved>,
     /// How texts are written.
     pub settings: Generate,
     /// Tokens that end a text.
@@ -52,10 +50,27 @@ pub struct Parts<'a> {
     pub start: Option<i64>,
 }
 
+/// A model that writes while it is trained.
+#[derive(Clone, Copy)]
+pub struct Adapted<'a> {
+    /// How it is adapted; the same for a graph in which other branches are taken.
+    pub adaptations: &'a dyn Fn(&Graph) -> Result<Vec<Adaptation<'a>>, Error>,
+    /// How it is trained, which no text depends on.
+    pub update: UpdateSpec<'a>,
+    /// The layout of what is trained.
+    pub layout: &'a Layout,
+}
+
+impl<'a> Parts<'a> {
+    fn adaptations(&self, graph: &Graph) -> Result<Vec<Adaptation<'a>>, Error> {
+        self.trained.as_ref().map_or(Ok(Vec::new()), |trained| (trained.adaptations)(graph))
+    }
+}
+
 /// Compiles what writes texts.
 ///
 /// # Errors
-/// A model that does not score next tokens.
+/// A model that does not score next tokens, or whose adaptations have no targets or others than those that are trained.
 pub fn compile(parts: Parts) -> Result<Writer, Error> {
     let tokens = parts.feeds.inputs.iter().find(|binding| binding.field == "input_ids");
     let fixed = tokens.map(|binding| fixed_input(parts.base, &binding.input)).unwrap_or_default();
@@ -66,9 +81,13 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
     let (made, feeds, caches) = match cached {
         Some(found) => found,
         None => {
-            let adaptations = (parts.adaptations)(parts.base).unwrap_or_default();
-            let spec = spec(&parts, &adaptations, parts.caches);
-            (writer(parts.base, &spec, &[], &mut |_| {})?, parts.feeds.clone(), Vec::new())
+            let adaptations = parts.adaptations(parts.base)?;
+            let made = made(&parts, parts.base, &adaptations, parts.caches, &[])?;
+            if !is_as_trained(&parts, &made) {
+                let why = "the graph that writes texts has other parameters than those that are trained";
+                return Err(PassError::Unsuitable(why.into()).into());
+            }
+            (made, parts.feeds.clone(), Vec::new())
         }
     };
     let most = fixed.len.or_else(|| positions(parts.base)).unwrap_or(usize::MAX);
@@ -116,7 +135,7 @@ fn with_caches(parts: &Parts) -> Option<(lorac_passes::Writer, Feeds, Vec<CacheP
         let (base, feeds) = switched_on(parts)?;
         (Some(base), feeds)
     } else if parts.caches.inputs.is_empty() {
-        let base = readable(&(parts.cached)()?, &[]).ok()?;
+        let base = readable(&with_caches_of(parts.source?)?, &[]).ok()?;
         let feeds = feeds(&base).ok()?;
         (Some(base), feeds)
     } else {
@@ -124,12 +143,16 @@ fn with_caches(parts: &Parts) -> Option<(lorac_passes::Writer, Feeds, Vec<CacheP
     };
     let base = base.as_ref().unwrap_or(parts.base);
     let pairs = pairs(base, &feeds)?;
-    let adaptations = (parts.adaptations)(base)?;
+    let adaptations = parts.adaptations(base).ok()?;
     let caches = caches(base, &feeds);
     let kept: Vec<String> = pairs.iter().map(|pair| pair.output.clone()).collect();
-    let made = writer(base, &spec(parts, &adaptations, &caches), &kept, &mut |_| {}).ok()?;
-    let same = parts.layout.is_none_or(|layout| *layout == made.layout);
-    same.then_some((made, feeds, pairs))
+    let made = made(parts, base, &adaptations, &caches, &kept).ok()?;
+    is_as_trained(parts, &made).then_some((made, feeds, pairs))
+}
+
+/// Whether a writer takes what is trained.
+fn is_as_trained(parts: &Parts, made: &lorac_passes::Writer) -> bool {
+    parts.trained.as_ref().is_none_or(|trained| *trained.layout == made.layout)
 }
 
 /// The graph in which the branch with caches is taken, and its inputs.
@@ -157,16 +180,25 @@ fn pairs(graph: &Graph, feeds: &Feeds) -> Option<Vec<CachePair>> {
     pairs.filter(|pairs| !pairs.is_empty())
 }
 
-fn spec<'s>(parts: &'s Parts<'_>, adaptations: &'s [Adaptation<'s>], caches: &Caches) -> TrainingSpec<'s> {
-    TrainingSpec {
+/// The graph that scores next tokens, over a base, with the outputs `kept` beside them.
+fn made(
+    parts: &Parts,
+    base: &Graph,
+    adaptations: &[Adaptation],
+    caches: &Caches,
+    kept: &[String],
+) -> Result<lorac_passes::Writer, PassError> {
+    let usual = AdamW::default();
+    let spec = TrainingSpec {
         adaptations,
         objective: parts.objective,
-        update: parts.update,
+        update: parts.trained.as_ref().map_or(UpdateSpec::of(&usual), |trained| trained.update),
         dialect: parts.backend.dialect(),
         tokens: None,
         caches: caches.clone(),
         packed: false,
-    }
+    };
+    writer(base, &spec, kept, &mut |_| {})
 }
 
 #[cfg(test)]

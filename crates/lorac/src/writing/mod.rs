@@ -6,10 +6,11 @@ mod ends;
 
 pub use asked::Asked;
 pub(crate) use asked::together;
-pub use build::{Parts, compile};
+pub use build::{Adapted, Parts, compile};
 pub(crate) use ends::{Ends, decoder_start, ends};
 
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::stop::StoppableNext;
 use lorac_data::Tokenizer;
 use lorac_ir::Graph;
@@ -103,6 +104,17 @@ impl Writer {
         written.collect()
     }
 
+    /// Tokens that a prompt may have: those that the model takes, less those that are to be written behind it, and at least half of
+    /// what it takes; where an encoder reads it, all.
+    pub fn prompt_room(&self) -> usize {
+        let most = self.ports.pad.max;
+        match self.start {
+            Some(_) => most,
+            // The last token need not be fed.
+            None => most.saturating_add(1).saturating_sub(self.settings.max_new_tokens).max(most.div_ceil(2)).max(1),
+        }
+    }
+
     /// The texts that the model writes for questions, beside their references.
     ///
     /// # Errors
@@ -135,6 +147,35 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// Compiles what writes the texts that questions ask for.
+    ///
+    /// # Errors
+    /// No questions; those of [`compile`].
+    pub(crate) fn compile(parts: Parts, asked: Vec<Asked>) -> Result<Texts, Error> {
+        if asked.is_empty() {
+            let why = "no held-out example has a prompt that a model could go on from: metrics of texts need them";
+            return Err(Error::Usage(why.into()));
+        }
+        Ok(Texts { writer: compile(parts)?, asked })
+    }
+
+    /// The texts that the model writes for all questions, of which `progress` is told, and how many were written.
+    pub(crate) fn written(
+        &self,
+        decoder: &mut Decoder,
+        progress: &dyn Progress,
+        stop: &AtomicBool,
+    ) -> (usize, Result<Vec<Generated>, TrainError>) {
+        progress.begin("writing", self.asked.len() as u64);
+        let mut done = 0;
+        let texts = self.writer.answer(decoder, &self.asked, stop, |n| {
+            done += n;
+            progress.at(done as u64, "");
+        });
+        progress.end();
+        (done, texts)
+    }
+
     /// How many texts are written, and how.
     pub(crate) fn describe(&self) -> String {
         let (count, beams) = (self.asked.len(), self.writer.settings.num_beams);

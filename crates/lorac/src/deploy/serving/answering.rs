@@ -1,74 +1,82 @@
 //! The snippet in Python of a model with an encoder and a decoder: it writes the likeliest token, each time.
 
+use super::feed;
 use crate::run::Plan;
 use crate::writing::Texts;
-use lorac_ir::DType;
 use lorac_onnx::ModelPart;
-use lorac_train::Binding;
+use lorac_passes::{fixed_input, input_limits};
 use serde_json::json;
 use std::path::Path;
 
 /// The snippet; `start` is what the decoder begins with.
 pub(super) fn python(plan: &Plan, start: i64) -> String {
     let served = &plan.served;
-    let most = plan.texts.as_ref().map_or(64, Texts::max_new_tokens);
-    let (sessions, read, feeds) = match &plan.model.parts[..] {
+    let fixed = |field: &str| {
+        let bound = plan.feeds.inputs.iter().find(|b| b.field == field);
+        bound.map(|b| fixed_input(&plan.readable, &b.input)).unwrap_or_default()
+    };
+    let (read, written) = (fixed("input_ids"), fixed("decoder_input_ids"));
+    let (padding, longest) = match read.len {
+        Some(len) => ("\"max_length\"", len),
+        None => ("True", served.max_length),
+    };
+    let texts = match read.rows.or(written.rows) {
+        Some(rows) => format!("[\"a fine film\"] * {rows}  # as many as the model takes"),
+        None => "[\"a fine film\", \"a dull one\"]".to_string(),
+    };
+    let positions = input_limits(&plan.readable);
+    let positions = positions.and_then(|limits| limits.positions.iter().map(|table| table.usable).min());
+    // The last token need not be fed.
+    let room = written.len.or(positions).unwrap_or(usize::MAX);
+    let most = plan.texts.as_ref().map_or(64, Texts::max_new_tokens).min(room);
+    // What is written so far, at the length that the model takes.
+    let (padded, names) = match written.len {
+        Some(len) => (
+            format!(
+                "    behind = ((0, 0), (0, {len} - answer.shape[1]))\n    \
+                 padded = np.pad(answer, behind, constant_values={})\n    \
+                 attended = np.pad(np.ones_like(answer), behind)\n",
+                served.pad_id
+            ),
+            ["padded", "attended"],
+        ),
+        None => (String::new(), ["answer", "np.ones_like(answer)"]),
+    };
+    let rows = "len(texts)";
+    let (sessions, encoded, feeds) = match &plan.model.parts[..] {
         [encoder, decoder] => {
             let session = |name: &str, part: &ModelPart| {
                 let file = part.model.path.file_name().map(Path::new).unwrap_or(Path::new("")).display().to_string();
                 format!("{name} = ort.InferenceSession({})\n", json!(file))
             };
             let (hidden, own) = hidden_states(encoder, decoder).unwrap_or_default();
-            let (ids, read) = (part_feeds(plan, encoder, "    "), part_feeds(plan, decoder, "        "));
+            let read = feed::part_lines(plan, encoder, "    ", rows, names);
+            let written = feed::part_lines(plan, decoder, "        ", rows, names);
             (
                 session("encoder", encoder) + &session("session", decoder),
-                format!("hidden = encoder.run([{}], {{\n{ids}}})[0]\n", json!(hidden)),
-                format!("{read}        {}: hidden,\n", json!(own)),
+                format!("hidden = encoder.run([{}], {{\n{read}}})[0]\n", json!(hidden)),
+                format!("{written}        {}: hidden,\n", json!(own)),
             )
         }
         _ => {
-            let feeds = plan.feeds.inputs.iter().filter_map(|b| feed(plan, b, &b.input, "        "));
-            ("session = ort.InferenceSession(\"model.onnx\")\n".into(), String::new(), feeds.collect())
+            let feeds = feed::lines(plan, "        ", rows, names);
+            ("session = ort.InferenceSession(\"model.onnx\")\n".into(), String::new(), feeds)
         }
     };
     format!(
         "import numpy as np\nimport onnxruntime as ort\nfrom transformers import AutoTokenizer\n\n\
          tokenizer = AutoTokenizer.from_pretrained(\".\", padding_side=\"right\")\n\
-         {sessions}\ntexts = [\"a fine film\", \"a dull one\"]\n\
-         batch = tokenizer(texts, padding=True, truncation=True, max_length={}, return_tensors=\"np\")\n\
-         {read}answer = np.full((len(texts), 1), {start})\nfor _ in range({most}):\n    feeds = {{\n{feeds}    }}\n    \
-         scores = session.run([{}], feeds)[0]\n    \
-         answer = np.concatenate([answer, scores[:, -1:].argmax(-1)], 1)\n\
+         {sessions}\ntexts = {texts}\n\
+         batch = tokenizer(texts, padding={padding}, truncation=True, max_length={longest}, return_tensors=\"np\")\n\
+         {encoded}answer = np.full((len(texts), 1), {start})\nfor _ in range({most}):\n{padded}    feeds = {{\n{feeds}    }}\n    \
+         scores = session.run([{}], feeds)[0][:, answer.shape[1] - 1]\n    \
+         answer = np.concatenate([answer, scores.argmax(-1)[:, None]], 1)\n\
          for text, row in zip(texts, answer[:, 1:].tolist()):\n    \
          end = next((at for at, token in enumerate(row) if token in {:?}), len(row))\n    \
          print(tokenizer.decode(row[:end], skip_special_tokens=True), text, sep=\"\\t\")\n",
-        served.max_length,
         json!(served.output),
         served.ends,
     )
-}
-
-/// A line that feeds an input; none for what the snippet does not have.
-fn feed(plan: &Plan, binding: &Binding, input: &str, indent: &str) -> Option<String> {
-    let of = match binding.field.as_str() {
-        "decoder_input_ids" => "answer".to_string(),
-        "decoder_attention_mask" => "np.ones_like(answer)".to_string(),
-        "token_type_ids" => "np.zeros_like(batch[\"input_ids\"])".to_string(),
-        field if plan.served.inputs.contains_key(field) => format!("batch[\"{field}\"]"),
-        _ => return None,
-    };
-    let cast = if binding.dtype == DType::I64 { "" } else { ".astype(np.int32)" };
-    Some(format!("{indent}{}: {of}{cast},\n", json!(input)))
-}
-
-/// The lines that feed a part of the model.
-fn part_feeds(plan: &Plan, part: &ModelPart, indent: &str) -> String {
-    let own = part.model.graph.inputs().iter().map(|v| part.model.graph.name_of(*v));
-    let line = |own: String| {
-        let binding = plan.feeds.inputs.iter().find(|binding| binding.input == part.name(&own))?;
-        feed(plan, binding, &own, indent)
-    };
-    own.filter_map(line).collect()
 }
 
 /// The output of the encoder that the decoder reads, and the decoder's input of it.
