@@ -177,6 +177,7 @@ fn what_is_trained_is_what_writes() {
             dialect: engine.dialect(),
             tokens: None,
             caches: Caches::default(),
+            packed: false,
         };
         training_step(&base, &spec, &mut |_| {}).expect("compiles").layout
     };

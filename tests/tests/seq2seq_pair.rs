@@ -98,6 +98,7 @@ fn thirty_steps_of_lora_on_both_are_those_of_pytorch() {
                     dialect: engine.dialect(),
                     tokens: None,
                     caches: Caches::default(),
+                    packed: false,
                 };
                 let compiled = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{who}: {e}"));
                 let mut start = initial_theta(&compiled.params, 0).expect("first values");
@@ -140,7 +141,6 @@ fn answers_are_those_of_transformers() {
         {
             let (model, base) = model(case, exporter);
             let feeds = feeds(&base).expect("known inputs");
-            let adamw = AdamW::default();
             for engine in engines() {
                 let parts = Parts {
                     model: &model,
@@ -149,11 +149,9 @@ fn answers_are_those_of_transformers() {
                     caches: &caches(&base, &feeds),
                     names: &BTreeMap::new(),
                     objective: &Seq2Seq::default(),
-                    adaptations: &|_| Some(Vec::new()),
-                    update: UpdateSpec::of(&adamw),
-                    layout: None,
+                    trained: None,
                     backend: engine.as_ref(),
-                    cached: &|| None,
+                    source: None,
                     settings: settings.clone(),
                     ends: vec![all.eos],
                     tokenizer: tokenizer(),
