@@ -53,6 +53,12 @@ fn without_a_limit_a_batch_is_the_most_of_those_that_there_are() {
     let there = border.succeeds(&["train.batch=auto", "train.steps=2"]).manifest;
     assert_eq!((there.train.batch, there.data.train.examples), (64, 64));
     let few = border.succeeds(&["train.batch=auto", "train.steps=2", "data.train.take=40"]).manifest;
+    let table = fs::read_to_string(border.path().join("train.csv")).expect("a table");
+    let some: String = table.split_inclusive('\n').take(41).collect();
+    fs::write(border.path().join("some.csv"), some).expect("writes");
+    let stream = "data.train={ csv: some.csv, text: text, label: label, stream: true }";
+    let streamed = border.succeeds(&["train.batch=auto", "train.steps=2", stream]).manifest;
+    assert_eq!(streamed.train.batch, 32);
     let note = "train.batch is auto: 32 examples, the largest power of two of those that there are";
     assert!(few.train.batch == 32 && few.notes.iter().any(|said| said == note), "{:?}", few.notes);
 }

@@ -240,7 +240,7 @@ pub(super) fn going_on(
         compiler: &compiler,
         adaptations: &adaptations,
         feeds: &feeds,
-        streamed: stream.is_some(),
+        stream: stream.as_ref(),
         row: &row,
         cheap: update_is_cheap(&base, &adaptations),
     };

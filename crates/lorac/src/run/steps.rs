@@ -7,6 +7,7 @@ use super::input_limits::BatchShape;
 use super::memory::{Within, of_tokens, padded};
 use super::packed;
 use super::slices::StepShape;
+use super::stream::RowStream;
 use super::task::target_input;
 use crate::error::Error;
 use crate::pipeline::{BatchChoice, Loaded, MemoryLimit, SliceChoice, Train};
@@ -26,8 +27,8 @@ pub(super) struct Steps<'a> {
     pub(super) adaptations: &'a [Adaptation<'a>],
     /// What the model is fed with, but for its targets.
     pub(super) feeds: &'a Feeds,
-    /// Whether the examples are not all there.
-    pub(super) streamed: bool,
+    /// Where the examples come from, where they are not all there.
+    pub(super) stream: Option<&'a RowStream>,
     /// An example that none is longer than.
     pub(super) row: &'a Dataset,
     /// Whether what is trained is so little that slices may be chosen unasked.
@@ -96,9 +97,9 @@ impl Steps<'_> {
     fn of(&self, train: &Train) -> Result<StepShape, Error> {
         let Steps { loaded, task, shape, compiler, cheap, .. } = *self;
         let steps = StepShape::of(train, shape, compiler.train, self.device(), cheap);
-        let steps = match self.streamed {
-            true => steps.of_stream(train, shape, compiler.train.pad.length(shape.max_length)),
-            false => steps,
+        let steps = match self.stream {
+            Some(_) => steps.of_stream(train, shape, compiler.train.pad.length(shape.max_length)),
+            None => steps,
         };
         if task.whole_batch() { steps.whole(loaded, shape, task.fills()) } else { Ok(steps) }
     }
@@ -130,8 +131,9 @@ impl Steps<'_> {
             return Ok((batch, "as many as the model takes at once".into()));
         }
         let (limit, of) = self.limit()?;
-        // How many there are of a stream, nobody knows yet.
-        let there = if self.streamed { BatchChoice::MOST } else { self.compiler.train.len() };
+        // How many there are of a long stream, nobody knows yet.
+        let there = self.stream.map_or(Some(self.compiler.train.len()), |stream| stream.count);
+        let there = there.unwrap_or(BatchChoice::MOST);
         let least = if self.task.whole_batch() { 2 } else { 1 };
         let most = power_of_two(there.min(BatchChoice::MOST)).max(least);
         let mut batch = most;

@@ -19,12 +19,16 @@ use lorac_train::{Drawn, Every, Stream};
 use pass::{CHUNK, Pass, Read, Rows};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// So many examples are looked at before the training, at least.
 const FIRST: usize = 2048;
 
 /// Chunks of rows that are read ahead of what counts them.
 const AHEAD: usize = 4;
+
+/// How often a long count says how far it is.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// A file of rows, and what is made of them.
 pub struct RowStream {
@@ -114,7 +118,7 @@ impl RowStream {
     ///
     /// # Errors
     /// What is wrong with any row.
-    pub(super) fn count(&mut self, task: &dyn Task) -> Result<usize, Error> {
+    pub(super) fn count(&mut self, task: &dyn Task, progress: &dyn Progress) -> Result<usize, Error> {
         if let Some(count) = self.count {
             return Ok(count);
         }
@@ -140,8 +144,13 @@ impl RowStream {
             });
             let rows = Rows::Elsewhere(Box::new(receive.into_iter().flatten()));
             let (mut pass, mut count) = (Pass::of(stream, rows, task)?, 0);
+            let (start, mut said) = (Instant::now(), 1);
             while let Some(some) = pass.count_some() {
                 count += some?;
+                if start.elapsed() >= said * BETWEEN_LINES {
+                    said += 1;
+                    progress.line(&format!("stream    {} rows are read", pass.card().read));
+                }
             }
             let ended = pass.card().whole;
             drop(pass);
@@ -169,7 +178,7 @@ impl RowStream {
         let asked = p.train.checkpoint.as_ref().map(|checkpoint| checkpoint.every);
         if p.train.steps.is_none() || [p.train.evaluated_every(), asked].into_iter().flatten().any(by_epochs) {
             progress.line("stream    the examples are counted: all rows are read once");
-            self.count(task)?;
+            self.count(task, progress)?;
             progress.line(&format!("stream    {}", self.card().describe()));
         }
         if let Some(error) = self.absent.take() {
