@@ -48,6 +48,29 @@ fn a_batch_is_the_largest_that_fits_and_learns_what_one_of_that_number_does() {
 }
 
 #[test]
+fn a_batch_that_is_accumulated_or_computed_as_one_is_chosen_too() {
+    let border = border("bert");
+    let embed = [
+        "task={ embed: {} }",
+        "data.train={ csv: train.csv, text: text, text_pair: label }",
+        "data.eval={ csv: eval.csv, text: text, text_pair: label }",
+        "train.memory=1MiB",
+    ];
+    for (name, more) in [("twice", &["train.accumulate=2", LIMIT][..]), ("embed", &embed)] {
+        let [auto, set] = ["auto", "set"].map(|how| format!("{name}-{how}"));
+        let ears = Ears::default();
+        border.go(&auto, &[&["train.batch=auto"], more].concat(), None, &ears).unwrap_or_else(|e| panic!("{e}"));
+        let batch = number(&ears.text(), " examples, the largest power of two of rows");
+        assert!(batch.is_power_of_two() && (2..64).contains(&batch), "{name}: {}", ears.text());
+        let given = format!("train.batch={batch}");
+        border.go(&set, &[&[given.as_str()], more].concat(), None, &Ears::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert!(model(&border, &auto) == model(&border, &set), "{name}");
+    }
+    let none = border.fails(&[&embed[..], &["train.batch=auto", "train.memory=0.1MiB"]].concat());
+    assert!(none.contains("2 rows of 16 tokens, which are computed at once, take about "), "{none}");
+}
+
+#[test]
 fn without_a_limit_a_batch_is_the_most_of_those_that_there_are() {
     let border = border("bert");
     let there = border.succeeds(&["train.batch=auto", "train.steps=2"]).manifest;
