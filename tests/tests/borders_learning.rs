@@ -9,11 +9,13 @@ use lorac::predict::{Options, Predictor, Says};
 use lorac::progress::Silent;
 use lorac::run::{ResumeFrom, RunOptions, resume, run};
 use lorac::source::Resolver;
-use lorac::train::Checkpoint;
+use lorac::train::{Checkpoint, Prediction};
 use lorac_tests::border::{Ears, border};
+use lorac_tests::serve::{in_python, python_snippet, unfed};
 use lorac_tests::{ONNXRUNTIME, data};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -373,6 +375,12 @@ fn a_model_learns_what_its_teacher_says() {
         assert!(loss(&manifest.eval.after) < loss(&manifest.eval.before), "{task}: {:?}", manifest.eval);
         assert_eq!(manifest.verify.nodes_of_head, 0, "nothing of the teacher is deployed");
         assert!(manifest.inputs.iter().any(|input| input.role == "task.teacher"));
+        let out = folder.path().join("out");
+        assert_eq!(unfed(&out), [] as [String; 0], "the deployed model has no teacher: {}", python_snippet(&out));
+        assert!(!python_snippet(&out).contains("teacher"), "{}", python_snippet(&out));
+        let card = fs::read_to_string(out.join("README.md")).expect("a card");
+        assert_eq!(card.contains("## Rust"), manifest.served.is_some_and(|served| served.predicts != Prediction::Loss));
+        in_python(vec![json!({ "name": task, "folder": out, "predict": [] })]);
     }
     let folder = texts();
     let wrong = |task: &str| started(folder.path(), &of_texts(task, "bert.onnx")).expect_err(task);
@@ -398,6 +406,8 @@ fn hidden_tokens_are_told_and_a_resumed_training_hides_the_same() {
     let of = |scores: &lorac::train::Scores| scores.get("perplexity").unwrap_or(f64::NAN);
     assert!(of(&whole.eval.after) < of(&whole.eval.before), "{:?}", whole.eval);
     let out = folder.path().join("out");
+    assert_eq!(unfed(&out), [] as [String; 0]);
+    in_python(vec![json!({ "name": "masked_lm", "folder": out, "predict": [] })]);
     // The checkpoint says how long the steps took, too.
     let learnt = || {
         let params = Checkpoint::load(&out.join("checkpoints/trained.safetensors")).expect("a checkpoint").tensors;

@@ -37,6 +37,12 @@ fn every_input_of_a_model_is_fed() {
         // Models of ONNX Runtime's own builders have operators that ONNX does not know.
         rows.push(json!({ "name": "causal_lm", "folder": case.out(), "predict": said, "texts": texts }));
     }
+    let pairs = border("bert");
+    let split = |csv: &str| format!("data.{csv}={{ csv: {csv}.csv, text: text, text_pair: label }}");
+    let settings = ["task={ embed: {} }".to_string(), split("train"), split("eval"), "train.steps=1".into()];
+    pairs.run(&settings.each_ref().map(String::as_str)).unwrap_or_else(|e| panic!("embed: {e}"));
+    assert_eq!(unfed(&pairs.out()), [] as [String; 0]);
+    rows.push(json!({ "name": "embed", "folder": pairs.out(), "predict": [] }));
     in_python(rows);
 }
 

@@ -80,20 +80,39 @@ fn answers(served: &Served, done: bool, [all, one]: [&str; 2]) -> String {
         }
         (Prediction::Loss, _) => "print(scores.round(4))\n".into(),
         (Prediction::Masked, _) => "print(tokenizer.batch_decode(scores.argmax(-1)))\n".into(),
-        (Prediction::Values, _) => {
-            "for text, row in zip(texts, scores.reshape(len(scores), -1)):\n    print(round(float(row[0]), 4), {one}, sep=\"\\t\")\n".into()
-        }
+        (Prediction::Values, _) => format!(
+            "for {one}, row in zip({all}, scores.reshape(len(scores), -1)):\n    \
+             print(round(float(row[0]), 4), {one}, sep=\"\\t\")\n"
+        ),
         (Prediction::Embeddings, _) => {
             "scores /= np.linalg.norm(scores, axis=1, keepdims=True)\nprint((scores @ scores.T).round(4))\n".into()
         }
-        (Prediction::Tags, _) => "for i, text in enumerate(texts):\n    words, ids = text.split(), batch.word_ids(i)\n    \
+        (Prediction::Tags, _) => {
+            "for i, text in enumerate(texts):\n    words, ids = text.split(), batch.word_ids(i)\n    \
              first = {w: ids.index(w) for w in range(len(words)) if w in ids}\n    \
              print(*(f\"{words[w]}/{config['id2label'][str(scores[i, at].argmax())]}\" for w, at in first.items()))\n"
-            .into(),
+                .into()
+        }
         (Prediction::Tokens, _) => format!(
             "{softmax}for i, text in enumerate(texts):\n    n = int(batch[\"attention_mask\"][i].sum())\n    \
              next_token = scores[i, np.arange(n - 1), batch[\"input_ids\"][i, 1:n]]\n    \
              print(\"perplexity\", float(np.exp(-np.log(next_token).mean())), text, sep=\"\\t\")\n"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_has_its_name_in_every_snippet() {
+        use Prediction::{Classes, Embeddings, Labels, Loss, Masked, Tags, Tokens, Values};
+        for kind in [Classes, Labels, Values, Tags, Tokens, Embeddings, Masked, Loss] {
+            for done in [true, false] {
+                let text = answers(&Served::plain("t", kind, "logits"), done, FILES);
+                assert!(!text.contains("{one}") && !text.contains("{all}") && !text.contains("{softmax}"), "{text}");
+            }
+        }
     }
 }
