@@ -135,6 +135,8 @@ fn answers_are_those_of_transformers() {
                 let rows = if engine.dialect().reads_any_graph() { &[16, 1][..] } else { &[16] };
                 for rows in rows.iter().copied() {
                     let writer = writer(case, exporter, engine.as_ref(), settings, &all, rows);
+                    let read = writer.encoder.as_ref().unwrap_or_else(|| panic!("{} {exporter}", case.model));
+                    assert!(read.by_rows, "{} {exporter}: {:?}", case.model, read.values);
                     let (mut decoder, note) = writer.open(engine.as_ref(), &[], &[]).unwrap_or_else(|e| panic!("{e}"));
                     assert_eq!(note, None);
                     let stop = AtomicBool::new(false);

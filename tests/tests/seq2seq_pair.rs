@@ -160,6 +160,8 @@ fn answers_are_those_of_transformers() {
                     start: Some(case.start),
                 };
                 let writer = compile(parts).unwrap_or_else(|e| panic!("{e}"));
+                let read = writer.encoder.as_ref().unwrap_or_else(|| panic!("{} {exporter}", case.model));
+                assert!(read.by_rows, "{} {exporter}: {:?}", case.model, read.values);
                 let (mut decoder, _) = writer.open(engine.as_ref(), &[], &[]).unwrap_or_else(|e| panic!("{e}"));
                 let written = writer.write(&mut decoder, &all.prompts, &AtomicBool::new(false), |_| ());
                 let written = written.unwrap_or_else(|e| panic!("{e}"));

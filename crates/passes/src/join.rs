@@ -1,7 +1,8 @@
 //! An encoder and a decoder that come in two graphs, put together to one.
 
+use crate::copy::Copy;
 use crate::{OPSET, PassError, upgrade};
-use lorac_ir::{Attr, Body, Dim, Fact, Graph, GraphError, Origin, ValueId, topological_order};
+use lorac_ir::{Dim, Fact, Graph, GraphError, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// The output of an encoder that a decoder reads.
@@ -65,7 +66,9 @@ pub fn join(encoder: &Graph, decoder: &Graph) -> Result<Joined, PassError> {
     graph
         .opsets
         .extend(encoder.opsets.iter().chain(&decoder.opsets).map(|(domain, version)| (domain.clone(), *version)));
-    let first = copied(&mut graph, &encoder, HashMap::new(), &|name| both.name(name, "encoder"), &Fact::clone)?;
+    let of_encoder = |name: &str| both.name(name, "encoder");
+    let first = Copy { from: &encoder, needed: None, name: &of_encoder, fact: &Fact::clone };
+    let first = first.copy_to(&mut graph, HashMap::new()).map_err(broken)?;
     let mut given = HashMap::new();
     given.extend(first.get(&hidden).map(|v| (read, *v)));
     if let Some((mask, own)) = decoder.input(READ_MASK).zip(encoder.input("attention_mask")) {
@@ -87,7 +90,8 @@ pub fn join(encoder: &Graph, decoder: &Graph) -> Result<Joined, PassError> {
             None => both.name(name, "decoder"),
         }
     };
-    let second = copied(&mut graph, &decoder, given, &called, &|fact| dims.of_decoder(fact))?;
+    let second = Copy { from: &decoder, needed: None, name: &called, fact: &|fact| dims.of_decoder(fact) };
+    let second = second.copy_to(&mut graph, given).map_err(broken)?;
     let outputs = decoder.outputs().iter().filter_map(|v| second.get(v).copied()).collect();
     graph.set_outputs(outputs).map_err(broken)?;
     Ok(Joined { graph, values: [first, second] })
@@ -181,41 +185,6 @@ impl Dims {
         };
         Fact { dtype: fact.dtype, shape: fact.dims().map(|dims| dims.iter().map(dim).collect()) }
     }
-}
-
-/// Adds all of `from` to a graph, but for its outputs; `given` are values of it that the graph has. Returns what its values are there.
-fn copied(
-    graph: &mut Graph,
-    from: &Graph,
-    given: HashMap<ValueId, ValueId>,
-    name: &dyn Fn(&str) -> String,
-    fact: &dyn Fn(&Fact) -> Fact,
-) -> Result<HashMap<ValueId, ValueId>, PassError> {
-    let mut to = given;
-    for id in from.inputs().iter().copied().filter(|id| !to.contains_key(id)).collect::<Vec<_>>() {
-        to.insert(id, graph.add_input(&name(&from.name_of(id)), fact(&from.fact(id))).map_err(broken)?);
-    }
-    for (id, value, tensor) in from.weights() {
-        to.insert(id, graph.add_weight(&name(&value.name), tensor.clone()).map_err(broken)?);
-    }
-    for id in topological_order(from) {
-        let Some(node) = from.node(id) else { continue };
-        let place = |v: ValueId| to.get(&v).copied().ok_or(GraphError::NoSuchValue(v)).map_err(broken);
-        let inputs = node.inputs.iter().map(|v| v.map(place).transpose()).collect::<Result<_, _>>()?;
-        let mut attrs = node.attrs.clone();
-        for attr in attrs.values_mut() {
-            if let Attr::Graph(Body { captures, .. }) = attr {
-                *captures = captures.iter().map(|v| place(*v)).collect::<Result<_, _>>()?;
-            }
-        }
-        let outputs: Vec<(String, Fact)> =
-            node.outputs.iter().map(|v| (name(&from.name_of(*v)), fact(&from.fact(*v)))).collect();
-        let outputs = outputs.iter().map(|(name, fact)| (name.as_str(), fact.clone())).collect();
-        let origin = Origin { pass: node.origin.pass.clone(), source: node.origin.source.clone() };
-        let made = graph.add_node(node.op.clone(), inputs, attrs, outputs, origin).map_err(broken)?;
-        to.extend(node.outputs.iter().copied().zip(made));
-    }
-    Ok(to)
 }
 
 #[cfg(test)]

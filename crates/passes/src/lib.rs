@@ -17,7 +17,9 @@
 mod axes_as_attributes;
 mod buffer;
 mod cache_shape;
+mod copy;
 mod cumsum_to_i32;
+mod cut;
 mod dead;
 mod dense;
 mod differentiate;
@@ -78,6 +80,7 @@ mod vocabulary;
 
 pub use axes_as_attributes::axes_as_attributes;
 pub use cumsum_to_i32::cumsum_to_i32;
+pub use cut::{Cut, cut};
 pub use dead::remove_dead;
 pub use dense::fuse_dense;
 pub use differentiate::{active_nodes, differentiate, differentiate_from, gradients};

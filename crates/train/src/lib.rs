@@ -40,7 +40,7 @@ pub use evaluations::{Evaluations, Patience};
 pub use every::Every;
 pub use feed::{Binding, Feeds, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
-pub use generate::{CachePair, Decoder, DecoderPorts, Generate, Going, NextToken, Scored, Writing, generate};
+pub use generate::{CachePair, Decoder, DecoderPorts, Encoder, Generate, Going, NextToken, Scored, Writing, generate};
 pub use history::{Best, History, Waiting};
 pub use init::{derive, directions_of_inputs, initial_theta, look, with_directions};
 pub use metric::*;

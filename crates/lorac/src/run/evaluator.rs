@@ -40,7 +40,7 @@ impl Evaluator {
         self.program.set_state(name, &theta)?;
         if let (Some(writer), Some(texts)) = (&mut self.writer, &plan.texts) {
             let name = texts.writer.graph.given_name(lorac_passes::THETA);
-            writer.program().set_state(&name, &theta)?;
+            writer.set_state(&name, &theta)?;
         }
         Ok(())
     }

@@ -1,16 +1,16 @@
 //! From a model to the graph that scores next tokens: with the caches that it has, where it can be fed with them.
 
-use super::Writer;
+use super::{Reading, Writer};
 use crate::base::with_caches as with_caches_of;
 use crate::error::Error;
-use crate::inputs::{caches, feeds, name_fields};
+use crate::inputs::{FIELDS, caches, feeds, name_fields};
 use crate::source::Resolved;
 use lorac_data::{PadTo, Tokenizer};
 use lorac_ir::Graph;
 use lorac_onnx::Model;
 use lorac_passes::{
-    AdamW, Adaptation, Caches, FixedInput, Layout, Objective, PassError, TrainingSpec, UpdateSpec, fixed_input,
-    input_limits, readable, writer,
+    AdamW, Adaptation, Caches, Cut, FixedInput, Layout, Objective, PassError, TrainingSpec, UpdateSpec, cut,
+    fixed_input, input_limits, readable, writer,
 };
 use lorac_runtime::Backend;
 use lorac_train::{CachePair, DecoderPorts, Feeds, Generate};
@@ -90,6 +90,13 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
             (made, parts.feeds.clone(), Vec::new())
         }
     };
+    let cut = parts
+        .start
+        .and_then(|_| cut(&made.graph, &read(&feeds), &made.theta.iter().map(String::as_str).collect::<Vec<_>>()));
+    let (graph, encoder) = match cut {
+        Some(Cut { first, rest, values, by_rows }) => (rest, Some(Reading { graph: first, values, by_rows })),
+        None => (made.graph, None),
+    };
     let most = fixed.len.or_else(|| positions(parts.base)).unwrap_or(usize::MAX);
     let pad = match fixed.len {
         Some(len) => PadTo { multiple: 1, min: len, max: len, rows: 0 },
@@ -98,8 +105,9 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
     let mut ends = parts.ends;
     ends.extend(special(&parts.settings.stop_strings, &parts.tokenizer));
     Ok(Writer {
-        trained: made.theta.is_some(),
-        graph: made.graph,
+        theta: made.theta,
+        graph,
+        encoder,
         ports: DecoderPorts {
             feeds,
             at: made.at,
@@ -115,6 +123,11 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
         rows: parts.rows,
         start: parts.start,
     })
+}
+
+/// The inputs of an encoder.
+fn read(feeds: &Feeds) -> Vec<&str> {
+    feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str())).map(|b| b.input.as_str()).collect()
 }
 
 /// Tokens of a row at most, by the model's tables of positions; none where it has none.

@@ -16,7 +16,7 @@ use lorac_data::Tokenizer;
 use lorac_ir::Graph;
 use lorac_runtime::Backend;
 use lorac_train::{
-    Decoder, DecoderPorts, Generate, Generated, TrainError, Writing, compile_graph, generate, theta_program,
+    Decoder, DecoderPorts, Encoder, Generate, Generated, TrainError, Writing, compile_graph, generate, theta_program,
 };
 use std::sync::atomic::AtomicBool;
 
@@ -28,8 +28,10 @@ pub(crate) const SHOWN: usize = 5;
 pub struct Writer {
     /// The graph that scores next tokens.
     pub graph: Graph,
-    /// Whether it takes what is trained.
-    pub trained: bool,
+    /// What is computed once for a text that is answered, where that is known apart.
+    pub encoder: Option<Reading>,
+    /// The input of what is trained, where anything is.
+    pub theta: Option<String>,
     /// What its program is fed.
     pub ports: DecoderPorts,
     /// How texts are written.
@@ -44,6 +46,17 @@ pub struct Writer {
     pub start: Option<i64>,
 }
 
+/// What an encoder computes of a text.
+#[derive(Clone)]
+pub struct Reading {
+    /// The graph that computes it.
+    pub graph: Graph,
+    /// Its outputs, which are inputs of the graph that scores.
+    pub values: Vec<String>,
+    /// Whether those of some rows of a batch can be picked.
+    pub by_rows: bool,
+}
+
 impl Writer {
     /// The program on an engine, and what a user should know of it. `theta` is what is trained, where that is not in the weights;
     /// `prompt` is one that the model may meet.
@@ -56,11 +69,14 @@ impl Writer {
         theta: &[f32],
         prompt: &[i64],
     ) -> Result<(Decoder, Option<String>), Error> {
-        let program = match self.trained {
-            true => theta_program(backend, &self.graph, theta)?,
-            false => compile_graph(backend, &self.graph, Vec::new())?,
+        let program = |graph: &Graph| match self.theta.as_deref().and_then(|name| graph.find(name)) {
+            Some(_) => theta_program(backend, graph, theta),
+            None => compile_graph(backend, graph, Vec::new()),
         };
-        let mut decoder = Decoder::new(program, self.ports.clone());
+        let mut decoder = Decoder::new(program(&self.graph)?, self.ports.clone());
+        if let Some(Reading { graph, values, by_rows }) = &self.encoder {
+            decoder = decoder.with_encoder(Encoder::new(program(graph)?, values.clone(), *by_rows));
+        }
         let right = decoder.check_caches(prompt)?;
         let note = "the model's caches do not give what whole texts do: texts are written without them";
         Ok((decoder, (!right).then(|| note.to_string())))

@@ -1,6 +1,6 @@
 //! A model's program as what scores the next token: with its caches, or by the whole rows again.
 
-use super::{Going, NextToken, Scored};
+use super::{Encoder, Going, NextToken, Scored};
 use crate::{Feeds, TrainError, ZeroInput};
 use lorac_data::{Batch, Example, Field, PadTo, collate};
 use lorac_ir::{DType, Dim, Fact, Tensor, TensorError};
@@ -38,6 +38,8 @@ pub struct DecoderPorts {
 pub struct Decoder {
     program: Box<dyn Program>,
     ports: DecoderPorts,
+    /// What reads the texts that are answered, where that is a program of its own.
+    encoder: Option<Encoder>,
     /// What the caches hold, in their order, and how many tokens of each row that is.
     held: (Vec<Tensor>, usize),
 }
@@ -48,12 +50,29 @@ const ROUNDING: [f32; 2] = [1e-3, 3e-2];
 impl Decoder {
     /// A decoder that runs a program.
     pub fn new(program: Box<dyn Program>, ports: DecoderPorts) -> Decoder {
-        Decoder { program, ports, held: Default::default() }
+        Decoder { program, ports, encoder: None, held: Default::default() }
     }
 
-    /// The program.
-    pub fn program(&mut self) -> &mut dyn Program {
-        self.program.as_mut()
+    /// The same with an encoder, which gives some of what the program is fed.
+    pub fn with_encoder(self, encoder: Encoder) -> Decoder {
+        Decoder { encoder: Some(encoder), ..self }
+    }
+
+    /// Replaces a state in every program that has it, and lets go of what was computed with the one before.
+    ///
+    /// # Errors
+    /// No program has it, or not so.
+    pub fn set_state(&mut self, input: &str, value: &Tensor) -> Result<(), RuntimeError> {
+        self.forget();
+        let mut found = self.program.set_state(input, value);
+        if let Some(encoder) = &mut self.encoder {
+            let missing = |set: &Result<(), RuntimeError>| matches!(set, Err(RuntimeError::NoSuchState { .. }));
+            let own = encoder.program().set_state(input, value);
+            if !missing(&own) && (own.is_err() || missing(&found)) {
+                found = own;
+            }
+        }
+        found
     }
 
     /// Whether caches hold what came before.
@@ -99,7 +118,7 @@ impl Decoder {
     /// Scores whole rows, padded on the right.
     fn whole(&mut self, rows: &[Going]) -> Result<Scored, TrainError> {
         let mut all = Scored::default();
-        for rows in rows.chunks(self.ports.fixed_rows.unwrap_or(rows.len()).max(1)) {
+        for (chunk, rows) in rows.chunks(self.ports.fixed_rows.unwrap_or(rows.len()).max(1)).enumerate() {
             let examples: Vec<Example> = rows.iter().map(|row| example(row, self.ports.pad_id)).collect();
             let refs: Vec<&Example> = examples.iter().collect();
             let pad = PadTo { rows: self.ports.fixed_rows.unwrap_or(0), ..self.ports.pad };
@@ -112,6 +131,13 @@ impl Decoder {
             let at: Vec<i64> = (0..batch.rows).map(|row| last(row) as i64).collect();
             let mut fed = self.ports.feeds.for_program(self.program.as_ref(), &batch)?;
             fed.push((self.ports.at.clone(), Tensor::vector(&at)));
+            if let Some(encoder) = &mut self.encoder {
+                let texts: Vec<&[i64]> = rows.iter().map(|row| row.source.unwrap_or(row.ids)).collect();
+                let read = encoder.read(chunk, &texts, &batch, &self.ports.feeds)?;
+                fed.retain(|(name, _)| read.iter().all(|(own, _)| own != name));
+                let takes = |name: &String| self.program.inputs().iter().any(|port| port.name == *name);
+                fed.extend(read.iter().filter(|(name, _)| takes(name)).cloned());
+            }
             let refs: Vec<(&str, &Tensor)> = fed.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
             let mut out = self.program.run(&refs, &[self.ports.logits.as_str()])?;
             let Scored { mut logits, width } = out.pop().map(scored).transpose()?.unwrap_or_default();
@@ -220,6 +246,7 @@ impl NextToken for Decoder {
 
     fn forget(&mut self) {
         self.held = Default::default();
+        self.encoder.iter_mut().for_each(Encoder::forget);
     }
 }
 
@@ -245,7 +272,7 @@ fn scored(tensor: Tensor) -> Result<Scored, TensorError> {
 }
 
 /// The rows of a tensor at these places of an axis.
-fn picked(tensor: &Tensor, axis: usize, rows: &[usize]) -> Result<Tensor, TensorError> {
+pub(super) fn picked(tensor: &Tensor, axis: usize, rows: &[usize]) -> Result<Tensor, TensorError> {
     let dims = tensor.dims();
     let have = dims.get(axis).copied().unwrap_or(0);
     if rows.iter().copied().eq(0..have) {

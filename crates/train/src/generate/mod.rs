@@ -5,10 +5,12 @@
 
 mod beam;
 mod decoder;
+mod encoder;
 mod greedy;
 mod settings;
 
 pub use decoder::{CachePair, Decoder, DecoderPorts};
+pub use encoder::Encoder;
 pub use settings::Generate;
 
 use crate::TrainError;
