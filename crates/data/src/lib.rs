@@ -61,6 +61,7 @@ mod filter;
 pub mod format;
 mod growth;
 mod image;
+mod kept;
 mod label;
 mod label_cells;
 mod list;

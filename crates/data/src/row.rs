@@ -98,6 +98,18 @@ impl Row {
         Self { line: Some(line), ..self }
     }
 
+    /// The names of the columns.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The cells, in the order of the columns; of a short row, fewer.
+    #[must_use]
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
     /// Adds what stands at a dotted path, as a column of that name, unless there is one: `answer.text` is the `text` of the
     /// object in the column `answer`, `answers.0` the first item of a list.
     pub(crate) fn add_path(&mut self, path: &str) {

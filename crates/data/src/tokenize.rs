@@ -150,6 +150,16 @@ impl Tokenizer {
         self.chat.tokens.get("eos_token").and_then(|token| self.inner.token_to_id(token)).map(i64::from)
     }
 
+    /// All that its tokens depend on, as text: the same for tokenizers that make the same of every text; none where it cannot be
+    /// written.
+    #[must_use]
+    pub fn identity(&self) -> Option<String> {
+        let Self { inner, pad_id, max_length, direction, unknown, shorter, chat, vocab_size: _, notes: _ } = self;
+        let specials = inner.get_encode_special_tokens();
+        let inner = inner.to_string(false).ok()?;
+        Some(format!("{pad_id} {max_length} {direction:?} {unknown:?} {shorter} {specials}\n{chat:?}\n{inner}"))
+    }
+
     /// What of a `tokenizer_config.json` is not followed, in words.
     #[must_use]
     pub fn notes(&self) -> &[String] {

@@ -48,7 +48,8 @@ pub fn sha256_file(path: &Path) -> Result<(String, u64), OutputError> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

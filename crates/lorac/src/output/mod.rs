@@ -8,6 +8,7 @@ mod peft;
 mod report;
 mod stream_card;
 
+pub(crate) use atomic::hex;
 pub(crate) use atomic::{TEMPORARY, temporary};
 pub use atomic::{sha256, sha256_file, write_atomic};
 pub use card::{DataCard, LabelCount, LabelsFrom, Lengths, PackedCard, SourceCard, SplitCard, Truncated, Unknown};

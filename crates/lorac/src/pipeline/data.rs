@@ -53,6 +53,10 @@ pub struct Data {
     /// Default: every example has a row of its own
     #[serde(default)]
     pub pack: bool,
+    /// Whether tokens are kept in the cache, so that the same rows are not tokenized again by the same tokenizer. Default: those of
+    /// 4 MiB of texts and more, unless a `sha256` pins them
+    #[serde(default)]
+    pub token_cache: Option<bool>,
     /// Batches are padded to a multiple of this many tokens
     #[serde(default = "pad_to_multiple")]
     pub pad_to_multiple: usize,

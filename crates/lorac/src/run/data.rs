@@ -3,6 +3,7 @@
 use super::card::{self, Seen};
 use super::part::split_off;
 use super::stream::RowStream;
+use super::token_cache;
 use crate::error::Error;
 use crate::output::{DataCard, SourceCard, SplitCard};
 use crate::pipeline::{Data, Split, named};
@@ -36,6 +37,8 @@ pub(crate) struct Examples {
     pub(crate) card: DataCard,
     /// What was read, by the path below `data` of its source.
     pub(crate) files: Vec<(String, Resolved)>,
+    /// Paths of sources whose tokens were in the cache.
+    pub(crate) cached: Vec<String>,
 }
 
 /// What rows become examples with.
@@ -65,13 +68,14 @@ impl Reading<'_> {
 /// # Errors
 /// What is wrong with sources, files and rows; a training set of which nothing is left.
 pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver: &Resolver) -> Result<Examples, Error> {
-    let mut files = Vec::new();
+    let (mut files, mut cached) = (Vec::new(), Vec::new());
     let is_part = data.eval.as_ref().is_some_and(|held| held.part().is_some());
     let mut sources = |key: &'static str, splits: &[Split]| -> Result<(Vec<Item>, SplitCard), Error> {
         let (mut all, mut card) = (Vec::new(), SplitCard::default());
         let asks = task.generation().is_some() && (key == "eval" || is_part);
         for (at, (path, split)) in named(key, splits).enumerate() {
-            let (found, of_file) = read(split, task, data, reading, resolver, asks, &mut card)?;
+            let (found, of_file, was_kept) = read(split, task, data, reading, resolver, asks, &mut card)?;
+            cached.extend(was_kept.then(|| path.clone()));
             files.push((path, of_file));
             all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source: at }));
         }
@@ -130,7 +134,7 @@ pub(crate) fn examples(data: &Data, task: &dyn Task, reading: Reading, resolver:
         card.warnings.extend(unanswered(&eval));
     }
     let asked = asked(&eval);
-    Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, stream, card, files })
+    Ok(Examples { train: bare(train), weights, eval: bare(eval), asked, stream, card, files, cached })
 }
 
 /// What the examples ask.
@@ -168,7 +172,7 @@ pub(crate) fn held_out(
     let (mut all, mut card) = (Vec::new(), SplitCard::default());
     for (source, split) in splits.iter().enumerate() {
         let asks = task.generation().is_some();
-        let (found, _) = read(split, task, data, reading, resolver, asks, &mut card)?;
+        let (found, ..) = read(split, task, data, reading, resolver, asks, &mut card)?;
         all.extend(found.into_iter().map(|(example, seen)| Item { example, seen, source }));
     }
     let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
@@ -211,7 +215,7 @@ pub(super) fn some_left(left: usize, dropped: usize, part: bool) -> Result<(), E
 }
 
 /// The examples of a source, each with what is to be said of it and, where `asks` says so, what it asks, and the file or folder
-/// that they come from. What became of its rows is added to the card.
+/// that they come from; whether its tokens were in the cache. What became of its rows is added to the card.
 fn read(
     split: &Split,
     task: &dyn Task,
@@ -220,7 +224,7 @@ fn read(
     resolver: &Resolver,
     asks: bool,
     card: &mut SplitCard,
-) -> Result<(Vec<Encoded>, Resolved), Error> {
+) -> Result<(Vec<Encoded>, Resolved, bool), Error> {
     let (inputs, targets) = (reading.inputs(task, split), task.targets(split)?);
     let tokenizer = reading.tokenizer;
     let (needed, optional) = needed(&inputs, &*targets);
@@ -240,6 +244,9 @@ fn read(
         example.fields.push((LABELS, field));
         example
     };
+    // Who can write to the cache is not asked what pinned rows are.
+    let keeps = data.token_cache.or(split.sha256.is_some().then_some(false));
+    let was_kept;
     let mut examples = Vec::new();
     match inputs.one_per_row() {
         // Every row has a right target, chosen or not.
@@ -256,7 +263,8 @@ fn read(
             let order = select((0..rows.len()).collect(), &chosen)?;
             card.unselected += rows.len() - order.len();
             let rows: Vec<Row> = picked(rows, &order);
-            let made = inputs.encode(&rows, tokenizer)?;
+            let made;
+            (made, was_kept) = token_cache::encode(&inputs, &rows, tokenizer, keeps, resolver)?;
             if split.is_images() {
                 only_summed(&found, &rows)?;
             }
@@ -288,7 +296,9 @@ fn read(
             card.unlearned += drop_unlearned(&mut examples, &found.path)?;
         }
         false => {
-            let Encodings { examples: encoded, left_out, .. } = inputs.encode(&rows, tokenizer)?;
+            let made;
+            (made, was_kept) = token_cache::encode(&inputs, &rows, tokenizer, keeps, resolver)?;
+            let Encodings { examples: encoded, left_out, .. } = made;
             let all = encoded.len();
             let encoded = select(encoded, &chosen)?;
             card.left_out += left_out;
@@ -301,7 +311,7 @@ fn read(
     card.errors.extend(skipped.shown().iter().cloned());
     let (source, weight) = (found.source.clone(), split.drawn());
     card.sources.push(SourceCard { source, weight, read, examples: examples.len() });
-    Ok((examples, found))
+    Ok((examples, found, was_kept))
 }
 
 /// The columns that a row must have, and those that it may lack.

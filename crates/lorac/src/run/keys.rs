@@ -24,8 +24,16 @@ pub struct Difference {
 }
 
 /// Sections and keys that no step depends on.
-const IDLE: &[&str] =
-    &["name", "runtime", "metrics", "deploy", "log", "train.checkpoint.every", "train.checkpoint.keep"];
+const IDLE: &[&str] = &[
+    "name",
+    "runtime",
+    "metrics",
+    "deploy",
+    "log",
+    "train.checkpoint.every",
+    "train.checkpoint.keep",
+    "data.token_cache",
+];
 
 /// Those of evaluations on the way, which count where an evaluation decides something.
 const EVALUATIONS: &[&str] =
@@ -170,6 +178,7 @@ mod tests {
             "runtime.threads=2",
             "train.checkpoint=5 steps",
             "train.eval_batch=7",
+            "data.token_cache=true",
             "train.evaluate=5 steps",
             "log={ tensorboard: true, command: cat }",
             "model=elsewhere/m.onnx",

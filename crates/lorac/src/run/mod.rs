@@ -31,6 +31,7 @@ mod steps;
 mod stream;
 mod targets;
 pub(crate) mod task;
+mod token_cache;
 mod tokens;
 mod training;
 mod update;

@@ -180,7 +180,7 @@ pub(super) fn going_on(
 
     let reading = Reading { graph: &base, tokenizer: tokenizer.as_ref(), preprocess: preprocess.as_ref() };
     stream::check_texts(loaded)?;
-    let Examples { mut train, mut weights, mut eval, asked, mut stream, mut card, files } =
+    let Examples { mut train, mut weights, mut eval, asked, mut stream, mut card, files, cached } =
         data::examples(&p.data, &*chosen, reading, resolver)?;
     card.labels_from = labels_from;
     let counts: Vec<(String, usize)> = card.train.labels.iter().map(|l| (l.name.clone(), l.examples)).collect();
@@ -283,6 +283,9 @@ pub(super) fn going_on(
         if tokenizer.is_some() {
             progress.line(&format!("tokens    {split}: {}", card.describe_tokens()));
         }
+    }
+    if !cached.is_empty() {
+        progress.line(&format!("cache     tokens of data.{} are those of an earlier run", cached.join(", data.")));
     }
     if let Some(packed) = &card.train.packed {
         progress.line(&format!("packed    {}", packed.describe()));
