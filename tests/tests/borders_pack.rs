@@ -65,11 +65,11 @@ fn it_goes_on_to_the_same_bits_in_slices_and_by_weights() {
 }
 
 /// A model of tokens in the text form, whose hidden states `%h` are computed of the words `%x` by these lines.
-fn model(border: &Border, weights: &str, lines: &str) {
+fn model(border: &Border, inputs: &str, weights: &str, lines: &str) {
     let numbers =
         |count: usize| (0..count).map(|i| format!("{:.3}", (i as f64 * 0.7).sin())).collect::<Vec<_>>().join(", ");
     let text = format!(
-        r#"graph lm opset 17 (%input_ids: i64[B,S]) -> %logits {{
+        r#"graph lm opset 17 (%input_ids: i64[B,S]{inputs}) -> %logits {{
           %words = weight "words" f32[97,4] = [{}]
           %head = weight "wq" f32[4,97] = [{}]
           %zero = weight "zero" i64[] = [0]
@@ -109,14 +109,14 @@ const ATTENTION: &str = "%k = Transpose(%x, perm=[0,2,1]) : f32[B,4,S]
 fn what_mixes_tokens_otherwise_is_named_with_its_place() {
     let border = border("merged");
     let own = ["model.source=own.onnx", "adapt.0.lora.targets=[wq]", "data.pack=true", "data.max_length=32"];
-    model(&border, "", CONVOLUTION);
+    model(&border, "", "", CONVOLUTION);
     let said = border.fails(&own);
     assert!(said.contains("pipeline::pack") && said.contains("--set"), "{said}");
     assert!(said.contains("no attention of the model has scores") && said.contains("`c` (Conv)"), "{said}");
     let sums = format!(
         "{ATTENTION}\n%a = MatMul(%p, %x) : f32[B,S,4]\n%s = CumSum(%x, %one) : f32[B,S,4]\n%h = Add(%a, %s) : f32[B,S,4]"
     );
-    model(&border, "", &sums);
+    model(&border, "", "", &sums);
     let said = border.fails(&own);
     assert!(said.contains("pipeline::pack") && said.contains("see other examples of their row"), "{said}");
     assert!(said.contains("kept apart in `p`") && said.contains("`s` (CumSum)"), "{said}");
@@ -128,12 +128,45 @@ fn what_mixes_tokens_otherwise_is_named_with_its_place() {
         "%own = Slice(%places, %zeros, %n, %zeros) : f32[S,4]\n\
          %z = Add(%x, %own) : f32[B,S,4]\n{cut}\n%h = MatMul(%p, %z) : f32[B,S,4]"
     );
-    model(&border, &weights, &cut);
+    model(&border, "", &weights, &cut);
     let said = border.fails(&own);
     assert!(said.contains("pipeline::pack") && said.contains("its positions do not begin anew"), "{said}");
     // Without positions, it is kept apart.
-    model(&border, "", &format!("{ATTENTION}\n%h = MatMul(%p, %x) : f32[B,S,4]"));
+    model(&border, "", "", &format!("{ATTENTION}\n%h = MatMul(%p, %x) : f32[B,S,4]"));
     border.succeeds(&own);
+}
+
+/// A model that is told which tokens see which: as sums, as true and false, and with lengths of its own.
+#[test]
+fn a_mask_of_pairs_is_fed_and_keeps_examples_apart() {
+    let border = border("merged");
+    let run = |settings: &[&str]| {
+        let own = ["model.source=own.onnx", "adapt.0.lora.targets=[wq]", "data.max_length=32", "train.epochs=1"];
+        let manifest = border.succeeds(&[&own, settings].concat()).manifest;
+        let scores = [&manifest.eval.before, &manifest.eval.after].map(|scores| scores.get("loss").expect("a loss"));
+        (scores, manifest.data.train.packed.is_some())
+    };
+    model(&border, "", "", &format!("{ATTENTION}\n%h = MatMul(%p, %x) : f32[B,S,4]"));
+    let (want, packed) = (run(&[]).0, run(&["data.pack=true", "train.batch=4"]).0);
+    let scores = "%k = Transpose(%x, perm=[0,2,1]) : f32[B,4,S]\n%q = MatMul(%x, %k) : f32[B,S,S]\n\
+                  %scores = Unsqueeze(%q, %ones) : f32[B,1,S,S]";
+    let end = "%a = Squeeze(%p, %ones) : f32[..]\n%h = MatMul(%a, %x) : f32[B,S,4]";
+    for (mask, masked) in [
+        ("f32[B,1,S,S]", "%seen = Add(%scores, %attention_mask) : f32[B,1,S,S]"),
+        ("bool[B,1,S,S]", "%seen = Where(%attention_mask, %scores, %low) : f32[B,1,S,S]"),
+        ("f32[N,1,Q,K]", "%seen = Add(%scores, %attention_mask) : f32[..]"),
+    ] {
+        let lines = format!("{scores}\n{masked}\n%p = Softmax(%seen, axis=-1) : f32[..]\n{end}");
+        model(&border, &format!(", %attention_mask: {mask}"), "", &lines);
+        for (settings, want, is_packed) in
+            [(&[][..], want, false), (&["data.pack=true", "train.batch=4"][..], packed, true)]
+        {
+            let (got, packed) = run(settings);
+            assert_eq!(packed, is_packed);
+            let near = got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs());
+            assert!(near && got[1] < got[0], "{mask}, {settings:?}: {got:?}, expected {want:?}");
+        }
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub fn evaluate(
             let inputs = if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs };
             name_fields(&mut graph, inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
             let feeds = feeds(&graph)?;
+            let feeds = if p.task.is_causal() { feeds } else { feeds.seeing_all() };
             let caches = caches(&graph, &feeds);
             caches.switch_off(&mut graph)?;
             (feeds, caches)

@@ -3,7 +3,7 @@
 use lorac_config::{Problem, nearest};
 use lorac_ir::{Dim, Fact, Graph};
 use lorac_passes::{Caches, PassError, empty_cache};
-use lorac_train::{Binding, Feeds, ZeroInput};
+use lorac_train::{Binding, CAUSAL_MASK, Feeds, ZeroInput};
 use std::collections::BTreeMap;
 
 /// Fields of a batch, each for an input of the same name, or of one that a pipeline gives (`data.inputs`).
@@ -123,6 +123,10 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
     for &id in graph.inputs() {
         let (name, fact) = (graph.name_of(id), graph.fact(id));
         match stands_for(graph, &name) {
+            // Of a decoder: whoever knows of a task that sees what follows says so.
+            Some("attention_mask") if fact.rank() == Some(4) => {
+                feeds.inputs.push(Binding { field: CAUSAL_MASK.into(), input: name, dtype: fact.dtype });
+            }
             Some(field) => feeds.inputs.push(Binding { field: field.into(), input: name, dtype: fact.dtype }),
             None if name == SWITCH => {
                 let dims = fact.dims().map(<[Dim]>::to_vec).unwrap_or_default();

@@ -1,9 +1,17 @@
 //! Batches under the names that a model has for them.
 
 use crate::TrainError;
-use lorac_data::Batch;
+use lorac_data::{Batch, EXAMPLE_IDS};
 use lorac_ir::{DType, Dim, Tensor, TensorError};
 use lorac_runtime::Program;
+
+/// The field of a mask of pairs of tokens, of a model that takes one, `[rows, 1, tokens, tokens]`: a token sees itself and those
+/// before it, of its own example where rows hold several. What is seen is true or 1, of a mask of floats 0 and the rest the lowest
+/// number.
+pub const CAUSAL_MASK: &str = "attention_mask.causal";
+
+/// The same where a token sees those behind it too.
+pub const PAIR_MASK: &str = "attention_mask.pairs";
 
 /// What a model is fed with.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,8 +84,11 @@ impl Feeds {
     fn taken(&self, batch: &Batch, takes: impl Fn(&str) -> bool) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut out = Vec::new();
         for Binding { field, input, dtype } in self.inputs.iter().filter(|b| takes(&b.input)) {
-            let tensor = batch.get(field).ok_or_else(|| TrainError::NoField { field: field.clone() })?;
-            out.push((input.clone(), cast(*dtype, tensor)?));
+            let tensor = match field.as_str() {
+                CAUSAL_MASK | PAIR_MASK => pairs(batch, field == CAUSAL_MASK, *dtype)?,
+                field => cast(*dtype, given(batch, field)?)?,
+            };
+            out.push((input.clone(), tensor));
         }
         for constant in self.constants.iter().filter(|c| takes(&c.name)) {
             out.push((constant.name.clone(), constant.tensor(batch.rows)?));
@@ -85,11 +96,61 @@ impl Feeds {
         Ok(out)
     }
 
+    /// The same for a model whose tokens see those behind them, where it takes a mask of pairs.
+    #[must_use]
+    pub fn seeing_all(mut self) -> Feeds {
+        for binding in self.inputs.iter_mut().filter(|binding| binding.field == CAUSAL_MASK) {
+            binding.field = PAIR_MASK.into();
+        }
+        self
+    }
+
+    /// Whether the model takes a mask of pairs of tokens.
+    pub fn has_pairs(&self) -> bool {
+        self.inputs.iter().any(|binding| [CAUSAL_MASK, PAIR_MASK].contains(&binding.field.as_str()))
+    }
+
     /// Inputs that are empty in every batch.
     pub fn caches(&self) -> impl Iterator<Item = &str> {
         let empty = |c: &&ZeroInput| c.dims.contains(&Dim::Known(0));
         self.constants.iter().filter(empty).map(|c| c.name.as_str())
     }
+}
+
+fn given<'b>(batch: &'b Batch, field: &str) -> Result<&'b Tensor, TrainError> {
+    batch.get(field).ok_or_else(|| TrainError::NoField { field: field.into() })
+}
+
+/// Which tokens see which, `[rows, 1, tokens, keys]`: keys are those that caches hold and the tokens. Every token sees itself.
+fn pairs(batch: &Batch, is_causal: bool, dtype: DType) -> Result<Tensor, TrainError> {
+    let mask = given(batch, "attention_mask")?;
+    let (rows, keys) = match mask.dims() {
+        [rows, keys] => (*rows, *keys),
+        _ => return Err(TrainError::NoField { field: "attention_mask".into() }),
+    };
+    let tokens = batch.get("input_ids").and_then(|ids| ids.dims().get(1).copied()).unwrap_or(keys).min(keys);
+    let mask = mask.to_vec::<i64>()?;
+    let examples = batch.get(EXAMPLE_IDS).map(|ids| ids.to_vec::<i64>()).transpose()?;
+    let lowest = match dtype {
+        DType::F16 => -65504.0,
+        DType::BF16 => -3.389_531_389_251_535_5e38,
+        DType::F64 => f64::MIN,
+        _ => f64::from(f32::MIN),
+    };
+    let [yes, no] = if dtype.is_float() { [0.0, lowest] } else { [1.0, 0.0] };
+    let mut data = Vec::with_capacity(rows * tokens * keys);
+    for row in 0..rows {
+        let (mask, examples) = (&mask[row * keys..], examples.as_ref().map(|ids| &ids[row * keys..]));
+        for at in keys - tokens..keys {
+            let sees = |key: usize| {
+                let same = examples.is_none_or(|ids| ids[key] == ids[at]);
+                key == at || (mask[key] != 0 && same && (key < at || !is_causal))
+            };
+            data.extend((0..keys).map(|key| if sees(key) { yes } else { no }));
+        }
+    }
+    let unfit = TensorError::DType { want: dtype, got: DType::I64 };
+    Ok(Tensor::from_f64(dtype, &[rows, 1, tokens, keys], &data).ok_or(unfit)?)
 }
 
 fn cast(dtype: DType, tensor: &Tensor) -> Result<Tensor, TrainError> {
@@ -128,6 +189,35 @@ mod tests {
 
         let lacking = Batch { tensors: Vec::new(), ..batch };
         assert!(feeds.tensors(&lacking).expect_err("no fields").to_string().contains("`input_ids`"));
+    }
+
+    #[test]
+    fn a_mask_of_pairs_hides_padding_other_examples_and_what_follows() {
+        let ids = |numbers: &[i64]| Tensor::from_slice(&[1, numbers.len()], numbers).expect("fits");
+        let batch = |tokens: usize, mask: &[i64], examples: Option<&[i64]>| {
+            let mut tensors =
+                vec![("input_ids".to_string(), ids(&vec![5; tokens])), ("attention_mask".into(), ids(mask))];
+            tensors.extend(examples.map(|examples| (EXAMPLE_IDS.to_string(), ids(examples))));
+            Batch { tensors, rows: 1, real_rows: 1, tokens }
+        };
+        let of = |batch: &Batch, field: &str, dtype: DType| {
+            let inputs = vec![Binding { field: field.into(), input: "mask".into(), dtype }];
+            let feeds = Feeds { inputs, constants: Vec::new() };
+            assert!(feeds.has_pairs());
+            let fed = feeds.tensors(batch).expect("fits").remove(0).1;
+            (fed.dims().to_vec(), fed.to_f64().expect("numbers"))
+        };
+        let padded = batch(3, &[1, 1, 0], None);
+        assert_eq!(of(&padded, CAUSAL_MASK, DType::I64), (vec![1, 1, 3, 3], vec![1., 0., 0., 1., 1., 0., 1., 1., 1.]));
+        assert_eq!(of(&padded, PAIR_MASK, DType::Bool).1, [1., 1., 0., 1., 1., 0., 1., 1., 1.]);
+        let two = batch(3, &[1, 1, 1], Some(&[0, 0, 1]));
+        let low = f64::from(f32::MIN);
+        assert_eq!(of(&two, CAUSAL_MASK, DType::F32).1, [0., low, low, 0., 0., low, low, low, 0.]);
+        // Two tokens behind one that a cache holds.
+        assert_eq!(
+            of(&batch(2, &[1, 1, 1], None), CAUSAL_MASK, DType::I32),
+            (vec![1, 1, 2, 3], vec![1., 1., 0., 1., 1., 1.])
+        );
     }
 
     #[test]

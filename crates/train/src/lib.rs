@@ -38,7 +38,7 @@ pub use error::TrainError;
 pub use evaluate::{Evaluate, evaluate};
 pub use evaluations::{Evaluations, Patience};
 pub use every::Every;
-pub use feed::{Binding, Feeds, ZeroInput};
+pub use feed::{Binding, CAUSAL_MASK, Feeds, PAIR_MASK, ZeroInput};
 pub use fit::{Event, Fit, Summary, fit};
 pub use generate::{CachePair, Decoder, DecoderPorts, Encoder, Generate, Going, NextToken, Scored, Writing, generate};
 pub use history::{Best, History, Waiting};

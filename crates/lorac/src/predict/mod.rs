@@ -119,7 +119,8 @@ impl Predictor {
                     let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
                     Error::Usage(said.join("; "))
                 })?;
-                feeds(&graph)?
+                let feeds = feeds(&graph)?;
+                if served.predicts == Prediction::Tokens { feeds } else { feeds.seeing_all() }
             }
         };
         let read = feeds.inputs.iter().find(|b| ["input_ids", PIXELS].contains(&b.field.as_str()));

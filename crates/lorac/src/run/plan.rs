@@ -384,6 +384,11 @@ pub(super) fn going_on(
     })
 }
 
+/// The feeds of a model whose tokens see what follows them, unless `is_causal` says that they do not.
+fn seeing(feeds: Feeds, is_causal: bool) -> Feeds {
+    if is_causal { feeds } else { feeds.seeing_all() }
+}
+
 /// Whether the model is fed texts.
 pub(crate) fn reads_texts(p: &Pipeline) -> bool {
     p.data.train.first().is_none_or(|split| p.task.inputs(split).reads_texts())
@@ -408,7 +413,7 @@ pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches),
         return Ok((arrays::feeds(loaded, graph, &inputs.fields(), &path)?, Caches::default()));
     }
     name_fields(graph, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
-    let feeds = feeds(graph)?;
+    let feeds = seeing(feeds(graph)?, p.task.is_causal());
     let caches = caches(graph, &feeds);
     caches.switch_off(graph)?;
     Ok((feeds, caches))

@@ -113,7 +113,7 @@ impl Steps<'_> {
         let mut feeds = self.feeds.clone();
         feeds.inputs.push(target_input(self.task.prediction(), &training.names.targets));
         if self.loaded.pipeline.data.pack {
-            packed::has_attention(self.loaded, training.isolated.as_ref())?;
+            packed::has_attention(self.loaded, training.isolated.as_ref().filter(|_| !feeds.has_pairs()))?;
             feeds.inputs.extend(packed::inputs(&training.names));
         }
         Ok((training, feeds))
