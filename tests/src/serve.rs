@@ -18,7 +18,7 @@ pub fn python_snippet(folder: &Path) -> String {
 /// The inputs of the model in a folder that the snippet in Python does not feed.
 #[track_caller]
 pub fn unfed(folder: &Path) -> Vec<String> {
-    let model = load(&folder.join("model.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let model = load(folder.join("model.onnx")).unwrap_or_else(|e| panic!("{e}"));
     let code = python_snippet(folder);
     let inputs = model.graph.inputs().iter().map(|v| model.graph.name_of(*v));
     inputs.filter(|name| !code.contains(&format!("{}: ", json!(name)))).collect()

@@ -103,6 +103,9 @@ fn with_more_inputs(file: &Path) {
     fs::write(file, model.encode_to_vec()).expect("writes");
 }
 
+/// What is done to the file of a model.
+type Change<'a> = &'a dyn Fn(&Path);
+
 /// Gives the inputs of a model this shape and no other.
 fn fixed(file: &Path, shape: [i64; 2]) {
     let mut model = ModelProto::decode(&fs::read(file).expect("a model")[..]).expect("decodes");
@@ -117,7 +120,7 @@ fn fixed(file: &Path, shape: [i64; 2]) {
 #[test]
 fn the_snippet_of_a_card_writes_whatever_the_model_takes() {
     let mut rows = Vec::new();
-    let shapes: [(&str, &dyn Fn(&Path), usize); 3] = [
+    let shapes: [(&str, Change, usize); 3] = [
         ("t5.dynamo.onnx", &|_| (), 2),
         ("t5.dynamo.onnx", &with_more_inputs, 2),
         ("bart.torchscript.onnx", &|file| fixed(file, [4, 16]), 4),

@@ -163,7 +163,7 @@ fn fused_decoders_write_the_same_with_caches_and_without_and_caches_that_say_som
 /// A model that cannot be adapted as it is trained writes nothing, and says so.
 #[test]
 fn what_is_trained_is_what_writes() {
-    let model = load(&data("exports/gpt2-torchscript/model.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let model = load(data("exports/gpt2-torchscript/model.onnx")).unwrap_or_else(|e| panic!("{e}"));
     let base = readable(&model.graph, &model.functions).expect("readable");
     let (feeds, adamw) = (feeds(&base).expect("known inputs"), AdamW::default());
     let engine = &engines()[0];

@@ -8,7 +8,7 @@ use crate::output::MissedGate;
 use crate::pipeline::{Gate, Loaded, Metrics, Split};
 use crate::predict::found::{check, ends_of, find_model, served, start_of, tokenizer_file};
 use crate::progress::Progress;
-use crate::run::data::{Reading, examples, held_out, nothing_held_out};
+use crate::run::data::{HeldOut, Reading, examples, held_out, nothing_held_out};
 use crate::run::decoder::{check_decoder, started};
 use crate::run::input_limits::{self, BatchShape};
 use crate::run::opened::open_engine;
@@ -115,7 +115,7 @@ pub fn evaluate(
     let one_each: Vec<(String, usize)> = task.labels().iter().map(|label| (label.clone(), 1)).collect();
     let (task, held, asked) = match task.counted(&one_each, 1) {
         None => {
-            let (held, asked, note) = held_out(&p.data, &*task, reading, resolver)?;
+            let HeldOut { examples: held, asked, note } = held_out(&p.data, &*task, reading, resolver)?;
             notes.extend(note.filter(|_| writes));
             (task, held, asked)
         }

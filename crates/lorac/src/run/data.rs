@@ -156,17 +156,20 @@ pub(crate) fn nothing_held_out() -> Error {
     Error::Usage("the pipeline has no held-out examples: give data.eval, as in --set data.eval.csv=FILE".into())
 }
 
-/// The held-out examples alone, what they ask of a model that writes, and what a user should know of that. Of the training set no
-/// more is read than they are split off from.
+/// The held-out examples alone.
+pub(crate) struct HeldOut {
+    pub(crate) examples: Vec<Example>,
+    /// What they ask of a model that writes.
+    pub(crate) asked: Vec<Asked>,
+    /// What a user should know of what they ask.
+    pub(crate) note: Option<String>,
+}
+
+/// The held-out examples. Of the training set no more is read than they are split off from.
 ///
 /// # Errors
 /// A pipeline that holds nothing out, and what is wrong with sources, files and rows.
-pub(crate) fn held_out(
-    data: &Data,
-    task: &dyn Task,
-    reading: Reading,
-    resolver: &Resolver,
-) -> Result<(Vec<Example>, Vec<Asked>, Option<String>), Error> {
+pub(crate) fn held_out(data: &Data, task: &dyn Task, reading: Reading, resolver: &Resolver) -> Result<HeldOut, Error> {
     let Some(held) = &data.eval else { return Err(nothing_held_out()) };
     let splits = if held.part().is_some() { &data.train } else { held.sources() };
     let (mut all, mut card) = (Vec::new(), SplitCard::default());
@@ -178,7 +181,7 @@ pub(crate) fn held_out(
     let held = held.part().map(|part| split_off(&mut all, part, data.shuffle_seed)).transpose()?;
     let held = held.unwrap_or(all);
     let (asked, note) = (asked(&held), unanswered(&held));
-    Ok((held.into_iter().map(|item| item.example).collect(), asked, note))
+    Ok(HeldOut { examples: held.into_iter().map(|item| item.example).collect(), asked, note })
 }
 
 /// An example, with what is to be said of it.
