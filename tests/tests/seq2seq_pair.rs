@@ -242,6 +242,15 @@ fn two_files_are_trained_and_deployed_as_two_files() {
             changed += of_targets.len();
         }
         assert_eq!(changed, manifest.targets.len(), "{model}");
+        let both = |at: PathBuf| open_pair(&at.join(FILES[0]), &at.join(FILES[1])).expect("opens");
+        let (before, after) = (both(source(model, exporter)), both(out.clone()));
+        let all: Vec<String> = before.graph.weights().map(|(_, v, _)| v.name.to_string()).collect();
+        let found = compare(&before, &after, &all);
+        assert_eq!((found.changed_targets.len(), found.changed_bytes_outside_targets), (changed, 0), "{model}");
+        let [first, rest @ ..] = &found.changed_targets[..] else { panic!("{model}: nothing has changed") };
+        assert!(compare(&before, &after, rest).changed_bytes_outside_targets > 0, "{model}: {first}");
+        let one = load(out.join(FILES[0])).expect("loads");
+        assert!(compare(&before, &one, &all).changed[0].contains("the base is 2 files, and the other 1"));
 
         let loaded = answers::pipeline(folder.path(), "model", &[]).expect("loads");
         let named = out.display().to_string();

@@ -51,8 +51,12 @@ pub struct Inserted {
 /// Compares two models byte for byte, in memory that does not depend on the size of weights. The deployed file must be
 /// the base's, field by field and in its order (a graph in several fields may be in one), but for the data of `targets`
 /// and the fields that are reported as inserted. A target that the base does not have excuses nothing; one whose elements have a place in the base's file
-/// must have them in the same field, one of external data in the same bytes of the same file.
+/// must have them in the same field, one of external data in the same bytes of the same file. Of models of several files each
+/// file is compared with its own, and targets are called as in the whole.
 pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> Comparison {
+    if !base.parts.is_empty() || !deployed.parts.is_empty() {
+        return compare_parts(base, deployed, targets);
+    }
     let targets: Vec<&str> = targets.iter().map(AsRef::as_ref).filter(|t| base.location(t).is_some()).collect();
     let bytes = |model: &Model, name: &str| model.location(name).and_then(|(id, _)| model.graph.weight(id).cloned());
     let changed = targets.iter().filter(|t| bytes(base, t) != bytes(deployed, t));
@@ -73,6 +77,32 @@ pub fn compare(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> C
     }
     external(base, deployed, &targets, &mut found);
     found
+}
+
+fn compare_parts(base: &Model, deployed: &Model, targets: &[impl AsRef<str>]) -> Comparison {
+    let mut all = Comparison::default();
+    if base.parts.len() != deployed.parts.len() {
+        let files = |model: &Model| model.parts.len().max(1);
+        all.changed_bytes_outside_targets = u64::MAX;
+        all.changed.push(format!("the base is {} files, and the other {}", files(base), files(deployed)));
+        return all;
+    }
+    for (one, other) in base.parts.iter().zip(&deployed.parts) {
+        let own = |name: &str| one.own_name(base.graph.find(name)?);
+        let names: HashMap<String, &str> =
+            targets.iter().map(AsRef::as_ref).filter_map(|name| Some((own(name)?, name))).collect();
+        let found = compare(&one.model, &other.model, &names.keys().collect::<Vec<_>>());
+        let whole = |own: &String| names.get(own).map_or(own.clone(), |name| name.to_string());
+        all.changed_bytes_outside_targets =
+            all.changed_bytes_outside_targets.saturating_add(found.changed_bytes_outside_targets);
+        all.inserted_bytes += found.inserted_bytes;
+        all.nodes_before += found.nodes_before;
+        all.nodes_after += found.nodes_after;
+        all.changed_targets.extend(found.changed_targets.iter().map(whole));
+        all.inserted.extend(found.inserted);
+        all.changed.extend(found.changed);
+    }
+    all
 }
 
 /// The fields of a message, and what follows the last that can be read.

@@ -1,6 +1,7 @@
 //! Nodes of one graph in another.
 
 use lorac_ir::{Attr, Body, Fact, Graph, GraphError, ValueId, topological_order};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 /// What is copied, and what becomes of it.
@@ -29,8 +30,8 @@ impl Copy<'_> {
         let is_needed = |v: &ValueId| needed.is_none_or(|needed| needed.contains(v));
         let mut to = given;
         for id in from.inputs().iter().copied().filter(is_needed) {
-            if !to.contains_key(&id) {
-                to.insert(id, graph.add_input(&name(&from.name_of(id)), fact(&from.fact(id)))?);
+            if let Entry::Vacant(place) = to.entry(id) {
+                place.insert(graph.add_input(&name(&from.name_of(id)), fact(&from.fact(id)))?);
             }
         }
         for (id, value, tensor) in from.weights().filter(|(id, ..)| is_needed(id)) {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::program::compile_file;
 use crate::stop::Stoppable;
 use lorac_ir::{Graph, Tensor};
-use lorac_onnx::{Comparison, Inserted, Model, Part, compare};
+use lorac_onnx::{Inserted, Model, Part, compare};
 use lorac_passes::{Caches, Target, group_by_weight};
 use lorac_runtime::Backend;
 use lorac_train::theta_program;
@@ -107,7 +107,8 @@ impl Check<'_> {
     }
 
     fn report(&self, accepted: Accepted, samples: usize) -> VerifyReport {
-        let c = self.compared();
+        let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
+        let c = compare(self.base, self.deployed, &names);
         let nodes = c.nodes_after == c.nodes_before + self.head;
         let changed = c.changed_bytes_outside_targets.saturating_add(self.changed_beside_slices());
         let allowed: &[Allow] = if self.head > 0 { &[Allow::Head] } else { &[] };
@@ -133,27 +134,6 @@ impl Check<'_> {
             unexpected,
             passed,
         }
-    }
-
-    /// How the files differ; of a model of several, each from its own.
-    fn compared(&self) -> Comparison {
-        if self.base.parts.is_empty() {
-            let names: Vec<&str> = self.targets.iter().map(|t| t.weight_name.as_str()).collect();
-            return compare(self.base, self.deployed, &names);
-        }
-        let mut all = Comparison::default();
-        for (base, deployed) in self.base.parts.iter().zip(&self.deployed.parts) {
-            let names: Vec<String> = self.targets.iter().filter_map(|t| base.own_name(t.weight)).collect();
-            let one = compare(&base.model, &deployed.model, &names);
-            all.changed_bytes_outside_targets += one.changed_bytes_outside_targets;
-            all.inserted_bytes += one.inserted_bytes;
-            all.nodes_before += one.nodes_before;
-            all.nodes_after += one.nodes_after;
-            all.changed_targets.extend(one.changed_targets);
-            all.inserted.extend(one.inserted);
-            all.changed.extend(one.changed);
-        }
-        all
     }
 
     /// Bytes that differ in columns of fused matrices of which other columns are targets.
