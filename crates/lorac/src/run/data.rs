@@ -1,24 +1,24 @@
 //! Examples for a run: read, selected, encoded, with their targets; a part of them held out.
 
 use super::card::{self, Seen};
+use super::interruptible::Interruptible;
 use super::part::split_off;
 use super::stream::RowStream;
 use super::token_cache;
 use crate::error::Error;
 use crate::output::{DataCard, SourceCard, SplitCard};
 use crate::pipeline::{Data, Split, named};
-use crate::source::{Resolved, Resolver, Stop};
+use crate::source::{Resolved, Resolver};
 use crate::task::{LABELS, Targets, Task};
 use crate::writing::{Asked, together};
 use globset::{GlobSet, GlobSetBuilder};
-use lorac_data::format::{Format, Rows};
+use lorac_data::format::Format;
 use lorac_data::{
     Cell, Columns, DataError, Encodings, Example, Field, Filter, IGNORE, Inputs, Measure, Preprocess, Row, Skipped,
-    Table, Tokenizer, Truncate, Written, each, hold_out, rows, select,
+    Table, Tokenizer, Truncate, each, hold_out, rows, select,
 };
 use lorac_ir::Graph;
 use std::cell::RefCell;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// The examples of a run.
@@ -417,40 +417,6 @@ fn picked<T>(all: Vec<T>, order: &[usize]) -> Vec<T> {
     order.iter().filter_map(|at| all.get_mut(*at).and_then(Option::take)).collect()
 }
 
-/// A format whose rows end with an error once the user wants to stop.
-pub(super) struct Interruptible {
-    format: &'static dyn Format,
-    stop: Stop,
-}
-
-impl Format for Interruptible {
-    fn about(&self) -> &'static str {
-        self.format.about()
-    }
-
-    fn extensions(&self) -> &'static [&'static str] {
-        self.format.extensions()
-    }
-
-    fn has_columns(&self) -> bool {
-        self.format.has_columns()
-    }
-
-    fn is_typed(&self) -> bool {
-        self.format.is_typed()
-    }
-
-    fn open(&self, path: &Path, written: &Written) -> Result<Rows, DataError> {
-        let (stop, at) = (self.stop, path.to_owned());
-        let Rows { columns, rows } = self.format.open(path, written)?;
-        let rows = rows.map(move |row| match stop.is_set() {
-            true => Err(DataError::Io { path: at.clone(), source: ErrorKind::Interrupted.into() }),
-            false => row,
-        });
-        Ok(Rows { columns, rows: Box::new(rows) })
-    }
-}
-
 /// Drops the files of a folder that `include` and `exclude` do not want.
 fn keep_files(rows: &mut Vec<Row>, split: &Split) -> Result<(), Error> {
     let (include, exclude) = (globs(&split.include)?, globs(&split.exclude)?);
@@ -476,8 +442,6 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lorac_data::format::Csv;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn what_is_picked_is_in_the_order_of_a_selection() {
@@ -485,22 +449,6 @@ mod tests {
         let chosen = lorac_data::Selection { shuffle_seed: Some(5), skip: 2, take: Some(6) };
         let order = select((0..10).collect(), &chosen).expect("a selection");
         assert_eq!(picked(all.clone(), &order), select(all, &chosen).expect("a selection"));
-    }
-
-    #[test]
-    fn rows_end_once_the_user_wants_to_stop() {
-        static STOP: AtomicBool = AtomicBool::new(false);
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.csv");
-        std::fs::write(&path, "text\na\nb\nc\n").expect("writes");
-        let format = Interruptible { format: &Csv, stop: Stop(Some(&STOP)) };
-        let mut rows = format.open(&path, &Written::default()).expect("opens").rows;
-        assert!(rows.next().expect("a row").is_ok());
-        STOP.store(true, Ordering::Relaxed);
-        match rows.next() {
-            Some(Err(DataError::Io { source, .. })) => assert_eq!(source.kind(), ErrorKind::Interrupted),
-            other => panic!("{other:?}"),
-        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod finish;
 mod folder;
 mod free;
 pub(crate) mod input_limits;
+mod interruptible;
 mod keys;
 mod labels;
 mod language;

@@ -3,7 +3,8 @@
 mod pass;
 
 use super::card::Seen;
-use super::data::{Interruptible, Reading, needed, reader, some_left};
+use super::data::{Reading, needed, reader, some_left};
+use super::interruptible::Interruptible;
 use super::plan::reads_texts;
 use crate::error::Error;
 use crate::output::StreamCard;
