@@ -86,7 +86,8 @@ fn scales_of_a_fused_matrix_reach_its_columns_and_their_bias_alone() {
         let same: Vec<bool> = columns(after).iter().zip(columns(&before)).map(|(a, b)| *a == b).collect();
         assert!(same[..width / 3].iter().all(|same| *same), "{name}: the query's columns");
         assert!(same[width / 3..].iter().any(|same| !*same), "{name}: those of key and value");
-        _ = if before.dims().len() == 2 { matrices += 1 } else { vectors += 1 };
+        matrices += usize::from(before.dims().len() == 2);
+        vectors += usize::from(before.dims().len() != 2);
     }
     assert!(matrices > 0 && vectors > 0, "{learnt:?}");
 }

@@ -169,14 +169,17 @@ fn groups<'a>(wanted: &[&'a [String]], graph: &Graph, batch: &[Batch]) -> Vec<Ve
     groups
 }
 
-/// The rows of a batch that matrices are fed, as far as they count, with how long they are.
+/// Rows that matrices are fed, one behind the other, with how long one is.
+type Fed<'a> = BTreeMap<&'a [String], (usize, Vec<f32>)>;
+
+/// The rows of a batch that matrices are fed, as far as they count.
 fn rows<'a>(
     program: &mut dyn Program,
     feeds: &Feeds,
     batch: &[Batch],
     wanted: &[&'a [String]],
-) -> Result<BTreeMap<&'a [String], (usize, Vec<f32>)>, TrainError> {
-    let mut rows: BTreeMap<&[String], (usize, Vec<f32>)> = BTreeMap::new();
+) -> Result<Fed<'a>, TrainError> {
+    let mut rows = Fed::new();
     let names: Vec<&str> = wanted.iter().flat_map(|outputs| outputs.iter()).map(String::as_str).collect();
     for slice in batch {
         let counts = counted(slice);
