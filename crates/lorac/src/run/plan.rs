@@ -216,7 +216,11 @@ pub(super) fn going_on(
     feeds.inputs.extend(chosen.taught_by().map_or(Ok(Vec::new()), |teacher| of_teacher(teacher, &base))?);
 
     let evaluated = if eval.is_empty() { train.len() } else { eval.len() };
-    let eval_batch = shape.rows(p.train.eval_batch, evaluated);
+    let mut eval_batch = shape.rows(p.train.eval_batch, evaluated);
+    if let Some(packed) = card.train.packed.as_ref().filter(|_| eval.is_empty() && shape.fixed_rows().is_none()) {
+        // What is verified of rows of several examples is of as many examples, not rows.
+        eval_batch = (eval_batch as f64 / packed.examples_per_row).ceil() as usize;
+    }
     let init_from = p.train.init_from.as_ref().map(|spec| resolver.resolve(&spec.source, spec.sha256.as_deref()));
     let init_from = init_from.transpose()?;
     inputs.extend(init_from.iter().map(|found| record("train.init_from", found)));
