@@ -160,7 +160,11 @@ fn methods(case: &Case, graph: &Graph, places: &Places) -> Result<Vec<(MethodCho
                 choices.push(Ia3 { targets, feedforward }.into());
             }
             Change::Rows { ids, .. } => {
-                choices.push(Tokens { targets: vec![weight], ids: ids.clone(), ..Tokens::default() }.into())
+                // A head that is tied to the table may be a copy of it in the file.
+                let with_copies = Tokens { ids: ids.clone(), ..Tokens::default() };
+                let picked = with_copies.select(graph).is_ok_and(|all| all.iter().any(|t| t.weight == at.weight));
+                let targets = if picked { Vec::new() } else { vec![weight] };
+                choices.push(Tokens { targets, ..with_copies }.into())
             }
         }
     }
@@ -332,6 +336,12 @@ fn folded(
     each.collect()
 }
 
+/// Whether a weight holds what another does: as it is, or transposed.
+fn is_copy(graph: &Graph, one: ValueId, other: ValueId) -> Option<bool> {
+    let (one, other) = (array(graph.weight(one)?)?, array(graph.weight(other)?)?);
+    if one == other { Some(false) } else { (one.t() == other).then_some(true) }
+}
+
 /// Holds folded weights against PEFT's merged ones.
 fn merges(
     case: &Case,
@@ -342,7 +352,14 @@ fn merges(
     last: &Params,
 ) -> Result<(), String> {
     for (weight, tensor) in folded(graph, methods, training, &theta(training, last)?)? {
-        let (name, at) = places.iter().find(|(_, at)| at.weight == weight).ok_or("no place")?;
+        let own = places.iter().find(|(_, at)| at.weight == weight).map(|(name, at)| (name, at.turned));
+        let copied = || {
+            let same =
+                |(name, at): (&String, &Place)| Some((name.clone(), at.turned != is_copy(graph, at.weight, weight)?));
+            places.iter().find_map(same)
+        };
+        let (name, turned) = own.map(|(name, turned)| (name.clone(), turned)).or_else(copied).ok_or("no place")?;
+        let (name, at) = (&name, Place { weight, turned, factor: None });
         let Some(want) = case.merged.get(name) else {
             // PEFT has weights that are trained in full under names of its own.
             match &case.first[name] {
