@@ -67,6 +67,9 @@ impl Encodings {
             let [name, kind] = rest.array()?;
             like.push((*NAMES.get(usize::from(name))?, kind, i64::from_le_bytes(rest.array()?)));
         }
+        if like.is_empty() && examples > 0 {
+            return None;
+        }
         let mut made = Encodings { left_out, words, ..Encodings::default() };
         for _ in 0..measures {
             let [tokens, unknown, lost] = [rest.u32()?, rest.u32()?, rest.u32()?].map(|count| count as usize);

@@ -1,6 +1,6 @@
 //! What a training looks at before its first step: what matrices of the model are fed, and the gradients of others.
 
-use crate::sequence::{Gradients, for_dialect, gradients_of};
+use crate::sequence::{Gradients, as_trained, gradients_of};
 use crate::{
     Adaptation, DeltaForm, FactorSource, Full, Init, Method, Param, PassError, Target, Training, TrainingSpec,
     UpdateSpec, remove_dead, rewrite,
@@ -121,7 +121,7 @@ fn inputs(base: &Graph, spec: &TrainingSpec, of: Vec<(FedMatrix, &Target)>) -> R
         Ok(all)
     })?;
     remove_dead(&mut graph)?;
-    for_dialect(&mut graph, &[], &spec.caches, &spec.dialect)?;
+    as_trained(&mut graph, spec)?;
     Ok(InputsLook { graph, of })
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Compiled {
     pub(super) look: Option<FirstLook>,
     /// The methods, with the ranks that targets got where they are shared out.
     pub(super) methods: Vec<MethodChoice>,
+    /// Those ranks, by the names of targets.
+    pub(super) ranks: BTreeMap<String, usize>,
 }
 
 impl Compiler<'_> {
@@ -90,7 +92,7 @@ impl Compiler<'_> {
         };
         let first = look(&training, &methods)?;
         let Some((inputs, first)) = first.as_ref().and_then(|first| Some((first.shares_ranks()?, first))) else {
-            return Ok(Compiled { training, look: first, methods });
+            return Ok(Compiled { training, look: first, methods, ranks: BTreeMap::new() });
         };
         let batches = first_batches(self.train, steps, order, first.batches)?;
         let directions = directions_of_inputs(self.engine.backend.as_ref(), inputs, feeds, &batches)?;
@@ -109,7 +111,7 @@ impl Compiler<'_> {
         let mut training = self.compile(&adaptations(self.loaded, &methods, self.base)?, steps, emitter)?;
         training.params = with_directions(&training.params, &directions);
         let look = look(&training, &methods)?;
-        Ok(Compiled { training, look, methods })
+        Ok(Compiled { training, look, methods, ranks: got.into_values().flatten().collect() })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a model can be taught to predict the next token: it scores every token, and does not see the one that it predicts.
 
-use super::Plan;
+use super::{Plan, packed};
 use crate::error::Error;
 use crate::module_paths::ModulePaths;
 use crate::pipeline::Loaded;
@@ -104,7 +104,7 @@ fn problem(loaded: &Loaded, code: &'static str, message: String, help: &str) -> 
 /// The begin of the longest example, and the same with other tokens in its second half, both with labels in the first half
 /// alone; none where all tokens are the same.
 fn pair(data: &Dataset) -> Option<[Example; 2]> {
-    let longest = data.examples.iter().max_by_key(|example| example.length())?;
+    let longest = packed::longest_of(data.examples.iter().max_by_key(|example| example.length())?);
     let ids: Vec<i64> = longest.tokens("input_ids")?.iter().copied().take(LOOKED_AT).collect();
     let half = ids.len() / 2;
     let other = |id: &i64| ids.iter().copied().find(|other| other != id);

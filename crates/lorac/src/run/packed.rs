@@ -159,7 +159,10 @@ fn labelled(row: &Example, at: usize, other: impl Fn(usize, i64) -> i64) -> Exam
     let ids = row.tokens("input_ids").unwrap_or_default();
     let given = row.tokens(LABELS).unwrap_or_default();
     let learns = given.iter().enumerate().any(|(token, label)| own(token) && *label != IGNORE);
-    let labels = if learns { given } else { ids };
+    // Its first token is told by nothing.
+    let first = is_own.iter().position(|own| *own);
+    let tokens: Vec<i64> = (0..).zip(ids).map(|(at, id)| if Some(at) == first { IGNORE } else { *id }).collect();
+    let labels = if learns { given } else { &tokens };
     let field = |(name, field): &(&'static str, Field)| {
         let made = match (*name, field) {
             ("input_ids", Field::Tokens { pad, .. }) => {
@@ -175,6 +178,13 @@ fn labelled(row: &Example, at: usize, other: impl Fn(usize, i64) -> i64) -> Exam
         (*name, made)
     };
     Example { fields: row.fields.iter().map(field).collect() }
+}
+
+/// The longest example of a row by itself.
+pub(super) fn longest_of(row: &Example) -> Example {
+    let Some(ids) = row.tokens(EXAMPLE_IDS) else { return row.clone() };
+    let length = |at: &usize| ids.iter().filter(|id| usize::try_from(**id) == Ok(*at)).count();
+    (0..count(row)).max_by_key(length).map_or(row.clone(), |at| alone(row, at))
 }
 
 /// One example of a row by itself.
@@ -228,6 +238,9 @@ mod tests {
         let turned = labelled(&row, 1, |token, id| id * 10 + token as i64);
         assert_eq!(turned.tokens("input_ids"), Some(&[10, 21, 32, 4, 5][..]));
         assert_eq!(turned.tokens(LABELS), Some(&[IGNORE, IGNORE, IGNORE, IGNORE, 5][..]));
+        let single = labelled(&pack(&[example(&[1, 2, 3]), example(&[4])], 8, true).remove(0), 1, |_, id| id);
+        assert_eq!(single.tokens(LABELS), Some(&[IGNORE; 4][..]), "nothing tells its only token");
+        assert_eq!(longest_of(&row).tokens("input_ids"), Some(&[1, 2, 3][..]));
         let alone = alone(&turned, 1);
         assert_eq!((alone.tokens("input_ids"), alone.tokens(LABELS)), (Some(&[4, 5][..]), Some(&[IGNORE, 5][..])));
         assert_eq!((alone.tokens(EXAMPLE_IDS), alone.tokens(POSITION_IDS)), (Some(&[0, 0][..]), Some(&[0, 1][..])));

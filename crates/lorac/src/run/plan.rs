@@ -260,7 +260,7 @@ pub(super) fn going_on(
     card.train.drawn = sampler.draws() * examples / train.len().max(1);
     let left = passed_over(&adaptations, &base);
     let said = (&mut emitter, progress);
-    let Compiled { training, look, methods } =
+    let Compiled { training, look, methods, ranks } =
         compiler.looking((training, methods.clone()), &steps, (&feeds, &sampler), said)?;
     emitter.finish()?;
     let total = match &mut stream {
@@ -316,6 +316,9 @@ pub(super) fn going_on(
     let mut decided = Pipeline { task: chosen.clone(), ..p.clone() };
     decided.train.batch = batch.map_or(p.train.batch, BatchChoice::Examples);
     let mut keys = Keys::of(&decided, &inputs, tokenizer_sum.as_deref());
+    if !ranks.is_empty() {
+        keys.decide("adapt.ranks", &ranks);
+    }
     if let Some(preprocess) = &preprocess {
         keys.decide("data.images", preprocess);
     }

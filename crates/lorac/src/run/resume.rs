@@ -192,9 +192,9 @@ pub(super) fn candidates(folder: &Folder, from: &ResumeFrom) -> Result<Candidate
 }
 
 impl Candidates {
-    /// Examples of a batch of the likeliest.
+    /// Examples of a batch of the newest.
     pub(super) fn batch(&self) -> Option<usize> {
-        self.all.first()?.keys.batch()
+        self.all.iter().max_by_key(|c| (c.run, c.step))?.keys.batch()
     }
 
     /// The one that a plan's training goes on from. One that cannot be read is told of, and the one before it is taken.

@@ -7,8 +7,8 @@ mod build;
 use crate::optimizer::{Update, UpdateSpec};
 use crate::{
     Adaptation, Delta, Isolated, Layout, NEXT_AT, NEXT_LOGITS, Names, Objective, Param, PassError, Use, cumsum_to_i32,
-    expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, half_gemm_to_matmul, prepare,
-    reassociate, remove_dead, specialize_empty_cache, take_branches,
+    expose_dropout_masks, expose_layer_norm_stats, fix, fold_constants, fuse_dense, half_gemm_to_matmul,
+    isolate_examples, prepare, reassociate, remove_dead, specialize_empty_cache, take_branches,
 };
 use build::Build;
 use lorac_ir::{Dialect, Dim, Function, Graph, ValueId};
@@ -343,6 +343,16 @@ pub fn for_dialect(
         return Ok(());
     }
     training_copy(graph, functions, caches, dialect)
+}
+
+/// A graph of the model that computes what a training's does of the same batches: examples of a row are kept apart.
+pub(crate) fn as_trained(graph: &mut Graph, spec: &TrainingSpec) -> Result<(), PassError> {
+    if !spec.packed {
+        return for_dialect(graph, &[], &spec.caches, &spec.dialect);
+    }
+    training_copy(graph, &[], &spec.caches, &spec.dialect)?;
+    isolate_examples(graph)?;
+    Ok(())
 }
 
 /// A graph that can be differentiated and that the dialect has words for.

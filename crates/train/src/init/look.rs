@@ -135,7 +135,7 @@ fn shared_out(of: &[FedMatrix], shares: &[Vec<f64>]) -> Vec<usize> {
         let members = || (0..of.len()).filter(|at| of[*at].shared_in == Some(adaptation));
         let budget: usize = members().map(|at| of[at].rank).sum();
         let mut kept: Vec<(f64, usize)> =
-            members().flat_map(|at| shares[at].iter().map(move |share| (*share, at))).collect();
+            members().flat_map(|at| shares[at].iter().take(of[at].most).map(move |share| (*share, at))).collect();
         kept.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         members().for_each(|at| ranks[at] = 0);
         kept.iter().take(budget).for_each(|(_, at)| ranks[*at] += 1);
@@ -285,4 +285,23 @@ fn summed(
         all += count;
     }
     Ok((sum, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_shares_get_ranks_and_no_matrix_more_than_its_most() {
+        let matrix = |rank: usize, most: usize, shared_in: Option<usize>| {
+            let (a, outputs) = (String::new(), Vec::new());
+            FedMatrix { a, rank, most, shared_in, outputs }
+        };
+        let of = [matrix(2, 4, Some(0)), matrix(2, 4, Some(0)), matrix(1, 2, Some(0)), matrix(3, 3, None)];
+        let even = vec![0.1; 4];
+        let shares = [vec![0.2, 0.1, 0.05, 0.01], vec![0.3, 0.02, 0.01, 0.0], vec![0.9, 0.8, 0.7, 0.6], even];
+        // The third one is fed what the others are, and has room for two.
+        assert_eq!(shared_out(&of, &shares), [2, 1, 2, 3]);
+        assert_eq!(shared_out(&of[3..], &shares[3..]), [3]);
+    }
 }
