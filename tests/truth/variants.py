@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer
 from safetensors.torch import save_file
 from transformers import (
-    BertConfig, BertForSequenceClassification, Llama4ForCausalLM, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, ResNetConfig,
+    BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, Llama4ForCausalLM, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, ResNetConfig,
     ResNetForImageClassification,
 )
 
@@ -31,6 +31,14 @@ def bert():
         attn_implementation="eager",
     )
     return BertForSequenceClassification(config), "cls"
+
+
+def gpt2():
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        use_cache=False, attn_implementation="eager",
+    )
+    return GPT2LMHeadModel(config), "lm"
 
 
 def llama():
@@ -87,6 +95,15 @@ CASES = {
         {
             "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM",
             "target_parameters": ["feed_forward.experts.gate_up_proj", "feed_forward.experts.down_proj"],
+        },
+        "adamw",
+    ),
+    # Rows of a table that is the head as well: in the file a second, transposed one.
+    "gpt2-tokens": (
+        gpt2,
+        {
+            "r": 4, "lora_alpha": 8, "target_modules": ["c_attn"], "task_type": "CAUSAL_LM", "fan_in_fan_out": True,
+            "trainable_token_indices": {"wte": [4, 6]},
         },
         "adamw",
     ),
