@@ -16,8 +16,8 @@ from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer
 from safetensors.torch import save_file
 from transformers import (
-    BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, Llama4ForCausalLM, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, ResNetConfig,
-    ResNetForImageClassification,
+    BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, Llama4ForCausalLM, Llama4TextConfig, LlamaConfig,
+    LlamaForCausalLM, ResNetConfig, ResNetForImageClassification,
 )
 
 VOCAB, STEPS, BATCH, LENGTH = 97, 30, 4, 10
