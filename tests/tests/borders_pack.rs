@@ -90,7 +90,7 @@ fn model(border: &Border, inputs: &str, weights: &str, lines: &str) {
         numbers(48)
     );
     let graph = lorac::ir::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    lorac::onnx::save(&graph, &border.path().join("own.onnx"), &SaveOptions::default()).expect("saves");
+    lorac::onnx::save(&graph, border.path().join("own.onnx"), &SaveOptions::default()).expect("saves");
 }
 
 const CONVOLUTION: &str = "%t = Transpose(%x, perm=[0,2,1]) : f32[B,4,S]

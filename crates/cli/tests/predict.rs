@@ -114,7 +114,7 @@ fn an_image_or_a_folder_of_them_is_answered_file_by_file() {
     let files: Vec<&str> = all.lines().filter_map(|line| line.rsplit('\t').next()).collect();
     assert!(files.is_sorted() && files[0] == "eval/across/0.png", "{files:?}");
     let json: Value = serde_json::from_str(
-        &out(&predict(at, &["eval/down", "--format", "json"], "")).lines().next().expect("a line"),
+        out(&predict(at, &["eval/down", "--format", "json"], "")).lines().next().expect("a line"),
     )
     .expect("an object a line");
     assert_eq!(
