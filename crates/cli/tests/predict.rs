@@ -113,10 +113,9 @@ fn an_image_or_a_folder_of_them_is_answered_file_by_file() {
     assert!(all.lines().any(|line| line == one.trim_end()), "{all}");
     let files: Vec<&str> = all.lines().filter_map(|line| line.rsplit('\t').next()).collect();
     assert!(files.is_sorted() && files[0] == "eval/across/0.png", "{files:?}");
-    let json: Value = serde_json::from_str(
-        out(&predict(at, &["eval/down", "--format", "json"], "")).lines().next().expect("a line"),
-    )
-    .expect("an object a line");
+    let json: Value =
+        serde_json::from_str(out(&predict(at, &["eval/down", "--format", "json"], "")).lines().next().expect("a line"))
+            .expect("an object a line");
     assert_eq!(
         (json["file"].as_str(), json["probabilities"].as_array().map(Vec::len)),
         (Some("eval/down/0.png"), Some(2))
