@@ -3,6 +3,7 @@
 
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor};
+use lorac::onnx::proto::ModelProto;
 use lorac::onnx::{Model, load};
 use lorac::passes::{AdamW, Adaptation, Caches, Full, Method, TrainingSpec, UpdateSpec, readable, training_step};
 use lorac::runtime::Backend;
@@ -11,6 +12,7 @@ use lorac::train::{Generate, initial_theta, training_program};
 use lorac::writing::{Parts, Writer, compile};
 use lorac_tests::words::{tokenizer, words};
 use lorac_tests::{Truth, data, engines, truth};
+use prost::Message;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -103,12 +105,24 @@ fn row(all: &Truth, at: usize) -> Tensor {
 
 fn writer(case: &Case, exporter: &str, engine: &dyn Backend, settings: &Generate, all: &Cases, rows: usize) -> Writer {
     let (model, base) = model(case, exporter);
-    let feeds = feeds(&base).expect("known inputs");
+    writer_of(&model, &base, case, engine, settings, all, rows)
+}
+
+fn writer_of(
+    model: &Model,
+    base: &Graph,
+    case: &Case,
+    engine: &dyn Backend,
+    settings: &Generate,
+    all: &Cases,
+    rows: usize,
+) -> Writer {
+    let feeds = feeds(base).expect("known inputs");
     let parts = Parts {
-        model: &model,
-        base: &base,
+        model,
+        base,
         feeds: &feeds,
-        caches: &caches(&base, &feeds),
+        caches: &caches(base, &feeds),
         names: &BTreeMap::new(),
         objective: &Seq2Seq::default(),
         trained: None,
@@ -142,12 +156,58 @@ fn answers_are_those_of_transformers() {
                     let stop = AtomicBool::new(false);
                     let written = writer.write(&mut decoder, &all.prompts, &stop, |_| ());
                     let written = written.unwrap_or_else(|e| panic!("{e}"));
-                    let words = |ids: &[i64]| ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ");
                     let got: Vec<&str> = written.iter().map(|one| one.text.as_str()).collect();
-                    let want: Vec<String> = texts.iter().map(|ids| words(ids)).collect();
-                    assert_eq!(got, want, "{} {exporter} on {}, {settings:?}, {rows} rows", case.model, engine.name());
+                    assert_eq!(
+                        got,
+                        of_words(texts),
+                        "{} {exporter} on {}, {settings:?}, {rows} rows",
+                        case.model,
+                        engine.name()
+                    );
                 }
             }
+        }
+    }
+}
+
+fn of_words(texts: &[Vec<i64>]) -> Vec<String> {
+    texts.iter().map(|ids| ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// A model of opset 17 in the words of an older one.
+fn of_opset(model: &[u8], opset: i64) -> Vec<u8> {
+    let mut model = ModelProto::decode(model).expect("decodes");
+    model.opset_import.iter_mut().for_each(|import| import.version = Some(opset));
+    for node in model.graph.iter_mut().flat_map(|graph| &mut graph.node) {
+        // That 0 is not meant, Reshape says since opset 14.
+        node.attribute.retain(|attr| attr.name.as_deref() != Some("allowzero"));
+    }
+    model.encode_to_vec()
+}
+
+/// What is written into the graph of an older opset is of that opset: nothing raises it for an engine that reads any.
+#[test]
+fn models_of_older_opsets_answer_too() {
+    let all = cases();
+    let case = all.cases.iter().find(|case| case.model == "t5").expect("a T5");
+    let Texts { settings, texts } = &case.texts[0];
+    for engine in engines().into_iter().filter(|engine| engine.dialect().reads_any_graph()) {
+        for opset in [13, 14, 15] {
+            let folder = tempfile::tempdir().expect("temp");
+            let file = folder.path().join("model.onnx");
+            let newer = std::fs::read(data("truth/seq2seq/t5.torchscript.onnx")).expect("a model");
+            std::fs::write(&file, of_opset(&newer, opset)).expect("writes");
+            let model = load(&file).unwrap_or_else(|e| panic!("{e}"));
+            let base = readable(&model.graph, &model.functions).expect("readable");
+            let writer = writer_of(&model, &base, case, engine.as_ref(), settings, &all, 16);
+            assert!(writer.encoder.is_some());
+            assert_eq!(writer.graph.opset(), opset);
+            let opened = writer.open(engine.as_ref(), &[], &[]);
+            let (mut decoder, _) = opened.unwrap_or_else(|e| panic!("opset {opset} on {}: {e}", engine.name()));
+            let written = writer.write(&mut decoder, &all.prompts, &AtomicBool::new(false), |_| ());
+            let written = written.unwrap_or_else(|e| panic!("opset {opset} on {}: {e}", engine.name()));
+            let got: Vec<&str> = written.iter().map(|one| one.text.as_str()).collect();
+            assert_eq!(got, of_words(texts), "opset {opset} on {}", engine.name());
         }
     }
 }

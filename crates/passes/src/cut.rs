@@ -239,11 +239,17 @@ mod tests {
             %all = ReduceSum(%flat, %most) : f32[B,1]
             %y = Add(%sum, %all) : f32[B,2]
         }"#;
-        let mut graph = lorac_ir::parse(text).expect("parses");
-        lorac_ops::infer(&mut graph).expect("infers");
-        let cut = cut(&graph, &["ids"], &[]).expect("cuts");
-        assert_eq!((cut.values, cut.by_rows), (vec!["sum".to_string()], true));
-        assert_eq!(lorac_ir::verify(&cut.rest), vec![]);
+        // `Shape` of some axes there is since opset 15.
+        for (opset, parts_of_shapes) in [(13, false), (14, false), (15, true)] {
+            let text = text.replacen("graph g(", &format!("graph g opset {opset} ("), 1);
+            let mut graph = lorac_ir::parse(&text).expect("parses");
+            lorac_ops::infer(&mut graph).expect("infers");
+            let cut = cut(&graph, &["ids"], &[]).expect("cuts");
+            assert_eq!((cut.values, cut.by_rows), (vec!["sum".to_string()], true));
+            assert_eq!(lorac_ir::verify(&cut.rest), vec![]);
+            let shapes = |graph: &Graph| graph.nodes().any(|(_, n)| &*n.op.name == "Shape" && !n.attrs.is_empty());
+            assert_eq!(shapes(&cut.first) || shapes(&cut.rest), parts_of_shapes, "opset {opset}");
+        }
     }
 
     #[test]

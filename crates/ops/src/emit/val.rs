@@ -5,6 +5,9 @@ use crate::InferError;
 use lorac_ir::{Attr, DType, Dim, Fact, Tensor, ValueId};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+/// The first opset whose `Shape` tells the lengths of some axes and of no others.
+const SHAPE_OF_SOME_AXES: i64 = 15;
+
 /// A value, and the place where nodes that read it are written. [`Emit::absent`] gives the one that stands for an absent
 /// operand.
 #[derive(Clone, Copy)]
@@ -107,6 +110,10 @@ impl<'e, 'g> Val<'e, 'g> {
             fact.dims().and_then(|d| d.get(axes.clone())?.iter().map(|d| d.known()).collect::<Option<Vec<i64>>>());
         match known {
             Some(dims) => self.emit.ints(&dims),
+            None if self.emit.graph().opset() < SHAPE_OF_SOME_AXES => {
+                let [start, end] = [axes.start, axes.end].map(|at| self.emit.ints(&[at as i64]));
+                self.emit.op("Slice", &[self.unary("Shape"), start, end], &[])
+            }
             None => {
                 let part = [("start", Attr::Int(axes.start as i64)), ("end", Attr::Int(axes.end as i64))];
                 self.emit.op("Shape", &[self], &part)
