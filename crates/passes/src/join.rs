@@ -3,7 +3,7 @@
 use crate::copy::Copy;
 use crate::{OPSET, PassError, upgrade};
 use lorac_ir::{Dim, Fact, Graph, GraphError, ValueId};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The output of an encoder that a decoder reads.
 const HIDDEN: &str = "last_hidden_state";
@@ -26,7 +26,7 @@ pub struct Joined {
 
 /// Puts two graphs of [`crate::readable`] together: the encoder's hidden states are the decoder's `encoder_hidden_states`, and its
 /// `attention_mask` is the decoder's `encoder_attention_mask`. The decoder's `input_ids` become `decoder_input_ids`; other names
-/// that both have get `encoder.` and `decoder.` before them.
+/// that both have get `encoder.` and `decoder.` before them, and a number behind them where that is taken.
 ///
 /// # Errors
 /// A decoder without `encoder_hidden_states`, one with caches, hidden states of another type or width, an encoder without hidden
@@ -135,21 +135,35 @@ fn fits(encoder: &Graph, hidden: ValueId, decoder: &Graph, read: ValueId) -> Res
     Err(unsuitable(format!("the encoder gives `{name}` {gives}, and the decoder takes `{READ}` {takes}")))
 }
 
-/// Names of values that both graphs have.
-struct Both(BTreeSet<String>);
+/// Names of values that both graphs have, each with what it becomes in the encoder and in the decoder.
+struct Both(BTreeMap<String, [String; 2]>);
+
+/// What stands before such names.
+const SIDES: [&str; 2] = ["encoder", "decoder"];
 
 impl Both {
     fn of(encoder: &Graph, decoder: &Graph) -> Both {
         let common = encoder.values().filter(|(_, v)| decoder.find(&v.name).is_some()).map(|(_, v)| v.name.to_string());
         // The names that the decoder's inputs get are not to be taken.
         let beside = WRITTEN.iter().map(|(_, name)| name.to_string());
-        Both(common.chain(beside).collect())
+        let names = |graph: &Graph| graph.values().map(|(_, v)| v.name.to_string()).collect::<Vec<_>>();
+        let common: BTreeSet<String> = common.chain(beside).collect();
+        let mut taken: HashSet<String> = names(encoder).into_iter().chain(names(decoder)).collect();
+        let mut free = |name: String| {
+            let counted = (1..).map(|n| format!("{name}.{n}"));
+            let free = std::iter::once(name.clone()).chain(counted).find(|name| !taken.contains(name)).unwrap_or(name);
+            taken.insert(free.clone());
+            free
+        };
+        Both(common.into_iter().map(|name| (name.clone(), SIDES.map(|of| free(format!("{of}.{name}"))))).collect())
     }
 
     /// An input of the encoder keeps its name: the data is for it.
     fn name(&self, name: &str, of: &str) -> String {
         let kept = of == "encoder" && ["input_ids", "attention_mask"].contains(&name);
-        if self.0.contains(name) && !kept { format!("{of}.{name}") } else { name.to_string() }
+        let found =
+            self.0.get(name).filter(|_| !kept).and_then(|to| to.iter().zip(SIDES).find(|(_, side)| *side == of));
+        found.map_or_else(|| name.to_string(), |(to, _)| to.clone())
     }
 }
 
@@ -231,6 +245,25 @@ mod tests {
             ("decoder_input_ids", array(&[1, 1], &[1.0])),
         ];
         assert_eq!(evaluate(&graph, &fed).expect("runs")[0], array(&[1, 1, 2], &[31.0, 42.0]));
+    }
+
+    #[test]
+    fn names_that_one_of_them_has_already_are_left_to_it() {
+        let encoder =
+            ENCODER.replace("%table", "%encoder.table").replace("weight \"table\"", "weight \"encoder.table\"");
+        let encoder = encoder
+            .replace("%last_hidden_state = ", "%table = Relu(%encoder.table) : f32[3,2]\n %last_hidden_state = ");
+        let decoder = DECODER.replace("%x ", "%decoder.table ").replace("(%x, ", "(%decoder.table, ");
+        let (encoder, decoder) = (graph(&encoder), graph(&decoder));
+        let Joined { graph, values } = join(&encoder, &decoder).expect("joins");
+        assert_eq!(lorac_ir::verify(&graph), vec![]);
+        let become_of = |of: &Graph, side: usize, name: &str| {
+            graph.name_of(values[side][&of.find(name).unwrap_or_else(|| panic!("{name}"))])
+        };
+        assert_eq!(become_of(&encoder, 0, "encoder.table"), "encoder.table");
+        assert_eq!(become_of(&encoder, 0, "table"), "encoder.table.1");
+        assert_eq!(become_of(&decoder, 1, "table"), "decoder.table.1");
+        assert_eq!(become_of(&decoder, 1, "decoder.table"), "decoder.table");
     }
 
     #[test]
