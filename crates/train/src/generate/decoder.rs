@@ -133,7 +133,7 @@ impl Decoder {
             fed.push((self.ports.at.clone(), Tensor::vector(&at)));
             if let Some(encoder) = &mut self.encoder {
                 let texts: Vec<&[i64]> = rows.iter().map(|row| row.source.unwrap_or(row.ids)).collect();
-                let read = encoder.read(chunk, &texts, &batch, &self.ports.feeds)?;
+                let read = encoder.read(chunk, &texts, &batch, &self.ports.feeds, self.program.as_ref())?;
                 fed.retain(|(name, _)| read.iter().all(|(own, _)| own != name));
                 let takes = |name: &String| self.program.inputs().iter().any(|port| port.name == *name);
                 fed.extend(read.iter().filter(|(name, _)| takes(name)).cloned());

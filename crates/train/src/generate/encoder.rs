@@ -41,12 +41,14 @@ impl Encoder {
 
     /// What the encoder is fed and gives for a batch, whose rows are the texts, and rows that fill it up. It is computed anew where
     /// this is another list of texts than that of the call before, and rows of that cannot be picked. `at` counts the batches of a call.
+    /// What `decoder` is fed of the texts is of the same width: it is held too, whether or not the encoder takes it.
     pub(super) fn read(
         &mut self,
         at: usize,
         texts: &[&[i64]],
         batch: &Batch,
         feeds: &Feeds,
+        decoder: &dyn Program,
     ) -> Result<&[(String, Tensor)], TrainError> {
         let known = self.held.get(at).is_some_and(|held| held.texts == texts);
         if !known {
@@ -54,19 +56,29 @@ impl Encoder {
                 Some(before) => before.pick(texts)?,
                 None => None,
             };
-            let held = held.map_or_else(|| self.run(texts, batch, feeds), Ok)?;
+            let held = held.map_or_else(|| self.run(texts, batch, feeds, decoder), Ok)?;
             self.held.truncate(at);
             self.held.push(held);
         }
         Ok(self.held.get(at).map_or(&[], |held| &held.tensors))
     }
 
-    fn run(&mut self, texts: &[&[i64]], batch: &Batch, feeds: &Feeds) -> Result<Held, TrainError> {
+    fn run(
+        &mut self,
+        texts: &[&[i64]],
+        batch: &Batch,
+        feeds: &Feeds,
+        decoder: &dyn Program,
+    ) -> Result<Held, TrainError> {
         let mut tensors = feeds.for_program(self.program.as_ref(), batch)?;
+        let known = |name: &String| tensors.iter().any(|(own, _)| own == name);
+        let of_texts = feeds.inputs.iter().filter(|b| !b.field.starts_with("decoder_") && !known(&b.input));
+        let of_texts = Feeds { inputs: of_texts.cloned().collect(), constants: Vec::new() };
         let fed: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let fetch: Vec<&str> = self.values.iter().map(String::as_str).collect();
         let got: Result<Vec<Tensor>, RuntimeError> = self.program.run(&fed, &fetch);
         tensors.extend(self.values.iter().cloned().zip(got?));
+        tensors.extend(of_texts.for_program(decoder, batch)?);
         Ok(Held { texts: texts.iter().map(|text| text.to_vec()).collect(), tensors })
     }
 }
@@ -94,7 +106,10 @@ mod tests {
     /// An encoder that sums the texts up, a decoder that says the sum and then ends after as many tokens, and the encoder's runs.
     fn model(by_rows: bool) -> (Decoder, Calls) {
         let binding = |field: &str| Binding { field: field.into(), input: field.into(), dtype: DType::I64 };
-        let feeds = Feeds { inputs: ["input_ids", "decoder_input_ids"].map(binding).to_vec(), constants: Vec::new() };
+        let feeds = Feeds {
+            inputs: ["input_ids", "attention_mask", "decoder_input_ids"].map(binding).to_vec(),
+            constants: Vec::new(),
+        };
         let encoder = Fake::new(&[("input_ids", DType::I64)], &["sum"], Vec::new(), |_, call| {
             let ids = call.fed("input_ids");
             let width = ids.dims()[1];
@@ -105,6 +120,7 @@ mod tests {
         let calls = encoder.calls();
         let inputs = [
             ("input_ids", DType::I64),
+            ("attention_mask", DType::I64),
             ("decoder_input_ids", DType::I64),
             ("next.at", DType::I64),
             ("sum", DType::F32),
@@ -114,6 +130,8 @@ mod tests {
             let (ids, width) =
                 (call.fed("decoder_input_ids").to_vec::<i64>().expect("i64"), call.fed("decoder_input_ids").dims()[1]);
             assert_eq!(call.fed("input_ids").dims()[0], sums.len());
+            // Nobody but the decoder takes it.
+            assert_eq!(call.fed("attention_mask").dims(), call.fed("input_ids").dims());
             let at = call.fed("next.at").to_vec::<i64>().expect("i64");
             // Token 0 ends a text, after as many tokens as the sum says.
             let next = sums
@@ -140,7 +158,8 @@ mod tests {
     fn texts_are_read_once_and_not_for_every_token() {
         let settings = Generate { max_new_tokens: 8, ..Generate::default() };
         let (never, begins) = (|_: &[i64]| false, vec![vec![1]; 3]);
-        let sources = [vec![1, 1], vec![3, 2, 1], vec![4]];
+        // The longest is answered first.
+        let sources = [vec![1, 1, 0], vec![5, 1], vec![4]];
         let job = Writing {
             prompts: &begins,
             sources: &sources,
