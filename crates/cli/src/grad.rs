@@ -102,8 +102,18 @@ fn check_place(model: &Model, out: &Path) -> Result<(), Error> {
         return Err(Error::Usage(format!("--out {}: this is a folder, name a file", out.display())));
     }
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    match same(&model.path, out) {
-        true => Err(Error::Usage(format!("--out {}: this is the model itself, name another file", out.display()))),
+    let models = || std::iter::once(model).chain(model.parts.iter().map(|part| &part.model));
+    if models().any(|model| same(&model.path, out)) {
+        return Err(Error::Usage(format!("--out {}: this is the model itself, name another file", out.display())));
+    }
+    let beside = |model: &Model| {
+        let folder = model.path.parent().unwrap_or(Path::new(""));
+        model.external_files().any(|file| same(&folder.join(file), out))
+    };
+    match models().any(beside) {
+        true => {
+            Err(Error::Usage(format!("--out {}: weights of the model lie in it, name another file", out.display())))
+        }
         false => Ok(()),
     }
 }

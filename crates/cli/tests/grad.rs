@@ -181,6 +181,25 @@ fn the_model_is_never_overwritten() {
     assert_eq!(std::fs::read(&model).expect("reads"), before);
 }
 
+/// Nor is any of the two files of one with an encoder and a decoder.
+#[test]
+fn no_file_of_a_model_is_overwritten() {
+    let folder = tempfile::tempdir().expect("temp");
+    let pair = repository().join("tests/data/truth/seq2seq_pair/t5.torchscript");
+    let files = ["encoder_model.onnx", "decoder_model.onnx"];
+    std::fs::create_dir(folder.path().join("t5")).expect("a folder");
+    for file in files {
+        std::fs::copy(pair.join(file), folder.path().join("t5").join(file)).expect("copies");
+    }
+    for file in files {
+        let output = grad(folder.path(), &["t5", "--out", &format!("t5/{file}")]);
+        assert_eq!(output.status.code(), Some(2), "{file}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("the model itself"), "{file}: {}", text(&output.stderr));
+        let read = |folder: &Path| std::fs::read(folder.join(file)).expect("reads");
+        assert_eq!(read(&folder.path().join("t5")), read(&pair), "{file}");
+    }
+}
+
 #[test]
 fn the_page_of_operators_is_the_table() {
     let output = grad(&repository(), &["--coverage"]);
