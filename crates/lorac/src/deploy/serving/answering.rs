@@ -43,7 +43,7 @@ pub(super) fn python(plan: &Plan, start: i64) -> String {
         None => (String::new(), ["answer", "np.ones_like(answer)"]),
     };
     let rows = "len(texts)";
-    let (sessions, encoded, feeds) = match &plan.model.parts[..] {
+    let (sessions, encoded, feeds, scores) = match &plan.model.parts[..] {
         [encoder, decoder] => {
             let session = |name: &str, part: &ModelPart| {
                 let file = part.model.path.file_name().map(Path::new).unwrap_or(Path::new("")).display().to_string();
@@ -56,11 +56,12 @@ pub(super) fn python(plan: &Plan, start: i64) -> String {
                 session("encoder", encoder) + &session("session", decoder),
                 format!("hidden = encoder.run([{}], {{\n{read}}})[0]\n", json!(hidden)),
                 format!("{written}        {}: hidden,\n", json!(own)),
+                own_output(decoder, &served.output),
             )
         }
         _ => {
             let feeds = feed::lines(plan, "        ", rows, names);
-            ("session = ort.InferenceSession(\"model.onnx\")\n".into(), String::new(), feeds)
+            ("session = ort.InferenceSession(\"model.onnx\")\n".into(), String::new(), feeds, served.output.clone())
         }
     };
     format!(
@@ -74,7 +75,7 @@ pub(super) fn python(plan: &Plan, start: i64) -> String {
          for text, row in zip(texts, answer[:, 1:].tolist()):\n    \
          end = next((at for at, token in enumerate(row) if token in {:?}), len(row))\n    \
          print(tokenizer.decode(row[:end], skip_special_tokens=True), text, sep=\"\\t\")\n",
-        json!(served.output),
+        json!(scores),
         served.ends,
     )
 }
@@ -88,4 +89,32 @@ fn hidden_states(encoder: &ModelPart, decoder: &ModelPart) -> Option<(String, St
         Some((output.clone(), input))
     });
     pairs.next()
+}
+
+/// What an output of the whole is called in the decoder's own file.
+fn own_output(decoder: &ModelPart, output: &str) -> String {
+    let graph = &decoder.model.graph;
+    let mut own = graph.outputs().iter().map(|v| graph.name_of(*v));
+    own.find(|own| decoder.name(own) == output).unwrap_or_else(|| output.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lorac_onnx::Model;
+
+    #[test]
+    fn a_file_is_asked_for_its_output_by_its_own_name() {
+        let graph = lorac_ir::parse(
+            "graph d(%x: f32[B,2]) -> %cache, %logits { %logits = Relu(%x) : f32[B,2]\n %cache = Neg(%x) : f32[B,2] }",
+        );
+        let part = |renamed: &[(&str, &str)]| ModelPart {
+            model: Model::of_parts(graph.clone().expect("parses"), "decoder_model.onnx".into(), Vec::new()),
+            weights: Default::default(),
+            renamed: renamed.iter().map(|(own, there)| (own.to_string(), there.to_string())).collect(),
+        };
+        // The encoder has a value of this name too.
+        assert_eq!(own_output(&part(&[("logits", "decoder.logits")]), "decoder.logits"), "logits");
+        assert_eq!(own_output(&part(&[]), "logits"), "logits");
+    }
 }
