@@ -1,6 +1,7 @@
 //! The deployable model: the user's file with other bytes in the adapted weights, and a head at the end of its graph
 //! where the task needs one; of an encoder and a decoder in two files, both of them under their names.
 
+use super::deployment::in_a_part;
 use super::{DeployFormat, Deployment, Trained, Written};
 use crate::base::open_pair;
 use crate::error::Error;
@@ -55,6 +56,7 @@ impl DeployFormat for Onnx {
         if plan.model.parts.is_empty() {
             check_place(&plan.model, &targets, &folder.join(MODEL))?;
         }
+        in_a_part(&plan.model, plan.targets().into_iter().map(|t| (t.weight, t.weight_name.as_str())))?;
         for part in &plan.model.parts {
             let own: Vec<ValueId> = targets.iter().filter_map(|t| part.weights.get(t).copied()).collect();
             check_place(&part.model, &own, &folder.join(file_name(part)))?;
