@@ -1,6 +1,7 @@
 //! `lorac eval`: a deployed model, scored on what a pipeline holds out.
 
 use crate::arrays;
+use crate::base;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
@@ -63,17 +64,17 @@ pub fn evaluate(
     let known = served(&source, &model)?;
     check(&model.graph, &known, name)?;
     let mut graph = readable(&model.graph, &model.functions)?;
+    let kind = base::kind_of(&source);
     let (mut feeds, caches) = match reads_texts(p) {
         true => {
             let inputs = if known.inputs.is_empty() { &p.data.inputs } else { &known.inputs };
             name_fields(&mut graph, inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
-            let feeds = feeds(&graph)?;
-            let feeds = if p.task.is_causal() { feeds } else { feeds.seeing_all() };
+            let feeds = known.seeing(feeds(&graph)?, p.task.is_causal(), kind.as_ref());
             let caches = caches(&graph, &feeds);
             caches.switch_off(&mut graph)?;
             (feeds, caches)
         }
-        false => fed(loaded, &mut graph)?,
+        false => fed(loaded, &mut graph, kind.as_ref())?,
     };
     if known.predicts != p.task.prediction() {
         let (does, asked) = (&known.task, p.task.name());

@@ -2,6 +2,7 @@
 
 use lorac_config::{Problem, nearest};
 use lorac_ir::{Dim, Fact, Graph};
+use lorac_models::ModelKind;
 use lorac_passes::{Caches, PassError, empty_cache};
 use lorac_train::{Binding, CAUSAL_MASK, Feeds, ZeroInput};
 use std::collections::BTreeMap;
@@ -123,7 +124,7 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
     for &id in graph.inputs() {
         let (name, fact) = (graph.name_of(id), graph.fact(id));
         match stands_for(graph, &name) {
-            // Of a decoder: whoever knows of a task that sees what follows says so.
+            // Of a decoder: where what follows is seen, `seeing` says so.
             Some("attention_mask") if fact.rank() == Some(4) => {
                 feeds.inputs.push(Binding { field: CAUSAL_MASK.into(), input: name, dtype: fact.dtype });
             }
@@ -142,6 +143,14 @@ pub fn feeds(graph: &Graph) -> Result<Feeds, PassError> {
         Some((why, _)) => Err(PassError::Unsuitable(why)),
         None => Ok(feeds),
     }
+}
+
+/// The feeds of a model, whose mask of pairs of tokens hides what follows a token where the task is to tell that (`is_causal`), and
+/// where caches or the configuration show the model to be a decoder. What is read for a decoder beside it is seen whole.
+pub(crate) fn seeing(feeds: Feeds, is_causal: bool, kind: Option<&ModelKind>) -> Feeds {
+    let reads_for_another = feeds.inputs.iter().any(|binding| binding.field == DECODER_FIELDS[0]);
+    let is_decoder = !feeds.constants.is_empty() || kind.is_some_and(|kind| kind.is_decoder);
+    if (is_causal || is_decoder) && !reads_for_another { feeds } else { feeds.seeing_all() }
 }
 
 /// An empty cache: as [`empty_cache`] says, and what is still open in it is as long as the batch.
@@ -212,6 +221,25 @@ mod tests {
         let bound: Vec<(&str, &str)> = feeds.inputs.iter().map(|b| (b.field.as_str(), b.input.as_str())).collect();
         assert_eq!(bound, [("input_ids", "input.1"), ("attention_mask", "mask:0")]);
         assert_eq!(feeds.constants[0].tensor(3).expect("fits").dims(), [3, 2, 0, 4], "the batch is that of the tokens");
+    }
+
+    #[test]
+    fn a_mask_of_pairs_hides_what_follows_from_decoders() {
+        let kind = |is_decoder| ModelKind { is_decoder, ..ModelKind::default() };
+        let mask = "%input_ids: i64[B,S], %attention_mask: f32[B,1,S,S]";
+        let past = format!("{mask}, %past_0: f32[B,2,P,4]");
+        let pair = format!("{mask}, %decoder_input_ids: i64[B,T]");
+        for (inputs, is_causal, kind, hides) in [
+            (mask, false, None, false),
+            (mask, true, None, true),
+            (mask, false, Some(kind(false)), false),
+            (mask, false, Some(kind(true)), true),
+            (&past, false, None, true),
+            (&pair, true, Some(kind(true)), false),
+        ] {
+            let fed = seeing(of(inputs).expect("known inputs"), is_causal, kind.as_ref());
+            assert_eq!(fed.hides_what_follows(), Some(hides), "{inputs}, {is_causal}, {kind:?}");
+        }
     }
 
     #[test]

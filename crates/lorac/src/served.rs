@@ -1,11 +1,12 @@
 //! What those who run a deployed model need to know, and its file does not say.
 
-use crate::inputs::FIELDS;
+use crate::inputs::{FIELDS, seeing};
 use crate::output::InputRecord;
 use crate::pipeline::Pipeline;
 use crate::task::Task;
 use lorac_data::{Preprocess, Tokenizer, Truncate};
 use lorac_ir::Graph;
+use lorac_models::ModelKind;
 use lorac_passes::{Pool, Training};
 use lorac_train::{Feeds, Generate, Prediction};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct Served {
     /// The id that its decoder begins with, where it has an encoder beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_start: Option<i64>,
+    /// Whether the mask of pairs of tokens that it takes hides what follows a token; none where it takes no such mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causal_mask: Option<bool>,
     /// How it writes texts, where it was judged by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
@@ -123,7 +127,7 @@ impl Served {
         let is_output = |name: &str| model.outputs().iter().any(|v| model.name_of(*v) == name);
         let own = task.own_output().filter(|_| task.head().is_none() && !is_output(&training.prediction));
         let is_input = |name: &str| model.inputs().iter().any(|v| model.name_of(*v) == name);
-        let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str()) && is_input(&b.input));
+        let inputs = feeds.inputs.iter().filter(|b| FIELDS.contains(&b.made_of()) && is_input(&b.input));
         let base = read.iter().find(|input| input.role == "model");
         let first = pipeline.data.train.first().filter(|_| tokenizer.is_some());
         // An embedder is given one text after the other.
@@ -134,7 +138,7 @@ impl Served {
             predicts: task.prediction(),
             labels: task.labels().to_vec(),
             output: own.unwrap_or(&training.prediction).into(),
-            inputs: inputs.map(|b| (b.field.clone(), b.input.clone())).collect(),
+            inputs: inputs.map(|b| (b.made_of().to_string(), b.input.clone())).collect(),
             max_length: tokenizer.map_or(0, Tokenizer::max_length),
             truncate: pipeline.data.truncate,
             pad_id: tokenizer.map_or(0, Tokenizer::pad_id),
@@ -149,6 +153,7 @@ impl Served {
             images: None,
             ends: Vec::new(),
             decoder_start: task.decoder_start(),
+            causal_mask: feeds.hides_what_follows(),
             generate: task.generation().cloned(),
             base: base.map(|b| BaseRecord { source: b.source.clone(), sha256: b.sha256.clone() }),
         }
@@ -189,8 +194,19 @@ impl Served {
             images: None,
             ends: Vec::new(),
             decoder_start: None,
+            causal_mask: None,
             generate: None,
             base: None,
+        }
+    }
+
+    /// The feeds of it, whose mask of pairs of tokens is the one that it was trained with; where nothing says that, as
+    /// [`seeing`] has it.
+    pub(crate) fn seeing(&self, feeds: Feeds, is_causal: bool, kind: Option<&ModelKind>) -> Feeds {
+        match self.causal_mask {
+            Some(true) => feeds,
+            Some(false) => feeds.seeing_all(),
+            None => seeing(feeds, is_causal, kind),
         }
     }
 

@@ -83,7 +83,7 @@ pub fn build(path: &Path) -> Result<Built, ModelError> {
 }
 
 /// What a configuration says of a model's classes, whether or not [`build`] knows its type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelKind {
     /// `model_type`: `bert`; empty where a configuration of labels says none.
     pub model_type: String,
@@ -93,6 +93,8 @@ pub struct ModelKind {
     pub labels: Vec<String>,
     /// Whether [`Form::Saved`] of its folder may have a sequence classifier's logits for an output.
     pub classifies: bool,
+    /// Whether its type or its class is one whose tokens see those before them alone.
+    pub is_decoder: bool,
 }
 
 /// What the configuration of the model at `path`, which [`build`] takes, says; none where it cannot be read.
@@ -104,13 +106,18 @@ pub fn model_kind(path: &Path) -> Option<ModelKind> {
     let model_type = fields.get("model_type").and_then(Value::as_str).unwrap_or_default().to_string();
     let layers = ["num_hidden_layers", "n_layer", "n_layers"].iter().find_map(|key| fields.get(*key)?.as_u64());
     let architectures = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
-    let classifier = architectures.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"));
+    let architectures: Vec<&str> = architectures.filter_map(Value::as_str).collect();
+    let is = |end: &str| architectures.iter().any(|name| name.ends_with(end));
+    let classifier = is("ForSequenceClassification");
+    let says = |key: &str| fields.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let writes = modules::is_decoder(&model_type) || says("is_decoder") || is("ForCausalLM") || is("LMHeadModel");
+    let is_decoder = writes && !says("is_encoder_decoder");
     let known = registry::family(path, &fields).is_ok();
     let (layers, labels) = (layers.map(|n| n as usize), labels(&fields));
     if model_type.is_empty() && labels.is_empty() {
         return None;
     }
-    Some(ModelKind { model_type, layers, labels, classifies: classifier && known })
+    Some(ModelKind { model_type, layers, labels, classifies: classifier && known, is_decoder })
 }
 
 /// More outputs than any classifier has.

@@ -160,6 +160,30 @@ const HEADS: &[&str] = &[
     "vocab_transform",
 ];
 
+/// Types without a known head of [`ClassHead::LastToken`] whose tokens see those before them alone.
+const DECODERS: &[&str] = &[
+    "bloom",
+    "codegen",
+    "cohere",
+    "falcon",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gptj",
+    "granite",
+    "olmo",
+    "olmo2",
+    "openai-gpt",
+    "opt",
+    "starcoder2",
+];
+
+/// Whether tokens of models of a type see those before them alone.
+pub(crate) fn is_decoder(model_type: &str) -> bool {
+    let head = classes_of(model_type).and_then(|classes| classes.head);
+    head == Some(ClassHead::LastToken) || DECODERS.contains(&model_type)
+}
+
 /// What is known of the classes of a model type; `xlm_roberta` is `xlm-roberta`.
 pub fn classes_of(model_type: &str) -> Option<&'static Classes> {
     let plain = |name: &str| name.replace('-', "_");

@@ -33,6 +33,16 @@ pub struct Binding {
     pub dtype: DType,
 }
 
+impl Binding {
+    /// The field of which it is made: of a mask of pairs of tokens the `attention_mask`.
+    pub fn made_of(&self) -> &str {
+        match self.field.as_str() {
+            CAUSAL_MASK | PAIR_MASK => "attention_mask",
+            field => field,
+        }
+    }
+}
+
 /// An input of zeros: a cache without an entry, or a switch that is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZeroInput {
@@ -107,7 +117,13 @@ impl Feeds {
 
     /// Whether the model takes a mask of pairs of tokens.
     pub fn has_pairs(&self) -> bool {
-        self.inputs.iter().any(|binding| [CAUSAL_MASK, PAIR_MASK].contains(&binding.field.as_str()))
+        self.hides_what_follows().is_some()
+    }
+
+    /// Whether a mask of pairs of tokens hides what follows a token; none where the model takes no such mask.
+    pub fn hides_what_follows(&self) -> Option<bool> {
+        let mask = self.inputs.iter().find(|binding| [CAUSAL_MASK, PAIR_MASK].contains(&binding.field.as_str()))?;
+        Some(mask.field == CAUSAL_MASK)
     }
 
     /// Inputs that are empty in every batch.
@@ -204,6 +220,8 @@ mod tests {
             let inputs = vec![Binding { field: field.into(), input: "mask".into(), dtype }];
             let feeds = Feeds { inputs, constants: Vec::new() };
             assert!(feeds.has_pairs());
+            assert_eq!(feeds.hides_what_follows(), Some(field == CAUSAL_MASK));
+            assert_eq!(feeds.inputs[0].made_of(), "attention_mask");
             let fed = feeds.tensors(batch).expect("fits").remove(0).1;
             (fed.dims().to_vec(), fed.to_f64().expect("numbers"))
         };

@@ -13,6 +13,7 @@ mod writing;
 pub use answer::{Answer, Labelled, Says, Span, Tagged};
 pub use file::{Texts, lines, texts};
 
+use crate::base;
 use crate::engine;
 use crate::error::Error;
 use crate::inputs::{caches, feeds, name_fields};
@@ -119,8 +120,8 @@ impl Predictor {
                     let said: Vec<String> = wrong.into_iter().map(|problem| problem.message).collect();
                     Error::Usage(said.join("; "))
                 })?;
-                let feeds = feeds(&graph)?;
-                if served.predicts == Prediction::Tokens { feeds } else { feeds.seeing_all() }
+                let kind = base::kind_of(&resolved);
+                served.seeing(feeds(&graph)?, served.predicts == Prediction::Tokens, kind.as_ref())
             }
         };
         let read = feeds.inputs.iter().find(|b| ["input_ids", PIXELS].contains(&b.field.as_str()));

@@ -20,7 +20,7 @@ use crate::arrays;
 use crate::base;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::inputs::{caches, feeds, name_fields};
+use crate::inputs::{DECODER_FIELDS, caches, feeds, name_fields, seeing};
 use crate::output::{DataCard, InputRecord};
 use crate::pipeline::{BatchChoice, CheckpointOptions, Deploy, Loaded, Pipeline, Split};
 use crate::progress::Progress;
@@ -33,7 +33,7 @@ use lorac_ir::Graph;
 use lorac_models::ModelKind;
 use lorac_onnx::Model;
 use lorac_passes::{Caches, Delta, FirstLook, Method, MethodChoice, Target, Training, UpdateSpec, readable};
-use lorac_train::{Feeds, Generate, LearningRate, Prediction};
+use lorac_train::{Feeds, Generate, LearningRate, PAIR_MASK, Prediction};
 use std::path::Path;
 
 /// A run about to start.
@@ -152,7 +152,9 @@ pub(super) fn going_on(
     let (model_source, model) = open_model(&p.model, resolver, &p.task, untied)?;
     inputs.push(record("model", &model_source));
     let mut base = readable(&model.graph, &model.functions)?;
-    let (mut feeds, caches) = fed(loaded, &mut base)?;
+    let kind = base::kind_of(&model_source);
+    let (mut feeds, caches) = fed(loaded, &mut base, kind.as_ref())?;
+    notes.extend(seen(&feeds));
     let asked = taught(&p.task, resolver, &mut inputs)?;
     let (chosen, labels_from) = resolved_task(loaded, &asked, &model, &base, &model_source, resolver, &mut notes)?;
     let chosen = if p.text_metrics().is_empty() { chosen } else { chosen.generating().unwrap_or(chosen) };
@@ -361,7 +363,7 @@ pub(super) fn going_on(
     }
     Ok(Plan {
         texts,
-        kind: base::kind_of(&model_source),
+        kind,
         model,
         readable: base,
         task: chosen.clone(),
@@ -391,9 +393,16 @@ pub(super) fn going_on(
     })
 }
 
-/// The feeds of a model whose tokens see what follows them, unless `is_causal` says that they do not.
-fn seeing(feeds: Feeds, is_causal: bool) -> Feeds {
-    if is_causal { feeds } else { feeds.seeing_all() }
+/// What is said of a mask of pairs of tokens that shows a token what follows it, where nothing says that the model is an encoder.
+fn seen(feeds: &Feeds) -> Option<String> {
+    let mask = feeds.inputs.iter().find(|binding| binding.field == PAIR_MASK)?;
+    let is_known = feeds.inputs.iter().any(|binding| binding.field == DECODER_FIELDS[0]);
+    (!is_known).then(|| {
+        format!(
+            "the mask `{}` lets tokens see those that follow them: neither caches nor a configuration show the model to be a decoder",
+            mask.input
+        )
+    })
 }
 
 /// Whether the model is fed texts.
@@ -405,7 +414,7 @@ pub(crate) fn reads_texts(p: &Pipeline) -> bool {
 ///
 /// # Errors
 /// Inputs that stand for nothing, and names of none.
-pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches), Error> {
+pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph, kind: Option<&ModelKind>) -> Result<(Feeds, Caches), Error> {
     let p = &loaded.pipeline;
     if let Some(split) = p.data.train.first().filter(|_| !reads_texts(p)) {
         if split.is_images() {
@@ -420,7 +429,7 @@ pub(crate) fn fed(loaded: &Loaded, graph: &mut Graph) -> Result<(Feeds, Caches),
         return Ok((arrays::feeds(loaded, graph, &inputs.fields(), &path)?, Caches::default()));
     }
     name_fields(graph, &p.data.inputs).map_err(|wrong| Box::new(loaded.errors_at(wrong)))?;
-    let feeds = seeing(feeds(graph)?, p.task.is_causal());
+    let feeds = seeing(feeds(graph)?, p.task.is_causal(), kind);
     let caches = caches(graph, &feeds);
     caches.switch_off(graph)?;
     Ok((feeds, caches))

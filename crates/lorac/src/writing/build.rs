@@ -127,7 +127,7 @@ pub fn compile(parts: Parts) -> Result<Writer, Error> {
 
 /// The inputs of an encoder.
 fn read(feeds: &Feeds) -> Vec<&str> {
-    feeds.inputs.iter().filter(|b| FIELDS.contains(&b.field.as_str())).map(|b| b.input.as_str()).collect()
+    feeds.inputs.iter().filter(|b| FIELDS.contains(&b.made_of())).map(|b| b.input.as_str()).collect()
 }
 
 /// Tokens of a row at most, by the model's tables of positions; none where it has none.
@@ -225,6 +225,15 @@ mod tests {
         graph.aliases.insert("attention_mask".into(), "x".into());
         let feeds = feeds(&graph).expect("known inputs");
         Some(pairs(&graph, &feeds)?.into_iter().map(|pair| (pair.input, pair.output)).collect())
+    }
+
+    #[test]
+    fn an_encoder_reads_its_mask_of_pairs() {
+        let inputs = "%input_ids: i64[B,S], %attention_mask: f32[B,1,S,S], %decoder_input_ids: i64[B,T]";
+        let graph = lorac_ir::parse(&format!("graph g({inputs}) {{ }}")).expect("parses");
+        let feeds = feeds(&graph).expect("known inputs");
+        assert_eq!(read(&feeds), ["input_ids", "attention_mask"]);
+        assert_eq!(read(&feeds.seeing_all()), ["input_ids", "attention_mask"]);
     }
 
     /// As OPT has it: the first two rows of the table belong to no token.

@@ -3,6 +3,7 @@
 use crate::run::Plan;
 use lorac_ir::DType;
 use lorac_onnx::ModelPart;
+use lorac_train::{CAUSAL_MASK, PAIR_MASK};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -34,6 +35,10 @@ fn lines_of(
             "input_ids" | "attention_mask" => format!("batch[\"{}\"]", b.field),
             "token_type_ids" => "batch.get(\"token_type_ids\", np.zeros_like(batch[\"input_ids\"]))".to_string(),
             "position_ids" => "np.maximum(batch[\"attention_mask\"].cumsum(1) - 1, 0)".to_string(),
+            CAUSAL_MASK | PAIR_MASK => {
+                let made = pairs(b.field == CAUSAL_MASK, b.dtype)?;
+                return Some(format!("{indent}{}: {made},\n", json!(inputs.get(&b.input)?)));
+            }
             "decoder_input_ids" => answer.to_string(),
             "decoder_attention_mask" => mask.to_string(),
             _ => return None,
@@ -53,6 +58,21 @@ fn lines_of(
         Some(format!("{indent}{}: np.zeros([{}], {}),\n", json!(name), dims.join(", "), numpy(c.dtype)?))
     });
     fields.chain(constants).collect()
+}
+
+/// A mask of pairs of tokens `[rows, 1, tokens, tokens]`, in Python.
+fn pairs(is_causal: bool, dtype: DType) -> Option<String> {
+    let square = |what: &str| format!("np.{what}(batch[\"attention_mask\"].shape[1], dtype=bool)");
+    let words = "batch[\"attention_mask\"][:, None, None, :] > 0";
+    let seen = match is_causal {
+        true => format!("({words}) & {} | {}", square("tri"), square("eye")),
+        false => format!("({words}) | {}", square("eye")),
+    };
+    let name = numpy(dtype)?;
+    Some(match dtype.is_float() {
+        true => format!("np.where({seen}, 0, np.finfo({name}).min).astype({name})"),
+        false => format!("({seen}){}", cast(dtype, DType::Bool)),
+    })
 }
 
 /// What makes an array of one type one of another, in Python.
