@@ -272,6 +272,43 @@ fn two_files_are_trained_and_deployed_as_two_files() {
     }
 }
 
+/// What a model answers to prompts.
+fn written(model: &Path, prompts: &[&str]) -> Result<Vec<String>, String> {
+    let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
+    let options = Options { runtime, writes: true, ..Options::default() };
+    let mut predictor = Predictor::open(&model.display().to_string(), &options).map_err(|e| e.to_string())?;
+    let answers = predictor.texts(prompts).map_err(|e| e.to_string())?;
+    let text = |answer: lorac::predict::Answer| match answer.says {
+        Says::Text { text, .. } => text,
+        other => panic!("{other:?}"),
+    };
+    Ok(answers.into_iter().map(text).collect())
+}
+
+#[test]
+fn a_rejected_pair_is_asked_by_the_name_of_either_file_and_no_model_of_another_run_for_it() {
+    let folder = folder("t5", "torchscript");
+    let out = folder.path().join("out");
+    let outcome = trained(folder.path(), &["metrics.exact_match.min=1.01", "train.steps=2"]).expect("runs");
+    let texts = &outcome.manifest.eval.texts;
+    let prompts: Vec<&str> = texts.iter().map(|text| text.prompt.as_str()).collect();
+    let want: Vec<String> = texts.iter().map(|text| text.after.clone()).collect();
+    fs::write(out.join("model.onnx"), "of an earlier run").expect("writes");
+    let said = written(&out, &prompts).expect_err("rejected");
+    assert!(said.contains("encoder_model.rejected.onnx or decoder_model.rejected.onnx in it is asked only"), "{said}");
+    for name in ["encoder_model.rejected.onnx", "decoder_model.rejected.onnx"] {
+        assert_eq!(written(&out.join(name), &prompts).unwrap_or_else(|e| panic!("{name}: {e}")), want);
+    }
+
+    let outcome = trained(folder.path(), &["metrics.exact_match={}", "train.steps=2"]).expect("runs");
+    assert_eq!(outcome.gates, [] as [String; 0]);
+    fs::write(out.join("model.onnx"), "of an earlier run").expect("writes");
+    assert_eq!(written(&out, &prompts).unwrap_or_else(|e| panic!("{e}")), want);
+    fs::remove_file(out.join(FILES[1])).expect("removes");
+    let said = written(&out, &prompts).expect_err("one file");
+    assert!(said.contains("there is no encoder_model.onnx with decoder_model.onnx in the folder"), "{said}");
+}
+
 #[test]
 fn files_that_do_not_belong_together_are_named_before_the_training() {
     let folder = folder("t5", "torchscript");

@@ -184,7 +184,7 @@ mod tests {
             OutputError::InTheWay { path: path.clone(), what: name.clone(), option: "--out" }.into(),
             TensorError::Overflow { dims: Vec::new() }.into(),
             ResumeError::Nothing { folder: path.clone() }.into(),
-            ServedError::NoModel { folder: path.clone() }.into(),
+            ServedError::NoModel { folder: path.clone(), files: Vec::new() }.into(),
             Error::Usage(name.clone()),
             Error::Gate(name.clone()),
             Error::Interrupted(name),

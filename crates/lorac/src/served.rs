@@ -261,18 +261,22 @@ fn times(metadata: &BTreeMap<String, String>) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServedError {
     /// The folder is that of a run that missed a gate.
-    #[error("{}: the run was rejected ({gates}): model.rejected.onnx in it is asked only by its own name", .folder.display())]
+    #[error("{}: the run was rejected ({gates}): {} in it is asked only by its own name", .folder.display(), .files.join(" or "))]
     Rejected {
         /// The folder.
         folder: PathBuf,
         /// What it missed.
         gates: String,
+        /// The names of the files of its model: an encoder and its decoder have one each.
+        files: Vec<String>,
     },
     /// The folder has a manifest and no model.
-    #[error("{}: there is no model.onnx in the folder of this run", .folder.display())]
+    #[error("{}: there is no {} in the folder of this run", .folder.display(), .files.join(" with "))]
     NoModel {
         /// The folder.
         folder: PathBuf,
+        /// The names that the files of its model had.
+        files: Vec<String>,
     },
     /// The section in a config.json cannot be read.
     #[error("{}: `{SECTION}`: {why}", .file.display())]

@@ -75,7 +75,10 @@ pub(crate) fn find(name: &str, tokenizer: Option<&Source>, resolver: &Resolver) 
 pub(crate) fn find_model(name: &str, resolver: &Resolver) -> Result<(Resolved, Model), Error> {
     let source = of_run(name.parse()?, resolver)?;
     let resolved = resolver.resolve(&source, None)?;
-    let model = base::open(&resolved, resolver)?;
+    let model = match rejected_pair(&resolved) {
+        Some([encoder, decoder]) => base::open_pair(&encoder, &decoder)?,
+        None => base::open(&resolved, resolver)?,
+    };
     Ok((resolved, model))
 }
 
@@ -84,17 +87,36 @@ fn of_run(source: Source, resolver: &Resolver) -> Result<Source, Error> {
     let Source::Path(path) = &source else { return Ok(source) };
     let folder = if path.is_absolute() { path.clone() } else { resolver.base.join(path) };
     let Ok(manifest) = Manifest::read(&folder) else { return Ok(source) };
-    let model = folder.join("model.onnx");
-    match manifest.status {
-        Status::Rejected if !model.exists() => {
+    let (models, usual) = (models_of(&manifest), folder.join("model.onnx"));
+    let is_complete = !models.is_empty() && models.iter().all(|name| folder.join(name).exists());
+    let files = |usual: &str| if models.is_empty() { vec![usual.to_string()] } else { models.clone() };
+    match (manifest.status, &models[..]) {
+        (Status::Rejected, _) if is_complete || !usual.exists() => {
             let gates = manifest.gates.iter().map(|gate| gate.message.clone()).collect::<Vec<_>>().join("; ");
-            Err(ServedError::Rejected { folder: path.clone(), gates }.into())
+            Err(ServedError::Rejected { folder: path.clone(), gates, files: files("model.rejected.onnx") }.into())
         }
-        _ if model.exists() => Ok(Source::Path(model)),
+        (Status::Passed, [one]) if is_complete => Ok(Source::Path(folder.join(one))),
         // Encoder and decoder have files of their own.
-        Status::Passed if manifest.artifacts.iter().filter(|one| one.kind == "model").count() > 1 => Ok(source),
-        _ => Err(ServedError::NoModel { folder: path.clone() }.into()),
+        (Status::Passed, [_, _, ..]) if is_complete => Ok(source),
+        // A manifest that names none, and a rejected model that was given the usual name.
+        (Status::Rejected, _) | (_, []) if usual.exists() => Ok(Source::Path(usual)),
+        _ => Err(ServedError::NoModel { folder: path.clone(), files: files("model.onnx") }.into()),
     }
+}
+
+/// The names of the files of the model that a run has deployed, an encoder's before its decoder's.
+fn models_of(manifest: &Manifest) -> Vec<String> {
+    let names = manifest.artifacts.iter().filter(|one| one.kind == "model").map(|one| &one.path);
+    names.filter(|name| Path::new(name).file_name().is_some_and(|file| file == name.as_str())).cloned().collect()
+}
+
+/// The two files of a rejected encoder and decoder, where one of them is named.
+fn rejected_pair(resolved: &Resolved) -> Option<[PathBuf; 2]> {
+    let name = resolved.path.file_name()?.to_str().filter(|name| name.ends_with(REJECTED))?;
+    let folder = resolved.path.parent()?;
+    let models: [String; 2] = models_of(&Manifest::read(folder).ok()?).try_into().ok()?;
+    let pair = models.each_ref().map(|model| folder.join(model));
+    (models.iter().any(|model| model == name) && pair.iter().all(|file| resolved.has(file))).then_some(pair)
 }
 
 /// A file beside the model, also where the run was rejected.
