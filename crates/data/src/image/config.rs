@@ -257,11 +257,12 @@ impl Preprocess {
     }
 
     /// The `preprocessor_config.json` that says the same, of a class of transformers that does it; none where none does: where
-    /// blue comes first and numbers are normalised.
+    /// blue comes first and numbers are normalised, and of images of one channel.
     #[must_use]
     pub fn config(&self) -> Option<Map<String, Value>> {
         let normalises = self.mean.iter().any(|x| *x != 0.0) || self.std.iter().any(|x| *x != 1.0);
         let class = match (self.flip, normalises) {
+            _ if self.channels != 3 => return None,
             (true, true) => return None,
             (true, false) => "MobileViTImageProcessor",
             (false, _) => "CLIPImageProcessor",
@@ -509,7 +510,7 @@ mod tests {
         let exact = Preprocess { size: Some(Size::Exact(9, 8)), crop: None, ..whole.clone() };
         let grey = Preprocess { mean: vec![0.5], std: vec![0.5], channels: 1, ..whole.clone() };
         let bytes = Preprocess { rescale: 1.0, flip: true, ..Preprocess::default() };
-        for made in [whole.clone(), exact, grey, bytes, Preprocess::default()] {
+        for made in [whole.clone(), exact, bytes, Preprocess::default()] {
             let written = made.config().map(Value::Object).expect("a configuration");
             let mut read = of(written).expect("reads");
             read.channels = made.channels;
@@ -517,6 +518,7 @@ mod tests {
             let rest = |made: &Preprocess| (made.size, made.resample, made.crop, made.flip);
             assert_eq!(rest(&read), rest(&made));
         }
+        assert_eq!(grey.config(), None, "classes make three channels");
         assert_eq!(Preprocess { flip: true, ..whole }.config(), None);
     }
 }
