@@ -115,4 +115,9 @@ fn a_model_of_images_without_what_is_done_to_them_is_not_asked() {
     fs::write(&config, value.to_string()).expect("writes");
     let error = Predictor::open(&case.out().display().to_string(), &Options::default()).map(drop).expect_err("refused");
     assert_eq!(error.code(), "served::no_preprocessing");
+    // As another tool leaves it.
+    fs::write(&config, r#"{ "model_type": "vit" }"#).expect("writes");
+    fs::remove_file(case.out().join("manifest.json")).expect("removes");
+    let error = Predictor::open(&case.out().join("model.onnx").display().to_string(), &Options::default());
+    assert_eq!(error.map(drop).expect_err("refused").code(), "served::no_preprocessing");
 }

@@ -310,6 +310,36 @@ fn a_rejected_pair_is_asked_by_the_name_of_either_file_and_no_model_of_another_r
 }
 
 #[test]
+fn a_pair_is_taken_where_the_weights_beside_it_are_of_no_type_that_is_built_and_its_configuration_from_above() {
+    let folder = folder("t5", "torchscript");
+    let model = folder.path().join("model");
+    fs::write(model.join("model.safetensors"), "of a T5").expect("writes");
+    trained(folder.path(), &["metrics={}", "train.steps=1"]).expect("runs");
+
+    fs::create_dir(model.join("onnx")).expect("a folder");
+    for file in FILES.iter().chain(&["tokenizer.json", "tokenizer_config.json"]) {
+        fs::rename(model.join(file), model.join("onnx").join(file)).expect("renames");
+    }
+    let start = json!({ "decoder_start_token_id": 7 });
+    fs::write(model.join("generation_config.json"), start.to_string()).expect("writes");
+    let loaded = answers::pipeline(folder.path(), "model/onnx", &["metrics={}", "train.steps=1"]).expect("loads");
+    let out = folder.path().join("above");
+    let options = RunOptions { out, command: "test".into(), progress: &Silent, emit: None };
+    let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
+    let served = outcome.manifest.served.expect("what is served");
+    assert_eq!(served.decoder_start, Some(7));
+    let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
+    let mut asked = Predictor::open(
+        &model.join("onnx").display().to_string(),
+        &Options { runtime, writes: true, ..Options::default() },
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(asked.texts(&["w3 w20"]).expect("answers").len(), 1);
+    let said = asked.pairs(&[("w3 w20", "w4")]).expect_err("one text").to_string();
+    assert!(said.contains("the model reads one text, and 2 are given"), "{said}");
+}
+
+#[test]
 fn files_that_do_not_belong_together_are_named_before_the_training() {
     let folder = folder("t5", "torchscript");
     let model = folder.path().join("model");

@@ -7,7 +7,7 @@ pub use pair::open_pair;
 use crate::error::Error;
 use crate::source::{Resolved, Resolver, SourceError};
 use lorac_ir::Graph;
-use lorac_models::{Form, ModelKind};
+use lorac_models::{Form, ModelKind, model_types};
 use lorac_onnx::{Model, SaveOptions, load, save};
 use lorac_passes::untie;
 use pair::pair_of;
@@ -194,7 +194,10 @@ fn gguf_file(resolved: &Resolved) -> Option<PathBuf> {
 
 fn is_folder_of_weights(resolved: &Resolved) -> bool {
     let has = |name: &str| resolved.has(&resolved.path.join(name));
-    has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json"))
+    let has_weights = has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json"));
+    // What cannot be built may lie there as it was exported.
+    let is_built = || kind_of(resolved).is_some_and(|kind| model_types().any(|known| known == kind.model_type));
+    has_weights && (onnx_files(resolved).is_empty() || is_built())
 }
 
 /// A file that is built of a model's content, once for each content; of what is pinned, each time in a folder that nobody

@@ -89,10 +89,12 @@ impl Resolved {
         self.files.sums.keys().map(PathBuf::as_path)
     }
 
-    /// Whether a file may be read as one of this source: the sum is of it, or it lies beside a file of the user's own.
+    /// Whether a file may be read as one of this source: the sum is of it, or it lies beside a file of the user's own, or
+    /// beside a folder of the user's own called `onnx`, into which exporters put what is of the folder above.
     /// What else lies in a folder, or in the cache beside a file, is not of the source.
     pub fn has(&self, file: &Path) -> bool {
-        self.files.sums.contains_key(file) || (!self.files.cached && !self.path.is_dir() && file.is_file())
+        let may_lie = || !self.path.is_dir() || (self.path.ends_with("onnx") && file.parent() == self.path.parent());
+        self.files.sums.contains_key(file) || (!self.files.cached && may_lie() && file.is_file())
     }
 
     /// Whether the bytes were read for a pin, whatever the cache says of them: what is made of them must not come from
@@ -146,6 +148,21 @@ mod tests {
     fn resolved(path: &Path) -> Resolved {
         let resolver = Resolver::new(Some(path.join("no-cache")), path).unwrap();
         resolver.resolve(&crate::Source::Path(path.to_owned()), None).unwrap()
+    }
+
+    #[test]
+    fn what_lies_above_a_folder_of_exports_is_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["bart/onnx", "bart/other"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            fs::write(dir.path().join(folder).join("w"), "one").unwrap();
+        }
+        let config = dir.path().join("bart/config.json");
+        fs::write(&config, "{}").unwrap();
+        fs::write(dir.path().join("config.json"), "{}").unwrap();
+        let [exports, other] = ["onnx", "other"].map(|name| resolved(&dir.path().join("bart").join(name)));
+        assert!(exports.has(&config) && !other.has(&config));
+        assert!(!exports.has(&dir.path().join("config.json")) && !exports.has(&dir.path().join("bart/other/w")));
     }
 
     #[test]

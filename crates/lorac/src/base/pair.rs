@@ -32,12 +32,14 @@ pub(super) fn pair_of(folder: &Path, files: &[PathBuf]) -> Result<Option<[PathBu
             "{folder} has {have} and no decoder_model.onnx: a decoder that takes caches is not trained, and the one without is"
         )));
     }
-    let one = |list: &[(&str, &PathBuf)], usual: &str| match list {
+    let one = |list: &[(&str, &PathBuf)], usual: &str| {
+        match list {
         [(_, file)] => Ok((*file).clone()),
         many => many.iter().find(|(name, _)| *name == usual).map(|(_, file)| (*file).clone()).ok_or_else(|| {
             let have = names(many);
-            Error::Usage(format!("{folder} holds {have}, and none of them is called {usual}: which of them is it?"))
+            Error::Usage(format!("{folder} holds {have}, and none of them is called {usual}: give the one that is meant that name, or move the others out of the folder"))
         }),
+    }
     };
     Ok(Some([one(&encoders, "encoder_model.onnx")?, one(&plain, "decoder_model.onnx")?]))
 }
@@ -99,7 +101,8 @@ mod tests {
         assert!(said.contains("`decoder_model_merged.onnx`") && said.contains("no decoder_model.onnx"), "{said}");
         let said = found(&["encoder_a.onnx", "encoder_b.onnx", "decoder_model.onnx"]).expect_err("two");
         assert!(
-            said.contains("`encoder_a.onnx`, `encoder_b.onnx`") && said.contains("called encoder_model.onnx"),
+            said.contains("`encoder_a.onnx`, `encoder_b.onnx`")
+                && said.contains("called encoder_model.onnx: give the one"),
             "{said}"
         );
     }

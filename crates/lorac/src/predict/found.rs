@@ -1,5 +1,6 @@
 //! From what a user names to a model and what is known of it.
 
+use crate::arrays::only_image_input;
 use crate::base::{self, json_object};
 use crate::error::Error;
 use crate::output::{Manifest, Status};
@@ -62,6 +63,10 @@ pub(crate) fn find(name: &str, tokenizer: Option<&Source>, resolver: &Resolver) 
     }
     if !served.answers() {
         return Err(ServedError::NoAnswer { model: name.into(), task: served.task }.into());
+    }
+    // What another tool has made of images has no section that says it.
+    if served.reads == Reads::Texts && only_image_input(&model.graph).is_some() {
+        return Err(ServedError::NoPreprocessing { model: name.into() }.into());
     }
     let tokenizer = match (served.reads, tokenizer) {
         (Reads::Texts, asked) => Some(tokenizer_file(asked, &resolved, resolver)?),
@@ -273,8 +278,13 @@ pub(crate) fn positions_of(resolved: &Resolved) -> Option<usize> {
 /// generation_config.json and config.json of a model, where it has them.
 fn configs(resolved: &Resolved) -> [Option<Map<String, Value>>; 2] {
     let of = |name: &str| Some(beside(resolved, name)).filter(|file| resolved.has(file)).and_then(|f| json_object(&f));
-    let config = of("config.json").or_else(|| base::config_of(resolved).map(|(_, config)| config));
-    [of("generation_config.json"), config]
+    let above = base::config_of(resolved);
+    let generation = || {
+        let file = above.as_ref()?.0.with_file_name("generation_config.json");
+        json_object(&file).filter(|_| resolved.has(&file))
+    };
+    let generation = of("generation_config.json").or_else(generation);
+    [generation, of("config.json").or(above.map(|(_, config)| config))]
 }
 
 /// Refuses a model whose output is not what is known of it.

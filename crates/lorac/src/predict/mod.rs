@@ -223,8 +223,9 @@ impl Predictor {
             return Err(ServedError::OtherInput { reads: self.served.reads, given: "texts".into() }.into());
         }
         let takes = if self.served.text_pair.is_some() { 2 } else { 1 };
-        // Of another tool's model it is not known.
-        if columns.len() != takes && (takes == 2 || columns.len() != 2 || !self.served.lorac_version.is_empty()) {
+        // Of another tool's model it is not known, unless it goes on from what it reads.
+        let is_known = !self.served.lorac_version.is_empty() || self.author.is_some();
+        if columns.len() != takes && (takes == 2 || columns.len() != 2 || is_known) {
             let (reads, given) = (["one text", "pairs of texts"][takes - 1], columns.len());
             return Err(Error::Usage(format!("the model reads {reads}, and {given} are given for each answer")));
         }
