@@ -314,7 +314,7 @@ fn a_pair_is_taken_where_the_weights_beside_it_are_of_no_type_that_is_built_and_
     let folder = folder("t5", "torchscript");
     let model = folder.path().join("model");
     fs::write(model.join("model.safetensors"), "of a T5").expect("writes");
-    trained(folder.path(), &["metrics={}", "train.steps=1"]).expect("runs");
+    trained(folder.path(), &["metrics={ bleu: {} }", "train.steps=1"]).expect("runs");
 
     fs::create_dir(model.join("onnx")).expect("a folder");
     for file in FILES.iter().chain(&["tokenizer.json", "tokenizer_config.json"]) {
@@ -322,7 +322,8 @@ fn a_pair_is_taken_where_the_weights_beside_it_are_of_no_type_that_is_built_and_
     }
     let start = json!({ "decoder_start_token_id": 7 });
     fs::write(model.join("generation_config.json"), start.to_string()).expect("writes");
-    let loaded = answers::pipeline(folder.path(), "model/onnx", &["metrics={}", "train.steps=1"]).expect("loads");
+    let loaded =
+        answers::pipeline(folder.path(), "model/onnx", &["metrics={ bleu: {} }", "train.steps=1"]).expect("loads");
     let out = folder.path().join("above");
     let options = RunOptions { out, command: "test".into(), progress: &Silent, emit: None };
     let outcome = run(&loaded, &resolver(), &options, &AtomicBool::new(false)).unwrap_or_else(|e| panic!("{e}"));
