@@ -192,7 +192,7 @@ fn no_file_of_a_model_is_overwritten() {
         std::fs::copy(pair.join(file), folder.path().join("t5").join(file)).expect("copies");
     }
     for file in files {
-        let output = grad(folder.path(), &["t5", "--out", &format!("t5/{file}")]);
+        let output = grad(folder.path(), &["t5", "--loss", "logits", "--out", &format!("t5/{file}")]);
         assert_eq!(output.status.code(), Some(2), "{file}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains("the model itself"), "{file}: {}", text(&output.stderr));
         let read = |folder: &Path| std::fs::read(folder.join(file)).expect("reads");
