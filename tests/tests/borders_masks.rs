@@ -40,7 +40,7 @@ fn model(border: &Border, dtype: &str, masked: &str, rest: &str) {
         numbers(8)
     );
     let graph = lorac::ir::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    lorac::onnx::save(&graph, &border.path().join("own.onnx"), &SaveOptions::default()).expect("saves");
+    lorac::onnx::save(&graph, border.path().join("own.onnx"), &SaveOptions::default()).expect("saves");
 }
 
 const SUM: (&str, &str) = ("f32", "Add(%scores, %mask)");
