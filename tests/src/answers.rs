@@ -1,13 +1,18 @@
 //! A task of answers: prompts of two words that a model with an encoder and a decoder answers with the next ones.
 
+use lorac::evaluate::evaluate;
+use lorac::output::Evaluation;
 use lorac::pipeline::Loaded;
+use lorac::predict::{Options, Predictor, Says};
+use lorac::progress::Silent;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
-use crate::ONNXRUNTIME;
 use crate::words::ended_words;
+use crate::{ONNXRUNTIME, resolver};
 
 /// Words of the tokenizer: the second ends a text.
 const WORDS: usize = 41;
@@ -62,4 +67,29 @@ deploy: {{ formats: [onnx, serving, peft], verify: {{ samples: 4 }} }}
     );
     let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
     Loaded::parse(&text, &folder.join("p.yaml"), &sets).map_err(|e| e.to_string())
+}
+
+/// Asks what a run has deployed: `lorac eval` scores it as the run did, `lorac predict` writes what the run's report shows. Returns
+/// how it was asked.
+///
+/// # Panics
+/// Where either says something else.
+pub fn answer_alike(deployed: &str, loaded: &Loaded, eval: &Evaluation) -> Options {
+    let found = evaluate(deployed, loaded, &resolver(), &resolver(), &Silent, &AtomicBool::new(false));
+    let found = found.unwrap_or_else(|e| panic!("{e}"));
+    for score in &eval.after.scores {
+        let again = found.scores.get(&score.name).expect("a score");
+        assert!((again - score.value).abs() <= 1e-4 * score.value.abs().max(1.0), "{}: {again}", score.name);
+    }
+    let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
+    let options = Options { runtime, writes: true, ..Options::default() };
+    let mut predictor = Predictor::open(deployed, &options).unwrap_or_else(|e| panic!("{e}"));
+    let prompts: Vec<&str> = eval.texts.iter().map(|text| text.prompt.as_str()).collect();
+    let answers = predictor.texts(&prompts).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!prompts.is_empty() && answers.len() == prompts.len());
+    for (text, answer) in eval.texts.iter().zip(answers) {
+        let Says::Text { text: written, .. } = &answer.says else { panic!("{answer:?}") };
+        assert_eq!(written, &text.after, "{}", text.prompt);
+    }
+    options
 }

@@ -1,10 +1,9 @@
 //! Models with an encoder and a decoder, from a pipeline to the answers of what is deployed; and those that do not fit.
 
-use lorac::evaluate::evaluate;
 use lorac::onnx::proto::type_proto::Value as Type;
 use lorac::onnx::proto::{ModelProto, tensor_shape_proto::dimension::Value as Size};
 use lorac::pipeline::Loaded;
-use lorac::predict::{Options, Predictor, Says};
+use lorac::predict::{Options, Predictor};
 use lorac::progress::Silent;
 use lorac::run::{Outcome, RunOptions, run};
 use lorac_tests::serve::{in_python, python_snippet, unfed};
@@ -54,21 +53,7 @@ fn a_model_learns_to_answer_and_what_is_deployed_answers_alike() {
 
         let loaded = loaded(folder.path(), &[]).expect("loads");
         let out = folder.path().join("out").display().to_string();
-        let found = evaluate(&out, &loaded, &resolver(), &resolver(), &Silent, &AtomicBool::new(false))
-            .unwrap_or_else(|e| panic!("{e}"));
-        for score in &eval.after.scores {
-            let again = found.scores.get(&score.name).expect("a score");
-            assert!((again - score.value).abs() <= 1e-4 * score.value.abs().max(1.0), "{}: {again}", score.name);
-        }
-        let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
-        let options = Options { runtime, writes: true, ..Options::default() };
-        let mut predictor = Predictor::open(&out, &options).unwrap_or_else(|e| panic!("{e}"));
-        let prompts: Vec<&str> = eval.texts.iter().map(|text| text.prompt.as_str()).collect();
-        let answers = predictor.texts(&prompts).unwrap_or_else(|e| panic!("{e}"));
-        for (text, answer) in eval.texts.iter().zip(answers) {
-            let Says::Text { text: written, .. } = &answer.says else { panic!("{answer:?}") };
-            assert_eq!(written, &text.after, "{model}: {}", text.prompt);
-        }
+        let options = answers::answer_alike(&out, &loaded, eval);
         let error = Predictor::open(&out, &Options { writes: false, ..options }).map(drop).expect_err("refused");
         assert!(error.to_string().contains("has no perplexity of it"), "{error}");
     }

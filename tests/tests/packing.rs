@@ -5,11 +5,12 @@ use lorac::data::{Dataset, Example, Field, IGNORE, LABELS, PadTo, pack};
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{DType, Graph, Tensor};
 use lorac::passes::{
-    AdamW, Adaptation, Lora, Method, Objective, Training, TrainingSpec, UpdateSpec, readable, training_step,
+    AdamW, Adaptation, Lora, LoraInit, Method, Objective, Training, TrainingSpec, UpdateSpec, first_look, readable,
+    training_step,
 };
 use lorac::runtime::Backend;
 use lorac::task::CausalLm;
-use lorac::train::{Binding, Feeds, initial_theta, training_program};
+use lorac::train::{Binding, Feeds, directions_of_inputs, initial_theta, training_program};
 use lorac_tests::{data, engines};
 
 const STEPS: usize = 6;
@@ -164,4 +165,46 @@ fn llama_and_qwen2_whose_positions_are_distances() {
     for export in ["llama-torchscript", "llama-dynamo", "qwen2-torchscript", "qwen2-dynamo"] {
         are_the_same(export, &CausalLm::default(), true, 2, 0, false);
     }
+}
+
+/// What EVA begins with are directions of what matrices are fed of examples by themselves.
+#[test]
+fn the_first_look_sees_examples_apart() {
+    let model = lorac::onnx::load(data("exports/gpt2-torchscript/model.onnx")).expect("loads");
+    let graph = readable(&model.graph, &model.functions).expect("readable");
+    let all = &batches(60)[..1];
+    let of = |room: usize| vec![pack(&all[0], room, false)];
+    let engine = &engines()[0];
+    let directions = |rows: &[Vec<Example>], packed: bool| {
+        let lora = Lora { targets: vec!["role:up".into()], rank: 2, init: LoraInit::Eva, ..Lora::default() };
+        let optimizer = AdamW::default();
+        let spec = TrainingSpec {
+            adaptations: &[Adaptation { method: &lora, targets: lora.select(&graph).expect("targets") }],
+            objective: &CausalLm::default(),
+            update: UpdateSpec::of(&optimizer),
+            dialect: engine.dialect(),
+            tokens: None,
+            caches: caches(&graph, &feeds(&graph).expect("known inputs")),
+            packed,
+        };
+        let training = training_step(&graph, &spec, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let look = first_look(&graph, &spec, &training).expect("compiles").expect("a look");
+        let Feeds { mut inputs, constants } = feeds(&graph).expect("known inputs");
+        for (field, input) in
+            [("example_ids", &training.names.example_ids), ("position_ids", &training.names.example_positions)]
+        {
+            inputs.push(Binding { field: field.into(), input: input.clone(), dtype: DType::I64 });
+        }
+        let data = Dataset::new(rows[0].clone(), PadTo { multiple: 4, ..PadTo::default() });
+        let batch = data.batch(&(0..data.len()).collect::<Vec<_>>(), 0).expect("a batch");
+        let feeds = Feeds { inputs, constants };
+        let found = directions_of_inputs(engine.as_ref(), &look.inputs.expect("inputs"), &feeds, &[vec![batch]])
+            .expect("looks");
+        found.values().flat_map(|a| a.to_f64().expect("reals")).collect::<Vec<f64>>()
+    };
+    let want = directions(&of(0), false);
+    let got = directions(&of(ROOM), true);
+    assert!(want.len() >= 4 && far(&got, &want) < 1e-3, "{got:?}, and {want:?} apart");
+    let seen = directions(&with(&of(ROOM), "example_ids", |_| 0), true);
+    assert!(far(&seen, &want) > 1e-2, "{seen:?} where examples see each other");
 }

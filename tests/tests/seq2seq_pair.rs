@@ -4,7 +4,6 @@
 
 use lorac::base::open_pair;
 use lorac::data::Tokenizer;
-use lorac::evaluate::evaluate;
 use lorac::inputs::{caches, feeds};
 use lorac::ir::{Graph, Tensor};
 use lorac::onnx::{Model, compare, load};
@@ -254,21 +253,7 @@ fn two_files_are_trained_and_deployed_as_two_files() {
 
         let loaded = answers::pipeline(folder.path(), "model", &[]).expect("loads");
         let named = out.display().to_string();
-        let found = evaluate(&named, &loaded, &resolver(), &resolver(), &Silent, &AtomicBool::new(false))
-            .unwrap_or_else(|e| panic!("{e}"));
-        for score in &eval.after.scores {
-            let again = found.scores.get(&score.name).expect("a score");
-            assert!((again - score.value).abs() <= 1e-4 * score.value.abs().max(1.0), "{}: {again}", score.name);
-        }
-        let runtime = ONNXRUNTIME.to_string().try_into().expect("a source");
-        let options = Options { runtime, writes: true, ..Options::default() };
-        let mut predictor = Predictor::open(&named, &options).unwrap_or_else(|e| panic!("{e}"));
-        let prompts: Vec<&str> = eval.texts.iter().map(|text| text.prompt.as_str()).collect();
-        let answers = predictor.texts(&prompts).unwrap_or_else(|e| panic!("{e}"));
-        for (text, answer) in eval.texts.iter().zip(answers) {
-            let Says::Text { text: written, .. } = &answer.says else { panic!("{answer:?}") };
-            assert_eq!(written, &text.after, "{model}: {}", text.prompt);
-        }
+        answers::answer_alike(&named, &loaded, eval);
     }
 }
 

@@ -187,7 +187,7 @@ pub enum SourceError {
         path: PathBuf,
     },
 
-    /// A pipe, a device or a socket where a file is wanted.
+    /// A pipe, a device or a socket where a file is expected.
     #[error("{} is not a regular file: pipes, devices and sockets cannot be read as a source; copy its content into a file", .path.display())]
     NotRegular {
         /// What is there.

@@ -111,7 +111,7 @@ pub(crate) fn guarded<T>(
 /// What the cells of a table are quoted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quote {
-    /// A byte before and behind a cell, which stands twice within it.
+    /// A byte before and behind a cell, which is doubled within it.
     Sign(u8),
     /// Nothing: quotation marks are part of the text.
     Absent,

@@ -209,7 +209,7 @@ impl Preprocess {
         if is_class(CONVNEXT) {
             let pct = given("crop_pct").map_or(Some(224.0 / 256.0), Value::as_f64);
             let pct = pct.filter(|pct| *pct > 0.0 && *pct <= 1.0);
-            let pct = pct.ok_or_else(|| wrong("crop_pct", "it is no number above 0 and at most 1".into()))?;
+            let pct = pct.ok_or_else(|| wrong("crop_pct", "it is not a number above 0 and at most 1".into()))?;
             if let Some(Size::Shortest(shortest)) = made.size {
                 let resized = (shortest as f64 / pct) as usize;
                 made.size = Some(match shortest < 384 {
@@ -433,7 +433,7 @@ mod tests {
         };
         assert_eq!(of(json!(1.0), 224).map(|p| p.size), Ok(Some(Size::Shortest(224))));
         for pct in [json!(0), json!(-1), json!(1.01), json!(300), json!("most")] {
-            assert_eq!(of(pct, 224), Err("`crop_pct`: it is no number above 0 and at most 1".into()));
+            assert_eq!(of(pct, 224), Err("`crop_pct`: it is not a number above 0 and at most 1".into()));
         }
         let large = "`crop_pct`: images are resized to 224000 pixels a side, and 8192 are the most";
         assert_eq!(of(json!(0.001), 224), Err(large.into()));

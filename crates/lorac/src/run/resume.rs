@@ -337,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn an_automatic_batch_is_that_of_the_newest_checkpoint_trained_or_not() {
+        let candidate = |batch: usize, run: u64, is_trained: bool| {
+            let mut keys = Keys::default();
+            keys.decide("train.batch", &batch);
+            Candidate { path: PathBuf::new(), step: 3, run, is_trained, keys }
+        };
+        let all = vec![candidate(64, 1, true), candidate(16, 2, false)];
+        assert_eq!(Candidates { folder: PathBuf::new(), all }.batch(), Some(16));
+    }
+
+    #[test]
     fn a_few_differences_are_listed_and_many_counted() {
         let one = |i: usize| Difference { key: format!("k{i}"), there: Some(1.into()), here: Some(2.into()) };
         assert_eq!(listed(&[one(0), one(1)]), "`k0` is 1 there and 2 here; `k1` is 1 there and 2 here");
